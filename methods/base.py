@@ -1,0 +1,263 @@
+"""The Method contract: a method decides which numbers may move.
+
+The engine calls the hooks in this order and knows no method by name:
+
+    capacity(shapes)                  before any weight is loaded; refuses impossible requests
+    warmup(model)                     once, where `warmup_steps` > 0; says what trains during the warm-up
+    observe(model, step)              per warm-up step, after backward, before the optimizer step
+    attach(model)                     once: freeze the base, install the trainables in place
+    optimizer(groups, settings)       AdamW unless the method needs another
+    before_step(model, step)          per tuning step, before the forward pass
+    after_backward(model, step)       per tuning step, gradients final, before the optimizer step
+    after_step(model, optimizer, step)
+    merge(model)                      original module types back, update folded in
+
+A method never sees data, files or the learning-rate schedule. Shape legend used below and in the methods: O outputs and
+I inputs of a linear layer, T tokens, L side of a block, N number of blocks, D number of deltas of one matrix.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a requested trainable fraction becomes for one method on one model.
+
+    Attributes:
+        unit: name of the capacity unit ("rank", "blocks", "deltas", "parameters").
+        units: how many of them.
+        trainable: trainable numbers that follow.
+        unit_numbers: trainable numbers of one unit; the smallest step the method can take.
+        total: all base parameters, the denominator of the papers' "#Params%".
+    """
+
+    unit: str
+    units: int
+    trainable: int
+    unit_numbers: int
+    total: int
+
+    @property
+    def fraction(self) -> float:
+        """Trainable numbers per base parameter (1.0 is everything)."""
+        return self.trainable / self.total
+
+
+@dataclass
+class ParamGroup:
+    """Parameters that share optimizer settings.
+
+    Attributes:
+        params: the trainable parameters.
+        lr_scale: factor on the run's learning rate.
+        weight_decay: overrides the run's weight decay where not None.
+    """
+
+    params: list[nn.Parameter]
+    lr_scale: float = 1.0
+    weight_decay: float | None = None
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """What the run says about its optimizer; `lr` is the peak, the engine's schedule scales it per step."""
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """Base of every method's configuration; frozen and JSON-serialisable, since it is part of the run key."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> MethodConfig:
+        """Builds the config from plain JSON values; lists become tuples.
+
+        Raises:
+            ValueError: an unknown field name.
+        """
+        known = {f.name for f in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise ValueError(f"unknown setting {name!r}: choose from {', '.join(sorted(known))}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, tuples as lists."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+class Method(ABC):
+    """One fine-tuning method for one run.
+
+    Args:
+        config: the method's own frozen config.
+        fraction: requested trainable numbers / all base parameters; None where the method has no such choice.
+        seed: seeds every random choice the method makes.
+        steps: optimizer steps of the whole run, warm-up included.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    summary: ClassVar[str]
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    takes_fraction: ClassVar[bool] = True
+
+    def __init__(self, config: MethodConfig, fraction: float | None, seed: int, steps: int) -> None:
+        self.config: Any = config
+        self.fraction = fraction
+        self.seed = seed
+        self.steps = steps
+        self.check()
+
+    def check(self) -> None:
+        """Refuses settings that are wrong for every model.
+
+        Raises:
+            ValueError: what, the value, the remedy.
+        """
+
+    @abstractmethod
+    def capacity(self, shapes: Shapes) -> Capacity:
+        """Turns the requested fraction into capacity, from parameter shapes alone.
+
+        Args:
+            shapes: every parameter name of the base model and its shape (tied parameters once).
+
+        Raises:
+            ValueError: the allowed matrices cannot hold the fraction, or a setting does not fit the shapes.
+        """
+
+    @property
+    def trains_dense(self) -> bool:
+        """Whether some phase trains all parameters (decides the memory a run needs)."""
+        return False
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps before `attach`; they count towards the run's steps."""
+        return 0
+
+    def warmup(self, model: nn.Module) -> list[ParamGroup]:
+        """Prepares the warm-up and returns what trains in it (nothing: gradients are only watched)."""
+        return []
+
+    def observe(self, model: nn.Module, step: int) -> None:  # noqa: B027 - optional hook
+        """Sees the gradients of one warm-up step (1-based), accumulated over micro-batches, before clipping."""
+
+    @abstractmethod
+    def attach(self, model: nn.Module) -> list[ParamGroup]:
+        """Freezes the base, installs the trainables in place and returns them."""
+
+    def optimizer(self, groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.Optimizer:
+        """Builds the optimizer over torch parameter groups (each with `params`, `lr`, `weight_decay`)."""
+        return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps)
+
+    def before_step(self, model: nn.Module, step: int) -> None:  # noqa: B027 - optional hook
+        """Called before the forward passes of step `step` (1-based, warm-up steps counted)."""
+
+    def after_backward(self, model: nn.Module, step: int) -> None:  # noqa: B027 - optional hook
+        """Called with final gradients (accumulated, not yet clipped)."""
+
+    def after_step(  # noqa: B027 - optional hook
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int
+    ) -> None:
+        """Called after the optimizer step, e.g. to write blocks back or to drop and regrow."""
+
+    @abstractmethod
+    def merge(self, model: nn.Module) -> None:
+        """Restores the original module types with the update folded in."""
+
+    def describe(self) -> dict[str, Any]:
+        """What was decided during the run (e.g. blocks per layer); small JSON for the record."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Selection and counters: all that resume needs besides parameters and optimizer."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - optional hook
+        """Restores `state_dict`."""
+
+
+def total_parameters(shapes: Shapes) -> int:
+    """All numbers in the parameters, the papers' denominator."""
+    return sum(numel(shape) for shape in shapes.values())
+
+
+def numel(shape: Iterable[int]) -> int:
+    """Numbers in a tensor of this shape."""
+    n = 1
+    for side in shape:
+        n *= side
+    return n
+
+
+def targeted(shapes: Shapes, targets: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """The weight matrices of the layers named in `targets`, in model order.
+
+    Args:
+        shapes: parameter name -> shape.
+        targets: last component of the layer's name, e.g. ("q_proj", "v_proj").
+
+    Returns:
+        Layer name (without ".weight") -> (O, I).
+
+    Raises:
+        ValueError: a target that no matrix of the model has.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    seen: set[str] = set()
+    wanted = tuple(targets)
+    for name, shape in shapes.items():
+        layer, _, kind = name.rpartition(".")
+        last = layer.rpartition(".")[2]
+        if kind == "weight" and len(shape) == 2 and last in wanted:
+            found[layer] = (shape[0], shape[1])
+            seen.add(last)
+    missing = [t for t in wanted if t not in seen]
+    if missing or not wanted:
+        have = sorted({n.rpartition(".")[0].rpartition(".")[2] for n, s in shapes.items() if len(s) == 2})
+        raise ValueError(f"targets {list(wanted)}: the model has no {', '.join(missing)}: choose from {', '.join(have)}")
+    return found
+
+
+def linears(model: nn.Module, targets: Iterable[str]) -> Iterator[tuple[str, nn.Linear]]:
+    """The targeted `nn.Linear` modules with their names, in model order."""
+    wanted = set(targets)
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] in wanted and isinstance(module, nn.Linear):
+            yield name, module
+
+
+def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Puts `module` in place of the submodule called `name`, keeping its train/eval mode."""
+    parent, _, last = name.rpartition(".")
+    owner = model.get_submodule(parent)
+    module.train(getattr(owner, last).training)
+    setattr(owner, last, module)
+
+
+def freeze(model: nn.Module) -> None:
+    """Turns every parameter of the model off."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+
+
+__all__ = [
+    "Capacity", "Method", "MethodConfig", "OptimizerSettings", "ParamGroup", "Shapes", "freeze", "linears",
+    "numel", "replace_module", "targeted", "total_parameters",
+]  # fmt: skip
