@@ -1,0 +1,61 @@
+"""Table 3 and figure 9 (and table 2's rows): accuracy by method and trainable fraction.
+
+Claim (SMT, section 4.2): LoRA, DoRA and SpIEL stop gaining, or lose, beyond about 1 % of trainable parameters, while SMT
+keeps gaining up to 4.91 %, where it equals full fine-tuning.
+
+Where the paper is ambiguous: it takes the full fine-tuning row from table 2 and prints single runs; here full
+fine-tuning and the untouched model are run under the same settings, and every cell states its seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import methods
+from methods.base import Capacity
+from smt_bench.planning import Planner
+from smt_bench.report import write_plateau
+from smt_bench.runs import Run
+from smt_bench.store import Record
+
+NAME = "plateau"
+REPRODUCES = "SMT table 3, figure 9, table 2: accuracy by method and trainable fraction"
+NEEDS = "any model; commonsense (default) or math tasks"
+METHODS = ("full", "smt", "spiel", "lora", "dora")
+
+
+def method_names(planner: Planner) -> list[str]:
+    """The paper's five methods, after the untouched model where the recipe wants it."""
+    names = planner.method_names(METHODS)
+    with_base = planner.recipe.with_base and "base" not in names and not planner.request.methods
+    return ["base", *names] if with_base else names
+
+
+def _grid(planner: Planner) -> list[tuple[str, float | None, int]]:
+    grid: list[tuple[str, float | None, int]] = []
+    for seed in planner.seeds():
+        for name in method_names(planner):
+            fractions = planner.fractions() if methods.find(name).takes_fraction else [None]
+            grid += [(name, fraction, seed) for fraction in fractions]
+    return grid
+
+
+def check(planner: Planner) -> None:
+    """Every fraction must be possible for every method, from shapes alone."""
+    for name, fraction, _ in _grid(planner):
+        planner.check_capacity(name, fraction)
+
+
+def runs(planner: Planner) -> list[tuple[Run, Capacity]]:
+    """Methods x fractions x seeds; what trains nothing runs once."""
+    made = {}
+    for name, fraction, seed in _grid(planner):
+        run, capacity = planner.run(name, fraction, seed)
+        made.setdefault(run.key, (run, capacity))
+    return list(made.values())
+
+
+def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+    """Table 3, table 2, figure 9 and the paired comparisons."""
+    return write_plateau(records, folder, model)

@@ -1,0 +1,56 @@
+"""The two ends of every comparison: full fine-tuning, and the pretrained model as it is."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from methods.base import Capacity, Method, ParamGroup, Shapes, freeze, total_parameters
+
+
+class Full(Method):
+    """Trains every parameter."""
+
+    name = "full"
+    version = 1
+    summary = "all parameters"
+    takes_fraction = False
+
+    def capacity(self, shapes: Shapes) -> Capacity:
+        """Everything."""
+        total = total_parameters(shapes)
+        return Capacity("parameters", total, total, 1, total)
+
+    @property
+    def trains_dense(self) -> bool:
+        """All the time."""
+        return True
+
+    def attach(self, model: nn.Module) -> list[ParamGroup]:
+        """Turns every parameter on."""
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        return [ParamGroup(list(model.parameters()))]
+
+    def merge(self, model: nn.Module) -> None:
+        """The weights are the update."""
+
+
+class Base(Method):
+    """Trains nothing: the floor that every accuracy is to be read against."""
+
+    name = "base"
+    version = 1
+    summary = "the pretrained model, untouched"
+    takes_fraction = False
+
+    def capacity(self, shapes: Shapes) -> Capacity:
+        """Nothing."""
+        return Capacity("parameters", 0, 0, 1, total_parameters(shapes))
+
+    def attach(self, model: nn.Module) -> list[ParamGroup]:
+        """Freezes the model; the engine trains nothing where no group comes back."""
+        freeze(model)
+        return []
+
+    def merge(self, model: nn.Module) -> None:
+        """Nothing was changed."""

@@ -1,0 +1,239 @@
+"""SMT, sparse matrix tuning (ICLR 2025): warm up, score l x l blocks of Q, K and V, then train the best blocks only.
+
+The way of a run (section 3): the first `warmup_steps` steps train all parameters (`warmup_trains`) while gradients of
+the allowed matrices are summed up; the n blocks with the highest score over all of them are chosen; every other number
+is frozen for the rest of the run.
+
+Decisions where the paper is ambiguous:
+- The text ranks "average absolute gradient", its table 7 and its code `mean().abs()` of the summed signed gradient. The
+  default metric is the latter, `mean_abs`.
+- Nothing is restored after the warm-up: tuning starts from the moved weights, with fresh optimizer moments and the
+  learning-rate schedule going on.
+- `warmup_lr_scale` multiplies the learning rate during the dense warm-up, because a rate right for 1 % of the numbers
+  is far too high for all of them. 1.0 is the paper's description.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from methods.base import (
+    Capacity,
+    Method,
+    MethodConfig,
+    ParamGroup,
+    Shapes,
+    freeze,
+    linears,
+    replace_module,
+    total_parameters,
+)
+from methods.smt.layer import SparseLinear
+from methods.smt.selection import (
+    ACTIVATION,
+    METRICS,
+    SCOPES,
+    Selection,
+    activation_scores,
+    block_sums,
+    grid,
+    select,
+)
+
+
+@dataclass(frozen=True)
+class SmtConfig(MethodConfig):
+    """SMT's settings; the defaults are the paper's (section 4).
+
+    Attributes:
+        targets: layers whose blocks may train.
+        block_size: l, or "auto" for the greatest common divisor of the targeted sides.
+        metric: block score, one of table 7's four, or "activation" (AW-selection).
+        scope: "global", "per_layer" or "random" (table 9).
+        warmup_steps: steps before selection (paper: 100 on commonsense, 25 on math).
+        warmup_trains: whether they also train all parameters.
+        warmup_lr_scale: factor on the learning rate while they do.
+    """
+
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
+    block_size: int | str = 256
+    metric: str = "mean_abs"
+    scope: str = "global"
+    warmup_steps: int = 100
+    warmup_trains: bool = True
+    warmup_lr_scale: float = 1.0
+
+
+class Smt(Method):
+    """Trains the blocks that the warm-up's statistics point at."""
+
+    name = "smt"
+    version = 1
+    summary = "sparse l x l blocks of Q, K, V, chosen by warm-up gradients"
+    Config = SmtConfig
+
+    def check(self) -> None:
+        """Refuses unknown metrics and scopes, and warm-ups that leave nothing to tune."""
+        c = self.config
+        if c.metric not in (*METRICS, ACTIVATION):
+            raise ValueError(f"metric={c.metric!r}: choose from {', '.join((*METRICS, ACTIVATION))}")
+        if c.scope not in SCOPES:
+            raise ValueError(f"scope={c.scope!r}: choose from {', '.join(SCOPES)}")
+        if c.block_size != "auto" and (not isinstance(c.block_size, int) or c.block_size < 1):
+            raise ValueError(f"block_size={c.block_size!r}: choose a positive whole number, or auto")
+        if not 1 <= c.warmup_steps < self.steps:
+            raise ValueError(
+                f"warmup_steps={c.warmup_steps} with steps={self.steps}: SMT needs at least one warm-up step and one "
+                "tuning step: choose a smaller warm-up or more steps"
+            )
+
+    def capacity(self, shapes: Shapes) -> Capacity:
+        """n blocks, the whole number nearest to fraction x parameters / l²."""
+        assert self.fraction is not None
+        side, blocks = grid(shapes, self.config.targets, self.config.block_size)
+        total, available = total_parameters(shapes), sum(r * c for r, c in blocks.values())
+        count = max(1, round(self.fraction * total / side**2))
+        if count > available:
+            raise ValueError(
+                f"fraction {self.fraction:.4%} needs {count} blocks of {side}x{side}, but {', '.join(self.config.targets)} "
+                f"hold {available} ({available * side**2 / total:.2%}): choose a smaller fraction or more targets"
+            )
+        return Capacity("blocks", count, count * side**2, side**2, total)
+
+    @property
+    def trains_dense(self) -> bool:
+        """The warm-up trains everything unless told otherwise."""
+        return self.config.warmup_trains
+
+    @property
+    def warmup_steps(self) -> int:
+        """Counted within the run's steps, as in the paper."""
+        return self.config.warmup_steps
+
+    def warmup(self, model: nn.Module) -> list[ParamGroup]:
+        """Starts the statistics; returns all parameters, or none for the frozen warm-up."""
+        shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+        self._shapes = shapes
+        self._side, self._grid = grid(shapes, self.config.targets, self.config.block_size)
+        self._count = self.capacity(shapes).units
+        self._sums: dict[str, torch.Tensor] = {}
+        self._observed = 0
+        self._hooks: list[Any] = []
+        freeze(model)
+        if self.config.metric == ACTIVATION:
+            for name, linear in linears(model, self.config.targets):
+                self._hooks.append(linear.register_forward_pre_hook(self._watch(name)))
+        if self.config.warmup_trains:
+            for parameter in model.parameters():
+                parameter.requires_grad_(True)
+            return [ParamGroup(list(model.parameters()), lr_scale=self.config.warmup_lr_scale)]
+        for _, linear in linears(model, self.config.targets):
+            linear.weight.requires_grad_(True)
+        return []
+
+    def observe(self, model: nn.Module, step: int) -> None:
+        """Adds one step's gradients to the sums; `mean_abs` needs one number per block, the others whole matrices."""
+        self._observed += 1
+        if self.config.metric == ACTIVATION or self.config.scope == "random":
+            return
+        for name, linear in linears(model, self.config.targets):
+            assert linear.weight.grad is not None
+            grad_OI = linear.weight.grad.float()
+            self._add(name, block_sums(grad_OI, self._side) if self.config.metric == "mean_abs" else grad_OI)
+
+    def attach(self, model: nn.Module) -> list[ParamGroup]:
+        """Selects, freezes everything and puts a sparse layer where blocks were chosen."""
+        for hook in self._hooks:
+            hook.remove()
+        self.selection = select(self._scores(), self._count, self.config.scope, self.seed)
+        self._sums.clear()
+        freeze(model)
+        self._install(model)
+        return [ParamGroup([layer.blocks for layer in self._layers])]
+
+    def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Writes the blocks back into the dense weights."""
+        for layer in self._layers:
+            layer.write_back()
+
+    def merge(self, model: nn.Module) -> None:
+        """Plain linear layers again."""
+        for name in self.selection:
+            layer = model.get_submodule(name)
+            assert isinstance(layer, SparseLinear)
+            replace_module(model, name, layer.dense())
+        self._layers = []
+
+    def describe(self) -> dict[str, Any]:
+        """The selection, block by block, and how the budget fell on the projections."""
+        per_target: Counter[str] = Counter()
+        for name, blocks in self.selection.items():
+            per_target[name.rpartition(".")[2]] += len(blocks)
+        return {
+            "block_size": self._side,
+            "warmup_steps_observed": self._observed,
+            "blocks_per_target": dict(per_target),
+            "blocks": {name: [list(block) for block in blocks] for name, blocks in self.selection.items()},
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums so far, or the selection once it is made."""
+        return {
+            "observed": self._observed,
+            "sums": dict(self._sums),
+            "selection": getattr(self, "selection", None),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict`; call after `warmup`, then `reattach` where a selection was made."""
+        self._observed, self._sums = state["observed"], dict(state["sums"])
+        if state["selection"] is not None:
+            self.selection = state["selection"]
+
+    def reattach(self, model: nn.Module) -> list[ParamGroup]:
+        """Installs a restored selection without new statistics."""
+        for hook in self._hooks:
+            hook.remove()
+        freeze(model)
+        self._install(model)
+        return [ParamGroup([layer.blocks for layer in self._layers])]
+
+    def _install(self, model: nn.Module) -> None:
+        self._layers: list[SparseLinear] = []
+        for name, blocks in self.selection.items():
+            linear = model.get_submodule(name)
+            assert isinstance(linear, nn.Linear)
+            layer = SparseLinear(linear, blocks, self._side)
+            replace_module(model, name, layer)
+            self._layers.append(layer)
+
+    def _add(self, name: str, value: torch.Tensor) -> None:
+        if name in self._sums:
+            self._sums[name] += value
+        else:
+            self._sums[name] = value.clone()
+
+    def _watch(self, name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            x_TI = inputs[0].detach().reshape(-1, inputs[0].shape[-1])
+            self._add(name, x_TI.float().norm(dim=0))
+
+        return hook
+
+    def _scores(self) -> dict[str, torch.Tensor]:
+        metric, side = self.config.metric, self._side
+        if self.config.scope == "random":
+            return {name: torch.zeros(shape) for name, shape in self._grid.items()}
+        if metric == ACTIVATION:
+            return {n: activation_scores(self._sums[n], rows, side) for n, (rows, _) in self._grid.items()}
+        if metric == "mean_abs":
+            return {name: (sums / side**2).abs() for name, sums in self._sums.items()}
+        return {name: METRICS[metric](sums, side) for name, sums in self._sums.items()}
+
+
+__all__ = ["Selection", "Smt", "SmtConfig", "SparseLinear"]

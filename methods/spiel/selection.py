@@ -1,0 +1,42 @@
+"""Where SpIEL's deltas start and how many move when: pure functions (SpIEL, section 3.2, equation 8)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+
+
+def spread(total: int, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Deltas per matrix at equal density, by largest remainder (exact in integers; earlier matrices win ties)."""
+    held = sum(sizes.values())
+    counts = {name: total * size // held for name, size in sizes.items()}
+    by_remainder = sorted(sizes, key=lambda name: -(total * sizes[name] % held))
+    for name in by_remainder[: total - sum(counts.values())]:
+        counts[name] += 1
+    return counts
+
+
+def random_indices(numel: int, count: int, generator: torch.Generator) -> torch.Tensor:
+    """A uniform random subset of 0..numel-1, ascending; memory O(count) where the subset is sparse."""
+    if count * 4 > numel:
+        return torch.randperm(numel, generator=generator)[:count].sort().values
+    # Whatever was drawn is a uniform subset given its size, and stays one when a random part is thrown away.
+    chosen = torch.empty(0, dtype=torch.int64)
+    while len(chosen) < count:
+        more = torch.randint(numel, (count - len(chosen) + count // 4 + 8,), generator=generator)
+        chosen = torch.cat([chosen, more]).unique()
+    return chosen[torch.randperm(len(chosen), generator=generator)[:count]].sort().values
+
+
+def is_update(step: int, every: int, phase: int, steps: int) -> bool:
+    """Whether indices move after step `step` (1-based)."""
+    return step < steps and (step == phase or (step % every == 0 and step >= 2 * phase))
+
+
+def replaced(step: int, deltas: int, rate: float, phase: int, steps: int) -> int:
+    """k(i, t), equation 8."""
+    if step == phase:
+        return deltas
+    return math.floor(rate * (steps - step) / steps * deltas + 1e-9)  # 0.1 * 30 must not become 2

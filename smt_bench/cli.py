@@ -1,0 +1,291 @@
+"""The command line: `run`, `list`, `show`, `table`, `figure`, `fetch`.
+
+Bad input is one line on standard error (what, value, remedy) and exit code 2; an interrupted sweep ends with 130, one with
+failed runs with 1. Heavy libraries are imported inside the commands, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Re-runs the tables and figures of the SMT and SpIEL papers, on any hardware.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Results = Annotated[Path, typer.Option("--results", help="Folder for records, tables and figures.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Model = Annotated[str, typer.Option("--model", help="Registered model, Hugging Face id or local folder.")]
+Many = list[str] | None
+
+
+def _list(values: Many) -> list[str]:
+    """Options that take several values: repeated, or separated by commas."""
+    return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
+
+
+def _numbers(values: Many, kind: type, option: str) -> tuple[Any, ...]:
+    found = []
+    for text in _list(values):
+        try:
+            found.append(kind(text))
+        except ValueError:
+            what = "whole numbers" if kind is int else "numbers"
+            raise ValueError(f"{option} {text!r}: choose {what}, separated by commas") from None
+    return tuple(found)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+@app.command()
+def run(
+    experiment: Annotated[str, typer.Argument(help="Name of the experiment, see `list`.")],
+    model: Model = "tiny",
+    data: Annotated[str | None, typer.Option(help="Folder in the LLM-Adapters layout.")] = None,
+    methods: Annotated[Many, typer.Option(help="Methods, separated by commas.")] = None,
+    fractions: Annotated[Many, typer.Option(help="Trainable fractions in %, separated by commas.")] = None,
+    seeds: Annotated[Many, typer.Option(help="Seeds, separated by commas.")] = None,
+    tasks: Annotated[Many, typer.Option(help="Test tasks, separated by commas; math tasks train on math.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps per run.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Test examples per task at most.")] = None,
+    preset: Annotated[str | None, typer.Option(help="smoke: one fraction, few steps.")] = None,
+    results: Results = Path("results"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and stop.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Does the runs of an experiment that are missing, then writes its tables and figures."""
+    import experiments
+    from smt_bench import resources
+    from smt_bench.planning import Planner, Request
+    from smt_bench.store import Store
+    from smt_bench.sweep import Index, Interrupted, describe, folder, print_to, sweep
+
+    if as_json and not dry_run:
+        raise ValueError("--json goes with --dry-run: records and tables are written as files")
+    module = experiments.find(experiment)
+    request = Request(
+        experiment,
+        model,
+        data,
+        tuple(_list(methods)),
+        _numbers(fractions, float, "--fractions"),
+        _numbers(seeds, int, "--seeds"),
+        tuple(_list(tasks)),
+        steps,
+        limit,
+        preset,
+    )
+    store = Store(results)
+    planner = Planner(request, resources.machine(), _say)
+    planner.check_machine(module.method_names(planner))
+    module.check(planner)
+    if not dry_run:
+        store.check_writable()
+    planner.open()
+    planned = module.runs(planner)
+    runs = [run for run, _ in planned]
+    if dry_run:
+        done = {r["key"]: r["status"] for r in store.records([run.key for run in runs])}
+        rows = [
+            {
+                "key": run.key,
+                "experiment": experiment,
+                "model": run.model.name,
+                "method": run.method.name,
+                "fraction_pct": None if run.method.fraction is None else round(run.method.fraction * 100, 10),
+                "seed": run.seed,
+                "status": done.get(run.key, "missing"),
+                "capacity_unit": capacity.unit,
+                "capacity": capacity.units,
+                "trainable": capacity.trainable,
+                "trainable_pct": round(100 * capacity.fraction, 6),
+                "lr": run.train.lr,
+                "steps": run.train.steps,
+                "tasks": list(run.evaluation.tasks),
+            }
+            for run, capacity in planned
+        ]
+        if as_json:
+            print(json.dumps(rows, indent=1))
+        else:
+            for row, (run, capacity) in zip(rows, planned):
+                print(
+                    f"{run.key}  {row['status']:<8}  {describe(run):<24}  {capacity.units} {capacity.unit}, "
+                    f"{capacity.trainable:,} numbers ({row['trainable_pct']:.3f} %), lr {run.train.lr:g}, {run.train.steps} steps"
+                )
+        return
+    console = print_to()
+    for name in planner.data.missing:
+        _say(f"note: no test file for {name}: left out, averages name the tasks they cover")
+    place = folder(store, experiment, planner.located.ref.name, planner.data.family)
+    index = Index.read(place)
+    index.add(runs)
+    try:
+        counts = sweep(runs, store, planner.inputs(), console)
+    except Interrupted as stop:
+        _render(module, store, index, place, request.model)
+        _say(f"interrupted: {stop}; the same command goes on from there")
+        raise typer.Exit(130) from None
+    files = _render(module, store, index, place, request.model)
+    _say(", ".join(f"{count} {status}" for status, count in counts.items() if count))
+    if files:
+        print(files[0].read_text(encoding="utf-8"))
+        _say("wrote " + ", ".join(str(f) for f in files))
+    if counts["failed"] or counts["out_of_memory"]:
+        raise typer.Exit(1)
+
+
+def _render(module: Any, store: Any, index: Any, place: Path, model: str) -> list[Path]:
+    records = store.records(index.keys)
+    return module.render(records, place, model) if records else []
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="experiments, methods, models, runs or all.")] = "all",
+    results: Results = Path("results"),
+    as_json: Json = False,
+) -> None:
+    """Shows experiments, methods and models with what they need, or the stored runs."""
+    import experiments
+    import methods
+    from smt_bench import models
+    from smt_bench.store import Store
+
+    kinds = ("experiments", "methods", "models", "runs")
+    if what not in (*kinds, "all"):
+        raise ValueError(f"list {what!r}: choose from {', '.join(kinds)}, all")
+    found: dict[str, list[dict[str, Any]]] = {}
+    if what in ("experiments", "all"):
+        found["experiments"] = [
+            {"name": name, "reproduces": e.REPRODUCES, "needs": e.NEEDS} for name, e in experiments.all_experiments().items()
+        ]
+    if what in ("methods", "all"):
+        found["methods"] = [
+            {"name": name, "version": m.version, "what": m.summary, "settings": m.Config().to_dict()}
+            for name, m in methods.all_methods().items()
+        ]
+    if what in ("models", "all"):
+        found["models"] = [
+            {"name": e.name, "hub_id": e.hub_id, "recipe": e.recipe, "needs": e.note} for e in models.REGISTRY.values()
+        ]
+    if what == "runs":
+        found["runs"] = [
+            {
+                "key": r["key"],
+                "status": r["status"],
+                "model": r["run"]["model"]["name"],
+                "method": r["run"]["method"]["name"],
+                "fraction_pct": None if (f := r["run"]["method"]["fraction"]) is None else round(100 * f, 10),
+                "seed": r["run"]["seed"],
+            }
+            for r in Store(results).records()
+        ]
+    if as_json:
+        print(json.dumps(found if what == "all" else found[what], indent=1))
+        return
+    for kind, rows in found.items():
+        print(kind)
+        for row in rows:
+            shown = [f"{k}: {v}" if k == "hub_id" else str(v) for k, v in row.items() if k not in ("settings", "version") and v is not None]
+            print("  " + f"{shown[0]:<14}" + "  ".join(shown[1:]))
+
+
+@app.command()
+def show(
+    key: Annotated[str, typer.Argument(help="Key of a run, or its first digits.")],
+    results: Results = Path("results"),
+    as_json: Json = False,
+) -> None:
+    """Shows one record; --json prints all of it."""
+    from smt_bench.store import Store
+
+    record = Store(results).resolve(key)
+    if not as_json:
+        # The long per-step and per-example lists are for machines.
+        record["training"] = {k: v for k, v in record.get("training", {}).items() if k == "tokens"} | {
+            "first_loss": (record.get("training", {}).get("losses") or [None])[0],
+            "last_loss": (record.get("training", {}).get("losses") or [None])[-1],
+        }
+        record.get("heldout", {}).pop("examples", None)
+        record.get("method", {}).pop("blocks", None)
+        for task in record.get("evaluation", {}).values():
+            task.pop("examples", None)
+    print(json.dumps(record, indent=1))
+
+
+def _rendered(experiment: str, model: str, results: Path, endings: tuple[str, ...]) -> list[Path]:
+    import experiments
+    from smt_bench import models
+    from smt_bench.store import Store
+    from smt_bench.sweep import Index, folder
+
+    module, store = experiments.find(experiment), Store(results)
+    name = models.find(model).name
+    files: list[Path] = []
+    for family in ("commonsense", "math"):
+        place = folder(store, experiment, name, family)
+        index = Index.read(place)
+        files += [f for f in _render(module, store, index, place, name) if f.suffix in endings]
+    if not files:
+        raise ValueError(f"no runs of {experiment} on {name} in {results}: `run {experiment} --model {name}` makes them")
+    return files
+
+
+@app.command()
+def table(experiment: str, model: Model = "tiny", results: Results = Path("results")) -> None:
+    """Writes an experiment's tables again from stored records, training nothing."""
+    for path in _rendered(experiment, model, results, (".md", ".csv")):
+        if path.suffix == ".md":
+            print(path.read_text(encoding="utf-8"))
+        _say(f"wrote {path}")
+
+
+@app.command()
+def figure(experiment: str, model: Model = "tiny", results: Results = Path("results")) -> None:
+    """Draws an experiment's figures again from stored records, training nothing."""
+    for path in _rendered(experiment, model, results, (".png", ".svg")):
+        print(path)
+
+
+@app.command()
+def fetch(name: Annotated[str, typer.Argument(help="A model, or the data family commonsense or math.")]) -> None:
+    """Brings weights or data onto this machine."""
+    from smt_bench.data import MIXTURES
+    from smt_bench.fetch import fetch_data, fetch_model
+
+    print(fetch_data(name, _say) if name in MIXTURES else fetch_model(name, _say))
+
+
+def main() -> None:
+    """Entry point: turns expected errors into one line and an exit code."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.showwarning = lambda message, category, *_: (
+        _say(f"warning: {message}") if category is UserWarning and "set aside" in str(message) else None
+    )
+    try:
+        app()
+    except ValueError as error:
+        _say(f"error: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _say("interrupted: finished runs are kept, the same command goes on")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

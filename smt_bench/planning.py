@@ -1,0 +1,191 @@
+"""From what a user asks for to a list of runs: every check that needs no weights happens here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import methods
+from methods.base import Capacity, Shapes, total_parameters
+from smt_bench import models, resources
+from smt_bench.data import HELDOUT_SEED, DataSet, content_hash, load
+from smt_bench.evaluate import EVALUATION_VERSION
+from smt_bench.execute import Inputs, check_fraction, plan
+from smt_bench.fetch import fetch_data
+from smt_bench.recipes import Recipe, recipe
+from smt_bench.runs import DataRef, EvalRef, MethodRef, Run, TrainRef
+from smt_bench.tasks import find_task
+
+TEMPLATE = "llm-adapters"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for; None or empty: the recipe's choice."""
+
+    experiment: str
+    model: str
+    data: str | None = None
+    methods: tuple[str, ...] = ()
+    fractions_pct: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = ()
+    tasks: tuple[str, ...] = ()
+    steps: int | None = None
+    limit: int | None = None
+    preset: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} {value}: choose a positive whole number")
+        for value in self.fractions_pct:
+            if not (math.isfinite(value) and 0 < value <= 100):
+                raise ValueError(f"--fractions {value:g}: choose percentages above 0, at most 100")
+        for value in self.seeds:
+            if value < 0:
+                raise ValueError(f"--seeds {value}: choose whole numbers from 0")
+        for name in self.methods:
+            methods.find(name)
+        for name in self.tasks:
+            find_task(name)
+
+    @property
+    def family(self) -> str:
+        """The data family the tasks belong to; commonsense by default."""
+        families = {find_task(name).family for name in self.tasks}
+        if len(families) > 1:
+            raise ValueError(f"--tasks {','.join(self.tasks)}: {' and '.join(sorted(families))} tasks need a run each")
+        return families.pop() if families else "commonsense"
+
+
+class Planner:
+    """Builds runs for one request; the experiments call `run`.
+
+    Args:
+        request: what was asked for.
+        here: the machine; refuses models that cannot be trained on it.
+        say: one-line messages, e.g. on downloads.
+
+    Raises:
+        ValueError: anything about the request that cannot work.
+    """
+
+    def __init__(self, request: Request, here: resources.Machine, say: Any = lambda text: None) -> None:
+        self.request = request
+        self.here = here
+        self.say = say
+        self.entry = models.find(request.model)
+        self.recipe: Recipe = recipe(self.entry.recipe, request.family, request.preset)
+        self.shapes: Shapes = models.shapes(request.model)
+        self.data: DataSet
+        self.located: models.Located
+        self._opened = False
+
+    def method_names(self, default: Sequence[str]) -> list[str]:
+        """The methods asked for, else the default ones."""
+        return list(dict.fromkeys(self.request.methods or default))
+
+    def fractions(self) -> list[float]:
+        """Fractions of all parameters, from the percentages asked for or the recipe's."""
+        return [round(p / 100, 12) for p in self.request.fractions_pct or self.recipe.fractions_pct]
+
+    def seeds(self) -> list[int]:
+        """Seeds asked for or the recipe's."""
+        return list(dict.fromkeys(self.request.seeds or self.recipe.seeds))
+
+    def check_machine(self, names: Sequence[str]) -> None:
+        """Refuses what this machine cannot hold, before any file is touched."""
+        dense, sparse = [], []
+        for name in names:
+            method = methods.build(name, self._config(name, 1000), 0.01, 0, 1000)
+            (dense if method.trains_dense else sparse).append(name)
+        total = total_parameters(self.shapes)
+        resources.check(self.request.experiment, self.request.model, total, dense, sparse, self.here)
+
+    def open(self) -> None:
+        """Reads data and locates the weights; downloads where neither is here."""
+        r = self.request
+        source = r.data
+        if source is None and r.model != "tiny":
+            source = str(fetch_data(r.family, self.say))
+        limit = r.limit if r.limit is not None else self.recipe.limit
+        self.data = load(source, r.family, r.tasks, self.recipe.heldout, limit)
+        self.located = models.locate(r.model)
+        self._opened = True
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps: asked for, the recipe's, or its epochs over the training set."""
+        if self.request.steps is not None:
+            return self.request.steps
+        if self.recipe.steps is not None:
+            return self.recipe.steps
+        return math.ceil(len(self.data.train) * self.recipe.epochs / self.recipe.batch_size)
+
+    def _config(self, name: str, steps: int, **changes: Any) -> dict[str, Any]:
+        values = {**self.recipe.configs(steps).get(name, {}), **changes}
+        return methods.find(name).Config.from_dict(values).to_dict()
+
+    def check_capacity(self, name: str, fraction: float | None) -> None:
+        """Refuses a capacity that this model cannot give; needs no data and no weights.
+
+        Raises:
+            ValueError: what, the value, the remedy.
+        """
+        steps = self.request.steps or self.recipe.steps or 1000
+        method = methods.build(name, self._config(name, steps), fraction, 0, steps)
+        check_fraction(name, fraction, method.capacity(self.shapes))
+
+    def run(self, name: str, fraction: float | None, seed: int, **changes: Any) -> tuple[Run, Capacity]:
+        """One run and its capacity.
+
+        Args:
+            name: method.
+            fraction: requested trainable fraction; None for methods without one.
+            seed: seed.
+            **changes: method settings that differ from the recipe's.
+
+        Raises:
+            ValueError: the request is impossible for this model.
+        """
+        assert self._opened
+        r, d, steps = self.recipe, self.data, self.steps
+        method = methods.find(name)
+        run = Run(
+            model=self.located.ref,
+            data=DataRef(
+                d.family, d.train_source, d.train_sha256, len(d.heldout), HELDOUT_SEED, TEMPLATE, r.train_on_inputs, r.cutoff
+            ),
+            method=MethodRef(name, method.version, fraction, self._config(name, steps, **changes)),
+            train=TrainRef(
+                lr=r.lr(name),
+                steps=steps,
+                batch_size=r.batch_size,
+                micro_batch_size=r.micro_batch_size,
+                lr_warmup_steps=min(r.lr_warmup_steps, max(1, steps // 4)),
+                weight_decay=r.weight_decay,
+                betas=r.betas,
+                eps=1e-8,
+                max_grad_norm=r.max_grad_norm,
+                precision=resources.precision(self.here),
+                gradient_checkpointing=r.gradient_checkpointing,
+            ),
+            evaluation=EvalRef(
+                r.protocol,
+                EVALUATION_VERSION,
+                {task: content_hash(examples) for task, examples in d.tests.items()},
+                r.beams,
+                r.max_new_tokens,
+                r.max_new_tokens_math,
+            ),
+            seed=seed,
+        )
+        _, capacity = plan(run, self.shapes)
+        return (run if capacity.trainable else run.without_training()), capacity
+
+    def inputs(self) -> Inputs:
+        """What executing the runs needs."""
+        return Inputs(self.located, self.data, resources.device_map(total_parameters(self.shapes), self.here))

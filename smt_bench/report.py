@@ -1,0 +1,48 @@
+"""From records to the files of an accuracy experiment. Reads records only, never a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from smt_bench import published as papers
+from smt_bench.accuracy_tables import table2, table3, table3_heldout
+from smt_bench.comparisons import comparisons, verdicts
+from smt_bench.figures import accuracy_by_fraction, heldout_by_fraction
+from smt_bench.store import Record
+from smt_bench.summary import groups, summarise
+
+__all__ = ["comparisons", "summarise", "table2", "table3", "table3_heldout", "verdicts", "write_plateau"]
+
+
+def write_plateau(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+    """Writes tables 3 and 2, figure 9, their held-out companions and the paired comparisons.
+
+    Unfinished sweeps are welcome: what has no number is blank, and says why where it diverged or failed.
+
+    Args:
+        records: of one experiment on one model; of a cell run under several settings, only the newest counts.
+        folder: where the files go.
+        model: name of the model, for titles and for its published numbers.
+
+    Returns:
+        The files, the main table first.
+
+    Raises:
+        ValueError: no records, or records that no table may compare.
+    """
+    found = groups(records)
+    family = found[0].run["data"]["family"]
+    curves = papers.plateau(model) if family == "commonsense" else None
+    known = not papers.by_task(model, family).empty
+    summary = summarise(records)
+    files = [
+        *table3(records, model, known).write(folder, "table3"),
+        *table2(records, model, known).write(folder, "table2"),
+        *accuracy_by_fraction(summary, folder, curves),
+        *comparisons(records, model).write(folder, "comparisons"),
+    ]
+    if summary["heldout_nll"].notna().any():
+        files += table3_heldout(records, model).write(folder, "table3_heldout")
+        files += heldout_by_fraction(summary, folder)
+    return files

@@ -1,0 +1,90 @@
+"""Is this machine large enough? Asked before anything is downloaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+GB = 1e9
+CPU_LIMIT = 1_000_000_000  # parameters; above, a CPU would take months
+# Bytes per parameter. Dense on GPU: bf16 weight 2, gradient 2, float32 master 4, Adam moments 8. Dense on CPU: float32
+# weight, gradient, two moments. Sparse: the weight, and about a tenth for what trains.
+DENSE_BYTES = 16
+SPARSE_BYTES = {"bf16": 2.2, "fp32": 4.4}
+ACTIVATIONS = 6 * GB  # with gradient checkpointing, batch 16 x 256 tokens, logits included; `plan` will do better
+FRAMEWORK = 1 * GB  # per GPU: context and workspaces
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is here: bytes of every GPU's memory, bytes of main memory."""
+
+    gpus: tuple[int, ...]
+    memory: int
+
+    def __str__(self) -> str:
+        gpus = ", ".join(f"{b / GB:.0f} GB" for b in self.gpus)
+        gpu = f"{len(self.gpus)} GPU ({gpus})" if self.gpus else "no GPU"
+        return f"{gpu}, {self.memory / GB:.0f} GB of main memory"
+
+
+def machine() -> Machine:
+    """Looks around."""
+    gpus = tuple(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
+    return Machine(gpus, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def precision(here: Machine) -> str:
+    """bf16 on GPU, fp32 on CPU."""
+    return "bf16" if here.gpus else "fp32"
+
+
+def device_map(parameters: int, here: Machine) -> str | None:
+    """Large models on several GPUs have their layers spread over them; others live on one device."""
+    return "balanced" if len(here.gpus) > 1 and parameters > CPU_LIMIT else None
+
+
+def check(experiment: str, model: str, parameters: int, dense: Sequence[str], sparse: Sequence[str], here: Machine) -> None:
+    """Refuses a model that cannot be trained here.
+
+    Args:
+        experiment: for the commands in the message.
+        model: name as given.
+        parameters: of the base model.
+        dense: methods asked for that train all parameters in some phase.
+        sparse: the others.
+        here: this machine.
+
+    Raises:
+        ValueError: what is needed, what was found, and what would work here.
+    """
+    kind = precision(here) if parameters <= CPU_LIMIT else "bf16"
+    need = parameters * (DENSE_BYTES if dense else SPARSE_BYTES[kind])
+    if here.gpus:
+        need += ACTIVATIONS + FRAMEWORK * len(here.gpus)
+        spread = len(here.gpus) if parameters > CPU_LIMIT else 1
+        fits = sum(sorted(here.gpus, reverse=True)[:spread]) >= need
+    else:
+        fits = parameters <= CPU_LIMIT and here.memory * 0.9 >= need
+    if fits:
+        return
+    if parameters <= CPU_LIMIT:
+        what = f"{need / GB:.1f} GB of memory"
+    else:
+        least = parameters * (DENSE_BYTES if dense else SPARSE_BYTES[kind]) + ACTIVATIONS
+        what = f"{(least + 4 * FRAMEWORK) / GB:.0f} GB of GPU memory in all, e.g. 4 GPUs of at least " + (
+            f"{(least / 4 + FRAMEWORK) / GB:.0f} GB each"
+        )
+    methods = ", ".join([*dense, *sparse])
+    lines = [
+        f"model {model} ({parameters / 1e9:.2f} billion parameters) with {methods} does not fit this machine",
+        f"  needed: {what}" + (f" ({', '.join(dense)} train all parameters at {DENSE_BYTES} bytes each)" if dense else ""),
+        f"  found:  {here}",
+        "  would work here:",
+        f"    python -m smt_bench run {experiment} --model tiny",
+        f"    python -m smt_bench run {experiment} --model smollm2-135m --data FOLDER",
+    ]
+    raise ValueError("\n".join(lines))

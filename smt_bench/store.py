@@ -1,0 +1,142 @@
+"""Records on disk: one JSON file per run, written atomically, versioned, never half-read.
+
+A record holds `schema`, `key`, `run`, `status` (done, diverged, out_of_memory, failed) and what was measured. Older
+schemas are upgraded on reading, newer ones refused. A file that cannot be trusted is set aside under a name of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from smt_bench.runs import Run
+
+SCHEMA = 1
+Record = dict[str, Any]
+UPGRADES: dict[int, Callable[[Record], Record]] = {}  # from schema n to n + 1
+
+FINISHED = ("done", "diverged")  # outcomes of the question itself; out_of_memory and failed are worth another try
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file so that a reader sees the old or the new content, never half of it, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+class Store:
+    """The results folder.
+
+    Args:
+        root: records go to `root/runs`, tables and figures to `root/<experiment>/<model>`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.runs = root / "runs"
+
+    def check_writable(self) -> None:
+        """Tries a real write.
+
+        Raises:
+            ValueError: the folder cannot be written.
+        """
+        try:
+            self.runs.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.runs):
+                pass
+        except OSError as error:
+            raise ValueError(
+                f"results folder {self.root} cannot be written ({error.strerror}): choose another with --results"
+            ) from None
+
+    def path(self, key: str) -> Path:
+        """Where the record of `key` is, or would be."""
+        return self.runs / f"{key}.json"
+
+    def write(self, record: Record) -> None:
+        """Stores a record; a finished one is never overwritten."""
+        old = self.read(record["key"])
+        assert old is None or old["status"] not in FINISHED, f"{record['key']} is finished already"
+        write_text(self.path(record["key"]), json.dumps(record, indent=1, allow_nan=False) + "\n")
+
+    def read(self, key: str) -> Record | None:
+        """The record of `key`, upgraded to the current schema; None where there is none.
+
+        A damaged file is renamed to `<key>.json.damaged` with a warning and counts as missing.
+
+        Raises:
+            ValueError: the record was written by a newer version.
+        """
+        path = self.path(key)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except UnicodeDecodeError:
+            return self._set_aside(path, "it is not text")
+        except OSError as error:
+            raise ValueError(f"record {path} cannot be read ({error.strerror}): check its permissions") from None
+        try:
+            record = json.loads(text)
+            schema = record["schema"]
+        except (ValueError, KeyError, TypeError):
+            return self._set_aside(path, "it is not a complete record")
+        if not isinstance(schema, int) or schema > SCHEMA:
+            raise ValueError(f"record {path} has schema {schema}, this version reads up to {SCHEMA}: update smt-bench")
+        try:
+            while record["schema"] < SCHEMA:
+                record = UPGRADES[record["schema"]](record)
+            intact = record["key"] == key == Run.from_dict(record["run"]).key and "status" in record
+        except (KeyError, TypeError):
+            intact = False
+        return record if intact else self._set_aside(path, "its content does not match its key")
+
+    def _set_aside(self, path: Path, why: str) -> None:
+        aside = path.with_name(path.name + ".damaged")
+        try:
+            path.replace(aside)
+            warnings.warn(f"record {path.name} set aside as {aside.name}: {why}", stacklevel=3)
+        except OSError:
+            warnings.warn(f"record {path.name} ignored: {why}", stacklevel=3)
+
+    def records(self, keys: Iterable[str] | None = None) -> list[Record]:
+        """The records of `keys` (all by default) that exist, in the order of the keys (or names)."""
+        if keys is None:
+            keys = sorted(p.stem for p in self.runs.glob("*.json") if not p.name.startswith("."))
+        found = (self.read(key) for key in keys)
+        return [record for record in found if record is not None]
+
+    def missing(self, runs: Iterable[Run]) -> list[Run]:
+        """The runs without a finished record."""
+        return [run for run in runs if (self.read(run.key) or {"status": None})["status"] not in FINISHED]
+
+    def resolve(self, prefix: str) -> Record:
+        """The one record whose key starts with `prefix`.
+
+        Raises:
+            ValueError: none or several.
+        """
+        keys = sorted(p.stem for p in self.runs.glob("*.json") if p.stem.startswith(prefix))
+        if len(keys) != 1 or not prefix:
+            what = "no record" if not keys else f"{len(keys)} records"
+            raise ValueError(f"key {prefix!r}: {what} in {self.runs} start with it: see `list runs`")
+        record = self.read(keys[0])
+        if record is None:
+            raise ValueError(f"record {keys[0]} was damaged and has been set aside: run it again")
+        return record

@@ -1,0 +1,135 @@
+"""A sweep: which runs belong together, doing what is missing, and showing how far it is."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from smt_bench.execute import Inputs, execute
+from smt_bench.runs import Run
+from smt_bench.store import Record, Store, write_text
+
+INDEX = "runs.json"
+
+
+def folder(store: Store, experiment: str, model: str, family: str) -> Path:
+    """Where tables and figures of one experiment on one model go; math has a folder of its own below."""
+    path = store.root / experiment / model.replace("/", "--")
+    return path if family == "commonsense" else path / family
+
+
+@dataclass
+class Index:
+    """Which runs an experiment's tables are made of, by setting; kept beside the tables.
+
+    A setting is all that a table holds fixed (`Run.setting`). Asking for more methods, fractions or seeds under the same
+    setting adds to its runs; other settings are kept apart, never mixed.
+    """
+
+    path: Path
+    settings: dict[str, list[str]]
+    latest: str | None
+
+    @classmethod
+    def read(cls, path: Path) -> Index:
+        """The index in `path`; empty where there is none or it is damaged (records are never lost with it)."""
+        try:
+            values = json.loads((path / INDEX).read_text(encoding="utf-8"))
+            return cls(path, {k: list(v) for k, v in values["settings"].items()}, values["latest"])
+        except FileNotFoundError:
+            return cls(path, {}, None)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            warnings.warn(f"{path / INDEX} is damaged: starting a new one; repeat `run` to list its runs again", stacklevel=2)
+            return cls(path, {}, None)
+
+    def add(self, runs: Sequence[Run]) -> None:
+        """Lists runs of one setting and makes it the latest."""
+        self.latest = runs[0].setting
+        keys = self.settings.setdefault(self.latest, [])
+        keys += [run.key for run in runs if run.key not in keys]
+        values = {"schema": 1, "latest": self.latest, "settings": self.settings}
+        write_text(self.path / INDEX, json.dumps(values, indent=1) + "\n")
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the latest setting."""
+        return self.settings.get(self.latest or "", [])
+
+
+def describe(run: Run) -> str:
+    """One run in a few words, e.g. "smt 0.84 % seed 0"."""
+    fraction = "" if run.method.fraction is None else f" {run.method.fraction * 100:g} %"
+    return f"{run.method.name}{fraction} seed {run.seed}"
+
+
+def outcome(record: Record) -> str:
+    """What came out of a run, in a few words."""
+    if record["status"] != "done":
+        return f"{record['status']}: {record['message']}"
+    scores = [task["accuracy"] for task in record["evaluation"].values()]
+    accuracy = f"accuracy {100 * sum(scores) / len(scores):.1f} %" if scores else "no tasks"
+    nll = record["heldout"]["nll"]
+    heldout = "" if nll is None else f", held-out NLL {nll:.3f}"
+    return f"{accuracy}{heldout}, {record['seconds']['total']:.0f} s"
+
+
+class Interrupted(Exception):
+    """Ctrl-C: so many runs of the sweep are finished."""
+
+
+def sweep(runs: Sequence[Run], store: Store, inputs: Inputs, console: Console) -> Counter[str]:
+    """Does the runs without a finished record; every record is on disk before the next run starts.
+
+    Returns:
+        How many runs ended how; "there" counts those that were finished before.
+
+    Raises:
+        Interrupted: Ctrl-C.
+    """
+    missing = store.missing(runs)
+    counts: Counter[str] = Counter(there=len(runs) - len(missing))
+    columns: list[Any] = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    ]
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        whole = bars.add_task("sweep", total=len(runs), completed=counts["there"], note="")
+        one = bars.add_task("run", total=None, note="")
+
+        def watch(phase: str, done: int, total: int, note: str = "") -> None:
+            task = bars.tasks[one]
+            if task.description != phase:
+                bars.reset(one, description=phase, total=total)
+            bars.update(one, completed=done, total=total, note=note)
+
+        for number, run in enumerate(missing, start=counts["there"] + 1):
+            bars.update(whole, note=describe(run))
+            bars.reset(one, description="loading", total=None, note="")
+            try:
+                record = execute(run, replace(inputs, watch=watch))
+            except KeyboardInterrupt:
+                raise Interrupted(f"{number - 1} of {len(runs)} runs are finished") from None
+            store.write(record)
+            counts[record["status"]] += 1
+            bars.advance(whole)
+            console.print(f"[{number}/{len(runs)}] {describe(run)}: {outcome(record)}", markup=False, highlight=False)
+    return counts
+
+
+def print_to(stream: Any = None) -> Console:
+    """A console for messages: standard error, so that standard output stays clean for `--json`."""
+    return Console(file=stream or sys.stderr, soft_wrap=True)

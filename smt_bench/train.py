@@ -1,0 +1,199 @@
+"""The training loop: one for all methods, which it knows by their hooks only."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.nn import functional as F
+
+from methods.base import Method, OptimizerSettings
+from smt_bench.batches import Batch, collate, training_order
+from smt_bench.optim import Updater, linear_factor
+from smt_bench.prompts import IGNORED, Encoded
+from smt_bench.runs import Run
+
+
+class Diverged(Exception):
+    """The loss stopped being a number.
+
+    Args:
+        step: the optimizer step (1-based) at which it was seen.
+        loss: what the loss was.
+    """
+
+    def __init__(self, step: int, loss: float) -> None:
+        super().__init__(f"loss is {loss} at step {step}")
+        self.step = step
+
+
+@dataclass
+class Trained:
+    """What training measured.
+
+    Attributes:
+        losses: mean cross-entropy per label token of every optimizer step, in nats.
+        grad_norms: gradient norm before clipping, per step; None where no optimizer step was made.
+        tokens: tokens seen, without padding.
+        seconds: per part: "warmup" (dense steps), "attach" (selection and conversion), "tuning".
+        bytes: sizes of trainable parameters and optimizer state at the end.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    grad_norms: list[float | None] = field(default_factory=list)
+    tokens: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    bytes: dict[str, int] = field(default_factory=dict)
+
+
+def response_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Summed cross-entropy over the labelled positions, in nats.
+
+    The head sees labelled positions only: with a masked prompt and a large vocabulary, most of the logits of a plain
+    forward pass would be thrown away.
+    """
+    backbone, head = model.get_decoder(), model.get_output_embeddings()  # type: ignore[operator]
+    hidden_BTH = backbone(input_ids=batch.ids_BT, use_cache=False).last_hidden_state
+    # The labels follow the last layer: with a device map it may live elsewhere than the input.
+    labels_BT = batch.labels_BT.to(hidden_BTH.device)
+    wanted = labels_BT != IGNORED
+    logits = head(hidden_BTH[wanted])
+    return F.cross_entropy(logits.float(), labels_BT[wanted].to(logits.device), reduction="sum")
+
+
+class Loop:
+    """One run's training.
+
+    Args:
+        run: hyper-parameters and seed.
+        model: in train mode, on its device.
+        method: hooks.
+        lengths: length of every training example, in any unit, for the buckets.
+        encoded: gives an example's tokens by its number.
+        pad_id: padding token.
+        accelerator: device and backward pass.
+        on_step: called with (step, loss) after every step.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        model: Any,
+        method: Method,
+        lengths: list[int],
+        encoded: Callable[[int], Encoded],
+        pad_id: int,
+        accelerator: Accelerator,
+        on_step: Callable[[int, float], None],
+    ) -> None:
+        self.run, self.model, self.method, self.pad_id = run, model, method, pad_id
+        self.lengths, self.encoded = lengths, encoded
+        self.accelerator, self.on_step = accelerator, on_step
+        t = run.train
+        self.settings = OptimizerSettings(t.lr, t.betas, t.eps, t.weight_decay)
+        self.trained = Trained()
+
+    def train(self, check: Callable[[], None]) -> Trained:
+        """Warm-up, attach, tuning.
+
+        Args:
+            check: called once the method is attached, to count what really trains.
+
+        Raises:
+            Diverged: a loss was NaN or infinite.
+        """
+        t, method, model = self.run.train, self.method, self.model
+        torch.manual_seed(self.run.seed)  # dropout; batches and methods draw from generators of their own
+        if t.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        order = training_order(self.lengths, t.batch_size, self.run.seed)
+        warmup = min(method.warmup_steps, t.steps)
+        if warmup:
+            groups = method.warmup(model)
+            updater = Updater(method, groups, self.settings) if groups else None
+            with self._timed("warmup"):
+                for step in range(1, warmup + 1):
+                    self._step(step, order, updater, lambda s: method.observe(model, s), lambda s: None)
+            del updater, groups
+        with self._timed("attach"):
+            groups = method.attach(model)
+            check()
+        if not groups:
+            return self.trained
+        updater = Updater(method, groups, self.settings)
+        with self._timed("tuning"):
+            for step in range(warmup + 1, t.steps + 1):
+                method.before_step(model, step)
+                self._step(
+                    step,
+                    order,
+                    updater,
+                    lambda s: method.after_backward(model, s),
+                    lambda s: method.after_step(model, updater.optimizer, s),
+                )
+        self.trained.bytes = {
+            "trainable_parameters": sum(p.numel() * p.element_size() for p in updater.params),
+            "optimizer_state": updater.state_bytes(),
+        }
+        return self.trained
+
+    def _step(
+        self,
+        step: int,
+        order: Iterator[list[int]],
+        updater: Updater | None,
+        after_backward: Callable[[int], None],
+        after_step: Callable[[int], None],
+    ) -> None:
+        t = self.run.train
+        chosen = [self.encoded(i) for i in next(order)]
+        parts = [
+            collate(chosen[i : i + t.micro_batch_size], self.pad_id) for i in range(0, len(chosen), t.micro_batch_size)
+        ]
+        targets = max(1, sum(part.targets for part in parts))  # a batch whose responses were all cut off teaches nothing
+        total = 0.0
+        for part in parts:
+            device = self.accelerator.device
+            on_device = Batch(part.ids_BT.to(device), part.labels_BT.to(device), part.targets, part.tokens)
+            # One mean over all label tokens of the step, so that the micro-batch size changes nothing but rounding.
+            loss = response_loss(self.model, on_device) / targets
+            total += loss.item()
+            if not math.isfinite(total):
+                raise Diverged(step, total)
+            self.accelerator.backward(loss)
+        after_backward(step)
+        norm = None
+        if updater is not None:
+            norm = float(self.accelerator.clip_grad_norm_(updater.params, t.max_grad_norm))
+            if not math.isfinite(norm):
+                raise Diverged(step, norm)
+            updater.step(linear_factor(step, t.steps, t.lr_warmup_steps))
+            after_step(step)
+        else:
+            self.model.zero_grad(set_to_none=True)
+        self.trained.losses.append(total)
+        self.trained.grad_norms.append(norm)
+        self.trained.tokens += sum(part.tokens for part in parts)
+        self.on_step(step, total)
+
+    def _timed(self, part: str) -> Any:
+        return _Timer(self.trained.seconds, part)
+
+
+class _Timer:
+    def __init__(self, seconds: dict[str, float], part: str) -> None:
+        self.seconds, self.part = seconds, part
+
+    def __enter__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds[self.part] = round(time.perf_counter() - self.start, 4)
