@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from experiments import plateau
+from experiments import learning_rate, plateau
 from methods.base import Capacity
 from smt_bench.planning import Planner
 from smt_bench.runs import Run
@@ -35,7 +35,7 @@ class Experiment(Protocol):
         """Writes tables and figures from records; returns the files, the main table first."""
 
 
-REGISTRY: dict[str, Any] = {plateau.NAME: plateau}
+REGISTRY: dict[str, Any] = {module.NAME: module for module in (plateau, learning_rate)}
 
 
 def all_experiments() -> dict[str, Experiment]:

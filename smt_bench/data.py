@@ -58,8 +58,12 @@ def content_hash(examples: Sequence[Example]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def read_examples(path: Path) -> list[Example]:
+def read_examples(path: Path, optional: tuple[str, ...] = ("input",)) -> list[Example]:
     """Reads one JSON array of records.
+
+    Args:
+        path: the file.
+        optional: fields that may be empty.
 
     Raises:
         ValueError: not JSON, not a list, empty, or a record with a missing or non-text field; the message names file,
@@ -78,18 +82,18 @@ def read_examples(path: Path) -> list[Example]:
     if not isinstance(values, list) or not values:
         what = "an empty list" if isinstance(values, list) else type(values).__name__
         raise ValueError(f"{path}: {what}, expected a non-empty list of records with {', '.join(FIELDS)}")
-    return [_example(path, number, value) for number, value in enumerate(values, start=1)]
+    return [_example(path, number, value, optional) for number, value in enumerate(values, start=1)]
 
 
-def _example(path: Path, number: int, value: Any) -> Example:
+def _example(path: Path, number: int, value: Any, optional: tuple[str, ...]) -> Example:
     if not isinstance(value, dict):
         raise ValueError(f"{path}: record {number} is {type(value).__name__}, expected an object")
     texts = []
     for name in FIELDS:
-        text = value.get(name, "" if name == "input" else None)
+        text = value.get(name, "" if name in optional else None)
         if isinstance(text, (int, float)) and not isinstance(text, bool) and name == "answer":
             text = str(text)
-        if not isinstance(text, str) or (not text.strip() and name != "input"):
+        if not isinstance(text, str) or (not text.strip() and name not in optional):
             problem = "is missing" if name not in value else f"is {text!r}"
             raise ValueError(f"{path}: record {number}: field {name!r} {problem}, expected text")
         texts.append(text)
@@ -159,7 +163,8 @@ def _from_folder(
     if lost or not wanted:
         lost = lost or names
         raise ValueError(f"data folder {root} has no dataset/{lost[0]}/test.json: expected the LLM-Adapters layout")
-    tests = {name: read_examples(root / "dataset" / name / "test.json") for name in wanted}
+    # Gold is `answer`: the responses of test files are not used, and some of the published ones are empty.
+    tests = {name: read_examples(root / "dataset" / name / "test.json", ("input", "output")) for name in wanted}
     for folder in (root / "ft-training_set", root):
         mixture = folder / MIXTURES[family]
         if mixture.is_file():

@@ -139,13 +139,16 @@ class Planner:
         method = methods.build(name, self._config(name, steps), fraction, 0, steps)
         check_fraction(name, fraction, method.capacity(self.shapes))
 
-    def run(self, name: str, fraction: float | None, seed: int, **changes: Any) -> tuple[Run, Capacity]:
+    def run(
+        self, name: str, fraction: float | None, seed: int, lr: float | None = None, **changes: Any
+    ) -> tuple[Run, Capacity]:
         """One run and its capacity.
 
         Args:
             name: method.
             fraction: requested trainable fraction; None for methods without one.
             seed: seed.
+            lr: peak learning rate; None: the recipe's.
             **changes: method settings that differ from the recipe's.
 
         Raises:
@@ -161,7 +164,7 @@ class Planner:
             ),
             method=MethodRef(name, method.version, fraction, self._config(name, steps, **changes)),
             train=TrainRef(
-                lr=r.lr(name),
+                lr=r.lr(name) if lr is None else lr,
                 steps=steps,
                 batch_size=r.batch_size,
                 micro_batch_size=r.micro_batch_size,

@@ -189,15 +189,21 @@ class Corpus:
         return ids, weights
 
     def draw(self, done: float) -> tuple[list[int], list[float]]:
-        """One sequence; `done` in 0..1 is how far pretraining has come: first facts and matching, then records."""
+        """One sequence; `done` in 0..1 is how far pretraining has come.
+
+        First matching, then reading a fact and choosing, then facts and recall: in one mixture from the start the facts,
+        which are easy to memorise, wipe out the heads that matching needs, and it is never learned.
+        """
         kind = self.rng.random()
+        if done < 0.05:
+            return self.drill()
+        if done < 0.25:
+            return self.drill() if kind < 0.3 else self.choice(told=True)
         if kind < 0.1:
             return self.record(world.count_legs(self.here, self.rng))
-        if kind < 0.5 - 0.25 * done:
+        if kind < 0.4 - 0.2 * done:
             return self.notes()
-        if kind > 0.8 + 0.5 * done:
-            return self.drill()
-        return self.choice(told=self.rng.random() < max(0.0, 0.8 - 2 * done))
+        return self.choice(told=self.rng.random() < max(0.1, 0.8 - done))
 
     def batches(self, size: int, done: float, pool: int = 16) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """A pool of padded batches (ids, weights), each B,T, of sequences of like length."""

@@ -1,0 +1,142 @@
+"""Reading data: content hashes, splits, and one clear line for everything that can be wrong with a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from smt_bench import data
+from smt_bench.batches import collate, training_order
+from smt_bench.prompts import IGNORED, Encoded, Example, encode, prompt
+
+GOOD = {"instruction": "Is it?", "input": "", "output": "the correct answer is true", "answer": "true"}
+
+
+def folder(root: Path, train: int = 40, test: int = 12, task: str = "boolq") -> Path:
+    place = root / "dataset" / task
+    place.mkdir(parents=True)
+    for name, count in (("train", train), ("test", test)):
+        values = [{**GOOD, "instruction": f"{name} {i}?"} for i in range(count)]
+        (place / f"{name}.json").write_text(json.dumps(values))
+    return root
+
+
+def test_loads_splits_and_limits(tmp_path: Path) -> None:
+    found = data.load(str(folder(tmp_path)), "commonsense", (), heldout=10, limit=5)
+    assert (len(found.train), len(found.heldout), len(found.tests["boolq"])) == (30, 10, 5)
+    assert not {e.instruction for e in found.train} & {e.instruction for e in found.heldout}
+    assert found.train_source == "boolq"
+    assert "piqa" in found.missing and "boolq" not in found.missing
+    again = data.load(str(tmp_path), "commonsense", ("boolq",), heldout=10, limit=5)
+    assert again.train_sha256 == found.train_sha256
+    assert again.tests == found.tests
+    assert data.content_hash(found.tests["boolq"]) != data.content_hash(found.tests["boolq"][1:])
+
+
+def test_the_mixture_wins_over_the_tasks_train_files(tmp_path: Path) -> None:
+    folder(tmp_path)
+    (tmp_path / "ft-training_set").mkdir()
+    (tmp_path / "ft-training_set" / "commonsense_170k.json").write_text(json.dumps([GOOD] * 30))
+    assert data.load(str(tmp_path), "commonsense", (), 5, None).train_source == "commonsense_170k.json"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[", "not valid JSON"),
+        ("[]", "an empty list"),
+        ("{}", "dict, expected a non-empty list"),
+        ("[1]", "record 1 is int"),
+        (json.dumps([GOOD, {"instruction": "x"}]), r"record 2: field 'answer' is missing"),
+        (json.dumps([GOOD, GOOD, {**GOOD, "answer": ""}]), r"record 3: field 'answer' is ''"),
+        (json.dumps([{**GOOD, "instruction": 5}]), r"record 1: field 'instruction' is 5"),
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, content: str, message: str) -> None:
+    folder(tmp_path)
+    path = tmp_path / "dataset" / "boolq" / "test.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message) as error:
+        data.load(str(tmp_path), "commonsense", (), 5, None)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="does not exist"):
+        data.load(str(tmp_path / "no"), "commonsense", (), 5, None)
+    with pytest.raises(ValueError, match="dataset/boolq/test.json"):
+        data.load(str(tmp_path), "commonsense", (), 5, None)
+    folder(tmp_path)
+    with pytest.raises(ValueError, match="dataset/piqa/test.json"):
+        data.load(str(tmp_path), "commonsense", ("piqa",), 5, None)
+    with pytest.raises(ValueError, match="not one of commonsense"):
+        data.load(str(tmp_path), "commonsense", ("gsm8k",), 5, None)
+    with pytest.raises(ValueError, match="fewer than the 50 to hold out"):
+        data.load(str(tmp_path), "commonsense", (), 50, None)
+
+
+def test_shared_collection() -> None:
+    root = Path(__file__).parents[2] / "shared" / "data" / "llm-adapters"
+    if not root.is_dir():
+        pytest.skip("../shared/data/llm-adapters is not here")
+    found = data.load(str(root), "commonsense", (), 80, 10)
+    assert len(found.tests) == 6 and found.missing == ["hellaswag", "winogrande"]
+    assert len(found.train) + len(found.heldout) == 67_277
+    math = data.load(str(root), "math", ("gsm8k",), 80, None)
+    assert (math.train_source, len(math.tests["gsm8k"])) == ("gsm8k", 1319)
+
+
+def test_prompt_is_the_published_one() -> None:
+    plain = prompt(Example("Is it?", "", "yes", "yes"), "llm-adapters")
+    pad = " " * 16
+    assert plain == (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request.  "
+        f"# noqa: E501\n\n{pad}### Instruction:\n{pad}Is it?\n{pad}\n{pad}### Response:\n{pad}"
+    )
+    longer = prompt(Example("Is it?", "Look.", "yes", "yes"), "llm-adapters")
+    assert f"\n{pad}Is it?\n{pad}\n{pad}### Input:\n{pad}Look.\n{pad}\n{pad}### Response:\n{pad}" in longer
+
+
+class Letters:
+    """One token per character: enough of a tokenizer to see masks and cut-offs."""
+
+    eos_token_id = 0
+
+    def __call__(self, text: str) -> object:
+        return type("Ids", (), {"input_ids": [ord(c) for c in text]})
+
+
+def test_masks_and_cutoff() -> None:
+    example = Example("Q", "", "yes", "yes")
+    head = len(prompt(example, "llm-adapters"))
+    masked = encode(example, Letters(), "llm-adapters", False, 500)
+    assert list(masked.labels) == [IGNORED] * head + [ord(c) for c in "yes"] + [0]
+    whole = encode(example, Letters(), "llm-adapters", True, 500)
+    assert whole.labels == whole.ids == masked.ids
+    cut = encode(example, Letters(), "llm-adapters", False, head + 2)
+    assert list(cut.ids[-2:]) == [ord("y"), ord("e")]  # cut text gets no end-of-text token
+    assert set(encode(example, Letters(), "llm-adapters", False, 10).labels) == {IGNORED}
+
+
+def test_batches_shift_labels_and_pad_right() -> None:
+    batch = collate([Encoded((5, 6, 7), (IGNORED, 6, 7)), Encoded((8, 9), (IGNORED, 9))], pad_id=1)
+    assert batch.ids_BT.tolist() == [[5, 6, 7], [8, 9, 1]]
+    assert batch.labels_BT.tolist() == [[6, 7, IGNORED], [9, IGNORED, IGNORED]]
+    assert (batch.targets, batch.tokens) == (3, 5)
+
+
+def test_training_order_covers_every_example_once_an_epoch() -> None:
+    lengths = [i % 50 for i in range(640)]
+    order = training_order(lengths, 8, seed=1)
+    epoch = [next(order) for _ in range(80)]
+    assert sorted(i for batch in epoch for i in batch) == list(range(640))
+    spread = [max(lengths[i] for i in b) - min(lengths[i] for i in b) for b in epoch]
+    assert sum(spread) / len(spread) < 10  # bucketed
+    again = training_order(lengths, 8, seed=1)
+    assert [next(again) for _ in range(80)] == epoch
+    other = training_order(lengths, 8, seed=2)
+    assert [next(other) for _ in range(80)] != epoch
+    short = training_order([1, 2, 3], 8, seed=0)
+    assert [len(next(short)) for _ in range(3)] == [8, 8, 8]
