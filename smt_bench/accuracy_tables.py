@@ -208,7 +208,7 @@ def table2(records: Iterable[Record], model: str, published: bool) -> Table:
                 texts = [None if v is None else f"({v:.1f})" for v in values]
                 rows.append([f"{title(group.method)} (published)", f"({percent(row['params_pct'])})", "", *texts])
                 printed = None if row["params_pct"] == 100 else float(row["params_pct"])
-            data.append(_wide(group.method, "published", printed, None, tasks, values))
+                data.append(_wide(group.method, "published", printed, None, tasks, values))
                 data[-1] |= dict.fromkeys(f"{name}_ci95" for name in (*tasks, "avg"))
     lines = [notes.coverage(summary), "AVG: over exactly the tasks of the header.", notes.spread(summary)]
     lines.append("Column seeds: runs behind the numbers of a row.")
