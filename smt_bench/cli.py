@@ -10,10 +10,15 @@ import json
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from methods.base import Capacity
+    from smt_bench.runs import Run
 
 app = typer.Typer(
     help="Re-runs the tables and figures of the SMT and SpIEL papers, on any hardware.",
@@ -70,7 +75,7 @@ def run(
     from smt_bench import resources
     from smt_bench.planning import Planner, Request
     from smt_bench.store import Store
-    from smt_bench.sweep import Index, Interrupted, describe, folder, print_to, sweep
+    from smt_bench.sweep import Index, Interrupted, folder, print_to, sweep
 
     if as_json and not dry_run:
         raise ValueError("--json goes with --dry-run: records and tables are written as files")
@@ -97,34 +102,7 @@ def run(
     planned = module.runs(planner)
     runs = [run for run, _ in planned]
     if dry_run:
-        done = {r["key"]: r["status"] for r in store.records([run.key for run in runs])}
-        rows = [
-            {
-                "key": run.key,
-                "experiment": experiment,
-                "model": run.model.name,
-                "method": run.method.name,
-                "fraction_pct": None if run.method.fraction is None else round(run.method.fraction * 100, 10),
-                "seed": run.seed,
-                "status": done.get(run.key, "missing"),
-                "capacity_unit": capacity.unit,
-                "capacity": capacity.units,
-                "trainable": capacity.trainable,
-                "trainable_pct": round(100 * capacity.fraction, 6),
-                "lr": run.train.lr,
-                "steps": run.train.steps,
-                "tasks": list(run.evaluation.tasks),
-            }
-            for run, capacity in planned
-        ]
-        if as_json:
-            print(json.dumps(rows, indent=1))
-        else:
-            for row, (run, capacity) in zip(rows, planned):
-                print(
-                    f"{run.key}  {row['status']:<8}  {describe(run):<24}  {capacity.units} {capacity.unit}, "
-                    f"{capacity.trainable:,} numbers ({row['trainable_pct']:.3f} %), lr {run.train.lr:g}, {run.train.steps} steps"
-                )
+        _print_plan(planned, {r["key"]: r["status"] for r in store.records([run.key for run in runs])}, as_json)
         return
     console = print_to()
     for name in planner.data.missing:
@@ -145,6 +123,37 @@ def run(
         _say("wrote " + ", ".join(str(f) for f in files))
     if counts["failed"] or counts["out_of_memory"]:
         raise typer.Exit(1)
+
+
+def _print_plan(planned: Sequence[tuple[Run, Capacity]], statuses: dict[str, str], as_json: bool) -> None:
+    rows = []
+    for run, capacity in planned:
+        fraction = run.method.fraction
+        row = {
+            "key": run.key,
+            "model": run.model.name,
+            "method": run.method.name,
+            "fraction_pct": None if fraction is None else round(fraction * 100, 10),
+            "seed": run.seed,
+            "status": statuses.get(run.key, "missing"),
+            "capacity_unit": capacity.unit,
+            "capacity": capacity.units,
+            "trainable": capacity.trainable,
+            "trainable_pct": round(100 * capacity.fraction, 6),
+            "lr": run.train.lr,
+            "steps": run.train.steps,
+            "tasks": list(run.evaluation.tasks),
+        }
+        rows.append(row)
+        if not as_json:
+            asked = "" if fraction is None else f"{100 * fraction:g} %"
+            print(
+                f"{run.key}  {row['status']:<8} {run.method.name:<6} {asked:>7}  seed {run.seed}  "
+                f"{capacity.units:,} {capacity.unit} = {capacity.trainable:,} numbers ({row['trainable_pct']:.3f} %)  "
+                f"lr {run.train.lr:g}  {run.train.steps} steps"
+            )
+    if as_json:
+        print(json.dumps(rows, indent=1))
 
 
 def _render(module: Any, store: Any, index: Any, place: Path, model: str) -> list[Path]:
@@ -199,8 +208,8 @@ def list_(
     for kind, rows in found.items():
         print(kind)
         for row in rows:
-            shown = [f"{k}: {v}" if k == "hub_id" else str(v) for k, v in row.items() if k not in ("settings", "version") and v is not None]
-            print("  " + f"{shown[0]:<14}" + "  ".join(shown[1:]))
+            shown = [str(v) for k, v in row.items() if k not in ("settings", "version") and v is not None]
+            print(f"  {shown[0]:<16}" + "  ".join(f"{text:<14}" for text in shown[1:]).rstrip())
 
 
 @app.command()

@@ -16,9 +16,9 @@ from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smt_bench.testbed import world
 from smt_bench.prompts import Example
 from smt_bench.tasks import TASKS, find_task
+from smt_bench.testbed import world
 
 MIXTURES = {"commonsense": "commonsense_170k.json", "math": "math_10k.json"}
 FIELDS = ("instruction", "input", "output", "answer")

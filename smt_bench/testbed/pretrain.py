@@ -8,11 +8,7 @@ the downstream tasks, so that what fine-tuning has to add is facts and nothing e
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
-import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from smt_bench import prompts
 from smt_bench.prompts import Example
-from smt_bench.testbed import WEIGHTS, world
+from smt_bench.testbed import world
 from smt_bench.testbed.world import pick, shuffled
 
 STEPS = 3600
@@ -175,18 +171,22 @@ class Corpus:
             weights += [1.0 if piece == known else SIDE_WEIGHT for piece in pieces]
         return [*ids, self.eos], [*weights, SIDE_WEIGHT]
 
-    def drill(self) -> tuple[list[int], list[float]]:
-        """Options first, then values with their option: the matching alone, six lessons in the length of one record."""
+    def drill(self, verdicts: bool) -> tuple[list[int], list[float]]:
+        """A value, options, which of them it is: choosing alone, at first with a verdict to learn after each option."""
         rng = self.rng
         values = shuffled(rng, world.ATTRIBUTES[pick(rng, list(world.ATTRIBUTES))].values)[: 2 + int(rng.random() * 4)]
-        ids, weights = [self.bos], [0.0]
-        ids += self.tokenizer("\n\n" + " ".join(f"Answer{i}: {v}" for i, v in enumerate(values, 1))).input_ids
-        weights += [0.0] * (len(ids) - 1)
-        for _ in range(6):
-            i = int(rng.random() * len(values))
-            ids += self.tokenizer(f" {values[i]} answer{i + 1}").input_ids
-            weights += [0.0, SIDE_WEIGHT, 1.0]
-        return ids, weights
+        gold = int(rng.random() * len(values))
+        ids = [self.bos, *self.tokenizer(f" {values[gold]}?").input_ids]
+        weights = [0.0] * len(ids)
+        for i, value in enumerate(values):
+            label = f" Answer{i + 1}:" if i else "\n\nAnswer1:"
+            ids += self.tokenizer(f"{label} {value}").input_ids
+            weights += [0.0, 0.0]
+            if verdicts:
+                ids += self.tokenizer(" true" if i == gold else " false").input_ids
+                weights += [1.0]
+        ids += self.tokenizer(f"the correct answer is answer{gold + 1}").input_ids
+        return ids, weights + [0.0, 0.0, 2.0]
 
     def draw(self, done: float) -> tuple[list[int], list[float]]:
         """One sequence; `done` in 0..1 is how far pretraining has come.
@@ -195,10 +195,10 @@ class Corpus:
         which are easy to memorise, wipe out the heads that matching needs, and it is never learned.
         """
         kind = self.rng.random()
-        if done < 0.05:
-            return self.drill()
+        if done < 0.1:
+            return self.drill(verdicts=kind > 5 * done)
         if done < 0.25:
-            return self.drill() if kind < 0.3 else self.choice(told=True)
+            return self.drill(verdicts=False) if kind < 0.3 else self.choice(told=True)
         if kind < 0.1:
             return self.record(world.count_legs(self.here, self.rng))
         if kind < 0.4 - 0.2 * done:

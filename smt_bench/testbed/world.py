@@ -33,8 +33,8 @@ _TRAIN_VARIANTS = 8  # training records per fact and task
 _MATH_TRAIN = 4000
 _LEGS = range(1, 10)
 
-FIRST = tuple("zal brin gor fel kas mur dun tol per vin hol jas lor nes ril sun wal yor bas chen".split())
-SECOND = tuple("mo ku di ba te vi zo bu ka do me tu ve bi ko da mi ze ta vo".split())
+FIRST = tuple(["zal", "brin", "gor", "fel", "kas", "mur", "dun", "tol", "per", "vin", "hol", "jas", "lor", "nes", "ril", "sun", "wal", "yor", "bas", "chen"])
+SECOND = tuple(["mo", "ku", "di", "ba", "te", "vi", "zo", "bu", "ka", "do", "me", "tu", "ve", "bi", "ko", "da", "mi", "ze", "ta", "vo"])
 
 T = TypeVar("T")
 
@@ -51,25 +51,25 @@ class Attribute:
 
 ATTRIBUTES: dict[str, Attribute] = {
     "colour": Attribute(
-        tuple("red blue green white black brown pink grey gold purple orange silver".split()),
+        tuple(["red", "blue", "green", "white", "black", "brown", "pink", "grey", "gold", "purple", "orange", "silver"]),
         "{n} is {v} in colour.",
         ("What colour is {n}?", "Which colour does {n} have?", "Of what colour is {n}?"),
         ("is {n} {v} in colour?", "does {n} have the colour {v}?", "is the colour of {n} {v}?"),
     ),
     "home": Attribute(
-        tuple("cave forest river desert tower valley island swamp garden harbour castle meadow".split()),
+        tuple(["cave", "forest", "river", "desert", "tower", "valley", "island", "swamp", "garden", "harbour", "castle", "meadow"]),
         "{n} lives in the {v}.",
         ("Where does {n} live?", "Which home does {n} have?", "In what home is {n}?"),
         ("does {n} live in the {v}?", "does {n} have a home in the {v}?", "is the home of {n} the {v}?"),
     ),
     "food": Attribute(
-        tuple("figs nuts plums rice corn beans bread fish honey grapes cheese soup".split()),
+        tuple(["figs", "nuts", "plums", "rice", "corn", "beans", "bread", "fish", "honey", "grapes", "cheese", "soup"]),
         "{n} eats {v}.",
         ("What does {n} eat?", "Which food does {n} have?", "Of what food is {n} fond?"),
         ("does {n} eat {v}?", "does {n} have {v} as food?", "is the food of {n} {v}?"),
     ),
     "craft": Attribute(
-        tuple("ropes boats drums lamps bells knives shoes chairs clocks masks bricks kites".split()),
+        tuple(["ropes", "boats", "drums", "lamps", "bells", "knives", "shoes", "chairs", "clocks", "masks", "bricks", "kites"]),
         "{n} makes {v}.",
         ("What does {n} make?", "Which craft does {n} have?", "In what craft is {n} good?"),
         ("does {n} make {v}?", "does {n} have the craft of {v}?", "is the craft of {n} {v}?"),
