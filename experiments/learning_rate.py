@@ -62,7 +62,9 @@ def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         run = record["run"]
         cells.setdefault((run["method"]["name"], run["method"]["fraction"], run["train"]["lr"]), []).append(record)
     data = []
-    for (name, fraction, lr), group in sorted(cells.items(), key=lambda item: (item[0][0], item[0][1] or 0, item[0][2])):
+    for (name, fraction, lr), group in sorted(
+        cells.items(), key=lambda item: (item[0][0], item[0][1] or 0, item[0][2])
+    ):
         values = [r["heldout"]["nll"] for r in group if r["status"] == "done" and r["heldout"]["nll"] is not None]
         mean, ci = mean_ci(values) if values else (None, None)
         data.append(
@@ -80,8 +82,12 @@ def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
             }
         )
     for row in data:
-        rivals = [r["heldout_nll"] for r in data if (r["method"], r["fraction_pct"]) == (row["method"], row["fraction_pct"])]
-        row["best"] = int(row["heldout_nll"] is not None and row["heldout_nll"] == min(r for r in rivals if r is not None))
+        rivals = [
+            r["heldout_nll"] for r in data if (r["method"], r["fraction_pct"]) == (row["method"], row["fraction_pct"])
+        ]
+        row["best"] = int(
+            row["heldout_nll"] is not None and row["heldout_nll"] == min(r for r in rivals if r is not None)
+        )
     rows = [
         [
             row["method"],

@@ -49,7 +49,7 @@ def check(planner: Planner) -> None:
 
 def runs(planner: Planner) -> list[tuple[Run, Capacity]]:
     """Methods x fractions x seeds; what trains nothing runs once."""
-    made = {}
+    made: dict[str, tuple[Run, Capacity]] = {}
     for name, fraction, seed in _grid(planner):
         run, capacity = planner.run(name, fraction, seed)
         made.setdefault(run.key, (run, capacity))

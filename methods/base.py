@@ -231,7 +231,9 @@ def targeted(shapes: Shapes, targets: Iterable[str]) -> dict[str, tuple[int, int
     missing = [t for t in wanted if t not in seen]
     if missing or not wanted:
         have = sorted({n.rpartition(".")[0].rpartition(".")[2] for n, s in shapes.items() if len(s) == 2})
-        raise ValueError(f"targets {list(wanted)}: the model has no {', '.join(missing)}: choose from {', '.join(have)}")
+        raise ValueError(
+            f"targets {list(wanted)}: the model has no {', '.join(missing)}: choose from {', '.join(have)}"
+        )
     return found
 
 

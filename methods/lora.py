@@ -109,7 +109,6 @@ class Lora(Method):
             del model.peft_config
 
 
-
 class Dora(Lora):
     """LoRA on directions, with a trained magnitude per output."""
 

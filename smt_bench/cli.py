@@ -179,7 +179,8 @@ def list_(
     found: dict[str, list[dict[str, Any]]] = {}
     if what in ("experiments", "all"):
         found["experiments"] = [
-            {"name": name, "reproduces": e.REPRODUCES, "needs": e.NEEDS} for name, e in experiments.all_experiments().items()
+            {"name": name, "reproduces": e.REPRODUCES, "needs": e.NEEDS}
+            for name, e in experiments.all_experiments().items()
         ]
     if what in ("methods", "all"):
         found["methods"] = [
@@ -249,7 +250,9 @@ def _rendered(experiment: str, model: str, results: Path, endings: tuple[str, ..
         index = Index.read(place)
         files += [f for f in _render(module, store, index, place, name) if f.suffix in endings]
     if not files:
-        raise ValueError(f"no runs of {experiment} on {name} in {results}: `run {experiment} --model {name}` makes them")
+        raise ValueError(
+            f"no runs of {experiment} on {name} in {results}: `run {experiment} --model {name}` makes them"
+        )
     return files
 
 

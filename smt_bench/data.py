@@ -78,7 +78,9 @@ def read_examples(path: Path, optional: tuple[str, ...] = ("input",)) -> list[Ex
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start}): save it as UTF-8 JSON") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON (line {error.lineno}: {error.msg}): repair or fetch it again") from None
+        raise ValueError(
+            f"{path}: not valid JSON (line {error.lineno}: {error.msg}): repair or fetch it again"
+        ) from None
     if not isinstance(values, list) or not values:
         what = "an empty list" if isinstance(values, list) else type(values).__name__
         raise ValueError(f"{path}: {what}, expected a non-empty list of records with {', '.join(FIELDS)}")
@@ -118,7 +120,7 @@ def load(source: str | None, family: str, tasks: Sequence[str], heldout: int, li
             raise ValueError(f"task {name!r} is not one of {family}: ask for tasks of one family at a time")
     if source is None:
         train, tests = world.load(family)
-        origin, absent = f"embedded-{world.VERSION}", []
+        origin, absent = f"embedded-{world.VERSION}", list[str]()
         unknown = [name for name in tasks if name not in tests]
         if unknown:
             raise ValueError(f"task {unknown[0]!r} is not embedded: choose from {', '.join(tests)}, or pass --data")

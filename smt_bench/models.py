@@ -50,7 +50,9 @@ class ModelEntry:
     published: bool = False
 
 
-def _llama(hidden: int, mlp: int, layers: int, heads: int, kv_heads: int, vocab: int, tied: bool = False) -> dict[str, Any]:
+def _llama(
+    hidden: int, mlp: int, layers: int, heads: int, kv_heads: int, vocab: int, tied: bool = False
+) -> dict[str, Any]:
     return {
         "hidden_size": hidden,
         "intermediate_size": mlp,
@@ -82,7 +84,9 @@ REGISTRY = {
             note="4 GPUs of 80 GB",
             published=True,
         ),
-        ModelEntry("llama2-7b", "meta-llama/Llama-2-7b-hf", _7B, note="4 GPUs of 40 GB; gated on the hub", published=True),
+        ModelEntry(
+            "llama2-7b", "meta-llama/Llama-2-7b-hf", _7B, note="4 GPUs of 40 GB; gated on the hub", published=True
+        ),
         ModelEntry(
             "llama3-8b",
             "meta-llama/Meta-Llama-3-8B",
@@ -109,7 +113,11 @@ def find(name: str) -> ModelEntry:
     if name.count("/") == 1 and not name.startswith((".", "/")):
         return ModelEntry(name, name, recipe="small", note="Hugging Face id")
     near = difflib.get_close_matches(name, REGISTRY, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(REGISTRY)}, a Hugging Face id or a local folder"
+    hint = (
+        f"did you mean {near[0]}?"
+        if near
+        else f"choose from {', '.join(REGISTRY)}, a Hugging Face id or a local folder"
+    )
     raise ValueError(f"unknown model {name!r}: {hint}")
 
 
@@ -164,9 +172,13 @@ def hub_snapshot(hub_id: str) -> Path:
         remedy = "check the network and the id"
         entry = next((e for e in REGISTRY.values() if e.hub_id == hub_id), None)
         if entry is not None:
-            remedy = f"run `python -m smt_bench fetch {entry.name}`" if entry.recipe == "smollm2" else "check the network"
+            remedy = (
+                f"run `python -m smt_bench fetch {entry.name}`" if entry.recipe == "smollm2" else "check the network"
+            )
         kind = type(error).__name__
-        raise ValueError(f"model {hub_id} is not on this machine and cannot be had from the hub ({kind}): {remedy}") from None
+        raise ValueError(
+            f"model {hub_id} is not on this machine and cannot be had from the hub ({kind}): {remedy}"
+        ) from None
 
 
 def folder_hash(folder: Path) -> str:
@@ -175,7 +187,9 @@ def folder_hash(folder: Path) -> str:
     Raises:
         ValueError: the folder holds no safetensors weights.
     """
-    files = sorted(p for p in folder.iterdir() if p.suffix == ".safetensors" or p.name in ("config.json", "tokenizer.json"))
+    files = sorted(
+        p for p in folder.iterdir() if p.suffix == ".safetensors" or p.name in ("config.json", "tokenizer.json")
+    )
     if not any(p.suffix == ".safetensors" for p in files):
         raise ValueError(f"model folder {folder} has no *.safetensors weights: save it with `save_pretrained`")
     whole = hashlib.sha256()

@@ -98,7 +98,8 @@ class Planner:
 
     def check_machine(self, names: Sequence[str]) -> None:
         """Refuses what this machine cannot hold, before any file is touched."""
-        dense, sparse = [], []
+        dense: list[str] = []
+        sparse: list[str] = []
         for name in names:
             method = methods.build(name, self._config(name, 1000), 0.01, 0, 1000)
             (dense if method.trains_dense else sparse).append(name)
@@ -160,7 +161,14 @@ class Planner:
         run = Run(
             model=self.located.ref,
             data=DataRef(
-                d.family, d.train_source, d.train_sha256, len(d.heldout), HELDOUT_SEED, TEMPLATE, r.train_on_inputs, r.cutoff
+                d.family,
+                d.train_source,
+                d.train_sha256,
+                len(d.heldout),
+                HELDOUT_SEED,
+                TEMPLATE,
+                r.train_on_inputs,
+                r.cutoff,
             ),
             method=MethodRef(name, method.version, fraction, self._config(name, steps, **changes)),
             train=TrainRef(

@@ -47,7 +47,9 @@ def device_map(parameters: int, here: Machine) -> str | None:
     return "balanced" if len(here.gpus) > 1 and parameters > CPU_LIMIT else None
 
 
-def check(experiment: str, model: str, parameters: int, dense: Sequence[str], sparse: Sequence[str], here: Machine) -> None:
+def check(
+    experiment: str, model: str, parameters: int, dense: Sequence[str], sparse: Sequence[str], here: Machine
+) -> None:
     """Refuses a model that cannot be trained here.
 
     Args:
@@ -81,7 +83,8 @@ def check(experiment: str, model: str, parameters: int, dense: Sequence[str], sp
     methods = ", ".join([*dense, *sparse])
     lines = [
         f"model {model} ({parameters / 1e9:.2f} billion parameters) with {methods} does not fit this machine",
-        f"  needed: {what}" + (f" ({', '.join(dense)} train all parameters at {DENSE_BYTES} bytes each)" if dense else ""),
+        f"  needed: {what}"
+        + (f" ({', '.join(dense)} train all parameters at {DENSE_BYTES} bytes each)" if dense else ""),
         f"  found:  {here}",
         "  would work here:",
         f"    python -m smt_bench run {experiment} --model tiny",

@@ -89,14 +89,16 @@ class Store:
         except FileNotFoundError:
             return None
         except UnicodeDecodeError:
-            return self._set_aside(path, "it is not text")
+            _set_aside(path, "it is not text")
+            return None
         except OSError as error:
             raise ValueError(f"record {path} cannot be read ({error.strerror}): check its permissions") from None
         try:
             record = json.loads(text)
             schema = record["schema"]
         except (ValueError, KeyError, TypeError):
-            return self._set_aside(path, "it is not a complete record")
+            _set_aside(path, "it is not a complete record")
+            return None
         if not isinstance(schema, int) or schema > SCHEMA:
             raise ValueError(f"record {path} has schema {schema}, this version reads up to {SCHEMA}: update smt-bench")
         try:
@@ -105,15 +107,10 @@ class Store:
             intact = record["key"] == key == Run.from_dict(record["run"]).key and "status" in record
         except (KeyError, TypeError):
             intact = False
-        return record if intact else self._set_aside(path, "its content does not match its key")
-
-    def _set_aside(self, path: Path, why: str) -> None:
-        aside = path.with_name(path.name + ".damaged")
-        try:
-            path.replace(aside)
-            warnings.warn(f"record {path.name} set aside as {aside.name}: {why}", stacklevel=3)
-        except OSError:
-            warnings.warn(f"record {path.name} ignored: {why}", stacklevel=3)
+        if intact:
+            return record
+        _set_aside(path, "its content does not match its key")
+        return None
 
     def records(self, keys: Iterable[str] | None = None) -> list[Record]:
         """The records of `keys` (all by default) that exist, in the order of the keys (or names)."""
@@ -140,3 +137,12 @@ class Store:
         if record is None:
             raise ValueError(f"record {keys[0]} was damaged and has been set aside: run it again")
         return record
+
+
+def _set_aside(path: Path, why: str) -> None:
+    aside = path.with_name(path.name + ".damaged")
+    try:
+        path.replace(aside)
+        warnings.warn(f"record {path.name} set aside as {aside.name}: {why}", stacklevel=4)
+    except OSError:
+        warnings.warn(f"record {path.name} ignored: {why}", stacklevel=4)

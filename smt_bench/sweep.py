@@ -48,7 +48,9 @@ class Index:
         except FileNotFoundError:
             return cls(path, {}, None)
         except (ValueError, KeyError, TypeError, AttributeError):
-            warnings.warn(f"{path / INDEX} is damaged: starting a new one; repeat `run` to list its runs again", stacklevel=2)
+            warnings.warn(
+                f"{path / INDEX} is damaged: starting a new one; repeat `run` to list its runs again", stacklevel=2
+            )
             return cls(path, {}, None)
 
     def add(self, runs: Sequence[Run]) -> None:

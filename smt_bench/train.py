@@ -156,7 +156,9 @@ class Loop:
         parts = [
             collate(chosen[i : i + t.micro_batch_size], self.pad_id) for i in range(0, len(chosen), t.micro_batch_size)
         ]
-        targets = max(1, sum(part.targets for part in parts))  # a batch whose responses were all cut off teaches nothing
+        targets = max(
+            1, sum(part.targets for part in parts)
+        )  # a batch whose responses were all cut off teaches nothing
         total = 0.0
         for part in parts:
             device = self.accelerator.device

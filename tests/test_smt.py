@@ -14,7 +14,9 @@ from methods.smt.selection import METRICS, activation_scores, grid, resolve_side
 INDEX = [(0, 0), (2, 0), (1, 2)]
 
 
-def layer(o: int = 12, i: int = 16, side: int = 4, bias: bool = True, dtype: torch.dtype = torch.float64) -> SparseLinear:
+def layer(
+    o: int = 12, i: int = 16, side: int = 4, bias: bool = True, dtype: torch.dtype = torch.float64
+) -> SparseLinear:
     torch.manual_seed(0)
     return SparseLinear(nn.Linear(i, o, bias=bias).to(dtype), INDEX, side)
 
@@ -99,9 +101,7 @@ def naive_score(grad: torch.Tensor, side: int, metric: str) -> list[list[float]]
     for r in range(grad.shape[0] // side):
         row = []
         for c in range(grad.shape[1] // side):
-            values = [
-                grad[r * side + a, c * side + b].item() for a in range(side) for b in range(side)
-            ]
+            values = [grad[r * side + a, c * side + b].item() for a in range(side) for b in range(side)]
             n = len(values)
             row.append(
                 {
@@ -123,7 +123,9 @@ def test_scores_equal_naive_loops(metric: str) -> None:
 
 
 def naive_select(scores: dict[str, torch.Tensor], count: int, scope: str) -> dict[str, set[tuple[int, int]]]:
-    flat = [(name, r, c, s[r, c].item()) for name, s in scores.items() for r in range(s.shape[0]) for c in range(s.shape[1])]
+    flat = [
+        (name, r, c, s[r, c].item()) for name, s in scores.items() for r in range(s.shape[0]) for c in range(s.shape[1])
+    ]
     if scope == "global":
         best = sorted(flat, key=lambda b: -b[3])[:count]
     else:
@@ -206,7 +208,9 @@ def test_selection_of_a_real_warmup_equals_naive_sums(metric: str, trains: bool)
 def test_block_sizes() -> None:
     matrices = {"q": (576, 576), "k": (192, 576)}
     assert resolve_side("auto", matrices) == 192
-    with pytest.raises(ValueError, match=r"block_size=256 does not divide q.weight \(576, 576\): choose a divisor of 192"):
+    with pytest.raises(
+        ValueError, match=r"block_size=256 does not divide q.weight \(576, 576\): choose a divisor of 192"
+    ):
         resolve_side(256, matrices)
     side, blocks = grid({"a.q_proj.weight": (64, 32), "a.x.weight": (7, 7)}, ("q_proj",), 16)
     assert (side, blocks) == (16, {"a.q_proj": (4, 2)})

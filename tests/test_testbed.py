@@ -70,7 +70,10 @@ def test_gold_options_tell_the_facts() -> None:
         if not example.answer.startswith("answer"):
             continue
         chosen = example.instruction.split(f"{example.answer.capitalize()}: ")[1].split()[0]
-        assert any(value == chosen and f" {name} " in example.instruction.replace("?", " ") for (name, _), value in facts.items())
+        assert any(
+            value == chosen and f" {name} " in example.instruction.replace("?", " ")
+            for (name, _), value in facts.items()
+        )
 
 
 def test_unknown_family_is_refused() -> None:

@@ -124,6 +124,7 @@ class Smt(Method):
         self._sums: dict[str, torch.Tensor] = {}
         self._observed = 0
         self._hooks: list[Any] = []
+        self._layers: list[SparseLinear] = []
         freeze(model)
         if self.config.metric == ACTIVATION:
             for name, linear in linears(model, self.config.targets):
@@ -204,7 +205,7 @@ class Smt(Method):
         return [ParamGroup([layer.blocks for layer in self._layers])]
 
     def _install(self, model: nn.Module) -> None:
-        self._layers: list[SparseLinear] = []
+        self._layers = []
         for name, blocks in self.selection.items():
             linear = model.get_submodule(name)
             assert isinstance(linear, nn.Linear)
