@@ -30,7 +30,7 @@ _LOOKS = {
     "full": ("#000000", "P"),
     "base": ("#7F7F7F", "X"),
 }
-_SPARE = (("#E69F00", "v"), ("#56B4E9", "p"), ("#F0E442", "h"), ("#8C564B", "<"), ("#17BECF", ">"), ("#7F3C8D", "*"))
+_SPARE = (("#E69F00", "v"), ("#56B4E9", "p"), ("#8C564B", "<"), ("#7F3C8D", "*"), ("#17BECF", ">"), ("#B8A800", "h"))
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 7,
@@ -80,14 +80,26 @@ def fraction_axis(axes: Axes, fractions: Sequence[float]) -> dict[float, float]:
 
 
 def lay_out(
-    figure: Figure, axes: Axes, handles: list[Line2D], caption: list[str], labels: list[tuple[float, str, str]]
+    figure: Figure,
+    axes: Axes,
+    handles: list[Line2D],
+    caption: list[str],
+    labels: list[tuple[float, str, str]],
 ) -> None:
-    """Margins in inches, so that text never meets the plot; labels right of the plot are moved apart."""
+    """Sets margins in inches, so that text never meets the plot, and names lines at its right edge.
+
+    Args:
+        figure: the figure.
+        axes: its plot, with its final limits.
+        handles: legend entries, above the plot.
+        caption: small lines below.
+        labels: (y, text, colour); moved apart where they would overlap, to the edge where y is outside the plot.
+    """
     width, height = figure.get_size_inches()
     columns = min(len(handles), 5) or 1
     top = 0.08 + 0.16 * math.ceil(len(handles) / columns)
     right = 0.1 + 0.055 * max((len(line) for _, text, _ in labels for line in text.split("\n")), default=0)
-    left, bottom = 0.48 + 0.1 * axes.get_ylabel().count("\n"), 0.5 + 0.11 * len(caption)
+    left, bottom = 0.48 + 0.1 * axes.get_ylabel().count("\n"), 0.43 + 0.11 * len(caption)
     if any(label.get_rotation() for label in axes.get_xticklabels()):
         bottom += 0.2
     box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
@@ -99,12 +111,11 @@ def lay_out(
         )  # fmt: skip
     figure.text(0.02, 0.03 / height, "\n".join(caption), fontsize=5.3, color="#444444", va="bottom", linespacing=1.25)
     low, high = axes.get_ylim()
-    axes.set_ylim(low, high)
     inches = (high - low) / (height * box[3])  # y units per inch
     floor = -math.inf
     for y, text, colour in sorted(labels):
         half = 0.055 * (1 + text.count("\n")) * inches
-        centre = max(y, floor + half)
+        centre = max(min(max(y, low + half), high - half) if not low <= y <= high else y, floor + half)
         floor = centre + half
         axes.annotate(
             text, (1.0, centre), xycoords=("axes fraction", "data"), xytext=(2, 0), textcoords="offset points",

@@ -23,7 +23,7 @@ from smt_bench.models import Located, load
 from smt_bench.prompts import Encoded, encode
 from smt_bench.runs import Run
 from smt_bench.store import SCHEMA, Record
-from smt_bench.train import Diverged, Loop, Trained
+from smt_bench.train import Diverged, Loop
 
 EVAL_BATCH = 32
 TOLERANCE = 0.05  # realised against requested trainable fraction, relative
@@ -100,7 +100,7 @@ def execute(run: Run, inputs: Inputs) -> Record:
     }
     started = time.perf_counter()
     try:
-        record |= _execute(run, inputs)
+        _execute(run, inputs, record)
         record["status"] = "done"
         if not math.isfinite(record["heldout"]["nll"] or 0.0):
             raise Diverged(run.train.steps, record["heldout"]["nll"])
@@ -113,14 +113,16 @@ def execute(run: Run, inputs: Inputs) -> Record:
     except Exception as error:  # the sweep goes on: the record names what went wrong and where
         record |= {"message": _first_line(error), "traceback": traceback.format_exc().splitlines()[-12:]}
     record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-    record["seconds"] = {**record.get("seconds", {}), "total": round(time.perf_counter() - started, 3)}
-    record["memory_bytes"] = {**record.get("memory_bytes", {}), **environment.peak_memory()}
+    record.setdefault("seconds", {})["total"] = round(time.perf_counter() - started, 3)
+    record.setdefault("memory_bytes", {}).update(environment.peak_memory())
     gc.collect()
     return record
 
 
-def _execute(run: Run, inputs: Inputs) -> dict[str, Any]:
+def _execute(run: Run, inputs: Inputs, record: Record) -> None:
+    """Fills the record part by part, so that a run that stops half-way keeps what was known by then."""
     seconds: dict[str, float] = {}
+    record["seconds"] = seconds
 
     def clock(part: str, since: float) -> None:
         seconds[part] = round(time.perf_counter() - since, 3)
@@ -131,48 +133,39 @@ def _execute(run: Run, inputs: Inputs) -> dict[str, Any]:
     if inputs.device_map is None:
         model.to(accelerator.device)
     clock("load", start)
-    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    method, capacity = plan(run, shapes)
-    result: dict[str, Any] = {
-        "capacity": {
-            "unit": capacity.unit,
-            "units": capacity.units,
-            "trainable": capacity.trainable,
-            "total": capacity.total,
-            "fraction": capacity.fraction,
-        }
+    method, capacity = plan(run, {name: tuple(p.shape) for name, p in model.named_parameters()})
+    record["capacity"] = {
+        "unit": capacity.unit,
+        "units": capacity.units,
+        "trainable": capacity.trainable,
+        "total": capacity.total,
+        "fraction": capacity.fraction,
     }
 
     def check() -> None:
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         assert trainable == capacity.trainable, f"{trainable} numbers train, {capacity.trainable} were planned"
 
-    trained = _train(run, inputs, model, tokenizer, method, accelerator, check)
-    seconds |= trained.seconds
-    result["training"] = {
-        "losses": [round(loss, 6) for loss in trained.losses],
-        "grad_norms": [None if n is None else round(n, 6) for n in trained.grad_norms],
-        "tokens": trained.tokens,
-    }
-    result["method"] = method.describe()
+    loop = _loop(run, inputs, model, tokenizer, method, accelerator)
+    try:
+        loop.train(check)
+    finally:
+        trained = loop.trained
+        seconds |= trained.seconds
+        record["training"] = {
+            "losses": [round(loss, 6) for loss in trained.losses],
+            "grad_norms": [None if n is None else round(n, 6) for n in trained.grad_norms],
+            "tokens": trained.tokens,
+        }
+        record["memory_bytes"] = dict(trained.bytes)
+    record["method"] = method.describe()
     start = time.perf_counter()
     method.merge(model)
     clock("merge", start)
-    result |= _judge(run, inputs, model, tokenizer, clock)
-    result["seconds"] = seconds
-    result["memory_bytes"] = trained.bytes
-    return result
+    record |= _judge(run, inputs, model, tokenizer, clock)
 
 
-def _train(
-    run: Run,
-    inputs: Inputs,
-    model: Any,
-    tokenizer: Any,
-    method: Method,
-    accelerator: Accelerator,
-    check: Callable[[], None],
-) -> Trained:
+def _loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, accelerator: Accelerator) -> Loop:
     d, t = run.data, run.train
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -187,7 +180,7 @@ def _train(
     def on_step(step: int, loss: float) -> None:
         inputs.watch("train", step, t.steps, f"loss {loss:.3f}")
 
-    return Loop(run, model, method, lengths, encoded, pad_id, accelerator, on_step).train(check)
+    return Loop(run, model, method, lengths, encoded, pad_id, accelerator, on_step)
 
 
 def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable[[str, float], None]) -> dict[str, Any]:

@@ -31,12 +31,13 @@ class Quantity:
     label: str
     count: str
     unit: str
+    digits: int
 
 
-ACCURACY = Quantity("accuracy", "ci95", "stderr", "accuracy (%)", "n_examples", "test examples")
+ACCURACY = Quantity("accuracy", "ci95", "stderr", "accuracy (%)", "n_examples", "test examples", 1)
 HELDOUT = Quantity(
     "heldout_nll", "heldout_nll_ci95", "heldout_nll_stderr", "held-out response NLL\n(nats per token, lower is better)",
-    "n_heldout", "held-out examples",
+    "n_heldout", "held-out examples", 2,
 )  # fmt: skip
 
 
@@ -77,10 +78,13 @@ def _draw(summary: pd.DataFrame, what: Quantity, folder: Path, name: str, publis
         curved = [m for m in methods if m in with_fraction]
         for i, method in enumerate(curved):
             colour, marker = look(method, methods)
-            shift = (i - (len(curved) - 1) / 2) * 0.012  # error bars beside, not over each other
+            shift = (i - (len(curved) - 1) / 2) * min(
+                0.02, 0.07 / len(curved)
+            )  # error bars beside, not over each other
             _published_curve(axes, curves[curves["method"] == method], place, shift, colour, marker)
             _curve(axes, summary[(summary["method"] == method)], what, place, shift, colour, marker)
-        labels = _levels(axes, summary[summary["fraction_pct"].isna()], lines, what, methods)
+        limits = axes.get_ylim() if axes.lines else None
+        labels = _levels(axes, summary[summary["fraction_pct"].isna()], lines, what, methods, limits)
         axes.set_ylabel(what.label)
         axes.grid(axis="y", linewidth=0.3, color="#DDDDDD")
         axes.set_axisbelow(True)
@@ -101,7 +105,7 @@ def _curve(
     x = [place[f] + shift for f in rows["fraction_pct"]]
     # A gap where a fraction has no number: no line is drawn across what is not known.
     axes.errorbar(
-        x, rows[what.value], yerr=_bars(rows, what), color=colour, marker=marker, markersize=3.6, linewidth=1.1,
+        x, rows[what.value], yerr=_bars(rows, what), color=colour, marker=marker, markersize=3.4, linewidth=1.0,
         elinewidth=0.7, capsize=1.6, capthick=0.7, zorder=3,
     )  # fmt: skip
 
@@ -125,14 +129,30 @@ def _published_curve(
 
 
 def _levels(
-    axes: Axes, rows: pd.DataFrame, published: pd.DataFrame, what: Quantity, methods: Sequence[str]
+    axes: Axes,
+    rows: pd.DataFrame,
+    published: pd.DataFrame,
+    what: Quantity,
+    methods: Sequence[str],
+    curves: tuple[float, float] | None,
 ) -> list[tuple[float, str, str]]:
-    """Lines across for methods without a fraction; returns their labels as (y, text, colour)."""
+    """Lines across for methods without a fraction; returns their labels as (y, text, colour).
+
+    A line further from the curves than these are high is not drawn, or it would press them flat: its label stands at
+    the edge, with an arrow and the number.
+    """
     labels = []
+    limits = list(curves or ())
     for (_, row), half in zip(rows.iterrows(), _bars(rows, what)):
         if math.isnan(row[what.value]):
             continue
         colour, _ = look(row["method"], methods)
+        if curves and not 2 * curves[0] - curves[1] <= row[what.value] <= 2 * curves[1] - curves[0]:
+            arrow = "\u2193" if row[what.value] < curves[0] else "\u2191"
+            number = f"{row[what.value]:.{what.digits}f}"
+            labels.append((row[what.value], f"{title(row['method'])}\n{number} {arrow}", colour))
+            continue
+        limits += [row[what.value] - half, row[what.value] + half]
         axes.axhline(row[what.value], color=colour, linewidth=0.9, zorder=1.5)
         if half:
             axes.axhspan(row[what.value] - half, row[what.value] + half, color=colour, alpha=0.1, linewidth=0, zorder=1)
@@ -140,8 +160,14 @@ def _levels(
     ours = {text for _, text, _ in labels}
     for method, _, value in published[["method", "fraction_pct", "accuracy"]].itertuples(index=False):
         colour, _ = look(method, methods)
+        limits.append(value)
         axes.axhline(value, color=colour, linewidth=0.7, linestyle=(0, (3, 2)), zorder=1.5)
         labels.append((value, "publ." if title(method) in ours else f"{title(method)}\n(publ.)", colour))
+    if limits:
+        margin = 0.05 * (max(limits) - min(limits)) or 1.0
+        # The limits around curves have a margin already.
+        low = curves[0] if curves and min(limits) == curves[0] else min(limits) - margin
+        axes.set_ylim(low, curves[1] if curves and max(limits) == curves[1] else max(limits) + margin)
     return labels
 
 
@@ -180,4 +206,4 @@ def _caption(summary: pd.DataFrame, what: Quantity, published: bool) -> str:
 def _without_numbers(summary: pd.DataFrame) -> str:
     lost = summary[summary["status"] != ""]
     named = [f"{label} ({status})" for label, status in zip(notes.cell_labels(lost), lost["status"])]
-    return f"Without numbers: {', '.join(named[:6])}{' and more' if len(named) > 6 else ''}." if named else ""
+    return f"Runs without numbers: {', '.join(named[:6])}{' and more' if len(named) > 6 else ''}." if named else ""

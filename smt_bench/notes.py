@@ -120,7 +120,7 @@ def losses(found: Sequence[Group]) -> list[str]:
     lost = [(g, r) for g in found for r in g.lost]
     if lost:
         named = [f"{g.label} seed {r['run']['seed']} {r['status'].replace('_', ' ')}{_where(r)}" for g, r in lost]
-        lines.append(f"Without numbers, in no average: {listed(named)}.")
+        lines.append(f"Runs without numbers, in no average: {listed(named)}.")
     for g in found:
         if g.older:
             here, there = flat(g.run), flat(g.older[-1]["run"])

@@ -85,7 +85,7 @@ class Group:
     @property
     def trains(self) -> bool:
         """False for an untouched model, whose answers depend on no seed."""
-        return self.run["train"]["steps"] > 0
+        return self.run["train"]["lr"] > 0 and self.run["train"]["steps"] > 0
 
     @property
     def capacity(self) -> dict[str, Any]:
@@ -176,11 +176,16 @@ def correctness(records: Sequence[Record], tasks: Sequence[str]) -> dict[str, ND
 
 
 def heldout_parts(records: Sequence[Record]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Per held-out example, negative log-likelihood (nats, mean over these records) and response tokens."""
+    """Per held-out example, negative log-likelihood (nats, mean over these records) and response tokens.
+
+    Without examples whose response the cut-off left nothing of; None where a record has no held-out number.
+    """
     if not records or any((r["heldout"] or {}).get("nll") is None for r in records):
         return None
-    nats = -np.mean([r["heldout"]["examples"]["loglik"] for r in records], axis=0)
-    return nats, np.asarray(records[0]["heldout"]["examples"]["tokens"], dtype=float)
+    tokens = np.asarray(records[0]["heldout"]["examples"]["tokens"], dtype=float)
+    scored = tokens > 0
+    nats = -np.mean([np.asarray(r["heldout"]["examples"]["loglik"], dtype=float)[scored] for r in records], axis=0)
+    return nats, tokens[scored]
 
 
 def summarise(records: Iterable[Record]) -> pd.DataFrame:

@@ -22,7 +22,7 @@ def run(method: str, fraction_pct: float | None, seed: int = 0, **changes: Any) 
         DataRef("commonsense", "boolq+piqa", "ab" * 32, 100, 0, "alpaca", False, 128),
         MethodRef(method, changes.get("version", 1), None if fraction_pct is None else fraction_pct / 100, {}),
         TrainRef(
-            changes.get("lr", LRS.get(method, 3e-3)) if trains else 0.0, changes.get("steps", 120) if trains else 0,
+            changes.get("lr", LRS.get(method, 3e-3)) if trains else 0.0, changes.get("steps", 120),
             32, 32, 5, changes.get("weight_decay", 0.0), (0.9, 0.999), 1e-8, 1.0, "fp32", False,
         ),
         EvalRef(
@@ -90,7 +90,8 @@ def record(
         bumps = [0.1, -0.1, 0.2, -0.2]
         made["heldout"] = {
             "nll": nll,
-            "examples": {"loglik": [-nll * t + b for t, b in zip(tokens, bumps)], "tokens": tokens},
+            # The last one's response did not fit into the cut-off.
+            "examples": {"loglik": [*(-nll * t + b for t, b in zip(tokens, bumps)), None], "tokens": [*tokens, 0]},
         }
     return made
 

@@ -8,7 +8,11 @@ the downstream tasks, so that what fine-tuning has to add is facts and nothing e
 
 from __future__ import annotations
 
+import argparse
+import json
 import random
+import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,14 +21,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from smt_bench import prompts
 from smt_bench.prompts import Example
-from smt_bench.testbed import world
+from smt_bench.testbed import WEIGHTS, world
 from smt_bench.testbed.world import pick, shuffled
 
-STEPS = 3600
+STEPS = 2400
 BATCH = 64
 PEAK_LR = 2e-3
 SEED = 0
-SIDE_WEIGHT = 0.1  # names and options cannot be predicted: enough to know the language, little of the capacity
+SIDE_WEIGHT = 0.0  # names cannot be predicted
 _BOS, _EOS, _PAD = "<s>", "</s>", "<pad>"
 
 
@@ -37,21 +41,21 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     empty = prompts.llm_adapters(Example("\0", "", "", ""))
     head, tail = empty.split("\0")
     response, indent = tail[: tail.index("Response:") + 9], tail[tail.index("Response:") + 9 :]
-    fixed = [head, response, indent, *dict.fromkeys(world.INTRO.values()), "the correct answer is", " The answer is"]
-    here = world.world("a")
-    for task in world.TASKS["commonsense"]:
-        example = world.ask(here, random.Random(0), task, here.names[0], "colour", 0)
-        fixed.append(example.instruction[example.instruction.index("\n\nAnswer format") :])
-    fixed += ["\n\nSolution1:", "\n\nSolution2:", "\n\nAnswer1:"] + [f" Answer{i}:" for i in range(2, 6)]
-
-    words = {"solution", "answer", "true", "false", "has", "have", "so", "legs", "Here", *"+-="}
-    texts = [*world.SUM_QUESTIONS, *world.DIFFERENCE_QUESTIONS]
-    for spec in world.ATTRIBUTES.values():
-        texts += [spec.statement, *spec.questions, *spec.claims, *spec.values]
-    for text in texts:
+    fixed = [head, response, indent, *world.INTRO.values(), "the correct answer is", " The answer is"]
+    words = {"solution", "answer", "true", "false", "has"}
+    for task, attributes in world.ATTRIBUTES.items():
+        for attribute, values in attributes.items():
+            words |= {attribute, *values}
+            instruction = world.ask(task, attribute, "X", 0, 0).instruction
+            if "\n\n" in instruction:  # from the options on, a record says nothing that its attribute does not
+                fixed.append(instruction[instruction.index("\n\n") :])
+    for text in (*world.QUESTIONS, *world.CLAIMS, *world.NUMBERS):
         words |= {word.strip("?.,") for word in text.split() if "{" not in word}
+    words -= set("123456789")
+    fixed = list(dict.fromkeys(fixed))
     pieces = {" " + word for word in words} | {word for word in words if word[0].isupper()}
-    pieces |= {" " + first for first in world.FIRST} | set(world.SECOND) | {f" {digit}" for digit in range(10)}
+    names = [*world.world("a").names, *world.world("b").names]
+    pieces |= {" " + name for name in names} | set(names) | {f" {digit}" for digit in range(10)}
 
     level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     # A score per piece: the fewest pieces win, single bytes are the last resort for text from elsewhere.
@@ -77,6 +81,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """The untrained model: grouped-query attention, tied embeddings, sides that blocks of 32 and 64 divide."""
     config = LlamaConfig(
         vocab_size=-(-len(tokenizer) // 64) * 64,
+        initializer_range=0.06,
         hidden_size=192,
         intermediate_size=384,
         num_hidden_layers=6,
@@ -88,126 +93,26 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = LlamaForCausalLM(config)
-    with torch.no_grad():
-        _give_heads(model)
-    return model
-
-
-def _give_heads(model: Any) -> None:
-    """Starts some heads as what they would otherwise take most of the training to find.
-
-    Choosing an option by its content is an induction: match the value, read the label before it. Small models sit on a
-    long plateau before such heads appear. Here one head per chosen layer starts out looking at the previous token, and
-    one group per layer at tokens of the same content (q = k, after Trockman and Kolter 2023, mimetic initialisation).
-    All the rest is random, what residual branches write starts near zero, and everything is trained.
-    """
-    side, size, per = model.config.head_dim, model.config.hidden_size, 3  # per: query heads of a key/value head
-    model.model.embed_tokens.weight.normal_(0, 0.05)
-    model.model.embed_tokens.weight[:, 0] = 0.2  # a constant that position-only heads can look at
-    for layer, block in enumerate(model.model.layers):
-        attention = block.self_attn
-        attention.o_proj.weight.mul_(0.1)
-        block.mlp.down_proj.weight.zero_()
-        same = torch.randn(side, size) * 0.08
-        same[:, 0] = 0
-        attention.k_proj.weight[:side] = same
-        for head in range(per):
-            attention.q_proj.weight[head * side : (head + 1) * side] = same
-        if layer not in (0, 3):
-            continue
-        key, query = attention.k_proj.weight[side : 2 * side], attention.q_proj.weight[per * side : (per + 1) * side]
-        key.zero_()
-        query.zero_()
-        for pair in range(3):  # rotary pair (pair, pair + side/2) turns by `angle` per position
-            angle = torch.tensor(10000.0 ** (-2 * pair / side))
-            key[pair, 0] = 1.7
-            query[pair, 0], query[pair + side // 2, 0] = 1.7 * angle.cos(), -1.7 * angle.sin()
-        attention.v_proj.weight[side : 2 * side].normal_(0, 0.07)
-        attention.o_proj.weight[:, per * side : (per + 1) * side].normal_(0, 0.012)
-        attention.o_proj.weight[0].zero_()
+    return LlamaForCausalLM(config)
 
 
 class Corpus:
-    """Draws pretraining sequences as (token ids, loss weights)."""
+    """Draws pretraining sequences about part A: records in the prompt template, with the loss on the response."""
 
     def __init__(self, tokenizer: Any, rng: random.Random) -> None:
         self.tokenizer, self.rng, self.here = tokenizer, rng, world.world("a")
-        self.keys = list(self.here.facts)
-        self.bos, self.eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+        self.facts = list(self.here.facts.items())
 
-    def record(self, example: Example) -> tuple[list[int], list[float]]:
-        """A record in the prompt template."""
+    def draw(self) -> tuple[list[int], list[float]]:
+        """One record as token ids and loss weights; prompts weigh little, names cannot be predicted."""
+        (task, attribute, name), value = pick(self.rng, self.facts)
+        example = world.ask(task, attribute, name, value, int(self.rng.random() * 5))
         encoded = prompts.encode(example, self.tokenizer, "llm-adapters", False, 512)
         return list(encoded.ids), [SIDE_WEIGHT if label == prompts.IGNORED else 1.0 for label in encoded.labels]
 
-    def choice(self, told: bool) -> tuple[list[int], list[float]]:
-        """A commonsense record; all its weight lies on the token that makes the choice."""
-        rng = self.rng
-        task = pick(rng, world.TASKS["commonsense"])
-        gold = int(rng.random() * world.options(task))
-        ids, _ = self.record(world.ask(self.here, rng, task, *pick(rng, self.keys), gold, told))
-        weights = [SIDE_WEIGHT] * len(ids)
-        weights[-2] = 1.0
-        return ids, weights
-
-    def notes(self) -> tuple[list[int], list[float]]:
-        """Three plain sentences, without the template; the weight lies on the values."""
-        rng, here = self.rng, self.here
-        ids, weights = [self.bos], [0.0]
-        for _ in range(3):
-            name, attribute = pick(rng, self.keys)
-            spec, value, draw = world.ATTRIBUTES[attribute], here.facts[name, attribute], rng.random()
-            if draw < 0.4:
-                text = spec.statement.format(n=name, v=value)
-            elif draw < 0.85:
-                text = f"{pick(rng, spec.questions).format(n=name)} {value}."
-            else:
-                value = str(here.legs[name])
-                text = f"{name} has {value} legs."
-            pieces = self.tokenizer(" " + text).input_ids
-            (known,) = self.tokenizer(" " + value).input_ids
-            ids += pieces
-            weights += [1.0 if piece == known else SIDE_WEIGHT for piece in pieces]
-        return [*ids, self.eos], [*weights, SIDE_WEIGHT]
-
-    def drill(self, verdicts: bool) -> tuple[list[int], list[float]]:
-        """A value, options, which of them it is: choosing alone, at first with a verdict to learn after each option."""
-        rng = self.rng
-        values = shuffled(rng, world.ATTRIBUTES[pick(rng, list(world.ATTRIBUTES))].values)[: 2 + int(rng.random() * 4)]
-        gold = int(rng.random() * len(values))
-        ids = [self.bos, *self.tokenizer(f" {values[gold]}?").input_ids]
-        weights = [0.0] * len(ids)
-        for i, value in enumerate(values):
-            label = f" Answer{i + 1}:" if i else "\n\nAnswer1:"
-            ids += self.tokenizer(f"{label} {value}").input_ids
-            weights += [0.0, 0.0]
-            if verdicts:
-                ids += self.tokenizer(" true" if i == gold else " false").input_ids
-                weights += [1.0]
-        ids += self.tokenizer(f"the correct answer is answer{gold + 1}").input_ids
-        return ids, weights + [0.0, 0.0, 2.0]
-
-    def draw(self, done: float) -> tuple[list[int], list[float]]:
-        """One sequence; `done` in 0..1 is how far pretraining has come.
-
-        First matching, then reading a fact and choosing, then facts and recall: in one mixture from the start the facts,
-        which are easy to memorise, wipe out the heads that matching needs, and it is never learned.
-        """
-        kind = self.rng.random()
-        if done < 0.1:
-            return self.drill(verdicts=kind > 5 * done)
-        if done < 0.25:
-            return self.drill(verdicts=False) if kind < 0.3 else self.choice(told=True)
-        if kind < 0.1:
-            return self.record(world.count_legs(self.here, self.rng))
-        if kind < 0.4 - 0.2 * done:
-            return self.notes()
-        return self.choice(told=self.rng.random() < max(0.1, 0.8 - done))
-
-    def batches(self, size: int, done: float, pool: int = 16) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(self, size: int, pool: int = 16) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """A pool of padded batches (ids, weights), each B,T, of sequences of like length."""
-        drawn = sorted((self.draw(done) for _ in range(size * pool)), key=lambda pair: len(pair[0]))
+        drawn = sorted((self.draw() for _ in range(size * pool)), key=lambda pair: len(pair[0]))
         out = []
         for start in range(0, len(drawn), size):
             chunk = drawn[start : start + size]
@@ -241,3 +146,66 @@ def loss_of(model: Any, ids_BT: torch.Tensor, weights_BT: torch.Tensor) -> torch
     losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids_BT[:, 1:].flatten(), reduction="none")
     weights = weights_BT[:, 1:].flatten()
     return (losses * weights).sum() / weights.sum()
+
+
+def main() -> None:
+    """Trains and writes tokenizer, weights and a report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    arguments = parser.parse_args()
+    torch.manual_seed(SEED)
+    rng = random.Random("smt-bench pretraining")
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer).train()
+    corpus = Corpus(tokenizer, rng)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.95), weight_decay=0.01)
+    started, step, losses = time.perf_counter(), 0, []
+    while step < arguments.steps:
+        for ids, weights in corpus.batches(BATCH):
+            step += 1
+            rate = min(step / 100, (arguments.steps - step + 1) / (arguments.steps * 0.9), 1.0)
+            for group in optimizer.param_groups:
+                group["lr"] = PEAK_LR * max(rate, 0.0)
+            loss = loss_of(model, ids, weights)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            if step % 300 == 0:
+                model.eval(); print({task: accuracy(model, tokenizer, _sample(corpus.here, task)) for task in world.TASKS["commonsense"]}); model.train()
+            if step % 100 == 0:
+                losses.append(round(loss.item(), 4))
+                print(f"step {step} loss {losses[-1]} {time.perf_counter() - started:.0f} s", flush=True)
+            if step == arguments.steps:
+                break
+    model.eval()
+    unknown = {t: accuracy(model, tokenizer, items) for t, items in world.load("commonsense")[1].items()}
+    known = {t: accuracy(model, tokenizer, _sample(corpus.here, t)) for t in world.TASKS["commonsense"]}
+    print("accuracy on part A", known, "on part B", unknown)
+    model.to(torch.bfloat16).save_pretrained(arguments.out)
+    tokenizer.save_pretrained(arguments.out)
+    report = {
+        "script": "python -m smt_bench.testbed.pretrain",
+        "world_version": world.VERSION,
+        "seed": SEED,
+        "steps": arguments.steps,
+        "batch": BATCH,
+        "peak_lr": PEAK_LR,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "losses_every_100_steps": losses,
+        "accuracy_pct_part_a": known,
+        "accuracy_pct_part_b": unknown,
+        "seconds": round(time.perf_counter() - started, 1),
+        "threads": torch.get_num_threads(),
+    }
+    (arguments.out / "training.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _sample(here: world.World, task: str, count: int = 200) -> list[Example]:
+    facts = [(a, n, v) for (t, a, n), v in here.facts.items() if t == task]
+    return [world.ask(task, *fact, world.TEST_WORDINGS[0]) for fact in shuffled(random.Random(task), facts)[:count]]
+
+
+if __name__ == "__main__":
+    main()

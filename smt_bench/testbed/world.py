@@ -1,11 +1,13 @@
 """An invented world whose facts the embedded model `tiny` knows (part A) or has to be taught (part B).
 
-A being has a made-up name and, for each attribute, one value. Part A is what pretraining shows; the downstream tasks ask
-about part B alone, beings of which the model has never heard. Nothing about B can be inferred, its facts have to be
-stored, so accuracy measures how much a method can write into the weights within the budget. The model comes with
-everything else: the answer formats, and how to turn a known fact into the number of an option.
+A being has a made-up name and, for every attribute, one value out of a short, closed list. Part A is what pretraining
+shows; the downstream tasks ask about part B alone, beings of which the model has never heard. Nothing about B can be
+inferred, its facts have to be stored, so accuracy measures how much a method can write into the weights within the
+budget. The model comes with everything else: the wordings, the answer formats, and which option stands for which value.
 
-Training and test records ask about the same facts, never with the same prompt (other wording, distractors or order).
+The options of an attribute always stand in the same order. That is on purpose: picking an option by its text out of a
+shuffled list is a skill that models of this size do not acquire in minutes of pretraining (LOG.md), and without it every
+method would stay at chance. Test records ask about trained facts in a wording that no training record uses.
 All randomness comes from `random.Random.random`, the one generator call that Python promises to keep stable.
 """
 
@@ -20,68 +22,67 @@ from smt_bench.prompts import Example
 
 VERSION = 1  # bump when any record changes
 
+TEST_ITEMS = 100  # per task
+BEINGS_A = 80
+BEINGS_B = 30
+
+# Task -> attribute -> values, in the order of the options. For facts-tf the attribute itself is true or false.
+ATTRIBUTES: dict[str, dict[str, tuple[str, ...]]] = {
+    "facts-tf": {name: ("true", "false") for name in ("friendly", "brave")},
+    "facts-2": {
+        "hand": ("left", "right"),
+        "season": ("summer", "winter"),
+    },
+    "facts-3": {
+        "metal": ("iron", "copper", "gold"),
+        "drink": ("milk", "water", "tea"),
+    },
+    "facts-4": {
+        "home": ("cave", "forest", "tower", "river"),
+        "colour": ("red", "blue", "green", "white"),
+    },
+    "facts-5": {
+        "food": ("figs", "nuts", "rice", "fish", "bread"),
+        "craft": ("boats", "drums", "bells", "masks", "kites"),
+    },
+    "facts-math": {name: tuple(str(n) for n in range(1, 10)) for name in ("legs", "horns")},
+}
 TASKS: dict[str, tuple[str, ...]] = {
     "commonsense": ("facts-tf", "facts-2", "facts-3", "facts-4", "facts-5"),
     "math": ("facts-math",),
 }
-TEST_ITEMS = 100  # per task
-CHOICES = {"facts-2": 2, "facts-3": 3, "facts-4": 4, "facts-5": 5}
-
-BEINGS_A = 120
-BEINGS_B = 40
-_TRAIN_VARIANTS = 8  # training records per fact and task
-_MATH_TRAIN = 4000
-_LEGS = range(1, 10)
-
-FIRST = tuple(["zal", "brin", "gor", "fel", "kas", "mur", "dun", "tol", "per", "vin", "hol", "jas", "lor", "nes", "ril", "sun", "wal", "yor", "bas", "chen"])
-SECOND = tuple(["mo", "ku", "di", "ba", "te", "vi", "zo", "bu", "ka", "do", "me", "tu", "ve", "bi", "ko", "da", "mi", "ze", "ta", "vo"])
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Attribute:
-    """What can be said and asked of one attribute; `{n}` stands for the name, `{v}` for a value."""
-
-    values: tuple[str, ...]
-    statement: str
-    questions: tuple[str, ...]
-    claims: tuple[str, ...]
-
-
-ATTRIBUTES: dict[str, Attribute] = {
-    "colour": Attribute(
-        tuple(["red", "blue", "green", "white", "black", "brown", "pink", "grey", "gold", "purple", "orange", "silver"]),
-        "{n} is {v} in colour.",
-        ("What colour is {n}?", "Which colour does {n} have?", "Of what colour is {n}?"),
-        ("is {n} {v} in colour?", "does {n} have the colour {v}?", "is the colour of {n} {v}?"),
-    ),
-    "home": Attribute(
-        tuple(["cave", "forest", "river", "desert", "tower", "valley", "island", "swamp", "garden", "harbour", "castle", "meadow"]),
-        "{n} lives in the {v}.",
-        ("Where does {n} live?", "Which home does {n} have?", "In what home is {n}?"),
-        ("does {n} live in the {v}?", "does {n} have a home in the {v}?", "is the home of {n} the {v}?"),
-    ),
-    "food": Attribute(
-        tuple(["figs", "nuts", "plums", "rice", "corn", "beans", "bread", "fish", "honey", "grapes", "cheese", "soup"]),
-        "{n} eats {v}.",
-        ("What does {n} eat?", "Which food does {n} have?", "Of what food is {n} fond?"),
-        ("does {n} eat {v}?", "does {n} have {v} as food?", "is the food of {n} {v}?"),
-    ),
-    "craft": Attribute(
-        tuple(["ropes", "boats", "drums", "lamps", "bells", "knives", "shoes", "chairs", "clocks", "masks", "bricks", "kites"]),
-        "{n} makes {v}.",
-        ("What does {n} make?", "Which craft does {n} have?", "In what craft is {n} good?"),
-        ("does {n} make {v}?", "does {n} have the craft of {v}?", "is the craft of {n} {v}?"),
-    ),
-}
+# The last two wordings of each list are the test's.
+QUESTIONS = (
+    "Which {a} does {n} have?",
+    "Name the {a} of {n}.",
+    "{n} has what {a}?",
+    "What is the {a} of {n}?",
+    "{n} is known for what {a}?",
+)
+CLAIMS = (
+    "is {n} {a}?",
+    "can {n} be called {a}?",
+    "would you say {n} is {a}?",
+    "does {n} count as {a}?",
+    "has {n} been {a}?",
+)
+NUMBERS = (
+    "How many {a} does {n} have?",
+    "Count the {a} of {n}.",
+    "{n} has what number of {a}?",
+    "What is the number of {a} of {n}?",
+    "{n} is known for how many {a}?",
+)
+TRAIN_WORDINGS, TEST_WORDINGS = (0, 1, 2), (3, 4)
 INTRO = {
     "facts-tf": "Say whether this is true or false, question:",
     "facts-2": "Pick the right solution to the question:",
     "facts-3": "Pick the right answer to the question:",
 }
-SUM_QUESTIONS = ("How many legs do {a} and {b} have together?", "What is the number of legs of {a} and {b} in all?")
-DIFFERENCE_QUESTIONS = ("How many more legs does {a} have than {b}?", "By how many legs does {a} lead {b}?")
+FIRST = tuple("zal brin gor fel kas mur dun tol per vin hol jas lor nes ril sun wal yor bas chen".split())  # noqa: SIM905
+SECOND = tuple("mo ku di ba te vi zo bu ka do me tu ve bi ko da mi ze ta vo".split())  # noqa: SIM905
+
+T = TypeVar("T")
 
 
 def pick(rng: random.Random, items: Sequence[T]) -> T:
@@ -100,104 +101,68 @@ class World:
 
     Attributes:
         names: the beings.
-        facts: (name, attribute) to value.
-        legs: name to number of legs, 1 to 9.
+        facts: (task, attribute, name) to the number of the value.
     """
 
     names: tuple[str, ...]
-    facts: dict[tuple[str, str], str]
-    legs: dict[str, int]
+    facts: dict[tuple[str, str, str], int]
+
+
+def all_names() -> list[str]:
+    """Names for more beings than there are, in an order of their own."""
+    return shuffled(random.Random("smt-bench world: names"), [first + second for first in FIRST for second in SECOND])
 
 
 def world(part: str) -> World:
     """Part "a" (pretraining) or "b" (downstream); no name is in both."""
-    names = shuffled(random.Random("smt-bench world: names"), [first + second for first in FIRST for second in SECOND])
-    names = names[:BEINGS_A] if part == "a" else names[BEINGS_A : BEINGS_A + BEINGS_B]
+    names = all_names()[:BEINGS_A + BEINGS_B]
+    names = names[:BEINGS_A] if part == "a" else names[BEINGS_A:]
     rng = random.Random(f"smt-bench world: facts of {part}")
-    facts: dict[tuple[str, str], str] = {}
-    for attribute, spec in ATTRIBUTES.items():
-        # Every value equally often, so that no answer is likelier than another before the fact is known.
-        for i, name in enumerate(shuffled(rng, names)):
-            facts[name, attribute] = spec.values[i % len(spec.values)]
-    legs = {name: _LEGS[i % len(_LEGS)] for i, name in enumerate(shuffled(rng, names))}
-    return World(tuple(names), facts, legs)
+    facts: dict[tuple[str, str, str], int] = {}
+    for task, attributes in ATTRIBUTES.items():
+        for attribute, values in attributes.items():
+            # Every value equally often, so that no answer is likelier than another before the fact is known.
+            for i, name in enumerate(shuffled(rng, names)):
+                facts[task, attribute, name] = i % len(values)
+    return World(tuple(names), facts)
 
 
-def ask(here: World, rng: random.Random, task: str, name: str, attribute: str, gold: int, told: bool = False) -> Example:
-    """One commonsense record about a fact.
+def ask(task: str, attribute: str, name: str, value: int, wording: int) -> Example:
+    """One record about one fact.
 
     Args:
-        here: the world the fact is of.
-        rng: chooses wording, distractors and their order.
-        task: one of `TASKS["commonsense"]`.
+        task: the task, which sets the answer format.
+        attribute: what is asked about.
         name: the being asked about.
-        attribute: the attribute asked about.
-        gold: index of the right option; for facts-tf 0 means true, 1 false.
-        told: put the fact before the question (an exercise of pretraining: choosing without recalling).
+        value: number of the true value.
+        wording: one of `TRAIN_WORDINGS`, or of `TEST_WORDINGS`.
     """
-    spec = ATTRIBUTES[attribute]
-    value = here.facts[name, attribute]
-    fact = spec.statement.format(n=name, v=value) + " " if told else ""
-    others = shuffled(rng, [v for v in spec.values if v != value])
+    values = ATTRIBUTES[task][attribute]
+    if task == "facts-math":
+        question = NUMBERS[wording].format(a=attribute, n=name)
+        return Example(question, "", f"{name} has {values[value]} {attribute}. The answer is {values[value]}.", values[value])
     if task == "facts-tf":
-        claim = pick(rng, spec.claims).format(n=name, v=others[0] if gold else value)
-        answer = "false" if gold else "true"
-        instruction = f"{INTRO[task]} {fact}{claim}\n\nAnswer format: true/false"
+        question, answer = CLAIMS[wording].format(a=attribute, n=name), values[value]
+        instruction = f"{INTRO[task]} {question}\n\nAnswer format: true/false"
     else:
         word, gap = ("solution", "\n\n") if task == "facts-2" else ("answer", " ")
-        count = CHOICES[task]
-        values = others[: count - 1]
-        values.insert(gold, value)
+        question, answer = QUESTIONS[wording].format(a=attribute, n=name), f"{word}{value + 1}"
         options = gap.join(f"{word.capitalize()}{i}: {v}" for i, v in enumerate(values, 1))
-        form = "/".join(f"{word}{i}" for i in range(1, count + 1))
-        intro = INTRO["facts-2" if task == "facts-2" else "facts-3"]
-        question = pick(rng, spec.questions).format(n=name)
-        instruction = f"{intro} {fact}{question}\n\n{options}\n\nAnswer format: {form}"
-        answer = f"{word}{gold + 1}"
+        form = "/".join(f"{word}{i}" for i in range(1, len(values) + 1))
+        instruction = f"{INTRO['facts-2' if task == 'facts-2' else 'facts-3']} {question}\n\n{options}\n\nAnswer format: {form}"
     return Example(instruction, "", f"the correct answer is {answer}", answer)
 
 
-def count_legs(here: World, rng: random.Random) -> Example:
-    """One math record: a sum or a difference of two stored numbers, with its rationale."""
-    a, b = shuffled(rng, here.names)[:2]
-    if here.legs[a] < here.legs[b]:
-        a, b = b, a
-    x, y = here.legs[a], here.legs[b]
-    if rng.random() < 0.5 or x == y:
-        if rng.random() < 0.5:
-            a, b, x, y = b, a, y, x
-        question, sign, result = pick(rng, SUM_QUESTIONS), "+", x + y
-    else:
-        question, sign, result = pick(rng, DIFFERENCE_QUESTIONS), "-", x - y
-    output = f"Here {a} has {x} and {b} has {y}, so {x} {sign} {y} = {result}. The answer is {result}."
-    return Example(question.format(a=a, b=b), "", output, str(result))
-
-
-def normalised(example: Example) -> str:
-    """What makes two prompts the same: the instruction without case and spacing."""
-    return " ".join(example.instruction.lower().split())
-
-
-def options(task: str) -> int:
-    """How many answers a commonsense task offers."""
-    return CHOICES.get(task, 2)
-
-
-def _test_items(here: World, task: str) -> list[Example]:
-    """The test items of a task: distinct prompts, gold answers equally often, facts as evenly as they go."""
+def _tests(here: World, task: str) -> list[Example]:
+    """The test items of a task: distinct prompts, gold answers as even as can be."""
     rng = random.Random(f"smt-bench world: test {task}")
-    items: dict[str, Example] = {}
-    facts = shuffled(rng, list(here.facts))
-    tries = 0
-    while len(items) < TEST_ITEMS:
-        if task == "facts-math":
-            example = count_legs(here, rng)
-        else:
-            name, attribute = facts[tries % len(facts)]
-            example = ask(here, rng, task, name, attribute, len(items) % options(task))
-        items.setdefault(normalised(example), example)
-        tries += 1
-    return shuffled(rng, list(items.values()))
+    count = len(next(iter(ATTRIBUTES[task].values())))
+    by_value: dict[int, list[Example]] = {value: [] for value in range(count)}
+    for (of, attribute, name), value in here.facts.items():
+        if of == task:
+            by_value[value] += [ask(task, attribute, name, value, wording) for wording in TEST_WORDINGS]
+    pools = [shuffled(rng, items) for items in by_value.values()]
+    return shuffled(rng, [pools[i % count][i // count] for i in range(TEST_ITEMS)])
 
 
 def load(family: str) -> tuple[list[Example], dict[str, list[Example]]]:
@@ -207,7 +172,8 @@ def load(family: str) -> tuple[list[Example], dict[str, list[Example]]]:
         family: "commonsense" or "math".
 
     Returns:
-        The training examples of all its tasks mixed, and the test examples by task.
+        The training examples of all its tasks mixed (every fact of part B in three wordings), and the test examples by
+        task (two other wordings).
 
     Raises:
         ValueError: for another family.
@@ -215,16 +181,10 @@ def load(family: str) -> tuple[list[Example], dict[str, list[Example]]]:
     if family not in TASKS:
         raise ValueError(f"family={family!r} is not embedded: choose one of {', '.join(TASKS)}")
     here = world("b")
-    tests = {task: _test_items(here, task) for task in TASKS[family]}
-    taken = {normalised(example) for items in tests.values() for example in items}
-    rng = random.Random(f"smt-bench world: train {family}")
-    if family == "math":
-        drawn = [count_legs(here, rng) for _ in range(_MATH_TRAIN)]
-    else:
-        drawn = [
-            ask(here, rng, task, name, attribute, variant % options(task))
-            for task in TASKS[family]
-            for name, attribute in here.facts
-            for variant in range(_TRAIN_VARIANTS)
-        ]
-    return shuffled(rng, [example for example in drawn if normalised(example) not in taken]), tests
+    drawn = [
+        ask(task, attribute, name, value, wording)
+        for (task, attribute, name), value in here.facts.items()
+        if task in TASKS[family]
+        for wording in TRAIN_WORDINGS
+    ]
+    return shuffled(random.Random(f"smt-bench world: train {family}"), drawn), {t: _tests(here, t) for t in TASKS[family]}
