@@ -98,10 +98,15 @@ def test_damaged_record_is_named_and_made_again(swept: Path) -> None:
 
 
 def test_interrupted_sweep_keeps_finished_runs(tmp_path: Path) -> None:
+    narrowed = ["--steps", "12", "--limit", "5", "--methods", "lora,full", "--fractions", "4"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "smt_bench", *ARGS[:5], "--steps", "12", "--limit", "5", "--methods", "lora,full", "--fractions", "4"],
-        cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "smt_bench", *ARGS[:4], *narrowed],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
     runs = tmp_path / "results" / "runs"
     deadline = time.time() + 200
     while time.time() < deadline and not list(runs.glob("*.json")):

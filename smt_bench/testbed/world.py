@@ -115,7 +115,7 @@ def all_names() -> list[str]:
 
 def world(part: str) -> World:
     """Part "a" (pretraining) or "b" (downstream); no name is in both."""
-    names = all_names()[:BEINGS_A + BEINGS_B]
+    names = all_names()[: BEINGS_A + BEINGS_B]
     names = names[:BEINGS_A] if part == "a" else names[BEINGS_A:]
     rng = random.Random(f"smt-bench world: facts of {part}")
     facts: dict[tuple[str, str, str], int] = {}
@@ -140,7 +140,9 @@ def ask(task: str, attribute: str, name: str, value: int, wording: int) -> Examp
     values = ATTRIBUTES[task][attribute]
     if task == "facts-math":
         question = NUMBERS[wording].format(a=attribute, n=name)
-        return Example(question, "", f"{name} has {values[value]} {attribute}. The answer is {values[value]}.", values[value])
+        return Example(
+            question, "", f"{name} has {values[value]} {attribute}. The answer is {values[value]}.", values[value]
+        )
     if task == "facts-tf":
         question, answer = CLAIMS[wording].format(a=attribute, n=name), values[value]
         instruction = f"{INTRO[task]} {question}\n\nAnswer format: true/false"
@@ -149,7 +151,9 @@ def ask(task: str, attribute: str, name: str, value: int, wording: int) -> Examp
         question, answer = QUESTIONS[wording].format(a=attribute, n=name), f"{word}{value + 1}"
         options = gap.join(f"{word.capitalize()}{i}: {v}" for i, v in enumerate(values, 1))
         form = "/".join(f"{word}{i}" for i in range(1, len(values) + 1))
-        instruction = f"{INTRO['facts-2' if task == 'facts-2' else 'facts-3']} {question}\n\n{options}\n\nAnswer format: {form}"
+        instruction = (
+            f"{INTRO['facts-2' if task == 'facts-2' else 'facts-3']} {question}\n\n{options}\n\nAnswer format: {form}"
+        )
     return Example(instruction, "", f"the correct answer is {answer}", answer)
 
 
@@ -187,4 +191,6 @@ def load(family: str) -> tuple[list[Example], dict[str, list[Example]]]:
         if task in TASKS[family]
         for wording in TRAIN_WORDINGS
     ]
-    return shuffled(random.Random(f"smt-bench world: train {family}"), drawn), {t: _tests(here, t) for t in TASKS[family]}
+    return shuffled(random.Random(f"smt-bench world: train {family}"), drawn), {
+        t: _tests(here, t) for t in TASKS[family]
+    }
