@@ -137,7 +137,7 @@ SMOLLM2 = Recipe(
 
 TINY = Recipe(
     fractions_pct=(1.0, 2.0, 4.0, 8.0),
-    lrs={"full": 1e-3, "smt": 3e-3, "lora": 3e-3, "dora": 3e-3, "spiel": 3e-3, "*": 3e-3},
+    lrs={"full": 1e-3, "smt": 3e-3, "lora": 6e-3, "dora": 6e-3, "spiel": 6e-3, "*": 6e-3},
     configs=_small_configs(share=0.1, lr_scale=0.3, block_size=32),
     batch_size=32,
     micro_batch_size=32,
@@ -146,7 +146,7 @@ TINY = Recipe(
     train_on_inputs=False,
     heldout=100,
     protocol="likelihood",
-    steps=120,
+    steps=220,
     max_new_tokens_math=24,
     source="measured on the testbed: see LOG.md",
 )
