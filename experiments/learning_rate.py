@@ -52,7 +52,8 @@ def check(planner: Planner) -> None:
 
 def runs(planner: Planner) -> list[tuple[Run, Capacity]]:
     """Methods x rates x seeds."""
-    return [planner.run(name, fraction, seed, lr=lr) for name, fraction, lr, seed in _grid(planner)]
+    made = [planner.run(name, fraction, seed, lr=lr) for name, fraction, lr, seed in _grid(planner)]
+    return list({run.key: (run, capacity) for run, capacity in made}.values())
 
 
 def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:

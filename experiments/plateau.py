@@ -58,4 +58,4 @@ def runs(planner: Planner) -> list[tuple[Run, Capacity]]:
 
 def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
     """Table 3, table 2, figure 9 and the paired comparisons."""
-    return write_plateau(records, folder, model)
+    return write_plateau(records, folder, model, reference="smt")

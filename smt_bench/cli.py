@@ -50,6 +50,18 @@ def _numbers(values: Many, kind: type, option: str) -> tuple[Any, ...]:
     return tuple(found)
 
 
+def _setting(text: str) -> tuple[str, str, Any]:
+    """`method.setting=value`; the value is JSON, or else plain text."""
+    left, equals, value = text.partition("=")
+    method, dot, setting = left.partition(".")
+    if not (equals and dot and method and setting):
+        raise ValueError(f"--set {text!r}: write METHOD.SETTING=VALUE, e.g. smt.block_size=64")
+    try:
+        return method, setting, json.loads(value)
+    except ValueError:
+        return method, setting, value
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
@@ -66,6 +78,9 @@ def run(
     steps: Annotated[int | None, typer.Option(help="Optimizer steps per run.")] = None,
     limit: Annotated[int | None, typer.Option(help="Test examples per task at most.")] = None,
     preset: Annotated[str | None, typer.Option(help="smoke: one fraction, few steps.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A method's setting, e.g. smt.block_size=64; repeatable.")
+    ] = None,
     results: Results = Path("results"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and stop.")] = False,
     as_json: Json = False,
@@ -91,13 +106,15 @@ def run(
         steps,
         limit,
         preset,
+        tuple(_setting(text) for text in settings or []),
     )
     store = Store(results)
     planner = Planner(request, resources.machine(), _say)
     planner.check_machine(module.method_names(planner))
     module.check(planner)
+    place = folder(store, experiment, planner.entry.name, request.family)
     if not dry_run:
-        store.check_writable()
+        store.check_writable(place)
     planner.open()
     planned = module.runs(planner)
     runs = [run for run, _ in planned]
@@ -107,16 +124,15 @@ def run(
     console = print_to()
     for name in planner.data.missing:
         _say(f"note: no test file for {name}: left out, averages name the tasks they cover")
-    place = folder(store, experiment, planner.located.ref.name, planner.data.family)
     index = Index.read(place)
     index.add(runs)
     try:
         counts = sweep(runs, store, planner.inputs(), console)
     except Interrupted as stop:
-        _render(module, store, index, place, request.model)
+        _render(module, store, index, place, planner.entry.name)
         _say(f"interrupted: {stop}; the same command goes on from there")
         raise typer.Exit(130) from None
-    files = _render(module, store, index, place, request.model)
+    files = _render(module, store, index, place, planner.entry.name)
     _say(", ".join(f"{count} {status}" for status, count in counts.items() if count))
     if files:
         print(files[0].read_text(encoding="utf-8"))
@@ -240,13 +256,16 @@ def _rendered(experiment: str, model: str, results: Path, endings: tuple[str, ..
     import experiments
     from smt_bench import models
     from smt_bench.store import Store
-    from smt_bench.sweep import Index, folder
+    from smt_bench.sweep import INDEX, Index, folder
 
     module, store = experiments.find(experiment), Store(results)
     name = models.find(model).name
     files: list[Path] = []
     for family in ("commonsense", "math"):
         place = folder(store, experiment, name, family)
+        if not (place / INDEX).exists():
+            continue
+        store.check_writable(place)
         index = Index.read(place)
         files += [f for f in _render(module, store, index, place, name) if f.suffix in endings]
     if not files:
@@ -283,20 +302,33 @@ def fetch(name: Annotated[str, typer.Argument(help="A model, or the data family 
 
 def main() -> None:
     """Entry point: turns expected errors into one line and an exit code."""
+    from smt_bench.store import BenchWarning
+
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    warnings.showwarning = lambda message, category, *_: (
-        _say(f"warning: {message}") if category is UserWarning and "set aside" in str(message) else None
-    )
+
+    def show_warning(message: Any, category: type[Warning], *_: Any) -> None:
+        if issubclass(category, BenchWarning):  # libraries' warnings are for developers
+            _say(f"warning: {message}")
+
+    warnings.showwarning = show_warning  # type: ignore[assignment]  # fewer names for the same arguments
+    warnings.simplefilter("always", BenchWarning)
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
     except ValueError as error:
         _say(f"error: {error}")
-        sys.exit(2)
-    except KeyboardInterrupt:
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"error: {where}{error.strerror or error}: finished runs are kept; make room or choose another folder")
+    except typer.Abort:
         _say("interrupted: finished runs are kept, the same command goes on")
         sys.exit(130)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not one of the command line's own
+            raise
+        _say(f"error: {error.format_message()}: see --help")
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.prompts import Example
-from smt_bench.tasks import TASKS, find_task
+from smt_bench.tasks import TASKS, find_task, gold
 from smt_bench.testbed import world
 
 MIXTURES = {"commonsense": "commonsense_170k.json", "math": "math_10k.json"}
@@ -152,6 +152,16 @@ def _draw(examples: list[Example], limit: int) -> list[Example]:
     return [examples[i] for i in keep]
 
 
+def _read_test(path: Path, task: str) -> list[Example]:
+    examples = read_examples(path, ("input", "output"))
+    for number, example in enumerate(examples, start=1):
+        try:
+            gold(find_task(task), example)
+        except ValueError as error:
+            raise ValueError(f"{path}: record {number}: field 'answer': {error}") from None
+    return examples
+
+
 def _from_folder(
     root: Path, family: str, tasks: Sequence[str]
 ) -> tuple[str, list[Example], dict[str, list[Example]], list[str]]:
@@ -166,7 +176,7 @@ def _from_folder(
         lost = lost or names
         raise ValueError(f"data folder {root} has no dataset/{lost[0]}/test.json: expected the LLM-Adapters layout")
     # Gold is `answer`: the responses of test files are not used, and some of the published ones are empty.
-    tests = {name: read_examples(root / "dataset" / name / "test.json", ("input", "output")) for name in wanted}
+    tests = {name: _read_test(root / "dataset" / name / "test.json", name) for name in wanted}
     for folder in (root / "ft-training_set", root):
         mixture = folder / MIXTURES[family]
         if mixture.is_file():

@@ -34,9 +34,15 @@ def describe() -> dict[str, Any]:
     }
 
 
+def reset_peaks() -> None:
+    """Starts the GPUs' peak counters anew; the process's own peak cannot be reset."""
+    for i in range(torch.cuda.device_count()):
+        torch.cuda.reset_peak_memory_stats(i)
+
+
 def peak_memory() -> dict[str, int]:
-    """Peak bytes: of this process (since its start), and of every GPU's allocator (since the last reset)."""
-    peaks = {"process_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    """Peak bytes: of every GPU's allocator since `reset_peaks`; of this process since its start, earlier runs included."""
+    peaks = {"process_peak_since_start": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
     for i in range(torch.cuda.device_count()):
         peaks[f"gpu{i}_peak"] = torch.cuda.max_memory_allocated(i)
     return peaks

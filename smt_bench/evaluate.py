@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from smt_bench.logits import labelled_logits
 from smt_bench.prompts import IGNORED, Example, encode, prompt
 from smt_bench.tasks import Task, find_task, gold, offered, parse, same
 
@@ -205,20 +206,9 @@ def response_loglik(
 
 def _label_logliks(model: Any, ids_BT: Tensor, mask_BT: Tensor, labels_BT: Tensor) -> Tensor:
     """Log-likelihoods (N,), float64, of the N labelled tokens, row by row; softmax in float32."""
-    wanted_BT = functional.pad(labels_BT[:, 1:], (0, 1), value=IGNORED) != IGNORED  # where the next token has a label
-    targets_N = labels_BT[:, 1:][wanted_BT[:, :-1]].to(model.device)
-    select_BT = wanted_BT.to(model.device)
-
-    def keep_wanted(_module: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (args[0][select_BT.to(args[0].device)][None], *args[1:])  # (B, T, hidden) to (1, N, hidden)
-
-    hook = model.get_output_embeddings().register_forward_pre_hook(keep_wanted)
-    try:
-        device = model.device
-        logits = model(input_ids=ids_BT.to(device), attention_mask=mask_BT.to(device), use_cache=False).logits[0]
-    finally:
-        hook.remove()
-    return -functional.cross_entropy(logits.float(), targets_N.to(logits.device), reduction="none").double().cpu()
+    shifted_BT = functional.pad(labels_BT[:, 1:], (0, 1), value=IGNORED)  # what to predict from each position
+    logits, targets_N = labelled_logits(model, ids_BT.to(model.device), shifted_BT, mask_BT.to(model.device))
+    return -functional.cross_entropy(logits.float(), targets_N, reduction="none").double().cpu()
 
 
 def _finite(value: float) -> float | None:
@@ -284,6 +274,9 @@ def _lm_eval_task(
             doc["text"] += lead
             doc["options"] = list(offered(task, example))
             doc["choices"] = [f" {option}"[len(shared) :] if lead else f"{_LEAD} {option}" for option in doc["options"]]
+    else:
+        for doc in docs:
+            doc["text"] = _as_trained(tokenizer, doc["text"])
     file = folder / f"{task.name}.json"
     file.write_text("".join(json.dumps(doc) + "\n" for doc in docs), encoding="utf-8")
 
@@ -328,6 +321,21 @@ def _lm_eval_task(
         config |= {"output_type": "generate_until", "generation_kwargs": {"until": [_MARKER], **limits}}
     _, quiet_task = _lm_eval_classes()
     return quiet_task(config=config)
+
+
+def _as_trained(tokenizer: Any, text: str) -> str:
+    """The prompt without those of its last spaces that training text fuses with the response.
+
+    The template ends in spaces. Many tokenizers join the last of them to the first word of the response, so that the
+    tokens of the bare prompt end in something training never showed.
+    """
+    stem = text.rstrip(" ")
+    whole = tokenizer(text + "The").input_ids
+    for spaces in range(len(text) - len(stem), -1, -1):
+        head = tokenizer(stem + " " * spaces).input_ids
+        if whole[: len(head)] == head:
+            return stem + " " * spaces
+    return text
 
 
 def _split(tokenizer: Any, text: str, options: tuple[str, ...]) -> tuple[str, str]:

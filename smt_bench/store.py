@@ -39,6 +39,10 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
+class BenchWarning(UserWarning):
+    """Something a user has to know although the work goes on."""
+
+
 class Store:
     """The results folder.
 
@@ -50,29 +54,30 @@ class Store:
         self.root = root
         self.runs = root / "runs"
 
-    def check_writable(self) -> None:
-        """Tries a real write.
+    def check_writable(self, *folders: Path) -> None:
+        """Looks whether the folder of the records and `folders` can be written or made; creates nothing.
 
         Raises:
-            ValueError: the folder cannot be written.
+            ValueError: it cannot.
         """
-        try:
-            self.runs.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.runs):
-                pass
-        except OSError as error:
-            raise ValueError(
-                f"results folder {self.root} cannot be written ({error.strerror}): choose another with --results"
-            ) from None
+        for part in (self.runs, *folders):
+            place = part.absolute()
+            while not place.exists():
+                place = place.parent
+            if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+                why = "not writable" if place.is_dir() else "a file, not a folder"
+                raise ValueError(f"results folder {self.root}: {place} is {why}: choose another with --results")
 
     def path(self, key: str) -> Path:
         """Where the record of `key` is, or would be."""
         return self.runs / f"{key}.json"
 
     def write(self, record: Record) -> None:
-        """Stores a record; a finished one is never overwritten."""
+        """Stores a record; a finished one is never overwritten, even where another process was faster."""
         old = self.read(record["key"])
-        assert old is None or old["status"] not in FINISHED, f"{record['key']} is finished already"
+        if old is not None and old["status"] in FINISHED:
+            warnings.warn(f"record {record['key']} was finished meanwhile: kept as it is", BenchWarning, stacklevel=2)
+            return
         write_text(self.path(record["key"]), json.dumps(record, indent=1, allow_nan=False) + "\n")
 
     def read(self, key: str) -> Record | None:
@@ -104,7 +109,8 @@ class Store:
         try:
             while record["schema"] < SCHEMA:
                 record = UPGRADES[record["schema"]](record)
-            intact = record["key"] == key == Run.from_dict(record["run"]).key and "status" in record
+            parts = ("heldout", "evaluation", "seconds", "capacity") if record["status"] == "done" else ()
+            intact = record["key"] == key == Run.from_dict(record["run"]).key and all(p in record for p in parts)
         except (KeyError, TypeError):
             intact = False
         if intact:
@@ -143,6 +149,6 @@ def _set_aside(path: Path, why: str) -> None:
     aside = path.with_name(path.name + ".damaged")
     try:
         path.replace(aside)
-        warnings.warn(f"record {path.name} set aside as {aside.name}: {why}", stacklevel=4)
+        warnings.warn(f"record {path.name} set aside as {aside.name}: {why}", BenchWarning, stacklevel=4)
     except OSError:
-        warnings.warn(f"record {path.name} ignored: {why}", stacklevel=4)
+        warnings.warn(f"record {path.name} ignored: {why}", BenchWarning, stacklevel=4)

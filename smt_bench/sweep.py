@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from smt_bench.execute import Inputs, execute
 from smt_bench.runs import Run
-from smt_bench.store import Record, Store, write_text
+from smt_bench.store import FINISHED, Record, Store, write_text
 
 INDEX = "runs.json"
 
@@ -119,16 +119,19 @@ def sweep(runs: Sequence[Run], store: Store, inputs: Inputs, console: Console) -
             bars.update(one, completed=done, total=total, note=note)
 
         for number, run in enumerate(missing, start=counts["there"] + 1):
-            bars.update(whole, note=describe(run))
-            bars.reset(one, description="loading", total=None, note="")
             try:
+                bars.update(whole, note=describe(run))
+                bars.reset(one, description="loading", total=None, note="")
                 record = execute(run, replace(inputs, watch=watch))
+                store.write(record)
+                counts[record["status"]] += 1
+                bars.advance(whole)
+                console.print(
+                    f"[{number}/{len(runs)}] {describe(run)}: {outcome(record)}", markup=False, highlight=False
+                )
             except KeyboardInterrupt:
-                raise Interrupted(f"{number - 1} of {len(runs)} runs are finished") from None
-            store.write(record)
-            counts[record["status"]] += 1
-            bars.advance(whole)
-            console.print(f"[{number}/{len(runs)}] {describe(run)}: {outcome(record)}", markup=False, highlight=False)
+                done = sum(counts[status] for status in ("there", *FINISHED))
+                raise Interrupted(f"{done} of {len(runs)} runs are finished") from None
     return counts
 
 

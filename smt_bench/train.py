@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
 from torch.nn import functional as F
 
 from methods.base import Method, OptimizerSettings
 from smt_bench.batches import Batch, collate, training_order
+from smt_bench.logits import labelled_logits
 from smt_bench.optim import Updater, linear_factor
-from smt_bench.prompts import IGNORED, Encoded
+from smt_bench.prompts import Encoded
 from smt_bench.runs import Run
 
 
@@ -39,32 +39,23 @@ class Trained:
 
     Attributes:
         losses: mean cross-entropy per label token of every optimizer step, in nats.
-        grad_norms: gradient norm before clipping, per step; None where no optimizer step was made.
+        grad_norms: norm of all gradients before clipping, per step.
         tokens: tokens seen, without padding.
         seconds: per part: "warmup" (dense steps), "attach" (selection and conversion), "tuning".
         bytes: sizes of trainable parameters and optimizer state at the end.
     """
 
     losses: list[float] = field(default_factory=list)
-    grad_norms: list[float | None] = field(default_factory=list)
+    grad_norms: list[float] = field(default_factory=list)
     tokens: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     bytes: dict[str, int] = field(default_factory=dict)
 
 
-def response_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Summed cross-entropy over the labelled positions, in nats.
-
-    The head sees labelled positions only: with a masked prompt and a large vocabulary, most of the logits of a plain
-    forward pass would be thrown away.
-    """
-    backbone, head = model.get_decoder(), model.get_output_embeddings()  # type: ignore[operator]
-    hidden_BTH = backbone(input_ids=batch.ids_BT, use_cache=False).last_hidden_state
-    # The labels follow the last layer: with a device map it may live elsewhere than the input.
-    labels_BT = batch.labels_BT.to(hidden_BTH.device)
-    wanted = labels_BT != IGNORED
-    logits = head(hidden_BTH[wanted])
-    return F.cross_entropy(logits.float(), labels_BT[wanted].to(logits.device), reduction="sum")
+def response_loss(model: Any, batch: Batch) -> torch.Tensor:
+    """Summed cross-entropy over the labelled positions, in nats; softmax in float32."""
+    logits, labels = labelled_logits(model, batch.ids_BT, batch.labels_BT)
+    return F.cross_entropy(logits.float(), labels, reduction="sum")
 
 
 class Loop:
@@ -170,11 +161,12 @@ class Loop:
                 raise Diverged(step, total)
             self.accelerator.backward(loss)
         after_backward(step)
-        norm = None
+        watched = updater.params if updater else [p for p in self.model.parameters() if p.grad is not None]
+        limit = t.max_grad_norm if updater else math.inf
+        norm = float(self.accelerator.clip_grad_norm_(watched, limit))
+        if not math.isfinite(norm):
+            raise Diverged(step, norm)
         if updater is not None:
-            norm = float(self.accelerator.clip_grad_norm_(updater.params, t.max_grad_norm))
-            if not math.isfinite(norm):
-                raise Diverged(step, norm)
             updater.step(linear_factor(step, t.steps, t.lr_warmup_steps))
             after_step(step)
         else:

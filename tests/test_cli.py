@@ -5,17 +5,37 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-SMALL = ["--steps", "4", "--limit", "3"]
+from smt_bench.cli import main
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def cli(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "smt_bench", *args], capture_output=True, text=True, cwd=cwd, timeout=300, check=False
-    )
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+    """Calls the command line in this process (libraries are imported once), from an empty folder."""
+
+    def call(*args: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["smt_bench", *args])
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as stop:
+            main()
+        done = capsys.readouterr()
+        return subprocess.CompletedProcess(args, int(stop.value.code or 0), done.out, done.err)
+
+    return call
+
+
+def test_a_real_process_says_the_same(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "smt_bench", "run", "platau"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=100, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: unknown experiment 'platau': did you mean plateau?\n"
 
 
 @pytest.mark.parametrize(
@@ -34,10 +54,15 @@ def cli(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]
         (["show", "ffff"], "no record"),
         (["table", "plateau"], "no runs of plateau on tiny"),
         (["list", "things"], "choose from experiments"),
+        (["run"], "experiment"),
+        (["run", "plateau", "--steps", "many"], "--steps"),
+        (["run", "plateau", "--set", "smt.block_size=7"], "block_size=7 does not divide"),
+        (["run", "plateau", "--set", "smt.blocksize=32"], "unknown setting 'blocksize'"),
+        (["run", "plateau", "--set", "smt"], "write METHOD.SETTING=VALUE"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(args: list[str], message: str, tmp_path: Path) -> None:
-    done = cli(*args, cwd=tmp_path)
+def test_bad_input_is_one_line_and_exit_code_2(args: list[str], message: str, cli: Cli, tmp_path: Path) -> None:
+    done = cli(*args)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -45,30 +70,51 @@ def test_bad_input_is_one_line_and_exit_code_2(args: list[str], message: str, tm
     assert not (tmp_path / "results").exists()
 
 
-def test_large_models_are_refused_with_numbers(tmp_path: Path) -> None:
+def test_large_models_are_refused_with_numbers(cli: Cli) -> None:
     import torch
 
     if torch.cuda.device_count() >= 4:
         pytest.skip("this machine may well run LLaMA-7B")
-    done = cli("run", "plateau", "--model", "llama-7b", cwd=tmp_path)
+    done = cli("run", "plateau", "--model", "llama-7b")
     assert done.returncode == 2
     for part in ("6.74 billion", "GB of GPU memory in all", "each", "found:", "--model tiny"):
         assert part in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_list_is_json(tmp_path: Path) -> None:
-    found = json.loads(cli("list", "--json", cwd=tmp_path).stdout)
+def test_list_is_json(cli: Cli) -> None:
+    found = json.loads(cli("list", "--json").stdout)
     assert {"full", "smt", "lora", "dora", "spiel"} <= {m["name"] for m in found["methods"]}
     assert "plateau" in {e["name"] for e in found["experiments"]}
     assert {"tiny", "smollm2-135m", "llama-7b"} <= {m["name"] for m in found["models"]}
 
 
-def test_dry_run_is_json_with_unique_keys_and_trains_nothing(tmp_path: Path) -> None:
-    rows = json.loads(cli("run", "plateau", "--dry-run", "--json", "--seeds", "0,1", cwd=tmp_path).stdout)
+def test_dry_run_is_json_with_unique_keys_and_trains_nothing(cli: Cli, tmp_path: Path) -> None:
+    rows = json.loads(cli("run", "plateau", "--dry-run", "--json", "--seeds", "0,1").stdout)
     assert len({row["key"] for row in rows}) == len(rows) == 1 + 2 * (1 + 4 * 4)
     assert {row["status"] for row in rows} == {"missing"}
     for row in rows:
         if row["fraction_pct"]:
-            assert abs(row["trainable_pct"] - row["fraction_pct"]) < 0.5 * row["fraction_pct"]
+            unit = 100 * row["trainable"] / row["capacity"] / 2_042_304  # one capacity unit, in % of tiny
+            assert abs(row["trainable_pct"] - row["fraction_pct"]) <= max(0.05 * row["fraction_pct"], unit)
     assert not (tmp_path / "results").exists()
+
+
+def test_unwritable_results_are_named(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("x")
+    done = cli("run", "plateau", "--results", "taken")
+    assert done.returncode == 2
+    assert "a file, not a folder: choose another with --results" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_wrong_gold_answer_is_found_before_training(cli: Cli, tmp_path: Path) -> None:
+    place = tmp_path / "data" / "dataset" / "boolq"
+    place.mkdir(parents=True)
+    good = {"instruction": "Is it?", "input": "", "output": "the correct answer is true", "answer": "true"}
+    (place / "train.json").write_text(json.dumps([good] * 200))
+    (place / "test.json").write_text(json.dumps([good, {**good, "answer": "maybe"}]))
+    done = cli("run", "plateau", "--data", "data")
+    assert done.returncode == 2
+    assert "test.json: record 2: field 'answer'" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

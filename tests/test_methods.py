@@ -137,7 +137,6 @@ def test_checkpointing_changes_no_loss(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_training_lowers_the_loss(case: str) -> None:
     model, method = tiny_llama(), build(case)
-    ids = batch(1)
     method.steps = 30
     run(method, model, steps=30)
     method.merge(model)
@@ -145,7 +144,6 @@ def test_training_lowers_the_loss(case: str) -> None:
         after = sum(model(input_ids=batch(s), labels=batch(s)).loss.item() for s in range(1, 31))
         before = sum(tiny_llama()(input_ids=batch(s), labels=batch(s)).loss.item() for s in range(1, 31))
     assert after < before
-    assert ids.shape == (2, 12)
 
 
 @pytest.mark.parametrize("case", CASES)

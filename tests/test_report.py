@@ -216,7 +216,7 @@ def test_verdicts():
 def test_files_and_csv_round_trip(tmp_path):
     records = sweep("llama-7b", (0.43, 0.84), 2, n=30)
     records.append(record("lora", 4.91, 0, dict.fromkeys(EIGHT, [1]), status="diverged", model="llama-7b"))
-    files = write_plateau(records, tmp_path, "llama-7b")
+    files = write_plateau(records, tmp_path, "llama-7b", "smt")
     assert files[0].name == "table3.md" and {f.name for f in files} == {p.name for p in tmp_path.iterdir()}
     text = {"method", "versus", "source", "capacity_unit", "keys", "verdict", "nll_verdict"}
     for path in (f for f in files if f.suffix == ".csv"):
@@ -248,7 +248,7 @@ def test_files_and_csv_round_trip(tmp_path):
 )
 @pytest.mark.parametrize("model", ["tiny", "llama-7b"])
 def test_partly_finished_sweeps(records, model, tmp_path):
-    files = write_plateau(records, tmp_path, model)
+    files = write_plateau(records, tmp_path, model, "smt")
     assert all(f.stat().st_size > 0 for f in files)
     markdown = "".join(f.read_text() for f in files if f.suffix in (".md", ".csv"))
     assert "nan" not in markdown.lower() and "None" not in markdown
@@ -256,7 +256,7 @@ def test_partly_finished_sweeps(records, model, tmp_path):
 
 def test_nothing_to_report(tmp_path):
     with pytest.raises(ValueError, match="no records"):
-        write_plateau([], tmp_path, "tiny")
+        write_plateau([], tmp_path, "tiny", "smt")
     assert not list(tmp_path.iterdir())
 
 

@@ -98,7 +98,7 @@ def test_damaged_record_is_named_and_made_again(swept: Path) -> None:
 
 
 def test_interrupted_sweep_keeps_finished_runs(tmp_path: Path) -> None:
-    narrowed = ["--steps", "12", "--limit", "5", "--methods", "lora,full", "--fractions", "4"]
+    narrowed = ["--steps", "40", "--limit", "5", "--methods", "lora,full", "--fractions", "4"]
     process = subprocess.Popen(
         [sys.executable, "-m", "smt_bench", *ARGS[:4], *narrowed],
         cwd=tmp_path,
