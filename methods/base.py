@@ -192,7 +192,7 @@ class Method(ABC):
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - optional hook
-        """Restores `state_dict`."""
+        """Restores `state_dict`; called before `warmup` or, where tuning had begun, before `attach`."""
 
 
 def total_parameters(shapes: Shapes) -> int:

@@ -16,7 +16,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from smt_bench import prompts
-from smt_bench.evaluate import EvalSettings, _lm_eval_classes, _split, average, evaluate, response_loglik
+from smt_bench.evaluate import EvalSettings, evaluate, response_loglik
+from smt_bench.harness import _as_trained, _split, lm_eval_classes
 from smt_bench.prompts import Example, encode, prompt
 
 REAL = Path(__file__).parents[2] / "shared/data/llm-adapters/dataset"
@@ -168,7 +169,7 @@ def test_generation_equals_plain_generate_for_any_batch(tokenizer, beams):
     from lm_eval.api.instance import Instance
 
     for size in (1, 5):
-        lm = _lm_eval_classes()[0](pretrained=model, tokenizer=small_tokenizer(), batch_size=size)
+        lm = lm_eval_classes()[0](pretrained=model, tokenizer=small_tokenizer(), batch_size=size)
         lm.report = lambda *_: None
         kwargs = {"until": ["### Response:"], "max_gen_toks": 12, "num_beams": beams, "do_sample": False}
         asked = [
@@ -256,7 +257,7 @@ def test_response_loglik_equals_a_naive_pass_and_lm_eval(tokenizer):
     results = response_loglik(model, tokenizer, examples, "short", 64, 3, lambda *call: calls.append(call))
     assert calls[-1] == ("response log-likelihood", 11, 11)
     assert [result["tokens"] for result in results] == [sum(t != -100 for t in item.labels) for item in items]
-    lm = _lm_eval_classes()[0](pretrained=model, tokenizer=small_tokenizer(), batch_size=4)
+    lm = lm_eval_classes()[0](pretrained=model, tokenizer=small_tokenizer(), batch_size=4)
     lm.report = lambda *_: None
     cuts = [len(item.ids) - result["tokens"] for item, result in zip(items, results)]
     asked = [(("", ""), list(item.ids[:cut]), list(item.ids[cut:])) for item, cut in zip(items, cuts)]
@@ -298,11 +299,19 @@ def test_a_response_cut_off_entirely_has_no_likelihood(tokenizer):
     assert response_loglik(tiny_llama(), tokenizer, [], "short", 40, 4) == []
 
 
-def test_average_only_over_the_tasks_it_names():
-    results = {"boolq": {"accuracy": 0.5}, "piqa": {"accuracy": 1.0}, "gsm8k": {"accuracy": 0.0}}
-    assert average(results, ["boolq", "piqa"]) == 0.75
-    assert average(results, ["boolq", "hellaswag"]) is None
-    assert average(results, []) is None
+ITEM = Example("Is it?", "", "The answer", "x")
+ITEM_WITH_INPUT = Example("Is it?", "Look.", "The answer", "x")
+
+
+def test_generation_starts_from_tokens_that_training_showed(tokenizer):
+    """The template's last space may belong to the response's first token; the context must not end in another one."""
+    for example in (ITEM, ITEM_WITH_INPUT):
+        text = prompt(example, "llm-adapters")
+        context = _as_trained(tokenizer, text)
+        trained = tokenizer(text + "the answer").input_ids
+        assert trained[: len(tokenizer(context).input_ids)] == tokenizer(context).input_ids
+        assert text.startswith(context) and text.rstrip(" ") == context.rstrip(" ")
+    assert tokenizer(text).input_ids != trained[: len(tokenizer(text).input_ids)]  # or this test would show nothing
 
 
 def test_bad_requests_are_refused(tokenizer):

@@ -57,6 +57,7 @@ def run(method: methods.Method, model: torch.nn.Module, steps: int = STEPS, lr: 
             step(number, updater, method.observe, lambda s: None)
     method.start = copy.deepcopy(model.state_dict())  # type: ignore[attr-defined]  # what tuning starts from
     updater = Updater(method, method.attach(model), settings)
+    method.updater = updater  # type: ignore[attr-defined]
     for number in range(warmup + 1, steps + 1):
         method.before_step(model, number)
         step(number, updater, method.after_backward, lambda s: method.after_step(model, updater.optimizer, s))
@@ -123,6 +124,33 @@ def test_the_same_seed_gives_the_same_losses(case: str) -> None:
     first, second = run(build(case), tiny_llama()), run(build(case), tiny_llama())
     assert first == second
     assert len(first) == STEPS
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_resume_from_saved_states_equals_an_uninterrupted_run(case: str) -> None:
+    """Everything needed is in the states of model, method and optimizer (dropout is off, so no generator counts)."""
+    settings = OptimizerSettings(1e-2)
+    expected = run(build(case), tiny_llama())
+
+    model, method = tiny_llama(), build(case)
+    first = run(method, model, steps=5)  # keeps its optimizer in `method.updater`
+    saved = copy.deepcopy((model.state_dict(), method.state_dict(), method.updater.optimizer.state_dict()))  # type: ignore[attr-defined]
+
+    model, method = tiny_llama(), build(case)
+    method.load_state_dict(saved[1])
+    updater = Updater(method, method.attach(model), settings)
+    model.load_state_dict(saved[0])
+    updater.optimizer.load_state_dict(saved[2])
+    second = []
+    for number in range(6, STEPS + 1):
+        method.before_step(model, number)
+        loss = model(input_ids=batch(number), labels=batch(number)).loss
+        loss.backward()
+        second.append(loss.item())
+        method.after_backward(model, number)
+        updater.step(1.0)
+        method.after_step(model, updater.optimizer, number)
+    assert first + second == expected
 
 
 @pytest.mark.parametrize("case", CASES)

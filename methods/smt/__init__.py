@@ -9,6 +9,7 @@ Decisions where the paper is ambiguous:
   default metric is the latter, `mean_abs`.
 - Nothing is restored after the warm-up: tuning starts from the moved weights, with fresh optimizer moments and the
   learning-rate schedule going on.
+- Activation norms (AW-selection) are taken over all positions of the padded batches; a method sees no masks.
 - `warmup_lr_scale` multiplies the learning rate during the dense warm-up, because a rate right for 1 % of the numbers
   is far too high for all of them. 1.0 is the paper's description.
 """
@@ -77,6 +78,14 @@ class Smt(Method):
     summary = "sparse l x l blocks of Q, K, V, chosen by warm-up gradients"
     Config = SmtConfig
 
+    def __init__(self, config: MethodConfig, fraction: float | None, seed: int, steps: int) -> None:
+        super().__init__(config, fraction, seed, steps)
+        self.selection: Selection = {}
+        self._sums: dict[str, torch.Tensor] = {}
+        self._observed = 0
+        self._hooks: list[Any] = []
+        self._layers: list[SparseLinear] = []
+
     def check(self) -> None:
         """Refuses unknown metrics and scopes, and warm-ups that leave nothing to tune."""
         c = self.config
@@ -117,14 +126,7 @@ class Smt(Method):
 
     def warmup(self, model: nn.Module) -> list[ParamGroup]:
         """Starts the statistics; returns all parameters, or none for the frozen warm-up."""
-        shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-        self._shapes = shapes
-        self._side, self._grid = grid(shapes, self.config.targets, self.config.block_size)
-        self._count = self.capacity(shapes).units
-        self._sums: dict[str, torch.Tensor] = {}
-        self._observed = 0
-        self._hooks: list[Any] = []
-        self._layers: list[SparseLinear] = []
+        self._measure(model)
         freeze(model)
         if self.config.metric == ACTIVATION:
             for name, linear in linears(model, self.config.targets):
@@ -148,13 +150,20 @@ class Smt(Method):
             self._add(name, block_sums(grad_OI, self._side) if self.config.metric == "mean_abs" else grad_OI)
 
     def attach(self, model: nn.Module) -> list[ParamGroup]:
-        """Selects, freezes everything and puts a sparse layer where blocks were chosen."""
+        """Selects (unless a selection was restored), freezes everything and puts sparse layers where blocks were chosen."""
+        self._measure(model)
         for hook in self._hooks:
             hook.remove()
-        self.selection = select(self._scores(), self._count, self.config.scope, self.seed)
+        if not self.selection:
+            self.selection = select(self._scores(), self._count, self.config.scope, self.seed)
         self._sums.clear()
         freeze(model)
-        self._install(model)
+        for name, blocks in self.selection.items():
+            linear = model.get_submodule(name)
+            assert isinstance(linear, nn.Linear)
+            layer = SparseLinear(linear, blocks, self._side)
+            replace_module(model, name, layer)
+            self._layers.append(layer)
         return [ParamGroup([layer.blocks for layer in self._layers])]
 
     def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
@@ -184,34 +193,16 @@ class Smt(Method):
 
     def state_dict(self) -> dict[str, Any]:
         """Sums so far, or the selection once it is made."""
-        return {
-            "observed": self._observed,
-            "sums": dict(self._sums),
-            "selection": getattr(self, "selection", None),
-        }
+        return {"observed": self._observed, "sums": dict(self._sums), "selection": dict(self.selection)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores `state_dict`; call after `warmup`, then `reattach` where a selection was made."""
-        self._observed, self._sums = state["observed"], dict(state["sums"])
-        if state["selection"] is not None:
-            self.selection = state["selection"]
+        """Restores `state_dict`, before `warmup` goes on or, where a selection was made, before `attach`."""
+        self._observed, self._sums, self.selection = state["observed"], dict(state["sums"]), dict(state["selection"])
 
-    def reattach(self, model: nn.Module) -> list[ParamGroup]:
-        """Installs a restored selection without new statistics."""
-        for hook in self._hooks:
-            hook.remove()
-        freeze(model)
-        self._install(model)
-        return [ParamGroup([layer.blocks for layer in self._layers])]
-
-    def _install(self, model: nn.Module) -> None:
-        self._layers = []
-        for name, blocks in self.selection.items():
-            linear = model.get_submodule(name)
-            assert isinstance(linear, nn.Linear)
-            layer = SparseLinear(linear, blocks, self._side)
-            replace_module(model, name, layer)
-            self._layers.append(layer)
+    def _measure(self, model: nn.Module) -> None:
+        shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+        self._side, self._grid = grid(shapes, self.config.targets, self.config.block_size)
+        self._count = self.capacity(shapes).units
 
     def _add(self, name: str, value: torch.Tensor) -> None:
         if name in self._sums:

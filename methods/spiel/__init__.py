@@ -91,6 +91,7 @@ class Spiel(Method):
     def __init__(self, config: MethodConfig, fraction: float | None, seed: int, steps: int) -> None:
         super().__init__(config, fraction, seed, steps)
         self.layers: dict[str, SpielLinear] = {}
+        self._restored: dict[str, Any] | None = None
         self._originals: dict[str, nn.Linear] = {}
         self._optimizer: SpielAdamW | None = None
         self._stale = False
@@ -150,6 +151,9 @@ class Spiel(Method):
             layer = SpielLinear(linear, random_indices(linear.weight.numel(), count, generator))
             replace_module(model, name, layer)
             self.layers[name], self._originals[name] = layer, linear
+        if self._restored is not None:
+            state, self._restored = self._restored, None
+            self.load_state_dict(state)
         return [ParamGroup([layer.deltas for layer in self.layers.values()], weight_decay=self.config.weight_decay)]
 
     def optimizer(self, groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.Optimizer:
@@ -243,15 +247,18 @@ class Spiel(Method):
         return {"updates": self.updates, "replaced": self.replaced, "step": self.step, "matrices": matrices}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores `state_dict` on an attached model, before or after its parameters are loaded.
+        """Restores `state_dict`, before `attach` or after it, before or after the parameters are loaded.
 
         The model may hold the checkpoint's dense weights or the pretrained ones; both lead to the same weights.
 
         Raises:
             ValueError: the state is of other matrices.
         """
+        if not self.layers:
+            self._restored = state
+            return
         if set(state["matrices"]) != set(self.layers):
-            raise ValueError(f"state of {len(state['matrices'])} matrices: attach the same targets and fraction first")
+            raise ValueError(f"state of {len(state['matrices'])} matrices: attach the same targets and fraction")
         self.updates, self.replaced, self.step = state["updates"], state["replaced"], state["step"]
         for name, layer in self.layers.items():
             saved = state["matrices"][name]
