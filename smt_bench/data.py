@@ -127,7 +127,7 @@ def load(source: str | None, family: str, tasks: Sequence[str], heldout: int, li
     else:
         origin, train, tests, absent = _from_folder(Path(source), family, tasks)
     if tasks:
-        tests = {name: tests[name] for name in tests if name in tasks}
+        tests, absent = {name: tests[name] for name in tests if name in tasks}, []
     if limit is not None:
         tests = {name: _draw(examples, limit) for name, examples in tests.items()}
     if len(train) < heldout + 1:
