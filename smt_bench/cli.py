@@ -224,9 +224,12 @@ def list_(
         return
     for kind, rows in found.items():
         print(kind)
-        for row in rows:
-            shown = [str(v) for k, v in row.items() if k not in ("settings", "version") and v is not None]
-            print(f"  {shown[0]:<16}" + "  ".join(f"{text:<14}" for text in shown[1:]).rstrip())
+        cells = [
+            [str("" if v is None else v) for k, v in row.items() if k not in ("settings", "version")] for row in rows
+        ]
+        widths = [max(map(len, column)) for column in zip(*cells)]
+        for row in cells:
+            print("  " + "  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
 
 
 @app.command()

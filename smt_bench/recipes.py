@@ -152,7 +152,8 @@ TINY = Recipe(
     protocol="likelihood",
     steps=220,
     max_new_tokens_math=24,
-    source="rates by held-out loss (experiment learning-rate), LoRA's and DoRA's at the largest fraction, where 6e-3 does harm: LOG.md",
+    source="rates by held-out loss (experiment learning-rate), those of LoRA and DoRA at the largest fraction, "
+    "where three times as much does harm: LOG.md",
 )
 
 # Any other model: the CPU-sized recipe with blocks as large as its matrices share.
