@@ -78,6 +78,7 @@ def run(
     steps: Annotated[int | None, typer.Option(help="Optimizer steps per run.")] = None,
     limit: Annotated[int | None, typer.Option(help="Test examples per task at most.")] = None,
     preset: Annotated[str | None, typer.Option(help="smoke: one fraction, few steps.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="likelihood or llm-adapters (generate and match).")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A method's setting, e.g. smt.block_size=64; repeatable.")
     ] = None,
@@ -106,6 +107,7 @@ def run(
         steps,
         limit,
         preset,
+        protocol,
         tuple(_setting(text) for text in settings or []),
     )
     store = Store(results)

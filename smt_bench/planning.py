@@ -12,9 +12,9 @@ import methods
 from methods.base import Capacity, Shapes, total_parameters
 from smt_bench import models, resources
 from smt_bench.data import HELDOUT_SEED, DataSet, content_hash, load
-from smt_bench.evaluate import EVALUATION_VERSION
 from smt_bench.execute import Inputs, check_fraction, plan
 from smt_bench.fetch import fetch_data
+from smt_bench.protocols import EVALUATION_VERSION, PROTOCOLS
 from smt_bench.recipes import Recipe, recipe
 from smt_bench.runs import DataRef, EvalRef, MethodRef, Run, TrainRef
 from smt_bench.tasks import find_task
@@ -36,6 +36,7 @@ class Request:
     steps: int | None = None
     limit: int | None = None
     preset: str | None = None
+    protocol: str | None = None
     settings: tuple[tuple[str, str, Any], ...] = ()  # (method, setting, value)
 
     def __post_init__(self) -> None:
@@ -43,6 +44,8 @@ class Request:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name} {value}: choose a positive whole number")
+        if self.protocol not in (None, *PROTOCOLS):
+            raise ValueError(f"--protocol {self.protocol}: choose from {', '.join(PROTOCOLS)}")
         for value in self.fractions_pct:
             if not (math.isfinite(value) and 0 < value <= 100):
                 raise ValueError(f"--fractions {value:g}: choose percentages above 0, at most 100")
@@ -192,7 +195,7 @@ class Planner:
                 gradient_checkpointing=r.gradient_checkpointing,
             ),
             evaluation=EvalRef(
-                r.protocol,
+                self.request.protocol or r.protocol,
                 EVALUATION_VERSION,
                 {task: content_hash(examples) for task, examples in d.tests.items()},
                 r.beams,

@@ -49,6 +49,7 @@ def test_a_real_process_says_the_same(tmp_path: Path) -> None:
         (["run", "plateau", "--fractions", "abc"], "--fractions 'abc'"),
         (["run", "plateau", "--fractions", "0"], "above 0"),
         (["run", "plateau", "--steps", "0"], "--steps 0"),
+        (["run", "plateau", "--protocol", "greedy"], "choose from likelihood, llm-adapters"),
         (["run", "plateau", "--preset", "smok"], "unknown preset 'smok'"),
         (["run", "plateau", "--data", "nowhere"], "data folder nowhere does not exist"),
         (["show", "ffff"], "no record"),
