@@ -1,9 +1,9 @@
 """Which learning rate for which method: held-out loss at a third, once and three times the recipe's rate.
 
 Question behind it: a comparison under one rate for all methods, or under rates tuned for one of them, says more about the
-rates than about the methods. The papers print no rate for SMT and no search for any method but SpIEL. Here every
-method is tried at the middle fraction of the recipe; the held-out part of the training data decides, never a test set.
-The recipes' rates (`smt_bench/recipes.py`) follow from this table.
+rates than about the methods. SMT refers to DoRA's rate and prints no search; only SpIEL does. Every method is tried at the
+middle fraction of the recipe, or at those asked for; the held-out part of the training data decides, never a test set. `tiny`'s
+rates (`smt_bench/recipes.py`) follow from this table at the largest fraction.
 """
 
 from __future__ import annotations
