@@ -11,12 +11,16 @@ from typing import Any, Protocol, cast
 from experiments import learning_rate, plateau
 from methods.base import Capacity
 from smt_bench.planning import Planner
-from smt_bench.runs import Run
+from smt_bench.runs import Measurement, Run
 from smt_bench.store import Record
 
 
 class Experiment(Protocol):
-    """What an experiment module offers."""
+    """What an experiment module offers.
+
+    One that measures instead of training has `measure(measurement, watch) -> result` besides, and its `runs` returns
+    `Measurement`s with None for the capacity; it needs no data and no weights.
+    """
 
     NAME: str
     REPRODUCES: str
@@ -28,7 +32,7 @@ class Experiment(Protocol):
     def check(self, planner: Planner) -> None:
         """Refuses impossible requests from shapes alone."""
 
-    def runs(self, planner: Planner) -> list[tuple[Run, Capacity]]:
+    def runs(self, planner: Planner) -> Sequence[tuple[Run, Capacity] | tuple[Measurement, None]]:
         """The runs, in the order in which they are made."""
 
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:

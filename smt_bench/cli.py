@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,6 @@ import typer
 
 if TYPE_CHECKING:
     from methods.base import Capacity
-    from smt_bench.runs import Run
 
 app = typer.Typer(
     help="Re-runs the tables and figures of the SMT and SpIEL papers, on any hardware.",
@@ -89,13 +89,14 @@ def run(
     """Does the runs of an experiment that are missing, then writes its tables and figures."""
     import experiments
     from smt_bench import resources
+    from smt_bench.execute import execute, measure
     from smt_bench.planning import Planner, Request
     from smt_bench.store import Store
     from smt_bench.sweep import Index, Interrupted, folder, print_to, sweep
 
     if as_json and not dry_run:
         raise ValueError("--json goes with --dry-run: records and tables are written as files")
-    module = experiments.find(experiment)
+    module: Any = experiments.find(experiment)
     request = Request(
         experiment,
         model,
@@ -117,19 +118,30 @@ def run(
     place = folder(store, experiment, planner.entry.name, request.family)
     if not dry_run:
         store.check_writable(place)
-    planner.open()
+    measures = hasattr(module, "measure")
+    if measures:
+        planner.refuse_data_options()
+    else:
+        planner.open()
     planned = module.runs(planner)
     runs = [run for run, _ in planned]
     if dry_run:
         _print_plan(planned, {r["key"]: r["status"] for r in store.records([run.key for run in runs])}, as_json)
         return
     console = print_to()
-    for name in planner.data.missing:
-        _say(f"note: no test file for {name}: left out, averages name the tasks they cover")
+    if not measures:
+        for name in planner.data.missing:
+            _say(f"note: no test file for {name}: left out, averages name the tasks they cover")
+
+    def perform(question: Any, watch: Any) -> Any:
+        if measures:
+            return measure(question, module.measure, watch)
+        return execute(question, replace(planner.inputs(), watch=watch))
+
     index = Index.read(place)
     index.add(runs)
     try:
-        counts = sweep(runs, store, planner.inputs(), console)
+        counts = sweep(runs, store, perform, console)
     except Interrupted as stop:
         _render(module, store, index, place, planner.entry.name)
         _say(f"interrupted: {stop}; the same command goes on from there")
@@ -143,9 +155,15 @@ def run(
         raise typer.Exit(1)
 
 
-def _print_plan(planned: Sequence[tuple[Run, Capacity]], statuses: dict[str, str], as_json: bool) -> None:
-    rows = []
+def _print_plan(planned: Sequence[tuple[Any, Capacity | None]], statuses: dict[str, str], as_json: bool) -> None:
+    rows: list[dict[str, Any]] = []
     for run, capacity in planned:
+        status = statuses.get(run.key, "missing")
+        if capacity is None:
+            rows.append({"key": run.key, "status": status, **run.to_dict()})
+            if not as_json:
+                print(f"{run.key}  {status:<8} {run.kind} {run.model.name} seed {run.seed}  {json.dumps(run.settings)}")
+            continue
         fraction = run.method.fraction
         row = {
             "key": run.key,
@@ -153,7 +171,7 @@ def _print_plan(planned: Sequence[tuple[Run, Capacity]], statuses: dict[str, str
             "method": run.method.name,
             "fraction_pct": None if fraction is None else round(fraction * 100, 10),
             "seed": run.seed,
-            "status": statuses.get(run.key, "missing"),
+            "status": status,
             "capacity_unit": capacity.unit,
             "capacity": capacity.units,
             "trainable": capacity.trainable,
@@ -166,7 +184,7 @@ def _print_plan(planned: Sequence[tuple[Run, Capacity]], statuses: dict[str, str
         if not as_json:
             asked = "" if fraction is None else f"{100 * fraction:g} %"
             print(
-                f"{run.key}  {row['status']:<8} {run.method.name:<6} {asked:>7}  seed {run.seed}  "
+                f"{run.key}  {status:<8} {run.method.name:<6} {asked:>7}  seed {run.seed}  "
                 f"{capacity.units:,} {capacity.unit} = {capacity.trainable:,} numbers ({row['trainable_pct']:.3f} %)  "
                 f"lr {run.train.lr:g}  {run.train.steps} steps"
             )
@@ -215,8 +233,10 @@ def list_(
                 "key": r["key"],
                 "status": r["status"],
                 "model": r["run"]["model"]["name"],
-                "method": r["run"]["method"]["name"],
-                "fraction_pct": None if (f := r["run"]["method"]["fraction"]) is None else round(100 * f, 10),
+                "method": r["run"].get("kind") or r["run"]["method"]["name"],
+                "fraction_pct": None
+                if (f := r["run"].get("method", {}).get("fraction")) is None
+                else round(100 * f, 10),
                 "seed": r["run"]["seed"],
             }
             for r in Store(results).records()
@@ -244,7 +264,7 @@ def show(
     from smt_bench.store import Store
 
     record = Store(results).resolve(key)
-    if not as_json:
+    if not as_json and "kind" not in record["run"]:
         # The long per-step and per-example lists are for machines.
         record["training"] = {k: v for k, v in record.get("training", {}).items() if k == "tokens"} | {
             "first_loss": (record.get("training", {}).get("losses") or [None])[0],

@@ -34,6 +34,12 @@ def describe() -> dict[str, Any]:
     }
 
 
+def machine() -> str:
+    """The hardware that a time was measured on, in one line."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ", ".join(gpus) if gpus else f"{_cpu()}, {torch.get_num_threads()} threads"
+
+
 def reset_peaks() -> None:
     """Starts the GPUs' peak counters anew; the process's own peak cannot be reset."""
     for i in range(torch.cuda.device_count()):

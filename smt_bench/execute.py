@@ -21,7 +21,7 @@ from smt_bench.data import DataSet
 from smt_bench.evaluate import EvalSettings, evaluate, response_loglik
 from smt_bench.models import Located, load
 from smt_bench.prompts import Encoded, encode
-from smt_bench.runs import Run
+from smt_bench.runs import Measurement, Question, Run
 from smt_bench.store import SCHEMA, Record
 from smt_bench.train import Diverged, Loop
 
@@ -88,6 +88,22 @@ def execute(run: Run, inputs: Inputs) -> Record:
 
     KeyboardInterrupt passes through; nothing is stored for an interrupted run.
     """
+    return _recorded(run, lambda record: _execute(run, inputs, record))
+
+
+def measure(
+    measurement: Measurement, answer: Callable[[Measurement, Watcher], dict[str, Any]], watch: Watcher
+) -> Record:
+    """Answers a measurement; the record is as that of a run, with `result` in place of what training gives."""
+
+    def fill(record: Record) -> None:
+        environment.reset_peaks()
+        record["result"] = answer(measurement, watch)
+
+    return _recorded(measurement, fill)
+
+
+def _recorded(run: Question, fill: Callable[[Record], None]) -> Record:
     record: Record = {
         "schema": SCHEMA,
         "key": run.key,
@@ -100,10 +116,8 @@ def execute(run: Run, inputs: Inputs) -> Record:
     }
     started = time.perf_counter()
     try:
-        _execute(run, inputs, record)
+        fill(record)
         record["status"] = "done"
-        if not math.isfinite(record["heldout"]["nll"] or 0.0):
-            raise Diverged(run.train.steps, record["heldout"]["nll"])
     except Diverged as error:
         record |= {"status": "diverged", "message": str(error), "step": error.step}
         for part in ("heldout", "evaluation"):
@@ -165,6 +179,8 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     method.merge(model)
     clock("merge", start)
     record |= _judge(run, inputs, model, tokenizer, clock)
+    if not math.isfinite(record["heldout"]["nll"] or 0.0):
+        raise Diverged(run.train.steps, record["heldout"]["nll"])
 
 
 def _loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, accelerator: Accelerator) -> Loop:

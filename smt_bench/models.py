@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from methods.base import Shapes
-from smt_bench.runs import ModelRef
+from smt_bench.runs import ModelRef, digest
 
 TINY_FOLDER = Path(__file__).parent / "testbed" / "weights"
 MARKER = "smt_bench.json"  # in folders written by `fetch`: where the weights came from, and their hash
@@ -35,11 +35,12 @@ class ModelEntry:
 
     Attributes:
         name: registry name.
-        hub_id: Hugging Face id; None for embedded weights.
+        hub_id: Hugging Face id; None for embedded weights, and for an architecture without any.
         llama: sizes for `LlamaConfig`, so that shapes need no download.
         recipe: name of its recipe.
         note: what it needs, in a few words.
         published: whether the SMT paper prints results for it.
+        weightless: only an architecture, for experiments that measure cost.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ModelEntry:
     recipe: str = "paper"
     note: str = ""
     published: bool = False
+    weightless: bool = False
 
 
 def _llama(
@@ -94,6 +96,23 @@ REGISTRY = {
             recipe="paper-llama3",
             note="4 GPUs of 80 GB; gated on the hub",
             published=True,
+        ),
+        # LLaMA-7B's proportions: heads of 128, MLP of 8/3, about 5 % of the parameters in embeddings.
+        ModelEntry(
+            "bench-60m",
+            None,
+            _llama(768, 2048, 8, 6, 6, 2048),
+            recipe="bench",
+            note="random weights, for speed, memory and kernels; minutes on two CPU cores",
+            weightless=True,
+        ),
+        ModelEntry(
+            "bench-110m",
+            None,
+            _llama(1024, 2816, 8, 8, 8, 4096),
+            recipe="bench",
+            note="random weights, for speed, memory and kernels; minutes on two CPU cores",
+            weightless=True,
         ),
     )
 }
@@ -144,6 +163,8 @@ def locate(name: str) -> Located:
     entry = find(name)
     if name == "tiny":
         return Located(ModelRef("tiny", folder_hash(TINY_FOLDER), "embedded"), TINY_FOLDER)
+    if entry.weightless:
+        raise ValueError(f"model {name} has no weights: use it with speed, memory or kernels, or choose tiny")
     if entry.hub_id is None:
         return Located(ModelRef(entry.name, folder_hash(Path(name)), "local"), Path(name))
     fetched = cache_folder() / "models" / entry.name.replace("/", "--")
@@ -211,31 +232,55 @@ def folder_hash(folder: Path) -> str:
     return whole.hexdigest()[:16]
 
 
+def config(name: str) -> Any:
+    """The model's configuration; no weights are read, and for the registered models nothing is downloaded.
+
+    Raises:
+        ValueError: unknown model, or a configuration that cannot be used.
+    """
+    from transformers import AutoConfig, LlamaConfig
+
+    entry = find(name)
+    if entry.llama:
+        return LlamaConfig(**entry.llama)
+    # Of a hub model this downloads the config alone: too large a model is refused before its weights are fetched.
+    source = TINY_FOLDER if name == "tiny" else entry.hub_id or name
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"model {name}: config.json is not usable ({str(error).splitlines()[0][:120]})") from None
+
+
+def build(name: str, device: str = "meta") -> Any:
+    """The architecture alone: without storage on "meta", else with random weights from torch's generator; float32.
+
+    Raises:
+        ValueError: unknown model, or not a causal language model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    found = config(name)
+    with torch.device(device):
+        try:
+            model = AutoModelForCausalLM.from_config(found, attn_implementation="sdpa")
+        except ValueError:
+            raise ValueError(f"model {name}: {type(found).__name__} is not a causal language model") from None
+    model.config.use_cache = False
+    return model.train()
+
+
 def shapes(name: str) -> Shapes:
     """Parameter names and shapes of the base model, tied ones once; no weights are read.
 
     Raises:
         ValueError: unknown model, or not a causal language model.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
+    return {parameter: tuple(tensor.shape) for parameter, tensor in build(name).named_parameters()}
 
-    entry = find(name)
-    config: Any
-    if entry.llama:
-        config = LlamaConfig(**entry.llama)
-    else:
-        # Of a hub model this downloads the config alone: too large a model is refused before its weights are fetched.
-        source = TINY_FOLDER if name == "tiny" else entry.hub_id or name
-        try:
-            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"model {name}: config.json is not usable ({str(error).splitlines()[0][:120]})") from None
-    with torch.device("meta"):
-        try:
-            model = AutoModelForCausalLM.from_config(config)
-        except ValueError:
-            raise ValueError(f"model {name}: {type(config).__name__} is not a causal language model") from None
-    return {parameter: tuple(tensor.shape) for parameter, tensor in model.named_parameters()}
+
+def architecture(name: str) -> ModelRef:
+    """What a measurement on random weights is keyed by: the model's name and the hash of its shapes."""
+    return ModelRef(find(name).name, digest({k: list(v) for k, v in shapes(name).items()}), "random")
 
 
 def load(located: Located, precision: str, device_map: str | None = None) -> tuple[Any, Any]:

@@ -10,13 +10,13 @@ from typing import Any
 
 import methods
 from methods.base import Capacity, Shapes, total_parameters
-from smt_bench import models, resources
+from smt_bench import environment, models, resources
 from smt_bench.data import HELDOUT_SEED, DataSet, content_hash, load
 from smt_bench.execute import Inputs, check_fraction, plan
 from smt_bench.fetch import fetch_data
 from smt_bench.protocols import EVALUATION_VERSION, PROTOCOLS
 from smt_bench.recipes import Recipe, recipe
-from smt_bench.runs import DataRef, EvalRef, MethodRef, Run, TrainRef
+from smt_bench.runs import DataRef, EvalRef, Measurement, MethodRef, Run, TrainRef
 from smt_bench.tasks import find_task
 
 TEMPLATE = "llm-adapters"
@@ -105,12 +105,28 @@ class Planner:
         """Seeds asked for or the recipe's."""
         return list(dict.fromkeys(self.request.seeds or self.recipe.seeds))
 
+    def measurement(self, kind: str, version: int, settings: dict[str, Any], seed: int) -> Measurement:
+        """A question about cost on this machine, on the model's architecture with random weights."""
+        model = models.architecture(self.request.model)
+        return Measurement(kind, version, model, settings, environment.machine(), seed)
+
+    def refuse_data_options(self) -> None:
+        """For experiments that look at no data.
+
+        Raises:
+            ValueError: an option that could change nothing.
+        """
+        r = self.request
+        for option, value in {"data": r.data, "tasks": r.tasks, "limit": r.limit, "protocol": r.protocol}.items():
+            if value:
+                raise ValueError(f"--{option}: {r.experiment} measures on random inputs: leave it out")
+
     def check_machine(self, names: Sequence[str]) -> None:
         """Refuses what this machine cannot hold, before any file is touched."""
         dense: list[str] = []
         sparse: list[str] = []
         for name in names:
-            method = methods.build(name, self._config(name, 1000), 0.01, 0, 1000)
+            method = methods.build(name, self.config(name, 1000), 0.01, 0, 1000)
             (dense if method.trains_dense else sparse).append(name)
         total = total_parameters(self.shapes)
         resources.check(self.request.experiment, self.request.model, total, dense, sparse, self.here)
@@ -135,7 +151,8 @@ class Planner:
             return self.recipe.steps
         return math.ceil(len(self.data.train) * self.recipe.epochs / self.recipe.batch_size)
 
-    def _config(self, name: str, steps: int, **changes: Any) -> dict[str, Any]:
+    def config(self, name: str, steps: int, **changes: Any) -> dict[str, Any]:
+        """A method's full settings for a run of so many steps: the recipe's, with `changes`, then what was asked for."""
         asked = {setting: value for method, setting, value in self.request.settings if method == name}
         values = {**self.recipe.configs(steps).get(name, {}), **changes, **asked}
         return methods.find(name).Config.from_dict(values).to_dict()
@@ -147,7 +164,7 @@ class Planner:
             ValueError: what, the value, the remedy.
         """
         steps = self.request.steps or self.recipe.steps or 1000
-        method = methods.build(name, self._config(name, steps), fraction, 0, steps)
+        method = methods.build(name, self.config(name, steps), fraction, 0, steps)
         check_fraction(name, fraction, method.capacity(self.shapes))
 
     def run(
@@ -180,7 +197,7 @@ class Planner:
                 r.train_on_inputs,
                 r.cutoff,
             ),
-            method=MethodRef(name, method.version, fraction, self._config(name, steps, **changes)),
+            method=MethodRef(name, method.version, fraction, self.config(name, steps, **changes)),
             train=TrainRef(
                 lr=r.lr(name) if lr is None else lr,
                 steps=steps,

@@ -156,8 +156,17 @@ TINY = Recipe(
     "(experiment learning-rate; LOG.md)",
 )
 
+BENCH = replace(
+    SMOLLM2,
+    fractions_pct=(0.84,),
+    configs=_paper_configs(warmup=100),
+    cutoff=128,
+    train_on_inputs=True,
+    source="ours: LLaMA-7B's block size, at the fraction of the paper's tables",
+)
+
 # Any other model: the CPU-sized recipe with blocks as large as its matrices share.
-RECIPES = {"paper": PAPER, "paper-llama3": PAPER_LLAMA3, "smollm2": SMOLLM2, "small": SMOLLM2, "tiny": TINY}
+RECIPES = {"paper": PAPER, "paper-llama3": PAPER_LLAMA3, "smollm2": SMOLLM2, "small": SMOLLM2, "tiny": TINY, "bench": BENCH}
 PRESETS = ("smoke",)
 
 

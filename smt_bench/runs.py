@@ -1,6 +1,6 @@
-"""A run: one fully explicit question, and its key.
+"""A run: one fully explicit question, and its key. A measurement: the same for questions about cost.
 
-The key is the hash of the run's canonical JSON. Same key = same question; whatever merely happened (time, hardware,
+The key is the hash of the canonical JSON. Same key = same question; whatever merely happened (time, hardware,
 commit, realised fraction) belongs to the record. Code changes that can change numbers bump `TRAINING_VERSION`, the
 method's version or the evaluation's version, and so the key.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 TRAINING_VERSION = 1
 
@@ -102,6 +102,8 @@ class Run:
     evaluation: EvalRef
     seed: int
 
+    PARTS: ClassVar[tuple[str, ...]] = ("heldout", "evaluation", "seconds", "capacity")  # of a finished record
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return json.loads(json.dumps(asdict(self)))
@@ -136,6 +138,58 @@ class Run:
     def without_training(self) -> Run:
         """The same question for a method that trains nothing: rate and seed cannot matter, so that it runs once."""
         return replace(self, train=replace(self.train, lr=0.0), seed=0)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A question that no training run answers: time, memory, kernels. The experiment's `measure` answers it.
+
+    Attributes:
+        kind: name of the experiment.
+        version: of its `measure`; bumped when the same settings can give other numbers.
+        model: which architecture; `weights` is "random" where only sizes matter.
+        settings: all choices, as plain JSON.
+        machine: hardware and threads, since the answer is about them.
+        seed: of random weights and inputs.
+    """
+
+    kind: str
+    version: int
+    model: ModelRef
+    settings: dict[str, Any]
+    machine: str
+    seed: int
+
+    PARTS: ClassVar[tuple[str, ...]] = ("result",)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Measurement:
+        """The inverse of `to_dict`."""
+        return cls(**{**values, "model": ModelRef(**values["model"])})
+
+    @property
+    def key(self) -> str:
+        """16 hex digits of the SHA-256 of the canonical JSON."""
+        return digest(self.to_dict())
+
+    @property
+    def setting(self) -> str:
+        """Hash of everything but the seed."""
+        values = self.to_dict()
+        del values["seed"]
+        return digest(values)
+
+
+Question = Run | Measurement
+
+
+def question(values: dict[str, Any]) -> Question:
+    """A run or a measurement from a record's `run`."""
+    return Measurement.from_dict(values) if "kind" in values else Run.from_dict(values)
 
 
 def digest(values: Any) -> str:

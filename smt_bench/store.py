@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from smt_bench.runs import Run
+from smt_bench.runs import Question, question
 
 SCHEMA = 1
 Record = dict[str, Any]
@@ -109,8 +109,9 @@ class Store:
         try:
             while record["schema"] < SCHEMA:
                 record = UPGRADES[record["schema"]](record)
-            parts = ("heldout", "evaluation", "seconds", "capacity") if record["status"] == "done" else ()
-            intact = record["key"] == key == Run.from_dict(record["run"]).key and all(p in record for p in parts)
+            asked = question(record["run"])
+            parts = asked.PARTS if record["status"] == "done" else ()
+            intact = record["key"] == key == asked.key and all(p in record for p in parts)
         except (KeyError, TypeError):
             intact = False
         if intact:
@@ -125,7 +126,7 @@ class Store:
         found = (self.read(key) for key in keys)
         return [record for record in found if record is not None]
 
-    def missing(self, runs: Iterable[Run]) -> list[Run]:
+    def missing(self, runs: Iterable[Question]) -> list[Question]:
         """The runs without a finished record."""
         return [run for run in runs if (self.read(run.key) or {"status": None})["status"] not in FINISHED]
 

@@ -6,16 +6,16 @@ import json
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from smt_bench.execute import Inputs, execute
-from smt_bench.runs import Run
+from smt_bench.execute import Watcher
+from smt_bench.runs import Measurement, Question
 from smt_bench.store import FINISHED, Record, Store, write_text
 
 INDEX = "runs.json"
@@ -53,7 +53,7 @@ class Index:
             )
             return cls(path, {}, None)
 
-    def add(self, runs: Sequence[Run]) -> None:
+    def add(self, runs: Sequence[Question]) -> None:
         """Lists runs of one setting and makes it the latest."""
         self.latest = runs[0].setting
         keys = self.settings.setdefault(self.latest, [])
@@ -67,8 +67,10 @@ class Index:
         return self.settings.get(self.latest or "", [])
 
 
-def describe(run: Run) -> str:
+def describe(run: Question) -> str:
     """One run in a few words, e.g. "smt 0.84 % seed 0"."""
+    if isinstance(run, Measurement):
+        return f"{run.kind} {run.model.name} seed {run.seed}"
     fraction = "" if run.method.fraction is None else f" {run.method.fraction * 100:g} %"
     return f"{run.method.name}{fraction} seed {run.seed}"
 
@@ -77,6 +79,8 @@ def outcome(record: Record) -> str:
     """What came out of a run, in a few words."""
     if record["status"] != "done":
         return f"{record['status']}: {record['message']}"
+    if "evaluation" not in record:
+        return f"{record['seconds']['total']:.0f} s"
     scores = [task["accuracy"] for task in record["evaluation"].values()]
     accuracy = f"accuracy {100 * sum(scores) / len(scores):.1f} %" if scores else "no tasks"
     nll = record["heldout"]["nll"]
@@ -88,8 +92,16 @@ class Interrupted(Exception):
     """Ctrl-C: so many runs of the sweep are finished."""
 
 
-def sweep(runs: Sequence[Run], store: Store, inputs: Inputs, console: Console) -> Counter[str]:
+def sweep(
+    runs: Sequence[Question], store: Store, perform: Callable[[Any, Watcher], Record], console: Console
+) -> Counter[str]:
     """Does the runs without a finished record; every record is on disk before the next run starts.
+
+    Args:
+        runs: in the order in which they are to be done.
+        store: where the records are.
+        perform: answers one run, whatever happens; it is given a progress watcher.
+        console: for progress.
 
     Returns:
         How many runs ended how; "there" counts those that were finished before.
@@ -122,7 +134,7 @@ def sweep(runs: Sequence[Run], store: Store, inputs: Inputs, console: Console) -
             try:
                 bars.update(whole, note=describe(run))
                 bars.reset(one, description="loading", total=None, note="")
-                record = execute(run, replace(inputs, watch=watch))
+                record = perform(run, watch)
                 store.write(record)
                 counts[record["status"]] += 1
                 bars.advance(whole)
