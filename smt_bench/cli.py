@@ -113,7 +113,8 @@ def run(
     )
     store = Store(results)
     planner = Planner(request, resources.machine(), _say)
-    planner.check_machine(module.method_names(planner))
+    if names := module.method_names(planner):
+        planner.check_machine(names)
     module.check(planner)
     place = folder(store, experiment, planner.entry.name, request.family)
     if not dry_run:

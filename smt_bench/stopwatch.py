@@ -202,3 +202,20 @@ def _lap(taken: Seconds, phase: str) -> Iterator[None]:
     start = _now()
     yield
     taken[phase] += _now() - start
+
+
+def interleave(pieces: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of every round of every piece, all pieces in turns, after one uncounted round.
+
+    Args:
+        pieces: what to time, by name.
+        rounds: timed calls of each.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in pieces}
+    for number in range(rounds + 1):
+        for name, piece in pieces.items():
+            start = _now()
+            piece()
+            if number:
+                taken[name].append(1e3 * (_now() - start))
+    return taken

@@ -54,13 +54,15 @@ def check(planner: Planner) -> None:
 
 def settings(planner: Planner) -> dict[str, Any]:
     """All choices of a measurement of steps; `memory` shares them."""
-    fractions, r = planner.fractions(), planner.recipe
-    competing = [
-        {"name": n, "version": m.version, "fraction": f, "config": planner.config(n, PAPER_STEPS)}
-        for n in method_names(planner)
-        for m in [methods.find(n)]
-        for f in (fractions if m.takes_fraction else [None])
-    ]
+    r, competing = planner.recipe, []
+    for name in method_names(planner):
+        found, config = methods.find(name), planner.config(name, PAPER_STEPS)
+        for fraction in planner.fractions() if found.takes_fraction else [None]:
+            entry = {"name": name, "version": found.version, "fraction": fraction, "config": config, "variant": ""}
+            competing.append(entry)
+            if config.get("dropout"):
+                # Drawing the masks is slow on CPUs: what a method costs without them is another question than what the paper ran.
+                competing.append({**entry, "config": {**config, "dropout": 0.0}, "variant": "no dropout"})
     return {
         "methods": competing,
         "batch_size": r.micro_batch_size,
@@ -88,7 +90,7 @@ def measure(measurement: Measurement, watch: Watcher) -> dict[str, Any]:
         method = methods.build(entry["name"], entry["config"], entry["fraction"], seed, s["run_steps"])
         capacity = method.capacity(shapes)
         check_fraction(entry["name"], entry["fraction"], capacity)
-        label = _label(entry["name"], entry["fraction"])
+        label = _label(entry)
         entries.append({**entry, "label": label, "trainable": capacity.trainable, "total": capacity.total})
         contestants.append(Contestant(label, method, build))
     contestants += _warmups(s, seed, build)
@@ -124,8 +126,9 @@ def measure(measurement: Measurement, watch: Watcher) -> dict[str, Any]:
     }
 
 
-def _label(name: str, fraction: float | None) -> str:
-    return name if fraction is None else f"{name} {100 * fraction:g} %"
+def _label(entry: dict[str, Any]) -> str:
+    fraction = "" if entry["fraction"] is None else f"{100 * entry['fraction']:g} %"
+    return " ".join(part for part in (entry["name"], fraction, entry["variant"]) if part)
 
 
 def _warmups(s: dict[str, Any], seed: int, build: Any) -> list[Contestant]:

@@ -30,13 +30,15 @@ def parts_figure(rows: Sequence[dict[str, Any]], folder: Path, caption: str) -> 
     full = next((r["step_ms"] for r in steps if r["method"] == "full"), None)
     many = len({r["fraction"] for r in steps} - {None}) > 1
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.95 + 0.27 * len(steps)))
-        axes = figure.add_axes((0.2, 0.62 / figure.get_figheight(), 0.74, 1 - 0.88 / figure.get_figheight()))
+        below = 0.43 + 0.1 * (caption.count("\n") + 1)
+        figure = Figure(figsize=(WIDTH, below + 0.28 + 0.28 * len(steps)))
+        height = figure.get_figheight()
+        axes = figure.add_axes((0.2, below / height, 0.74, 1 - (below + 0.24) / height))
         for place, step in enumerate(steps):
             left = 0.0
             for part, colour in PARTS.items():
-                same = (r for r in rows if r["phase"] == part and r["method"] == step["method"])
-                ms = next(r["step_ms"] for r in same if r["fraction"] == step["fraction"])
+                same = ("method", "variant", "fraction")
+                ms = next(r["step_ms"] for r in rows if r["phase"] == part and all(r[k] == step[k] for k in same))
                 axes.barh(place, ms, left=left, height=0.66, color=colour, linewidth=0)
                 left += ms
             if full and step["flop_limit_ratio"]:
@@ -45,7 +47,9 @@ def parts_figure(rows: Sequence[dict[str, Any]], folder: Path, caption: str) -> 
             ratio = "" if not step["ratio_to_full"] else f" {step['ratio_to_full']:.2f}x"
             axes.text(left, place, ratio, va="center", fontsize=6.5)
         names = [
-            title(s["method"]) + (f" {100 * s['fraction']:g} %" if many and s["fraction"] is not None else "")
+            title(s["method"])
+            + (f",\n{s['variant']}" if s["variant"] else "")
+            + (f" {100 * s['fraction']:g} %" if many and s["fraction"] is not None else "")
             for s in steps
         ]
         axes.set_yticks(range(len(steps)), names)
@@ -58,5 +62,5 @@ def parts_figure(rows: Sequence[dict[str, Any]], folder: Path, caption: str) -> 
             handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1.0), ncols=5, frameon=False, handlelength=1.0,
             columnspacing=0.8, handletextpad=0.3, borderaxespad=0.2,
         )  # fmt: skip
-        figure.text(0.02, 0.03 / figure.get_figheight(), caption, fontsize=5.3, color="#444444", va="bottom")
+        figure.text(0.02, 0.03 / height, caption, fontsize=5.3, color="#444444", va="bottom")
         return [save(figure, folder, f"speed.{kind}", kind) for kind in ("png", "svg")]

@@ -17,6 +17,7 @@ from smt_bench.tables import Table
 
 PHASES = ("forward", "backward", "hooks", "optimizer")
 Row = dict[str, Any]
+_SAME = {"method": "name", "variant": "variant", "fraction": "fraction"}  # columns of a row, parts of an entry
 
 
 def write_speed(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
@@ -28,7 +29,7 @@ def write_speed(records: Sequence[Record], folder: Path, model: str) -> list[Pat
     rows = speed_rows(done)
     both = pick(rows, "smt", "forward_backward")
     lowest, layers = _lowest_layer(done)
-    caption = "\n".join(textwrap.fill(note, 95) for note in setting_notes(done))
+    caption = "\n".join(textwrap.fill(note, 84) for note in setting_notes(done))
     return [
         *table1(rows, done, model).write(folder, "table1"),
         *parts(rows, done, model).write(folder, "speed"),
@@ -84,6 +85,7 @@ def speed_rows(records: Sequence[Record]) -> list[Row]:
         rows.append(
             {
                 "method": entry["name"],
+                "variant": entry["variant"],
                 "fraction": entry["fraction"],
                 "trainable": entry["trainable"],
                 "phase": phase,
@@ -123,11 +125,16 @@ def speed_rows(records: Sequence[Record]) -> list[Row]:
             amortised = (spent + (whole - count) * found["step"]) / whole
         add(entry, "step_amortised", amortised, len(plain), flops, "step")
     if "frozen model" in steps:
-        nothing = {"name": "frozen model", "fraction": None, "trainable": 0}
+        nothing = {"name": "frozen model", "variant": "", "fraction": None, "trainable": 0}
         for phase, ms in _medians(steps["frozen model"]).items():
             if phase in ("forward", "backward", "forward_backward", "step"):
                 add(nothing, phase, ms, len(steps["frozen model"]), first["flops"]["frozen model"], phase)
     return rows
+
+
+def full_title(method: str, variant: str) -> str:
+    """A method's name with what is special about it here."""
+    return title(method) + (f", {variant}" if variant else "")
 
 
 def pick(rows: Sequence[Row], method: str, phase: str) -> Row | None:
@@ -152,13 +159,14 @@ def table1(rows: Sequence[Row], records: Sequence[Record], model: str) -> Table:
     printed = papers.published("smt_table1_speed").set_index("method")["speedup"].to_dict()
     cells, data = [], []
     for entry in records[0]["result"]["entries"]:
-        mine = [r for r in rows if r["method"] == entry["name"] and r["fraction"] == entry["fraction"]]
+        mine = [r for r in rows if all(r[k] == entry[v] for k, v in _SAME.items())]
         step, both = (next(r for r in mine if r["phase"] == phase) for phase in ("step", "forward_backward"))
         amortised = next(r for r in mine if r["phase"] == "step_amortised")
         reached = both["ratio_to_full"] / both["flop_limit_ratio"] if both["ratio_to_full"] else None
-        paper = printed.get(entry["name"])
+        paper = None if entry["variant"] else printed.get(entry["name"])
         row = {
             "method": entry["name"],
+            "variant": entry["variant"],
             "trainable_pct": 100 * entry["trainable"] / entry["total"],
             "step_ms": step["step_ms"],
             "tokens_per_s": step["tokens_per_s"],
@@ -172,7 +180,7 @@ def table1(rows: Sequence[Row], records: Sequence[Record], model: str) -> Table:
         data.append(row)
         cells.append(
             [
-                title(entry["name"]),
+                full_title(entry["name"], entry["variant"]),
                 f"{row['trainable_pct']:.2f}",
                 f"{row['step_ms']:,.0f}",
                 f"{row['tokens_per_s']:,.0f}",
@@ -200,13 +208,14 @@ def _findings(rows: Sequence[Row], records: Sequence[Record]) -> list[str]:
     smt = pick(rows, "smt", "step")
     if smt is None:
         return found
-    versus = []
-    for other in ("lora", "dora", "spiel"):
-        row = pick(rows, other, "step")
-        if row is not None:
-            versus.append(f"{row['step_ms'] / smt['step_ms']:.2f} times faster than {title(other)}")
-    if versus:
-        found.append("SMT's step is " + ", ".join(versus))
+    others = [r for r in rows if r["phase"] == "step" and r["method"] not in ("smt", "full", "frozen model")]
+    found += [
+        f"SMT's step is {r['step_ms'] / smt['step_ms']:.2f} times faster than that of {full_title(r['method'], r['variant'])}"
+        for r in others
+        if r["fraction"] == smt["fraction"]
+    ]
+    if any(r["variant"] for r in others):
+        found.append("no dropout: the paper's LoRA and DoRA have dropout 0.05, whose masks are slow to draw on a CPU")
     lowest, layers = _lowest_layer(records)
     found.append(f"SMT's lowest block is in layer {lowest} of 0 to {layers - 1}; no backward pass runs below it")
     frozen, plain = pick(rows, "smt", "frozen_warmup_step"), pick(rows, "frozen model", "step")
@@ -229,7 +238,7 @@ def parts(rows: Sequence[Row], records: Sequence[Record], model: str) -> Table:
     """Every phase of every method; the CSV holds `speed_rows`."""
     cells = [
         [
-            title(r["method"]),
+            full_title(r["method"], r["variant"]),
             None if r["fraction"] is None else f"{100 * r['fraction']:g}",
             r["phase"].replace("_", " "),
             f"{r['step_ms']:,.1f}",
