@@ -26,7 +26,7 @@ from smt_bench.ledger import CATEGORIES, HELD, WORK, Account, Phase
 from smt_bench.optim import Updater
 from smt_bench.prompts import IGNORED
 from smt_bench.storages import LiveStorages
-from smt_bench.train import response_loss
+from smt_bench.train import enable_checkpointing, response_loss
 
 
 def account(
@@ -86,11 +86,7 @@ class Accountant:
         self._groups: list[ParamGroup] = []
         if checkpointing:
             # One context for the forward pass, one around what the backward pass computes again.
-            kwargs = {
-                "use_reentrant": False,
-                "context_fn": lambda: (contextlib.nullcontext(), self._live.recomputation()),
-            }
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=kwargs)
+            enable_checkpointing(model, context_fn=lambda: (contextlib.nullcontext(), self._live.recomputation()))
 
     def warmup(self) -> None:
         """The warm-up's steps."""

@@ -52,9 +52,14 @@ class Trained:
     bytes: dict[str, int] = field(default_factory=dict)
 
 
-def enable_checkpointing(model: Any) -> None:
-    """Recomputes each layer's activations in the backward pass, where one is needed at all."""
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+def enable_checkpointing(model: Any, **options: Any) -> None:
+    """Recomputes each layer's activations in the backward pass, where one is needed at all.
+
+    Args:
+        model: a Hugging Face model.
+        **options: more of `torch.utils.checkpoint`'s.
+    """
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False, **options})
     # transformers makes the embeddings ask for gradients, as reentrant checkpointing needs: a backward pass would then run
     # through every layer, also where nothing below trains.
     model.disable_input_require_grads()
