@@ -176,6 +176,7 @@ class Smt(Method):
             per_target[name.rpartition(".")[2]] += len(blocks)
         return {
             "block_size": self._side,
+            "blocks_available": self._available,
             "warmup_steps_observed": self._observed,
             "blocks_per_target": dict(per_target),
             "blocks": {name: [list(block) for block in blocks] for name, blocks in self.selection.items()},
@@ -195,7 +196,7 @@ class Smt(Method):
             c = self.config
             shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
             self._side, blocks = grid(shapes, c.targets, c.block_size)
-            self._count = self.capacity(shapes).units
+            self._count, self._available = self.capacity(shapes).units, sum(r * c for r, c in blocks.values())
             self._collector = Collector(c.targets, c.metric, c.scope, self._side, blocks, self._sums)
         return self._collector
 
