@@ -1,4 +1,4 @@
-"""The command line: `run`, `list`, `show`, `table`, `figure`, `fetch`.
+"""The command line: `run`, `list`, `show`, `table`, `figure`, `fetch`, `audit`.
 
 Bad input is one line on standard error (what, value, remedy) and exit code 2; an interrupted sweep ends with 130, one with
 failed runs with 1. Heavy libraries are imported inside the commands, so that `--help` is quick.
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from smt_bench.cli_audit import audit
+
 if TYPE_CHECKING:
     from methods.base import Capacity
     from smt_bench.runs import Run
@@ -27,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(audit, name="audit")
 
 Results = Annotated[Path, typer.Option("--results", help="Folder for records, tables and figures.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
