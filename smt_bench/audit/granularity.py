@@ -10,8 +10,8 @@ from smt_bench.audit.finding import AGREES, Finding, unit
 from smt_bench.audit.tables import Row, label, number, title
 
 # Questions of the test sets that are small enough for one decimal to tell: OpenBookQA and AQuA of the LLM-Adapters
-# collection (AQuA's file was not at hand: 254 is its published size); SpIEL's 200 GSM questions (its appendix B). MultiArith, AddSub and SingleEq are left out: footnote 9 says
-# that their training sets are evaluated.
+# collection (AQuA's file was not at hand: 254 is its published size), SpIEL's 200 GSM questions (its appendix B).
+# MultiArith, AddSub and SingleEq are left out: footnote 9 says that their training sets are evaluated.
 QUESTIONS = {"obqa": 500, "aqua": 254, "tulu2_gsm": 200}
 
 # Best constant answer (%): most frequent gold answer of the collection's test sets as `audit data` counts it; an equal

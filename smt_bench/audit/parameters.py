@@ -1,7 +1,7 @@
 """Printed "#Params%" against what ranks and target modules give on the real architectures.
 
-A printed percentage agrees with a rank if it is trainable / base parameters, or trainable / (base + trainable), rounded to
-the printed digits. The second is what `peft` prints (`print_trainable_parameters`): adapters count as parameters of the
+A printed percentage agrees with a rank if it is trainable / (base + trainable), or trainable / base parameters, rounded to
+the printed digits. The first is what `peft` prints (`print_trainable_parameters`): adapters count as parameters of the
 model.
 """
 
@@ -18,6 +18,7 @@ from smt_bench.audit.tables import Row, number, title
 
 FIVE = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
 SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # SMT's section 4
+WITH_ADAPTERS, BASE_ONLY = "of the base model with adapters", "of the base model"
 NAMES = {FIVE: "q, k, v, up, down", SEVEN: "all seven modules"}
 
 
@@ -37,16 +38,18 @@ def low_rank(method: str, targets: Sequence[str], printed: Decimal, shapes: Shap
         shapes: of the model.
     """
     share = float(printed) / 100
-    nearest: list[Capacity] = []
-    for fraction in (share, share / (1 - share)):
-        capacity = methods.build(method, {"targets": list(targets)}, fraction, 0, 1).capacity(shapes)
-        nearest.append(capacity)
-        of_base, of_both = shares(capacity)
-        if rounded(of_base, printed) == printed:
-            return capacity, "of the base model"
-        if rounded(of_both, printed) == printed:
-            return capacity, "of the base model with adapters"
-    return nearest[0], None
+    # The second share is trainable / (base + trainable): as many numbers as share / (1 - share) of the base model.
+    near = [
+        methods.build(method, {"targets": list(targets)}, fraction, 0, 1).capacity(shapes)
+        for fraction in (share, share / (1 - share))
+    ]
+    for capacity in near:
+        if rounded(shares(capacity)[1], printed) == printed:
+            return capacity, WITH_ADAPTERS
+    for capacity in near:
+        if rounded(shares(capacity)[0], printed) == printed:
+            return capacity, BASE_ONLY
+    return near[0], None
 
 
 def adapter_sizes(table: str, rows: Iterable[Row], shapes_of: dict[str, Shapes]) -> list[Finding]:
@@ -59,11 +62,8 @@ def adapter_sizes(table: str, rows: Iterable[Row], shapes_of: dict[str, Shapes])
         for targets in (FIVE, SEVEN):
             capacity, counted = low_rank(method, targets, printed, shapes_of[row["model"]])
             of_base, of_both = shares(capacity)
-            value = of_both if counted == "of the base model with adapters" else of_base
-            if counted is not None:
-                verdict = f"{AGREES}: {counted}"
-            else:
-                verdict = "no rank gives it"
+            value = of_both if counted == WITH_ADAPTERS else of_base
+            verdict = "no rank gives it" if counted is None else f"{AGREES}: {counted}"
             computed = f"rank {capacity.units}: {value:.4f}"
             where = f"{row['model']} {row['method']} on {NAMES[targets]}"
             found.append(Finding("trainable share", title(table), where, "#Params%", printed, computed, verdict))
@@ -95,8 +95,8 @@ def spiel_ranks(
     total = total_parameters(shapes)
     for rank, value in zip(ranks, printed):
         of_base, of_both = shares(Capacity("rank", rank, rank * per_rank, per_rank, total))
-        good = [name for name, share in (("of the base model", of_base), ("of the base model with adapters", of_both))
-                if rounded(share, value) == value]  # fmt: skip
+        ways = ((WITH_ADAPTERS, of_both), (BASE_ONLY, of_base))
+        good = [name for name, share in ways if rounded(share, value) == value]
         verdict = f"{AGREES}: {good[0]}" if good else "neither way of counting gives it"
         shown = f"{of_base:.4f} or {of_both:.4f}"
         where = f"{model} rank {rank} on {NAMES[tuple(targets)]}"
