@@ -11,6 +11,7 @@ import pandas as pd
 from smt_bench.summary import Group, flat, percent, task_title, title
 from smt_bench.tasks import TASKS
 
+OVERLAP_MARK = "†"
 _SHOWN = 12  # entries of a list before it is cut with "and n more"
 
 
@@ -146,6 +147,19 @@ def format_failures(summary: pd.DataFrame) -> str:
         return "Every answer could be read (format failures: 0 %)."
     parts = [f"{name} {rate:.2g} %" for name, rate in zip(cell_labels(bad), bad["format_failure_pct"])]
     return f"Answers that could not be read, counted as wrong: {listed(parts)}."
+
+
+def overlap(found: Sequence[Group], tasks: Sequence[str]) -> list[str]:
+    """What `OVERLAP_MARK` stands for; nothing where no cell has it."""
+    for g in found:
+        if g.done and g.overlap and any(g.overlap.get(t) for t in tasks):
+            sizes = {t: g.done[0]["evaluation"][t]["n"] for t in tasks}
+            parts = [f"{task_title(t)} {g.overlap[t]:,} of {sizes[t]:,}" for t in tasks if g.overlap.get(t)]
+            return [
+                f"{OVERLAP_MARK}: the training set holds questions of the test set, or of one of those averaged, word for "
+                f"word (case, spaces and punctuation aside): {', '.join(parts)}."
+            ]
+    return []
 
 
 def provenance(found: Sequence[Group]) -> str:

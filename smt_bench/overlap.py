@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from smt_bench.prompts import Example
 
+RULE = "normalised-1"  # what records name; another rule gets another name
 _BETWEEN_WORDS = re.compile(r"[\W_]+")
 
 

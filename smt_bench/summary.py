@@ -24,7 +24,7 @@ from smt_bench.tasks import TASKS
 TITLES = {"base": "base", "lora": "LoRA", "spiel": "SpIEL", "dora": "DoRA", "smt": "SMT", "full": "full"}
 FLOATS = (
     "fraction_pct", "trainable_pct", "lr", "accuracy", "ci95", "stderr", "heldout_nll", "heldout_nll_ci95",
-    "heldout_nll_stderr", "format_failure_pct",
+    "heldout_nll_stderr", "format_failure_pct", "overlap",
 )  # fmt: skip
 
 
@@ -91,6 +91,12 @@ class Group:
     def capacity(self) -> dict[str, Any]:
         """What the fraction became; empty if no record says."""
         return next((r["capacity"] for r in (*self.done, *self.lost) if r.get("capacity")), {})
+
+    @property
+    def overlap(self) -> dict[str, int] | None:
+        """Test set -> its examples that are also trained on; None if nothing is trained or no record says (older ones)."""
+        known = [r["overlap"]["tests"] for r in (*self.done, *self.lost) if r.get("overlap")]
+        return known[0] if known and self.trains else None
 
     @property
     def status(self) -> str:
@@ -196,7 +202,8 @@ def summarise(records: Iterable[Record]) -> pd.DataFrame:
         `capacity_unit`, `capacity`, `lr`, `trained` (False for an untouched model), `n_seeds` (records that
         contribute), `accuracy` (%, mean over `tasks`, every task counting the same, then over seeds), `ci95`
         (half-width over seeds), `stderr` (over examples), `heldout_nll` (nats per response token),
-        `heldout_nll_ci95`, `heldout_nll_stderr`, `format_failure_pct`, `n_examples` (test examples behind
+        `heldout_nll_ci95`, `heldout_nll_stderr`, `format_failure_pct`, `overlap` (test examples of `tasks` that are
+        also trained on), `n_examples` (test examples behind
         `accuracy`), `n_heldout`, `diverged` and `failed` (runs without numbers), `status` (what became of those, in
         words), `tasks` and `keys` (of all its runs). Missing numbers are NaN.
 
@@ -235,6 +242,8 @@ def _row(group: Group, tasks: list[str]) -> dict[str, Any]:
         row["format_failure_pct"] = 100 * float(
             np.mean([r["evaluation"][t]["format_failure_rate"] for r in done for t in tasks])
         )
+        if group.overlap is not None:
+            row["overlap"] = sum(group.overlap.get(t, 0) for t in tasks)
         row["n_examples"] = sum(done[0]["evaluation"][t]["n"] for t in tasks)
     parts = heldout_parts(done)
     if parts is not None:
