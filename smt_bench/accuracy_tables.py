@@ -189,6 +189,7 @@ def table2(records: Iterable[Record], model: str, published: bool) -> Table:
     found = groups(records)
     summary = summarise(r for g in found for r in (*g.done, *g.lost))
     tasks = common_tasks(found)
+    shared = notes.overlapping(found)
     theirs = papers.by_task(model, found[0].run["data"]["family"]) if published else pd.DataFrame()
     rows: list[list[Cell]] = []
     data: list[dict[str, Cell]] = []
@@ -197,7 +198,7 @@ def table2(records: Iterable[Record], model: str, published: bool) -> Table:
         if tasks:
             scores.append([accuracy(r, tasks) for r in group.done])
         pairs = [mean_ci(s) if s else (None, None) for s in scores] or [(None, None)]
-        marked = [bool((group.overlap or {}).get(t)) for t in tasks]
+        marked = [group.trains and t in shared for t in tasks]
         marked.append(any(marked))  # the average
         shown: list[Cell] = [_pair(mean, ci, mark) for (mean, ci), mark in zip(pairs, marked)]
         if not group.done:
@@ -206,7 +207,7 @@ def table2(records: Iterable[Record], model: str, published: bool) -> Table:
         rows.append([title(group.method), share or _realised(line), str(len(group.done)), *shown])
         data.append(_wide(group.method, "ours", group.fraction_pct, len(group.done), tasks, [p[0] for p in pairs]))
         data[-1] |= dict(zip((f"{name}_ci95" for name in (*tasks, "avg")), (p[1] for p in pairs)))
-        data[-1]["overlap"] = None if group.overlap is None else sum(group.overlap.get(t, 0) for t in tasks)
+        data[-1]["overlap"] = None if pd.isna(line["overlap"]) else int(line["overlap"])
         for _, row in theirs.iterrows():
             wanted = 100.0 if group.fraction_pct is None else group.fraction_pct
             if row["method"] == group.method and abs(row["params_pct"] - wanted) <= _SAME * wanted:

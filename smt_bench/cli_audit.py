@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from smt_bench.audit.page import Page
 
 audit = typer.Typer(
     help="Checks the papers' printed numbers, or a data folder.", no_args_is_help=True, rich_markup_mode=None
@@ -21,13 +25,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outpu
 def paper_(results: Results = Path("results"), as_json: Json = False) -> None:
     """Checks the papers' printed numbers against each other and against what the text says of them."""
     from smt_bench.audit import paper, tables
-    from smt_bench.store import Store
 
-    Store(results).check_writable(results / "audit")
-    found = paper.findings(tables.load())
-    path = paper.write(found, results)
-    print(json.dumps([f.to_dict() for f in found], indent=1) if as_json else paper.markdown(found))
-    print(f"{paper.summary(found)}\nwrote {path}", file=sys.stderr)
+    def look() -> tuple[Page, str, Any]:
+        found = paper.findings(tables.load())
+        return paper.page(found), paper.summary(found), [f.to_dict() for f in found]
+
+    _report(look, results, "paper", as_json)
 
 
 @audit.command("data")
@@ -38,10 +41,25 @@ def data_(
 ) -> None:
     """Counts overlap of training and test sets, duplicates, constant answers and broken gold labels."""
     from smt_bench.audit import collection
-    from smt_bench.store import Store
+
+    def look() -> tuple[Page, str, Any]:
+        found = collection.report(Path(data))
+        return collection.page(found), collection.summary(found), found.to_dict()
+
+    _report(look, results, "data", as_json)
+
+
+def _report(look: Callable[[], tuple[Page, str, Any]], results: Path, name: str, as_json: bool) -> None:
+    """Looks, writes `<results>/audit/<name>.md` and prints the page, or the findings as JSON."""
+    from smt_bench.audit.page import markdown, show
+    from smt_bench.store import Store, write_text
 
     Store(results).check_writable(results / "audit")
-    report = collection.report(Path(data))
-    path = collection.write(report, results)
-    print(json.dumps(report.to_dict(), indent=1) if as_json else collection.markdown(report))
-    print(f"{collection.summary(report)}\nwrote {path}", file=sys.stderr)
+    page, summary, values = look()
+    path = results / "audit" / f"{name}.md"
+    write_text(path, markdown(page))
+    if as_json:
+        print(json.dumps(values, indent=1))
+    else:
+        show(page)
+    print(f"{summary}\nwrote {path}", file=sys.stderr)

@@ -93,12 +93,6 @@ class Group:
         return next((r["capacity"] for r in (*self.done, *self.lost) if r.get("capacity")), {})
 
     @property
-    def overlap(self) -> dict[str, int] | None:
-        """Test set -> its examples that are also trained on; None if nothing is trained or no record says (older ones)."""
-        known = [r["overlap"]["tests"] for r in (*self.done, *self.lost) if r.get("overlap")]
-        return known[0] if known and self.trains else None
-
-    @property
     def status(self) -> str:
         """What happened to the runs without numbers, e.g. "diverged" or "2 diverged, 1 out of memory"."""
         counts = Counter(r["status"].replace("_", " ") for r in self.lost)
@@ -176,6 +170,15 @@ def common_tasks(found: Sequence[Group]) -> list[str]:
     return known + sorted(shared - set(known))
 
 
+def trained_on(found: Sequence[Group]) -> dict[str, int] | None:
+    """Test set -> its examples that are also trained on; None if no record says.
+
+    Older records do not say it. What a table compares has the same training and test examples, so that one record
+    speaks for all.
+    """
+    return next((r["overlap"]["tests"] for g in found for r in (*g.done, *g.lost) if r.get("overlap")), None)
+
+
 def correctness(records: Sequence[Record], tasks: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """Per task and example, the share of these records (seeds) that answered it rightly."""
     return {t: np.mean([r["evaluation"][t]["examples"]["correct"] for r in records], axis=0) for t in tasks}
@@ -212,11 +215,12 @@ def summarise(records: Iterable[Record]) -> pd.DataFrame:
     """
     found = groups(records)
     tasks = common_tasks(found)
-    rows = [_row(group, tasks) for group in found]
+    shared = trained_on(found)
+    rows = [_row(group, tasks, shared) for group in found]
     return pd.DataFrame(rows).astype(dict.fromkeys(FLOATS, float)).astype({"capacity": "Int64"})
 
 
-def _row(group: Group, tasks: list[str]) -> dict[str, Any]:
+def _row(group: Group, tasks: list[str], shared: dict[str, int] | None) -> dict[str, Any]:
     done = group.done
     row: dict[str, Any] = {
         "method": group.method,
@@ -242,8 +246,8 @@ def _row(group: Group, tasks: list[str]) -> dict[str, Any]:
         row["format_failure_pct"] = 100 * float(
             np.mean([r["evaluation"][t]["format_failure_rate"] for r in done for t in tasks])
         )
-        if group.overlap is not None:
-            row["overlap"] = sum(group.overlap.get(t, 0) for t in tasks)
+        if group.trains and shared is not None:
+            row["overlap"] = sum(shared.get(t, 0) for t in tasks)
         row["n_examples"] = sum(done[0]["evaluation"][t]["n"] for t in tasks)
     parts = heldout_parts(done)
     if parts is not None:

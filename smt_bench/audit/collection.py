@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from smt_bench.audit.labels import contradictory, majority, repeated, unreadable
+from smt_bench.audit.page import Page
 from smt_bench.data import read_examples
 from smt_bench.overlap import exact_question, normalised_question, shared
 from smt_bench.prompts import Example
-from smt_bench.store import write_text
 from smt_bench.summary import task_title
 from smt_bench.tables import Cell, Table
 from smt_bench.tasks import TASKS, Task
@@ -138,32 +139,31 @@ def summary(found: Report) -> str:
     text = f"{len(hit)} of {len(found.overlaps)} pairs of a training file and a test set share questions"
     if hit:
         worst = max(hit, key=lambda o: o.normalised / o.records)
-        share = 100 * worst.normalised / worst.records
-        text += f" (most: {worst.train} holds {share:.0f} % of {task_title(worst.task)})"
+        text += f" (most: {worst.train} holds {worst.normalised:,} of {worst.records:,} of {task_title(worst.task)})"
     return f"{text}; {bad} gold answers are unreadable or contradictory."
 
 
-def markdown(found: Report) -> str:
-    """Overlaps first, then the files one by one, then how it was counted."""
-    clean: dict[str, int] = {}
-    for o in found.overlaps:
-        clean.setdefault(o.train, 0)
-        clean[o.train] += not o.normalised
-    parts = [f"# Audit of {Path(found.folder).name}", summary(found)]
+def page(found: Report) -> Page:
+    """Overlaps first, then the files one by one."""
     rows: list[list[Cell]] = [
         [o.train, task_title(o.task), o.records, o.exact, o.normalised, f"{100 * o.normalised / o.records:.2f}"]
         for o in sorted(found.overlaps, key=lambda o: (o.train, -o.normalised / o.records))
         if o.normalised
     ]
-    notes = [f"{train}: no overlap with {count} test set{'s' if count != 1 else ''}." for train, count in clean.items()]
+    clean = Counter(o.train for o in found.overlaps if not o.normalised)
+    notes = [f"{train}: nothing in common with {'the other ' * (train in {r[0] for r in rows})}{n} test set{'s' * (n > 1)}."
+             for train, n in clean.items()]  # fmt: skip
     header = ["training file", "test set", "test questions", "exact", "normalised", "normalised %"]
-    parts.append(Table("Test questions in training files", header, rows, notes).to_markdown())
-    for kind, title in (("test", "Test sets"), ("train", "Training files")):
-        parts.append(_files(title, [f for f in found.files if f.kind == kind]))
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    return [
+        f"# Audit of {Path(found.folder).name}",
+        summary(found),
+        Table("Test questions in training files", header, rows, notes),
+        _files("Test sets", [f for f in found.files if f.kind == "test"]),
+        _files("Training files", [f for f in found.files if f.kind == "train"]),
+    ]
 
 
-def _files(title: str, files: Sequence[FileReport]) -> str:
+def _files(title: str, files: Sequence[FileReport]) -> Table:
     rows: list[list[Cell]] = []
     notes = []
     for f in files:
@@ -183,7 +183,7 @@ def _files(title: str, files: Sequence[FileReport]) -> str:
         "Unreadable: a gold answer that is none of the question's options, or no number. Contradictory: questions "
         "with several gold answers.",
     ]
-    return Table(title, header, rows, [*notes, *rules]).to_markdown()
+    return Table(title, header, rows, [*notes, *rules])
 
 
 def _first(names: Sequence[object], count: int) -> str:
@@ -193,10 +193,3 @@ def _first(names: Sequence[object], count: int) -> str:
 
 def _cut(text: str, length: int = 90) -> str:
     return text if len(text) <= length else text[:length].rsplit(" ", 1)[0] + " ..."
-
-
-def write(found: Report, results: Path) -> Path:
-    """Writes `<results>/audit/data.md`; returns it."""
-    path = results / "audit" / "data.md"
-    write_text(path, markdown(found))
-    return path

@@ -1,20 +1,19 @@
-"""`audit paper`: all checks over all printed tables, as findings, Markdown and a summary."""
+"""`audit paper`: all checks over all printed tables, as findings, a page to read and a summary."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from pathlib import Path
 
 from smt_bench import models
-from smt_bench.audit import granularity, marks, noise, parameters, repeats, statements_spiel, tables
+from smt_bench.audit import granularity, marks, noise, parameters, repeats, statements_spiel
 from smt_bench.audit.averages import row_averages, speedups
 from smt_bench.audit.finding import Finding
+from smt_bench.audit.page import Page
 from smt_bench.audit.rivals import RIVALS
 from smt_bench.audit.statements_smt import SMT
 from smt_bench.audit.tables import Tables
-from smt_bench.store import write_text
 from smt_bench.tables import Table
 
 D = Decimal
@@ -111,29 +110,18 @@ def summary(found: Sequence[Finding]) -> str:
     )
 
 
-def markdown(found: Sequence[Finding]) -> str:
+def page(found: Sequence[Finding]) -> Page:
     """What does not agree first, then what cannot be told, then the rest; the rules below."""
     heads = {False: "What does not agree", None: "What cannot be told", True: "What agrees"}
-    parts = ["# Audit of the printed numbers", summary(found)]
-    parts += [_table(heads[holds], [f for f in found if f.holds is holds]) for holds in heads]
-    parts.append("\n".join(["## Rules", "", *(f"- {rule}" for rule in RULES)]))
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    parts = [_table(heads[holds], [f for f in found if f.holds is holds]) for holds in heads]
+    rules = "\n".join(["## Rules", "", *(f"- {rule}" for rule in RULES)])
+    return ["# Audit of the printed numbers", summary(found), *parts, rules]
 
 
-def _table(heading: str, found: Iterable[Finding]) -> str:
+def _table(heading: str, found: Iterable[Finding]) -> Table:
     rows = [(f.check, f"{f.table}: {f.row}", f.column, _text(f.printed), _text(f.computed), f.verdict) for f in found]
-    return Table(heading, ("check", "where", "column", "printed", "computed", "verdict"), rows).to_markdown()
+    return Table(heading, ("check", "where", "column", "printed", "computed", "verdict"), rows)
 
 
 def _text(value: Decimal | str | None) -> str | None:
     return f"{value:,f}" if isinstance(value, Decimal) else value
-
-
-def write(found: Sequence[Finding], results: Path) -> Path:
-    """Writes `<results>/audit/paper.md`; returns it."""
-    path = results / "audit" / "paper.md"
-    write_text(path, markdown(found))
-    return path
-
-
-__all__ = ["findings", "markdown", "summary", "tables", "write"]

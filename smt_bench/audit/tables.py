@@ -23,7 +23,14 @@ _MEASURED = {
 
 def load() -> dict[str, list[dict[str, str]]]:
     """All published tables, by file name without ".csv"."""
-    return {name: published.as_printed(name) for name in published.names()}
+    return {name: published.as_printed(name) for name in sorted(published.names(), key=_by_number)}
+
+
+def _by_number(table: str) -> tuple[str, int, str]:
+    """Table 9 before table 10; what has no number last."""
+    paper, _, rest = table.partition("_")
+    digits = "".join(c for c in rest.split("_")[0] if c.isdigit())
+    return paper, int(digits) if digits and rest.startswith("table") else 1000, rest
 
 
 def title(table: str) -> str:
