@@ -41,6 +41,8 @@ RULES = (
     "hand, an equal share per option gives.",
     "Trainable share: rank x (inputs + outputs) per matrix, DoRA plus its magnitudes, over the parameters of the base model "
     "or, as peft prints it, of the base model with adapters.",
+    "Statements: a few words of the text, its section, and what the printed numbers give. Where a statement can be read in "
+    "several ways, each reading is a line.",
     "Searched grid: whether a value at the end of the searched grid is optimal cannot be told.",
 )
 

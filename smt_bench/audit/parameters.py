@@ -13,7 +13,7 @@ from decimal import Decimal
 
 import methods
 from methods.base import Capacity, Shapes, numel, total_parameters
-from smt_bench.audit.finding import AGREES, Finding, Interval, against, rounded
+from smt_bench.audit.finding import AGREES, Finding, Interval, against, rounded, unit
 from smt_bench.audit.tables import Row, number, title
 
 FIVE = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
@@ -140,7 +140,7 @@ def block_share(printed: Decimal, share: Decimal, total: int, side: int = 256) -
         return [n for n in range(max(1, math.ceil(low)), math.floor(high) + 1) if _divides(n, printed)]
 
     possible = counts(Interval.of(share))
-    wider = counts(Interval(share - Decimal("0.05"), share + Decimal("0.05")))
+    wider = counts(Interval(share - 5 * unit(share), share + 5 * unit(share)))
     shown = f"with {', '.join(map(str, wider))} blocks" if wider else "with no number of blocks near it"
     verdict = AGREES if possible else f"no number of blocks at {share} % gives it"
     where, row = "SMT section 5.2, figure 5", f"llama-7b SMT {share} %"

@@ -15,6 +15,7 @@ from smt_bench.audit.noise import METRICS, bound
 from smt_bench.audit.tables import Cell, Tables, find_row, number, tasks_of, title
 
 CHECK = "statement"
+_NAMED = 3  # exceptions named in a verdict
 
 
 @dataclass(frozen=True)
@@ -253,8 +254,9 @@ class Ahead(Statement):
         elif self.most:
             verdict = "not most"
         else:
-            named = [f"{c.column} {a} to {b}" for c, a, b in against_it]
-            verdict = f"not in {len(against_it)}: {', '.join(named)}"
+            named = ", ".join(f"{c.column} {a} to {b}" for c, a, b in against_it[:_NAMED])
+            more = len(against_it) - _NAMED
+            verdict = f"not in {len(against_it)}: {named}" + (f" and {more} more" if more > 0 else "")
         return self.finding(self.claim, f"{good} of {len(known)}", verdict)
 
 
