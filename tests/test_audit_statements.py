@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from smt_bench.audit import orders as o
 from smt_bench.audit import statements as s
 from smt_bench.audit import statements_spiel as spiel
 from smt_bench.audit.finding import Interval
@@ -52,17 +53,17 @@ A, B, C, NONE = (cell("t", method=m) for m in "abcx")
         (s.Below(*WHERE, D(3), Interval.of(D("3.0"))), "cannot be told: within rounding"),
         (s.AtMost(*WHERE, D("1.5"), D("1.5"), "another cause"), "agrees"),
         (s.AtMost(*WHERE, D("14.6"), D("1.5"), "another cause"), "cannot be told: another cause"),
-        (s.AtLeast(*WHERE, D("2"), ((A, B),)), "agrees"),
-        (s.AtLeast(*WHERE, D("2"), ((A, B), (A, C))), "differs by 1.9"),
-        (s.Ahead(*WHERE, "always", ((A, B), (C, B))), "agrees"),
-        (s.Ahead(*WHERE, "always", ((A, B), (B, C))), "not in 1: avg 78.0 to 79.9"),
-        (s.Ahead(*WHERE, "always", ((A, A),)), "not in 1: avg 80.0 to 80.0"),  # a tie is no lead
-        (s.Ahead(*WHERE, "cheaper", ((B, A),), lower=True), "agrees"),
-        (s.Rises(*WHERE, "rises", (B, C, A)), "agrees"),
-        (s.Rises(*WHERE, "rises", (B, A, C)), "falls from 80.0 to 79.9"),
-        (s.Best(*WHERE, "100", "steps", "steps"), "agrees"),
-        (s.Best(*WHERE, "30", "steps", "steps"), "is number 2 of 2"),
-        (s.Best(*WHERE, "50", "steps", "steps"), "cannot be told: not in the tables"),
+        (o.AtLeast(*WHERE, D("2"), ((A, B),)), "agrees"),
+        (o.AtLeast(*WHERE, D("2"), ((A, B), (A, C))), "differs by 1.9"),
+        (o.Ahead(*WHERE, "always", ((A, B), (C, B))), "agrees"),
+        (o.Ahead(*WHERE, "always", ((A, B), (B, C))), "not in 1: avg 78.0 to 79.9"),
+        (o.Ahead(*WHERE, "always", ((A, A),)), "not in 1: avg 80.0 to 80.0"),  # a tie is no lead
+        (o.Ahead(*WHERE, "cheaper", ((B, A),), lower=True), "agrees"),
+        (o.Rises(*WHERE, "rises", (B, C, A)), "agrees"),
+        (o.Rises(*WHERE, "rises", (B, A, C)), "falls from 80.0 to 79.9"),
+        (o.Best(*WHERE, "100", "steps", "steps"), "agrees"),
+        (o.Best(*WHERE, "30", "steps", "steps"), "is number 2 of 2"),
+        (o.Best(*WHERE, "50", "steps", "steps"), "cannot be told: not in the tables"),
     ],
 )
 def test_statements(statement: s.Statement, verdict: str) -> None:

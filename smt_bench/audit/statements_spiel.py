@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from smt_bench.audit.finding import AGREES, UNKNOWN, Finding
-from smt_bench.audit.statements import Ahead, Difference, Equal, Statement
+from smt_bench.audit.orders import Ahead
+from smt_bench.audit.statements import Difference, Equal, Statement
 from smt_bench.audit.tables import Cell, Row, Tables, cell, find_row, number, title
 
 D = Decimal
