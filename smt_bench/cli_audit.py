@@ -13,9 +13,7 @@ import typer
 if TYPE_CHECKING:
     from smt_bench.audit.page import Page
 
-audit = typer.Typer(
-    help="Checks the papers' printed numbers, or a data folder.", no_args_is_help=True, rich_markup_mode=None
-)
+audit = typer.Typer(help="Checks the papers' printed numbers, or a data folder.", rich_markup_mode=None)
 
 Results = Annotated[Path, typer.Option("--results", help="The report goes to <results>/audit.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
