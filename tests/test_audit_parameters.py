@@ -61,7 +61,7 @@ def test_the_count_of_the_example() -> None:
     assert p.parameter_count(13_400_000, SHAPES, "m").verdict == "differs by 1,000: the size of one norm vector"
     assert p.parameter_count(13_400_999, SHAPES, "m").verdict == "differs by 1"
     assert p.whole_blocks(514 * 256**2).verdict == "agrees"
-    assert p.whole_blocks(514 * 256**2 + 1).verdict == "1 parameters over"
+    assert p.whole_blocks(514 * 256**2 + 1).verdict == "1 more than whole blocks"
 
 
 @pytest.mark.parametrize(("printed", "holds"), [("50.00", True), ("75.00", True), ("66.67", False)])

@@ -113,7 +113,9 @@ def summary(found: Sequence[Finding]) -> str:
 
 
 def page(found: Sequence[Finding]) -> Page:
-    """What does not agree first, then what cannot be told, then the rest; the rules below."""
+    """What does not agree first, then what cannot be told, then the rest, check by check; the rules below."""
+    checks = list(dict.fromkeys(f.check for f in found))
+    found = sorted(found, key=lambda f: checks.index(f.check))
     heads = {False: "What does not agree", None: "What cannot be told", True: "What agrees"}
     parts = [_table(heads[holds], [f for f in found if f.holds is holds]) for holds in heads]
     rules = "\n".join(["## Rules", "", *(f"- {rule}" for rule in RULES)])

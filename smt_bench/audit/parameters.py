@@ -119,7 +119,7 @@ def parameter_count(printed: int, shapes: Shapes, model: str) -> Finding:
 def whole_blocks(trainable: int, side: int = 256) -> Finding:
     """Whether the example's number of trainable parameters is a whole number of blocks."""
     count, rest = divmod(trainable, side**2)
-    verdict = AGREES if rest == 0 else f"{rest:,} parameters over"
+    verdict = AGREES if rest == 0 else f"{rest:,} more than whole blocks"
     where, about = "SMT section 3, footnote 6", "trainable parameters"
     shown = f"{count} blocks of {side} x {side}"
     return Finding("trainable share", where, "llama-7b", about, Decimal(trainable), shown, verdict)
