@@ -70,5 +70,5 @@ def memory_figure(rows: Sequence[dict[str, Any]], folder: Path, caption: str) ->
 
 
 def _name(row: dict[str, Any]) -> str:
-    parts = [title(row["method"]), row["variant"], "warm-up" if row["stage"] == "warmup" else ""]
-    return ", ".join(part for part in parts if part)
+    stage = " (in its warm-up)" if row["stage"] == "warmup" else ""
+    return ", ".join(part for part in (title(row["method"]), row["variant"]) if part) + stage

@@ -90,7 +90,7 @@ def setting_notes(record: Record) -> list[str]:
 
 def name_of(row: Row) -> str:
     """Method, variant and, where it has two, stage."""
-    stage = {"warmup": ", warm-up"}.get(row["stage"] or "", "")
+    stage = " (in its warm-up)" if row["stage"] == "warmup" else ""
     return full_title(row["method"], row["variant"]) + stage
 
 
@@ -122,7 +122,7 @@ def _memory(rows: list[Row], record: Record, model: str, notes: list[str]) -> Ta
     ]  # fmt: skip
     smt = [r for r in rows if r["method"] == "smt" and r["stage"] == "tuning" and r["variant"] == "frozen warm-up"]
     found = [
-        f"SMT needs {r['less_than_full_pct']:.0f} % less than full fine-tuning {'with' if r['checkpointing'] else 'without'} "
+        f"SMT at {100 * r['fraction']:g} %, tuning, needs {r['less_than_full_pct']:.0f} % less than full fine-tuning {'with' if r['checkpointing'] else 'without'} "
         "checkpointing (the paper: 67 %, no setting stated)"
         for r in smt
         if r["less_than_full_pct"] is not None
