@@ -8,7 +8,23 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from experiments import learning_rate, plateau
+from experiments import (
+    allocation,
+    anatomy,
+    block_metric,
+    block_size,
+    commonsense,
+    criteria,
+    gradients,
+    learning_rate,
+    math10k,
+    paper,
+    plateau,
+    qkv,
+    saturation,
+    selection,
+    warmup,
+)
 from methods.base import Capacity
 from smt_bench.planning import Planner
 from smt_bench.runs import Measurement, Run
@@ -19,7 +35,9 @@ class Experiment(Protocol):
     """What an experiment module offers.
 
     One that measures instead of training has `measure(measurement, watch) -> result` besides, and its `runs` returns
-    `Measurement`s with None for the capacity; it needs no data and no weights.
+    `Measurement`s with None for the capacity; it needs no data and no weights, unless it says `TRAINED = True`: then
+    `measure` is given the run's `Inputs` as a third argument. `FAMILIES` names the data families it covers where no task is
+    asked for (by default commonsense). One that only has `PARTS` stands for the experiments of these names.
     """
 
     NAME: str
@@ -39,7 +57,13 @@ class Experiment(Protocol):
         """Writes tables and figures from records; returns the files, the main table first."""
 
 
-REGISTRY: dict[str, Any] = {module.NAME: module for module in (plateau, learning_rate)}
+REGISTRY: dict[str, Any] = {
+    module.NAME: module
+    for module in (
+        paper, plateau, commonsense, allocation, math10k, qkv, block_metric, selection, warmup, block_size, gradients, anatomy,
+        saturation, criteria, learning_rate,
+    )
+}  # fmt: skip
 
 
 def all_experiments() -> dict[str, Experiment]:
@@ -62,3 +86,12 @@ def find(name: str) -> Experiment:
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(found)}"
         raise ValueError(f"unknown experiment {name!r}: {hint}")
     return found[name]
+
+
+def parts(name: str) -> list[Experiment]:
+    """The experiment called `name`, or those it stands for.
+
+    Raises:
+        ValueError: no such experiment.
+    """
+    return [find(part) for part in getattr(find(name), "PARTS", (name,))]

@@ -16,6 +16,7 @@ from methods.base import Method, OptimizerSettings
 from smt_bench.batches import Batch, collate, training_order
 from smt_bench.logits import labelled_logits
 from smt_bench.optim import Updater, linear_factor
+from smt_bench.probes import Probe, build
 from smt_bench.prompts import Encoded
 from smt_bench.runs import Run
 
@@ -89,6 +90,7 @@ class Loop:
         t = run.train
         self.settings = OptimizerSettings(t.lr, t.betas, t.eps, t.weight_decay)
         self.trained = Trained()
+        self.probes: dict[str, Probe] = build(run.probes, model, t.steps)
 
     def train(self, check: Callable[[], None]) -> Trained:
         """Warm-up, attach, tuning.
@@ -160,6 +162,8 @@ class Loop:
             if not math.isfinite(total):
                 raise Diverged(step, total)
             self.accelerator.backward(loss)
+        for probe in self.probes.values():
+            probe.observe(step)
         after_backward(step)
         watched = updater.params if updater else [p for p in self.model.parameters() if p.grad is not None]
         limit = t.max_grad_norm if updater else math.inf
