@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from methods.base import Capacity
+from methods.smt.selection import grid
 from smt_bench.planning import Planner
 from smt_bench.runs import Run
 from smt_bench.sheets import Sheet, write_sheet
 from smt_bench.store import Record
 
 PAPER_PCT = 0.84  # the budget of the paper's ablations
-NEEDS = "any model; commonsense (default) or math tasks"
+ANY = "any model; commonsense (default) or math tasks"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,15 @@ def budgets(planner: Planner, variants: Sequence[dict[str, Any]], paper_pct: flo
             if i == len(candidates) - 1:
                 raise
     raise AssertionError("no candidate")
+
+
+def one_side(planner: Planner, targets: tuple[str, ...]) -> dict[str, Any]:
+    """The setting that gives rows with other targets the block side that all of `targets` share.
+
+    Nothing where the recipe names a side; where it says "auto", Q alone would get larger blocks than Q, K and V together.
+    """
+    usual = planner.config("smt", 1000)["block_size"]
+    return {"block_size": grid(planner.shapes, targets, "auto")[0]} if usual == "auto" else {}
 
 
 @dataclass(frozen=True)

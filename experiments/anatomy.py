@@ -10,20 +10,16 @@ than Q, so the share that a random choice would give stands beside.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import numpy as np
-
-from experiments.ablation import Ablation, Cell
+from experiments.ablation import ANY, Ablation, Cell
+from experiments.anatomy_figures import NAMES, counts, draw_map, draw_shares
 from smt_bench import notes
-from smt_bench.canvas import STYLE, lay_out, save
 from smt_bench.claims import OPEN, judge
 from smt_bench.planning import Planner
-from smt_bench.projections import LOOKS, blank, handles, place
+from smt_bench.projections import place
 from smt_bench.published import published
 from smt_bench.stats import mean_ci
 from smt_bench.store import Record
@@ -32,7 +28,7 @@ from smt_bench.tables import Table
 
 NAME = "anatomy"
 REPRODUCES = "SMT figures 4 and 5: which Q, K, V matrices hold blocks, and the share of the budget per projection"
-NAMES = ("Q", "K", "V")
+NEEDS = ANY
 
 
 def _grid(planner: Planner) -> list[Cell]:
@@ -41,12 +37,6 @@ def _grid(planner: Planner) -> list[Cell]:
 
 _RUNS = Ablation(_grid, lambda records: ())
 method_names, check, runs = _RUNS.method_names, _RUNS.check, _RUNS.runs
-
-
-def counts(record: Record) -> dict[tuple[int, str], int]:
-    """Blocks per (layer, projection) of one run; matrices without blocks are left out."""
-    spots = {place(matrix): len(blocks) for matrix, blocks in record["method"]["blocks"].items()}
-    return {spot: n for spot, n in spots.items() if spot is not None}
 
 
 def _shares(record: Record) -> dict[str, float]:
@@ -142,89 +132,4 @@ def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
     files = Table(heading, header, rows, lines, data, columns).write(folder, "figure5")
     if not cells:
         return files
-    return files + _draw_shares(data, folder) + _draw_map(cells, layers, sizes, folder)
-
-
-def _draw_shares(data: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
-    with matplotlib.rc_context(STYLE):
-        caption = textwrap.wrap(
-            f"{notes.seeds([line['n_seeds'] for line in data])}; bars: 95 % over seeds. Dashes: share of a random choice.",
-            78,
-        )
-        figure = blank(caption)
-        axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-        for i, name in enumerate(NAMES):
-            key, (colour, _) = f"share_{name.lower()}", LOOKS[name]
-            spots = np.arange(len(data)) + 0.27 * (i - 1)
-            half = [line[f"{key}_ci95"] or 0.0 for line in data]
-            axes.bar(
-                spots,
-                [line[key] for line in data],
-                0.24,
-                yerr=half,
-                color=colour,
-                error_kw={"elinewidth": 0.7, "capsize": 1.6},
-            )
-            if data[0][f"random_{name.lower()}"] is not None:
-                share = data[0][f"random_{name.lower()}"]
-                axes.hlines(
-                    [share] * len(spots),
-                    spots - 0.13,
-                    spots + 0.13,
-                    color="black",
-                    linewidth=0.9,
-                    linestyle=(0, (2, 1)),
-                )
-        axes.set_xticks(range(len(data)), [f"{line['fraction_pct']:g}" for line in data])
-        axes.set_ylim(0, 100)
-        axes.set_xlabel("trainable parameters (% of the model)")
-        axes.set_ylabel("share of the chosen blocks (%)")
-        axes.tick_params(width=0.6, length=2.5)
-        legend = handles(NAMES)
-        for entry in legend:
-            entry.set(linewidth=0, marker="s")
-        lay_out(figure, axes, legend, caption, [])
-        return [save(figure, folder, f"figure5.{kind}", kind) for kind in ("png", "svg")]
-
-
-def _draw_map(
-    cells: Sequence[Group], layers: int, sizes: tuple[int, dict[str, int]] | None, folder: Path
-) -> list[Path]:
-    """Figure 4: per matrix the share of its blocks that train (mean over seeds); white where no seed put a block."""
-    grids = []
-    for g in cells:
-        side = g.done[0]["method"]["block_size"]
-        grid = np.zeros((len(NAMES), layers))
-        for record in g.done:
-            for (layer, name), n in counts(record).items():
-                whole = sizes[1][name] / side**2 if sizes else 1
-                grid[NAMES.index(name), layer] += n / whole / len(g.done)
-        grids.append(np.where(grid > 0, 100 * grid if sizes else grid, np.nan))
-    with matplotlib.rc_context(STYLE):
-        what = "% of the matrix's blocks that train" if sizes else "blocks that train"
-        caption = textwrap.wrap(
-            f"{notes.seeds([len(g.done) for g in cells])}, mean; white: no seed put a block there.", 78
-        )
-        height = 0.62 + 0.5 * len(cells)
-        figure = blank(caption, height)
-        total = figure.get_size_inches()[1]
-        top = max(float(np.nanmax(grid)) for grid in grids)
-        for i, (g, grid) in enumerate(zip(cells, grids)):
-            bottom = total - 0.1 - 0.5 * (i + 1) + 0.08
-            axes = figure.add_axes((0.19, bottom / total, 0.62, 0.4 / total))
-            image = axes.imshow(grid, aspect="auto", cmap="cividis_r", vmin=0, vmax=top, interpolation="nearest")
-            axes.set_yticks(range(len(NAMES)), NAMES)
-            axes.set_ylabel(percent(g.fraction_pct or 0), rotation=0, ha="right", va="center", labelpad=9)
-            axes.tick_params(length=0)
-            axes.spines[["top", "right"]].set_visible(True)
-            axes.set_xticks(
-                [] if i < len(cells) - 1 else np.unique(np.linspace(0, layers - 1, min(layers, 7)).astype(int))
-            )
-        axes.set_xlabel("layer")
-        bar = figure.colorbar(image, cax=figure.add_axes((0.84, bottom / total, 0.025, (total - 0.1 - bottom) / total)))
-        bar.set_label(what)
-        bar.outline.set_linewidth(0.6)  # type: ignore[operator]
-        figure.text(
-            0.02, 0.03 / total, "\n".join(caption), fontsize=5.3, color="#444444", va="bottom", linespacing=1.25
-        )
-        return [save(figure, folder, f"figure4.{kind}", kind) for kind in ("png", "svg")]
+    return files + draw_shares(data, folder) + draw_map(cells, layers, sizes, folder)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.ablation import Ablation, Cell, budgets, config
+from experiments.ablation import ANY, Ablation, Cell, budgets, config
 from methods.smt.selection import grid as block_grid
 from smt_bench.claims import Claim
 from smt_bench.planning import Planner
@@ -21,6 +21,7 @@ from smt_bench.store import Record
 
 NAME = "block-size"
 REPRODUCES = "SMT table 12: block sides 256, 128, 64, 32, and the largest that the model allows"
+NEEDS = ANY
 SIDES = (256, 128, 64, 32)
 
 

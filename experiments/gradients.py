@@ -151,7 +151,7 @@ def _draw(table: dict[tuple[int, str], list[float]], layers: Sequence[int], fold
             )
         axes.set_yscale("log")
         axes.set_xlabel("layer")
-        axes.set_ylabel("median |gradient| of a weight\n(nats per token and unit, log scale)")
+        axes.set_ylabel("median |gradient| (nats per token, log scale)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", linewidth=0.3, color="#DDDDDD")
         axes.tick_params(width=0.6, length=2.5)

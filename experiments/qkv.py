@@ -9,7 +9,7 @@ smaller than Q, and the fraction is the largest of the recipe's that the smalles
 
 from __future__ import annotations
 
-from experiments.ablation import Ablation, Cell, budgets, config
+from experiments.ablation import ANY, Ablation, Cell, budgets, config, one_side
 from smt_bench.claims import Claim
 from smt_bench.planning import Planner
 from smt_bench.published import average
@@ -18,12 +18,14 @@ from smt_bench.store import Record
 
 NAME = "qkv"
 REPRODUCES = "SMT table 6: all of the budget to K, to Q, to V, or chosen over the three"
+NEEDS = ANY
 PROJECTIONS = {"K": "k_proj", "Q": "q_proj", "V": "v_proj"}
 PRINTED = {"K": "k", "Q": "q", "V": "v", "QKV": "qkv"}
 
 
 def _grid(planner: Planner) -> list[Cell]:
-    variants = [{"targets": (name,)} for name in PROJECTIONS.values()]
+    side = one_side(planner, tuple(PROJECTIONS.values()))
+    variants = [{"targets": (name,), **side} for name in PROJECTIONS.values()]
     fractions = budgets(planner, variants)
     return [Cell(f, changes) for f in fractions for changes in ({}, *variants)]
 

@@ -10,7 +10,7 @@ position. Its rows are "the best results" after a search of which nothing is sai
 
 from __future__ import annotations
 
-from experiments.ablation import Ablation, Cell, budgets, config
+from experiments.ablation import ANY, Ablation, Cell, budgets, config
 from smt_bench.claims import Claim
 from smt_bench.planning import Planner
 from smt_bench.published import average
@@ -19,6 +19,7 @@ from smt_bench.store import Record
 
 NAME = "selection"
 REPRODUCES = "SMT tables 8 and 9: gradient against activation selection; global, per-layer, random"
+NEEDS = ANY
 SCOPES = {"global": "global", "per_layer": "per layer", "random": "random"}
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.ablation import Ablation, Cell, budgets, config
+from experiments.ablation import ANY, Ablation, Cell, budgets, config
 from smt_bench.claims import Claim
 from smt_bench.planning import Planner
 from smt_bench.published import published
@@ -24,6 +24,7 @@ from smt_bench.store import Record
 
 NAME = "warmup"
 REPRODUCES = "SMT tables 10 and 11: number of warm-up steps; with a frozen warm-up and random blocks as controls"
+NEEDS = ANY
 FAMILIES = ("commonsense", "math")
 TABLES = {"commonsense": "smt_table10_warmup_commonsense", "math": "smt_table11_warmup_math10k"}
 PCT = {"commonsense": 3.5, "math": 0.86}
@@ -51,46 +52,52 @@ def _grid(planner: Planner) -> list[Cell]:
     return made
 
 
+def name(steps: int, trains: bool = True, random: bool = False) -> str:
+    """A row's name, e.g. "frozen for 5, random blocks"; the paper's own variant is "trains for 5"."""
+    return f"{'trains' if trains else 'frozen'} for {steps}{', random blocks' if random else ''}"
+
+
 def label(record: Record) -> str | None:
-    """E.g. "5 steps, frozen, random blocks"; the paper's own variant is "5 steps"."""
+    """The row of a record."""
     c = config(record)
     if c["scope"] == "per_layer" or c["metric"] == "activation":
         return None
-    frozen = "" if c["warmup_trains"] else ", frozen"
-    return f"{c['warmup_steps']} steps{frozen}{', random blocks' if c['scope'] == 'random' else ''}"
+    return name(c["warmup_steps"], c["warmup_trains"], c["scope"] == "random")
 
 
 def _printed(table: str) -> dict[str, float]:
     rows = published(table)
-    return {f"{n} steps": float(avg) for n, avg in zip(rows["warmup_iterations"], rows["avg"])}
+    return {name(n): float(avg) for n, avg in zip(rows["warmup_iterations"], rows["avg"])}
 
 
 def _sheets(records: Sequence[Record]) -> tuple[Sheet, ...]:
     family = records[0]["run"]["data"]["family"]
     counts = sorted({config(r)["warmup_steps"] for r in records})
     names = {label(r) for r in records}
-    order = [
-        f"{n} steps{kind}" for kind in ("", ", frozen", ", random blocks", ", frozen, random blocks") for n in counts
-    ]
-    few, many = f"{counts[0]} steps", f"{counts[-1]} steps"
+    order = [name(n, trains, random) for random in (False, True) for trains in (True, False) for n in counts]
+    few, many = name(counts[0]), name(counts[-1])
     claims = [Claim("the number of warm-up steps hardly matters (appendix H)", many, few, equal=True)]
     for n in counts:
-        usual = f"{n} steps"
+        frozen = name(n, False)
         claims += [
-            Claim("dense training in the warm-up helps", usual, f"{usual}, frozen", control=True),
-            Claim("chosen blocks beat random ones", usual, f"{usual}, random blocks", control=True),
-            Claim("chosen blocks beat random ones where nothing was trained before", f"{usual}, frozen",
-                  f"{usual}, frozen, random blocks", control=True),
-        ]  # fmt: skip
+            Claim("dense training in the warm-up helps", name(n), frozen, control=True),
+            Claim("chosen blocks beat random ones", name(n), name(n, True, True), control=True),
+            Claim(
+                "chosen blocks beat random ones where nothing was trained before",
+                frozen,
+                name(n, False, True),
+                control=True,
+            ),
+        ]
     printed = _printed(TABLES[family])
     number = "10" if family == "commonsense" else "11"
     claims = [c for c in claims if {c.ahead, c.behind} <= names and c.ahead != c.behind]
     made = Sheet(
         f"table{number}", f"Table {number}: warm-up steps", label, tuple(order), few,
         tuple(claims),
-        lambda name, _: printed.get(name), f"SMT table {number}, LLaMA-7B, {PCT[family]:g} %",
+        lambda row, _: printed.get(row), f"SMT table {number}, LLaMA-7B, {PCT[family]:g} %",
         ("Frozen: gradients are watched but nothing trains before blocks are chosen; warm-up steps count towards the run's.",),
-        "warm-up",
+        "warm-up steps",
     )  # fmt: skip
     return (made,)
 

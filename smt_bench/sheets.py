@@ -222,7 +222,13 @@ def _lines(found: Sequence[Group], sheet: Sheet, weighed: Sequence[tuple[Any, ..
         lines.append(
             f"Published numbers ({sheet.source}) are on another model or protocol: only their signs are compared."
         )
-    lines += [*notes.setting(found), *notes.deviations(found)]
+    rates = {g.run["train"]["lr"] for g in found if g.trains}
+    setting = notes.setting(found)
+    if len(rates) == 1:
+        setting = [line for line in setting if not line.startswith("Learning rates")] + [
+            f"Learning rate: {rates.pop():g} in all rows."
+        ]
+    lines += [*setting, *notes.deviations(found)]
     if summary is not None:
         lines.append(notes.format_failures(summary))
     return [*lines, *notes.losses(found), notes.provenance(found)]
