@@ -44,6 +44,7 @@ from methods.smt.selection import (
     block_sums,
     grid,
     select,
+    share_out,
 )
 
 
@@ -59,6 +60,8 @@ class SmtConfig(MethodConfig):
         warmup_steps: steps before selection (paper: 100 on commonsense, 25 on math).
         warmup_trains: whether they also train all parameters.
         warmup_lr_scale: factor on the learning rate while they do.
+        shares: part of the budget for each group of targets, e.g. {"up_proj+down_proj": 0.25, "v_proj": 0.75}; the best blocks
+            are then chosen within each group (section 5.1). None: over all targets together.
     """
 
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
@@ -68,6 +71,14 @@ class SmtConfig(MethodConfig):
     warmup_steps: int = 100
     warmup_trains: bool = True
     warmup_lr_scale: float = 1.0
+    shares: dict[str, float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Without `shares` where there are none: keys of runs from before there were any stay as they are."""
+        values = super().to_dict()
+        if self.shares is None:
+            del values["shares"]
+        return values
 
 
 class Smt(Method):
@@ -95,6 +106,14 @@ class Smt(Method):
             raise ValueError(f"scope={c.scope!r}: choose from {', '.join(SCOPES)}")
         if c.block_size != "auto" and (not isinstance(c.block_size, int) or c.block_size < 1):
             raise ValueError(f"block_size={c.block_size!r}: choose a positive whole number, or auto")
+        if c.shares is not None:
+            named = [t for group in c.shares for t in group.split("+")] if isinstance(c.shares, dict) else []
+            if sorted(named) != sorted(c.targets):
+                raise ValueError(
+                    f"shares={c.shares}: name each of the targets {', '.join(c.targets)} once, joined by +"
+                )
+            if min(c.shares.values()) <= 0 or abs(sum(c.shares.values()) - 1) > 1e-6:
+                raise ValueError(f"shares={c.shares}: choose positive parts of the budget that add up to 1")
         if not 1 <= c.warmup_steps < self.steps:
             raise ValueError(
                 f"warmup_steps={c.warmup_steps} with steps={self.steps}: SMT needs at least one warm-up step and one "
@@ -112,6 +131,12 @@ class Smt(Method):
                 f"fraction {self.fraction:.4%} needs {count} blocks of {side}x{side}, but {', '.join(self.config.targets)} "
                 f"hold {available} ({available * side**2 / total:.2%}): choose a smaller fraction or more targets"
             )
+        for group, wanted in share_out(count, self.config.shares or {}).items():
+            held = sum(r * c for name, (r, c) in blocks.items() if name.rpartition(".")[2] in group.split("+"))
+            if wanted > held:
+                raise ValueError(
+                    f"shares: {group} is to get {wanted} blocks of {side}x{side} but holds {held}: choose a smaller share"
+                )
         return Capacity("blocks", count, count * side**2, side**2, total)
 
     @property
@@ -155,7 +180,7 @@ class Smt(Method):
         for hook in self._hooks:
             hook.remove()
         if not self.selection:
-            self.selection = select(self._scores(), self._count, self.config.scope, self.seed)
+            self.selection = self._select()
         self._sums.clear()
         freeze(model)
         for name, blocks in self.selection.items():
@@ -203,6 +228,16 @@ class Smt(Method):
         shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
         self._side, self._grid = grid(shapes, self.config.targets, self.config.block_size)
         self._count = self.capacity(shapes).units
+
+    def _select(self) -> Selection:
+        c, scores = self.config, self._scores()
+        if c.shares is None:
+            return select(scores, self._count, c.scope, self.seed)
+        chosen: Selection = {}
+        for group, count in share_out(self._count, c.shares).items():
+            own = {name: s for name, s in scores.items() if name.rpartition(".")[2] in group.split("+")}
+            chosen |= select(own, count, c.scope, self.seed)
+        return {name: chosen[name] for name in scores if name in chosen}  # model order
 
     def _add(self, name: str, value: torch.Tensor) -> None:
         if name in self._sums:
