@@ -15,7 +15,9 @@ from experiments import (
     block_size,
     commonsense,
     criteria,
+    frozen_warmup,
     gradients,
+    kernels,
     learning_rate,
     math10k,
     paper,
@@ -23,6 +25,7 @@ from experiments import (
     qkv,
     saturation,
     selection,
+    speed,
     warmup,
 )
 from methods.base import Capacity
@@ -61,7 +64,7 @@ REGISTRY: dict[str, Any] = {
     module.NAME: module
     for module in (
         paper, plateau, commonsense, allocation, math10k, qkv, block_metric, selection, warmup, block_size, gradients, anatomy,
-        saturation, criteria, learning_rate,
+        saturation, criteria, speed, kernels, frozen_warmup, learning_rate,
     )
 }  # fmt: skip
 

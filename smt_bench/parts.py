@@ -82,7 +82,8 @@ def plan_parts(
 
 
 def _plan(module: Any, planner: Planner, store: Store, writes: bool) -> Part:
-    planner.check_machine(module.method_names(planner))
+    if names := module.method_names(planner):
+        planner.check_machine(names)
     module.check(planner)
     place = folder(store, module.NAME, planner.entry.name, planner.request.family)
     if writes:
