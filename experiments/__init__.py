@@ -13,6 +13,7 @@ from experiments import (
     anatomy,
     block_metric,
     block_size,
+    break_even,
     commonsense,
     criteria,
     frozen_warmup,
@@ -64,7 +65,7 @@ REGISTRY: dict[str, Any] = {
     module.NAME: module
     for module in (
         paper, plateau, commonsense, allocation, math10k, qkv, block_metric, selection, warmup, block_size, gradients, anatomy,
-        saturation, criteria, speed, kernels, frozen_warmup, learning_rate,
+        saturation, criteria, break_even, speed, kernels, frozen_warmup, learning_rate,
     )
 }  # fmt: skip
 

@@ -7,5 +7,5 @@ REPRODUCES = "all tables and figures of the SMT paper below: runs shared between
 NEEDS = "any model; commonsense and math tasks (parts without data are left out)"
 PARTS = (
     "plateau", "commonsense", "allocation", "math10k", "qkv", "block-metric", "selection", "warmup", "block-size", "gradients",
-    "anatomy", "saturation", "criteria",
+    "anatomy", "saturation", "criteria", "break-even",
 )  # fmt: skip
