@@ -13,11 +13,11 @@ from __future__ import annotations
 from typing import Any
 
 from experiments.ablation import ANY, Ablation, Cell, budgets, config, one_side
-from smt_bench.claims import Claim
 from smt_bench.planning import Planner
 from smt_bench.published import published
 from smt_bench.sheets import Sheet
 from smt_bench.store import Record
+from smt_bench.verdicts import Claim
 
 NAME = "allocation"
 REPRODUCES = "SMT table 4: the budget split between MLP and attention"

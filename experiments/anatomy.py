@@ -17,7 +17,6 @@ from typing import Any
 from experiments.ablation import ANY, Ablation, Cell
 from experiments.anatomy_figures import NAMES, counts, draw_map, draw_shares
 from smt_bench import notes
-from smt_bench.claims import OPEN, judge
 from smt_bench.planning import Planner
 from smt_bench.projections import place
 from smt_bench.published import published
@@ -25,6 +24,7 @@ from smt_bench.stats import mean_ci
 from smt_bench.store import Record
 from smt_bench.summary import Group, groups, percent
 from smt_bench.tables import Table
+from smt_bench.verdicts import OPEN, judge, tally
 
 NAME = "anatomy"
 REPRODUCES = "SMT figures 4 and 5: which Q, K, V matrices hold blocks, and the share of the budget per projection"
@@ -114,6 +114,7 @@ def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         f"{printed['layers_without_blocks']['v']} V of {printed['layers']['v']}."
     )
     lines = [
+        f"Verdict: {tally([verdict for _, verdict, _ in claims])}." if claims else "No finished run.",
         *(
             f"{statement}, at {near.label if near else ''}: {verdict} ({evidence})."
             for statement, verdict, evidence in claims

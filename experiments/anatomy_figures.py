@@ -87,7 +87,7 @@ def draw_map(cells: Sequence[Group], layers: int, sizes: tuple[int, dict[str, in
             f"Colour: {what}, mean over {notes.seeds([len(g.done) for g in cells])}; white: no seed put a block there.",
             78,
         )
-        height = 0.62 + 0.5 * len(cells)
+        height = 0.42 + 0.5 * len(cells)
         figure = blank(caption, height)
         total = figure.get_size_inches()[1]
         top = max(float(np.nanmax(grid)) for grid in grids)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from experiments.ablation import PAPER_PCT
 from smt_bench import published
-from smt_bench.claims import Claim
 from smt_bench.sheets import Sheet, relabelled, write_groups
 from smt_bench.stats import mean_ci
 from smt_bench.store import Record
 from smt_bench.summary import Group, groups, percent, rank, title
+from smt_bench.verdicts import Claim
 
 _NEAR = 0.05  # relative; the papers print 0.83, 0.84 and 0.86 for the same request
 

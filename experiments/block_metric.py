@@ -10,11 +10,11 @@ are one selection: what the paper prints between them (1.4 points) is run-to-run
 from __future__ import annotations
 
 from experiments.ablation import ANY, Ablation, Cell, budgets, config
-from smt_bench.claims import Claim
 from smt_bench.planning import Planner
 from smt_bench.published import average
 from smt_bench.sheets import Sheet
 from smt_bench.store import Record
+from smt_bench.verdicts import Claim
 
 NAME = "block-metric"
 REPRODUCES = "SMT table 7: mean-abs, abs-mean, abs-sum and L2 as a block's score"

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 from experiments.ablation import ANY, Ablation, Cell, budgets, config
 from methods.smt.selection import grid as block_grid
-from smt_bench.claims import Claim
 from smt_bench.planning import Planner
 from smt_bench.published import average
 from smt_bench.sheets import Sheet
 from smt_bench.store import Record
+from smt_bench.verdicts import Claim
 
 NAME = "block-size"
 REPRODUCES = "SMT table 12: block sides 256, 128, 64, 32, and the largest that the model allows"

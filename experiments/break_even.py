@@ -21,13 +21,13 @@ from experiments import speed
 from experiments.speed.tables import full_title, speed_rows
 from methods.base import total_parameters
 from smt_bench import models
-from smt_bench.claims import judge, tally
 from smt_bench.planning import Planner
 from smt_bench.runs import Measurement
 from smt_bench.stats import mean_ci
 from smt_bench.store import Record
 from smt_bench.summary import percent
 from smt_bench.tables import Table
+from smt_bench.verdicts import judge, tally
 
 NAME = "break-even"
 REPRODUCES = "no table of the papers: steps after which SMT's warm-up and selection are paid for, by model size"

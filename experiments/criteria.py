@@ -22,7 +22,6 @@ import numpy as np
 
 from experiments.block_trial import Bench, stratified
 from smt_bench.canvas import STYLE, lay_out, save
-from smt_bench.claims import judge, tally
 from smt_bench.execute import Inputs, Watcher
 from smt_bench.planning import Planner
 from smt_bench.projections import LOOKS, blank, handles, place
@@ -30,6 +29,7 @@ from smt_bench.runs import Measurement
 from smt_bench.stats import mean_ci, rank_correlations
 from smt_bench.store import Record
 from smt_bench.tables import Table
+from smt_bench.verdicts import judge, tally
 
 NAME = "criteria"
 REPRODUCES = "no table of the papers: rank correlation of a block's warm-up score with what tuning it alone is worth"

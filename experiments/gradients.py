@@ -23,7 +23,6 @@ from matplotlib.ticker import MaxNLocator
 from methods.base import Capacity, targeted
 from smt_bench import notes
 from smt_bench.canvas import STYLE, lay_out, save
-from smt_bench.claims import OPEN, judge, tally
 from smt_bench.planning import Planner
 from smt_bench.probes import MedianGradient
 from smt_bench.projections import LOOKS, blank, handles, place
@@ -32,6 +31,7 @@ from smt_bench.stats import mean_ci
 from smt_bench.store import Record
 from smt_bench.summary import groups
 from smt_bench.tables import Cell, Table
+from smt_bench.verdicts import OPEN, judge, tally
 
 NAME = "gradients"
 REPRODUCES = "SMT figure 3: median absolute gradient of Q, K and V per layer over the run"

@@ -10,11 +10,11 @@ smaller than Q, and the fraction is the largest of the recipe's that the smalles
 from __future__ import annotations
 
 from experiments.ablation import ANY, Ablation, Cell, budgets, config, one_side
-from smt_bench.claims import Claim
 from smt_bench.planning import Planner
 from smt_bench.published import average
 from smt_bench.sheets import Sheet
 from smt_bench.store import Record
+from smt_bench.verdicts import Claim
 
 NAME = "qkv"
 REPRODUCES = "SMT table 6: all of the budget to K, to Q, to V, or chosen over the three"

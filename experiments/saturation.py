@@ -23,7 +23,6 @@ import numpy as np
 import torch
 
 from smt_bench.batches import collate
-from smt_bench.claims import judge, tally
 from smt_bench.execute import Inputs, Watcher
 from smt_bench.models import load
 from smt_bench.planning import Planner
@@ -35,6 +34,7 @@ from smt_bench.stats import mean_ci
 from smt_bench.store import Record
 from smt_bench.tables import Table
 from smt_bench.train import response_loss
+from smt_bench.verdicts import judge, tally
 
 NAME = "saturation"
 REPRODUCES = "SMT appendix C: softmax saturation and Q/K gradients against d_k and logit scale, analytic and measured"

@@ -11,11 +11,11 @@ position. Its rows are "the best results" after a search of which nothing is sai
 from __future__ import annotations
 
 from experiments.ablation import ANY, Ablation, Cell, budgets, config
-from smt_bench.claims import Claim
 from smt_bench.planning import Planner
 from smt_bench.published import average
 from smt_bench.sheets import Sheet
 from smt_bench.store import Record
+from smt_bench.verdicts import Claim
 
 NAME = "selection"
 REPRODUCES = "SMT tables 8 and 9: gradient against activation selection; global, per-layer, random"

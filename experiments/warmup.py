@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments.ablation import ANY, Ablation, Cell, budgets, config
-from smt_bench.claims import Claim
 from smt_bench.planning import Planner
 from smt_bench.published import published
 from smt_bench.sheets import Sheet
 from smt_bench.store import Record
+from smt_bench.verdicts import Claim
 
 NAME = "warmup"
 REPRODUCES = "SMT tables 10 and 11: number of warm-up steps; with a frozen warm-up and random blocks as controls"

@@ -155,7 +155,10 @@ def run(
 
 
 def _print_plan(planned: Sequence[tuple[Any, Capacity | None]], statuses: dict[str, str], as_json: bool) -> None:
+    from smt_bench.parts import varied
+
     rows: list[dict[str, Any]] = []
+    settings = varied(planned)
     for run, capacity in planned:
         status = statuses.get(run.key, "missing")
         if capacity is None:
@@ -178,6 +181,7 @@ def _print_plan(planned: Sequence[tuple[Any, Capacity | None]], statuses: dict[s
             "lr": run.train.lr,
             "steps": run.train.steps,
             "tasks": list(run.evaluation.tasks),
+            "settings": settings[run.key],
         }
         rows.append(row)
         if not as_json:
@@ -186,6 +190,7 @@ def _print_plan(planned: Sequence[tuple[Any, Capacity | None]], statuses: dict[s
                 f"{run.key}  {status:<8} {run.method.name:<6} {asked:>7}  seed {run.seed}  "
                 f"{capacity.units:,} {capacity.unit} = {capacity.trainable:,} numbers ({row['trainable_pct']:.3f} %)  "
                 f"lr {run.train.lr:g}  {run.train.steps} steps"
+                + "".join(f"  {name}={json.dumps(value)}" for name, value in settings[run.key].items())
             )
     if as_json:
         print(json.dumps(rows, indent=1))

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from smt_bench import notes
-from smt_bench.claims import RULE, Claim, tally, weigh
 from smt_bench.comparisons import compare
 from smt_bench.store import Record
 from smt_bench.summary import Group, accuracy, common_tasks, groups, percent, summarise, task_title
 from smt_bench.tables import Cell, Table
 from smt_bench.tasks import TASKS
+from smt_bench.verdicts import RULE, Claim, tally, weigh
 
 Label = Callable[[Record], str | None]
 

@@ -15,7 +15,6 @@ from made_up import EIGHT, record
 import experiments
 from experiments import anatomy, best_of, break_even, criteria, gradients, qkv, saturation, selection, warmup
 from smt_bench import resources
-from smt_bench.claims import HOLDS, OPEN, REFUTED, judge, overall, tally
 from smt_bench.data import DataSet
 from smt_bench.models import Located
 from smt_bench.parts import plan_parts, union
@@ -24,6 +23,7 @@ from smt_bench.prompts import Example
 from smt_bench.runs import ModelRef, Run
 from smt_bench.store import Record, Store
 from smt_bench.summary import groups
+from smt_bench.verdicts import HOLDS, OPEN, REFUTED, judge, overall, tally
 
 N = 400
 BASE = {
