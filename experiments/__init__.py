@@ -21,6 +21,7 @@ from experiments import (
     kernels,
     learning_rate,
     math10k,
+    memory,
     paper,
     plateau,
     qkv,
@@ -65,7 +66,7 @@ REGISTRY: dict[str, Any] = {
     module.NAME: module
     for module in (
         paper, plateau, commonsense, allocation, math10k, qkv, block_metric, selection, warmup, block_size, gradients, anatomy,
-        saturation, criteria, break_even, speed, kernels, frozen_warmup, learning_rate,
+        saturation, criteria, break_even, speed, memory, kernels, frozen_warmup, learning_rate,
     )
 }  # fmt: skip
 

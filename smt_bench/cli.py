@@ -1,4 +1,4 @@
-"""The command line: `run`, `list`, `show`, `table`, `figure`, `fetch`.
+"""The command line: `run`, `list`, `show`, `table`, `figure`, `fetch`, `audit`.
 
 Bad input is one line on standard error (what, value, remedy) and exit code 2; an interrupted sweep ends with 130, one with
 failed runs with 1. Heavy libraries are imported inside the commands, so that `--help` is quick.
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from smt_bench.cli_audit import audit
+
 if TYPE_CHECKING:
     from methods.base import Capacity
 
@@ -27,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(audit, name="audit")
 
 Results = Annotated[Path, typer.Option("--results", help="Folder for records, tables and figures.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
@@ -93,7 +96,7 @@ def run(
     from smt_bench.parts import needs_data, plan_parts, union
     from smt_bench.planning import Request
     from smt_bench.store import Store
-    from smt_bench.sweep import Index, Interrupted, print_to, sweep
+    from smt_bench.sweep import Index, Interrupted, overlap_warning, print_to, sweep
 
     if as_json and not dry_run:
         raise ValueError("--json goes with --dry-run: records and tables are written as files")
@@ -122,6 +125,8 @@ def run(
     for planner in {id(p.planner): p.planner for p in parts if needs_data(p.module)}.values():
         for name in planner.data.missing:
             _say(f"note: no test file for {name}: left out, averages name the tasks they cover")
+        if overlap := overlap_warning(planner.data):
+            _say(f"warning: {overlap}")
     lost = 0
     for part in parts:
         module, planner, place = part.module, part.planner, part.place

@@ -117,6 +117,7 @@ def _printed_difference(claim: Claim, a: Group, b: Group, sheet: Sheet) -> float
 def _table(found: Sequence[Group], model: str, sheet: Sheet, weighed: Sequence[tuple[Any, ...]]) -> Table:
     tasks = common_tasks(found)
     comparable = matches_paper(found, model, sheet.printed_on)
+    shared = notes.overlapping(found) & set(tasks)
     rows: list[list[Cell]] = []
     data: list[dict[str, Cell]] = []
     for group in found:
@@ -125,11 +126,12 @@ def _table(found: Sequence[Group], model: str, sheet: Sheet, weighed: Sequence[t
         line["published"] = printed
         line["minus_published"] = None if printed is None or line["accuracy"] is None else line["accuracy"] - printed
         half = line["ci95"] if line["ci95"] is not None else _times(line["stderr"], 1.96)
+        mark = notes.OVERLAP_MARK if shared and group.trains and line["accuracy"] is not None else ""
         cells: list[Cell] = [
             group.method,
             "" if group.fraction_pct is None else percent(group.fraction_pct),
             len(group.done),
-            _plus(line["accuracy"], line["ci95"], 1) or group.status,
+            (_plus(line["accuracy"], line["ci95"], 1) or group.status) + mark,
         ]
         if comparable:
             cells += [_plus(printed, None, 1), _plus(line["minus_published"], half, 1, signed=True)]
@@ -231,6 +233,7 @@ def _lines(found: Sequence[Group], sheet: Sheet, weighed: Sequence[tuple[Any, ..
     lines += [*setting, *notes.deviations(found)]
     if summary is not None:
         lines.append(notes.format_failures(summary))
+    lines += notes.overlap(found, common_tasks(found))
     return [*lines, *notes.losses(found), notes.provenance(found)]
 
 

@@ -17,9 +17,11 @@ import torch
 from torch import nn
 
 from methods.base import Method, OptimizerSettings, ParamGroup
+from smt_bench import models
 from smt_bench.batches import Batch
 from smt_bench.flops import count_flops
 from smt_bench.optim import Updater
+from smt_bench.prompts import IGNORED
 from smt_bench.train import enable_checkpointing, response_loss
 
 CLIP = 1.0  # as in every recipe; clipping reads all gradients, so it is part of a step's cost
@@ -27,11 +29,17 @@ PHASES = ("forward", "backward", "hooks", "optimizer")
 Seconds = dict[str, float]
 
 
-def random_batch(vocabulary: int, batch_size: int, length: int, seed: int, device: torch.device) -> Batch:
-    """(B, T) random tokens, every position but the last with a label."""
+def random_model(name: str, precision: str, device: torch.device, seed: int) -> Any:
+    """The architecture with random weights, in "fp32" or "bf16"."""
+    torch.manual_seed(seed)
+    return models.build(name, str(device)).to(torch.bfloat16 if precision == "bf16" else torch.float32)
+
+
+def random_batch(model: str, batch_size: int, length: int, seed: int, device: torch.device) -> Batch:
+    """(B, T) random tokens of the model's vocabulary, every position but the last with a label."""
     generator = torch.Generator().manual_seed(seed)
-    ids_BT = torch.randint(vocabulary, (batch_size, length), generator=generator)
-    labels_BT = torch.full_like(ids_BT, -100)
+    ids_BT = torch.randint(models.config(model).vocab_size, (batch_size, length), generator=generator)
+    labels_BT = torch.full_like(ids_BT, IGNORED)
     labels_BT[:, :-1] = ids_BT[:, 1:]
     return Batch(ids_BT.to(device), labels_BT.to(device), batch_size * (length - 1), ids_BT.numel())
 

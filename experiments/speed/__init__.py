@@ -27,7 +27,7 @@ from smt_bench import models, resources
 from smt_bench.execute import Watcher, check_fraction
 from smt_bench.planning import Planner
 from smt_bench.runs import Measurement
-from smt_bench.stopwatch import Contestant, random_batch, take_turns
+from smt_bench.stopwatch import Contestant, random_batch, random_model, take_turns
 from smt_bench.store import Record
 
 NAME = "speed"
@@ -84,7 +84,7 @@ def measure(measurement: Measurement, watch: Watcher) -> dict[str, Any]:
     s, seed = measurement.settings, measurement.seed
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shapes = models.shapes(measurement.model.name)
-    build = partial(_model, measurement.model.name, s["precision"], device, seed)
+    build = partial(random_model, measurement.model.name, s["precision"], device, seed)
     entries, contestants = [], []
     for entry in s["methods"]:
         method = methods.build(entry["name"], entry["config"], entry["fraction"], seed, s["run_steps"])
@@ -94,7 +94,7 @@ def measure(measurement: Measurement, watch: Watcher) -> dict[str, Any]:
         entries.append({**entry, "label": label, "trainable": capacity.trainable, "total": capacity.total})
         contestants.append(Contestant(label, method, build))
     contestants += _warmups(s, seed, build)
-    batch = random_batch(shapes["model.embed_tokens.weight"][0], s["batch_size"], s["length"], seed, device)
+    batch = random_batch(measurement.model.name, s["batch_size"], s["length"], seed, device)
     wanted = len(contestants) * total_parameters(shapes) * 16  # bytes, were all of them to train densely
     taken, flops = take_turns(
         contestants,
@@ -160,11 +160,6 @@ def _differentiate_outputs(targets: Sequence[str], model: nn.Module) -> None:
 
     for _, linear in linears(model, targets):
         linear.register_forward_hook(hook)
-
-
-def _model(name: str, precision: str, device: torch.device, seed: int) -> Any:
-    torch.manual_seed(seed)
-    return models.build(name, str(device)).to(torch.bfloat16 if precision == "bf16" else torch.float32)
 
 
 def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
