@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from made_up import EIGHT, record
 import experiments
 from experiments import anatomy, best_of, break_even, criteria, gradients, qkv, saturation, selection, warmup
 from smt_bench import resources
+from smt_bench.cli import main
 from smt_bench.data import DataSet
 from smt_bench.models import Located
 from smt_bench.parts import plan_parts, union
@@ -393,3 +395,23 @@ def test_break_even(full: float, verdict: str, tmp_path: Path) -> None:
     assert float(steps) == pytest.approx(205) if full > 10 else steps == ""
     line = next(line for line in files[0].read_text().splitlines() if "trains | full" in " ".join(line.split()))
     assert line.rstrip("| ").endswith(verdict)
+
+
+def test_an_ablation_end_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cli(*args: str) -> str:
+        monkeypatch.setattr("sys.argv", ["smt_bench", *args, "--results", str(tmp_path)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert not stop.value.code
+        return capsys.readouterr().out
+
+    args = ("--model", "tiny", "--preset", "smoke", "--steps", "2", "--limit", "2")
+    plan = json.loads(cli("run", "paper", *args, "--dry-run", "--json"))
+    assert len({row["key"] for row in plan}) == len(plan) > 25 and {row["status"] for row in plan} == {"missing"}
+    printed = cli("run", "block-size", *args)
+    assert "Table 12: block sides, tiny" in printed and "cannot be told at this scale" in printed
+    assert cli("table", "block-size").startswith(printed.split("- Claim by claim")[0])
+    done = [row for row in json.loads(cli("run", "paper", *args, "--dry-run", "--json")) if row["status"] == "done"]
+    assert {row["settings"]["block_size"] for row in done} == {32, 64}
