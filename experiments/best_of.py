@@ -102,6 +102,6 @@ def write(
     remark += "Equal: all methods at " + (percent(100 * budget) if budget is not None else "no fraction") + "."
     sheet = Sheet(
         name, heading, lambda record: None, tuple(g.method for g in found), "SMT (best)", tuple(claims), printed,
-        f"SMT {theirs}, {printed_on}", (remark,), "method", printed_on,
+        f"SMT {theirs}, {printed_on}", (remark,), "method", printed_on, None,
     )  # fmt: skip
     return write_groups(found, folder, model, sheet)

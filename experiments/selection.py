@@ -10,6 +10,8 @@ position. Its rows are "the best results" after a search of which nothing is sai
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from experiments.ablation import ANY, Ablation, Cell, budgets, config
 from smt_bench.planning import Planner
 from smt_bench.published import average
@@ -38,9 +40,16 @@ def by_metric(record: Record) -> str | None:
     return "activation" if config(record)["metric"] == "activation" else "gradient"
 
 
-def by_scope(record: Record) -> str | None:
-    """Table 9's rows."""
-    return None if config(record)["metric"] == "activation" else SCOPES[config(record)["scope"]]
+def by_scope(records: Sequence[Record]) -> Callable[[Record], str | None]:
+    """Table 9's rows, at the fractions at which scopes were compared."""
+    compared = {r["run"]["method"]["fraction"] for r in records if config(r)["scope"] != "global"}
+
+    def label(record: Record) -> str | None:
+        if config(record)["metric"] == "activation" or record["run"]["method"]["fraction"] not in compared:
+            return None
+        return SCOPES[config(record)["scope"]]
+
+    return label
 
 
 ABLATION = Ablation(
@@ -56,11 +65,12 @@ ABLATION = Ablation(
             lambda name, pct: average("smt_table8_gw_vs_aw", selection=name, params_pct=pct or 100.0),
             "SMT table 8, LLaMA-7B",
             first="selection by",
+            printed_pct=None,
         ),
         Sheet(
             "table9",
             "Table 9: from where blocks are chosen",
-            by_scope,
+            by_scope(records),
             tuple(SCOPES.values()),
             "global",
             (

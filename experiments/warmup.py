@@ -97,7 +97,7 @@ def _sheets(records: Sequence[Record]) -> tuple[Sheet, ...]:
         tuple(claims),
         lambda row, _: printed.get(row), f"SMT table {number}, LLaMA-7B, {PCT[family]:g} %",
         ("Frozen: gradients are watched but nothing trains before blocks are chosen; warm-up steps count towards the run's.",),
-        "warm-up steps",
+        "warm-up steps", printed_pct=PCT[family],
     )  # fmt: skip
     return (made,)
 

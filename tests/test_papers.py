@@ -116,7 +116,7 @@ def test_published_values_stand_beside_ours_only_where_model_and_protocol_match(
     row = next(r for r in read(files[1]) if r["row"] == "V")
     assert row["published"] == "78.5" and float(row["minus_published"]) == pytest.approx(75 - 78.5, abs=0.3)
     assert "ours − published" in files[0].read_text()
-    for change in ({"protocol": "likelihood"}, {"tasks": EIGHT[:7]}):
+    for change in ({"protocol": "likelihood"}, {"tasks": EIGHT[:7]}, {"fraction": 4.91}):
         files = qkv.render(qkv_records(0.70, 0.75, 0.75, **(where | change)), tmp_path / "b", "llama-7b")
         assert {r["published"] for r in read(files[1])} == {""}
 
@@ -135,7 +135,7 @@ def test_selection_fills_two_tables(tmp_path: Path) -> None:
     claims = read(files["table8_claims.csv"])
     assert [(c["ahead_pct"], c["verdict"]) for c in claims] == [("0.84", HOLDS), ("4.91", HOLDS)]
     assert float(claims[1]["printed_difference"]) == pytest.approx(81.4 - 52.8)
-    # The gradient row at 4.91 % is table 8's alone in the paper, but a run of the same label: it is shown, claims nothing.
+    assert {r["fraction_pct"] for r in read(files["table9.csv"])} == {"0.84"}
     assert [c["verdict"] for c in read(files["table9_claims.csv"])] == [HOLDS] * 3
 
 
@@ -199,9 +199,9 @@ def planner(model: str, family: str = "commonsense", **changes: Any) -> Planner:
     return made
 
 
-@pytest.mark.parametrize("model", ["tiny", "smollm2-135m", "llama-7b", "llama3-8b"])
+@pytest.mark.parametrize("model", ["tiny", "smollm2-135m", "llama3-8b"])
 def test_everything_expands_from_shapes_with_unique_keys(model: str) -> None:
-    planners = {family: planner(model, family, seeds=(0, 1)) for family in ("commonsense", "math")}
+    planners = {family: planner(model, family) for family in ("commonsense", "math")}
     seen: dict[str, set[str]] = {}
     for name in PARTS:
         module: Any = experiments.find(name)
@@ -209,12 +209,13 @@ def test_everything_expands_from_shapes_with_unique_keys(model: str) -> None:
             own = planners[family]
             module.method_names(own)
             module.check(own)
-            keys = [run.key for run, _ in module.runs(own)]
+            planned = module.runs(own)
+            keys = [run.key for run, _ in planned]
             assert keys and len(keys) == len(set(keys)), name
-            assert {run.seed for run, _ in module.runs(own)} == {0, 1}
             seen[f"{name} {family}"] = set(keys)
             if name == "qkv":
-                assert len({capacity.trainable for _, capacity in module.runs(own)}) == 1 and len(keys) == 8
+                assert len({capacity.trainable for _, capacity in planned}) == 1 and len(keys) == 4
+                assert len(module.runs(planner(model, seeds=(0, 1)))) == 8
     grid = seen["plateau commonsense"]
     assert seen["commonsense commonsense"] == grid and seen["anatomy commonsense"] <= grid
     for name in ("qkv", "allocation", "block-metric", "selection", "block-size"):
