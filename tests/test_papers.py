@@ -219,7 +219,7 @@ def test_everything_expands_from_shapes_with_unique_keys(model: str) -> None:
     grid = seen["plateau commonsense"]
     assert seen["commonsense commonsense"] == grid and seen["anatomy commonsense"] <= grid
     for name in ("qkv", "allocation", "block-metric", "selection", "block-size"):
-        assert len(seen[f"{name} commonsense"] & grid) >= 2, f"{name} shares no run with the plateau"
+        assert len(seen[f"{name} commonsense"] & grid) >= 1, f"{name} shares no run with the plateau"
 
 
 def test_the_papers_numbers_on_the_papers_models() -> None:
