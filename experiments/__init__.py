@@ -85,6 +85,8 @@ def find(name: str) -> Experiment:
     Raises:
         ValueError: no such experiment; the message names the nearest.
     """
+    if name in REGISTRY:
+        return REGISTRY[name]  # without reading every installed package's entry points, which takes 15 ms
     found = all_experiments()
     if name not in found:
         near = difflib.get_close_matches(name, found, n=1, cutoff=0.4)
