@@ -394,7 +394,7 @@ def test_break_even(full: float, verdict: str, tmp_path: Path) -> None:
     assert rows["frozen", "LoRA"]["steps"] == ""  # equally fast: never
     steps = rows["trains", "full"]["steps"]
     assert float(steps) == pytest.approx(205) if full > 10 else steps == ""
-    line = next(line for line in files[0].read_text().splitlines() if "trains | full" in " ".join(line.split()))
+    line = next(line for line in files[0].read_text().splitlines() if "100, trains | full" in " ".join(line.split()))
     assert line.rstrip("| ").endswith(verdict)
 
 
