@@ -40,7 +40,7 @@ def runs(planner: Planner) -> list[tuple[Measurement, None]]:
     # Dropout masks are part of what a method keeps, so that the variants without them count as well. A frozen warm-up is what
     # lets SMT do without dense gradients.
     for entry in [e for e in asked["methods"] if e["config"].get("warmup_trains")]:
-        frozen = {**entry, "config": {**entry["config"], "warmup_trains": False}, "variant": "frozen warm-up"}
+        frozen = {**entry, "config": {**entry["config"], "warmup_trains": False}, "variant": "frozen"}
         asked["methods"].insert(asked["methods"].index(entry) + 1, frozen)
     del asked["checkpointing"]
     return [(planner.measurement(NAME, VERSION, asked, planner.seeds()[0]), None)]
