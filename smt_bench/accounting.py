@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -64,6 +65,10 @@ class Accountant:
         model: see `account`; so are the others.
         updater: the engine's; another one may treat precision differently.
         adapt: called with the optimizer before its first step, e.g. to choose its GPU kernel.
+
+    Attributes:
+        account: what was found so far.
+        operations: stage -> the operations of one step, for time estimates (`LiveStorages.operations`).
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class Accountant:
         self.batch = Batch(ids_BT, labels_BT, int((labels_BT != IGNORED).sum()), ids_BT.numel())
         self.max_grad_norm, self.updater, self.adapt = max_grad_norm, updater, adapt
         self.account = Account()
+        self.operations: dict[str, Counter[tuple[torch.dtype, int, int]]] = {}
         self._live = LiveStorages()
         self._groups: list[ParamGroup] = []
         if checkpointing:
@@ -133,6 +139,7 @@ class Accountant:
         live, method, model = self._live, self.method, self.model
         tuning, start = stage == "tuning", len(live.events)
         live.flops.clear()
+        live.operations.clear()
         live.work = "forward"
         live.mark(f"{stage} forward {step}")
         if tuning:
@@ -230,6 +237,7 @@ class Accountant:
                 found[phase.phase] = phase
         self.account.phases += found.values()
         if stage != "attach":
+            self.operations[stage] = Counter(live.operations)
             self.account.flops[stage] = {kind: live.flops.get(kind, 0) for kind in WORK}
 
 
