@@ -10,13 +10,13 @@ values (a choice of blocks, a mask, Adam's step) runs as in training. What canno
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 aten = torch.ops.aten
@@ -131,21 +131,23 @@ def _distinct(tensor: torch.Tensor, _sorted: bool = True, inverse: bool = False,
     return flat, torch.empty_like(tensor if inverse else flat[:0]), torch.empty_like(flat if counts else flat[:0])
 
 
-class GpuKernels(TorchFunctionMode):
+@contextlib.contextmanager
+def gpu_kernels() -> Iterator[None]:
     """What CUDA does differently from the CPU where it matters for memory: attention in one kernel, masks of one byte.
 
     `F.scaled_dot_product_attention` becomes the flash kernel (nothing of size positions x positions is saved), `F.dropout`
-    the fused one (its mask is boolean; the CPU keeps one in the input's dtype).
+    the fused one (its mask is boolean; the CPU keeps one in the input's dtype). By replacement: a mode would be off in
+    the backward pass, where checkpointing computes again.
     """
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        """Replaces the two."""
-        kwargs = kwargs or {}
-        if func is torch.nn.functional.scaled_dot_product_attention:
-            return _flash(*args, **kwargs)
-        if func is torch.nn.functional.dropout:
-            return _dropout(*args, **kwargs)
-        return func(*args, **kwargs)
+    names = {"scaled_dot_product_attention": _flash, "dropout": _dropout}
+    before = {name: getattr(nn.functional, name) for name in names}
+    for name, function in names.items():
+        setattr(nn.functional, name, function)
+    try:
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(nn.functional, name, function)
 
 
 def _flash(
