@@ -88,7 +88,11 @@ REGISTRY = {
             published=True,
         ),
         ModelEntry(
-            "llama2-7b", "meta-llama/Llama-2-7b-hf", {**_7B, "max_position_embeddings": 4096}, note="4 GPUs of 40 GB; gated on the hub", published=True
+            "llama2-7b",
+            "meta-llama/Llama-2-7b-hf",
+            {**_7B, "max_position_embeddings": 4096},
+            note="4 GPUs of 40 GB; gated on the hub",
+            published=True,
         ),
         ModelEntry(
             "llama3-8b",

@@ -47,7 +47,6 @@ def calibrate() -> Calibration:
     other = torch.zeros_like(big)
     flops = 2 * side**3 / _fastest(lambda: a @ a, device)
     bandwidth = 2 * 4 * big.numel() / _fastest(lambda: other.copy_(big), device)
-    del a, big, other
     sizes = {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 2, "num_attention_heads": 8}
     with device:
         model = LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=2048)).to(dtype).train()

@@ -12,7 +12,9 @@ Many = list[str] | None
 
 
 def plan(
-    experiment: Annotated[str, typer.Argument(help="Name of the experiment, or claims: the papers' efficiency statements.")],
+    experiment: Annotated[
+        str, typer.Argument(help="Name of the experiment, or claims: the papers' efficiency statements.")
+    ],
     model: Annotated[str, typer.Option(help="Registered model, Hugging Face id or local folder.")] = "llama-7b",
     gpus: Annotated[int, typer.Option(help="GPUs, data-parallel.")] = 1,
     gpu: Annotated[str, typer.Option(help="Kind of GPU, e.g. a100-40gb.")] = "a100-80gb",
@@ -21,7 +23,9 @@ def plan(
     precision: Annotated[
         str, typer.Option(help="bf16 (float32 masters, as `run` trains), fp32, or bf16-pure (no masters).")
     ] = "bf16",
-    checkpointing: Annotated[bool | None, typer.Option(help="Recompute activations; default: the recipe's choice.")] = None,
+    checkpointing: Annotated[
+        bool | None, typer.Option(help="Recompute activations; default: the recipe's choice.")
+    ] = None,
     attention: Annotated[str, typer.Option(help="flash or eager.")] = "flash",
     bits: Annotated[int | None, typer.Option(help="4: a quantized base (by rule).")] = None,
     zero_stage: Annotated[int | None, typer.Option(help="0 to 3; default: the first of 0, 2, 3 that fits.")] = None,
@@ -54,7 +58,8 @@ def plan(
     from smt_bench.plan.calibrate import calibrate as measure
     from smt_bench.plan.dry import Workload
     from smt_bench.plan.roofline import EFFICIENCY
-    from smt_bench.plan.rows import DryPlanner, Target, plan_rows
+    from smt_bench.plan.row import Target
+    from smt_bench.plan.rows import DryPlanner, plan_rows
     from smt_bench.planning import Request
     from smt_bench.resources import Machine
 
@@ -67,7 +72,9 @@ def plan(
     recipe = planner.recipe
     examples = recipe.batch_size if batch is None else batch
     if examples % gpus:
-        raise ValueError(f"--gpus {gpus} with {examples} examples per step: choose a --batch that is a multiple of {gpus}")
+        raise ValueError(
+            f"--gpus {gpus} with {examples} examples per step: choose a --batch that is a multiple of {gpus}"
+        )
     workload = Workload(
         model,
         examples // gpus,

@@ -76,7 +76,9 @@ class Workload:
                 raise ValueError(f"--{option} {value}: choose from {', '.join(choices)}")
         positions = getattr(models.config(self.model), "max_position_embeddings", None)
         if positions is not None and self.length > positions:
-            raise ValueError(f"--length {self.length}: {self.model} has {positions} positions: choose at most {positions}")
+            raise ValueError(
+                f"--length {self.length}: {self.model} has {positions} positions: choose at most {positions}"
+            )
 
     def tokens(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and shifted labels; their values do not matter."""

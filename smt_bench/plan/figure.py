@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from smt_bench.canvas import STYLE, WIDTH, save
 from smt_bench.ledger import CATEGORIES
 from smt_bench.plan.hardware import CONTEXT
-from smt_bench.plan.rows import Row, Target
+from smt_bench.plan.row import Row, Target
 from smt_bench.summary import title
 
 GB = 1e9
@@ -84,6 +84,7 @@ def _figure(bars: dict[str, dict[str, int]], how: Sequence[str], target: Target)
         handles, names, loc="upper center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, handlelength=1.2,
         handleheight=0.8, columnspacing=0.9, handletextpad=0.4, borderaxespad=0.2,
     )  # fmt: skip
-    caption = f"{target.gpus} x {target.gpu.name}; {'; '.join(how)}\nthe GPU's capacity leaves out {CONTEXT / GB:.1f} GB of CUDA context"
+    caption = f"{target.gpus} x {target.gpu.name}; {'; '.join(how)}\n"
+    caption += f"the GPU's capacity leaves out {CONTEXT / GB:.1f} GB of CUDA context"
     figure.text(0.02, 0.03 / height, caption, fontsize=5.3, color="#444444", va="bottom")
     return figure

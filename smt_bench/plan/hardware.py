@@ -45,9 +45,7 @@ class Gpu:
         return self.memory - CONTEXT
 
 
-def _gpu(
-    name: str, gib: int, bf16: float, fp32: float, bandwidth: float, link: float, host: float, source: str
-) -> Gpu:
+def _gpu(name: str, gib: int, bf16: float, fp32: float, bandwidth: float, link: float, host: float, source: str) -> Gpu:
     return Gpu(name, gib * GIB, bf16 * 1e12, fp32 * 1e12, bandwidth * 1e9, link * 1e9, host * 1e9, source)
 
 
@@ -65,8 +63,8 @@ GPUS = {
         _gpu("a6000-48gb", 48, 154.8, 38.7, 768, 56.25, 32, f"{_GA102} (C: RTX A6000; dense: half of 309.7; NVLink 112.5)"),
         _gpu("l40s-48gb", 48, 362, 91.6, 864, 32, 32, "NVIDIA L40S datasheet (dense bf16 362.05; PCIe 4.0 64 both ways)"),
         _gpu("a100-80gb", 80, 312, 19.5, 2039, 300, 32, f"{_AMPERE}: 80 GB HBM2e, NVLink 600, PCIe 4.0 64 both ways"),
-        _gpu("h100-80gb", 80, 989.4, 66.9, 3350, 450, 64, "NVIDIA H100 datasheet (SXM5; dense: half of 1979; NVLink 900, PCIe 5.0)"),
-        _gpu("h200-141gb", 141, 989.4, 66.9, 4800, 450, 64, "NVIDIA H200 datasheet (SXM; dense: half of 1979; NVLink 900, PCIe 5.0)"),
+        _gpu("h100-80gb", 80, 989.4, 66.9, 3350, 450, 64, "NVIDIA H100 datasheet (SXM5; dense: half of 1979; NVLink 900)"),
+        _gpu("h200-141gb", 141, 989.4, 66.9, 4800, 450, 64, "NVIDIA H200 datasheet (SXM; dense: half of 1979; NVLink 900)"),
     )
 }  # fmt: skip
 # The host's memory, shared by its GPUs: eight channels of DDR4-3200 (8 x 25.6 GB/s), as AMD prints for EPYC 7003.

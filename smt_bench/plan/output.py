@@ -11,15 +11,15 @@ from smt_bench.ledger import CATEGORIES
 from smt_bench.plan.calibrate import Calibration
 from smt_bench.plan.dry import Workload
 from smt_bench.plan.hardware import CONTEXT, GIB, HOST_SOURCE, TIGHT
-from smt_bench.plan.rows import Row, Target
+from smt_bench.plan.row import Row, Target
 from smt_bench.summary import title
 from smt_bench.tables import Table
 
 GB = 1e9
 _FOR_FILES = ("forward, TFLOP", "backward, TFLOP")
 HEADER = (
-    "method", "asked, %", "capacity", "trainable, %", "paper, %", "GB/GPU", "peak at", "tuning, GB/GPU", "fits", "how", "forward, TFLOP",
-    "backward, TFLOP", "step, s", "run, h", "GPU h", "smallest",
+    "method", "asked, %", "capacity", "trainable, %", "paper, %", "GB/GPU", "peak at", "tuning, GB/GPU", "fits", "how",
+    "forward, TFLOP", "backward, TFLOP", "step, s", "run, h", "GPU h", "smallest",
 )  # fmt: skip
 
 
@@ -66,16 +66,11 @@ def notes(rows: Sequence[Row], workload: Workload, target: Target, calibration: 
         f"{'with' if workload.checkpointing else 'no'} gradient checkpointing, {workload.attention} attention{bits}",
         "GB are 10^9 bytes per GPU at the worst moment of any phase, counted while one step of the real model and method ran on "
         "fake tensors; where blocks are chosen by gradients, for a choice scattered at random",
-        f"fits: OK up to {TIGHT:.0%} of the memory left by {CONTEXT / GIB:g} GiB of CUDA context, tight up to all of it; how: the "
-        "first of whole copies, ZeRO-2, ZeRO-3, then the same with the optimizer on the host, unless one was asked for, for warm-up and "
-        "tuning apart; smallest: the whole run without offload",
-        f"times: a roofline per operation at {target.efficiency:.2g} of peak"
-        + (
-            f" (measured here: {calibration.device}, {calibration.flops / 1e12:.3g} TFLOP/s, {calibration.bandwidth / GB:.3g} GB/s)"
-            if calibration
-            else " (assumed; --calibrate measures it on this machine)"
-        )
-        + f", links and host at theirs ({HOST_SOURCE}), nothing overlapped; evaluation not included",
+        f"fits: OK up to {TIGHT:.0%} of the memory left by {CONTEXT / GIB:g} GiB of CUDA context, tight up to all of it",
+        "how: the first that fits of whole copies, ZeRO-2, ZeRO-3, then the same with the optimizer on the host, unless one was "
+        "asked for, for warm-up and tuning apart; smallest: the whole run without offload",
+        f"times: a roofline per operation at {target.efficiency:.2g} of peak ({_measured(calibration)}), links and host at "
+        f"theirs ({HOST_SOURCE}), nothing overlapped; evaluation not included",
         f"steps: {', '.join(sorted({f'{r.run.train.steps:,}' for r in rows}))}, from the recipe"
         " (the paper's from 3 epochs over the published 170,420 or 9,919 records)",
     ]
@@ -88,6 +83,12 @@ def notes(rows: Sequence[Row], workload: Workload, target: Target, calibration: 
     if hours:
         found.append(f"all {len(hours)} runs that train: {sum(hours) / target.gpus:.3g} h, {sum(hours):.3g} GPU hours")
     return found
+
+
+def _measured(found: Calibration | None) -> str:
+    if found is None:
+        return "assumed; --calibrate measures it on this machine"
+    return f"measured here: {found.device}, {found.flops / 1e12:.3g} TFLOP/s, {found.bandwidth / GB:.3g} GB/s"
 
 
 def table(rows: Sequence[Row], heading: str, notes: Sequence[str]) -> Table:
@@ -106,7 +107,14 @@ def table(rows: Sequence[Row], heading: str, notes: Sequence[str]) -> Table:
 def memory_table(rows: Sequence[Row]) -> Table:
     """Bytes by category at each phase's peak, per GPU."""
     short = {"logits_loss": "logits, loss", "saved_activations": "activations", "master_copies": "masters"}
-    header = ["method", "asked, %", "stage", "phase", *(short.get(c, c.replace("_", " ")) for c in CATEGORIES), "total, GB"]
+    header = [
+        "method",
+        "asked, %",
+        "stage",
+        "phase",
+        *(short.get(c, c.replace("_", " ")) for c in CATEGORIES),
+        "total, GB",
+    ]
     lines: list[list[Any]] = []
     data = []
     for row in rows:
@@ -117,7 +125,10 @@ def memory_table(rows: Sequence[Row]) -> Table:
                     [title(row.run.method.name), fraction, stage, phase]
                     + [f"{found[c] / GB:.2f}" for c in (*CATEGORIES, "total")]
                 )
-                data.append({"method": row.run.method.name, "fraction": row.run.method.fraction, "stage": stage, "phase": phase} | found)
+                data.append(
+                    {"method": row.run.method.name, "fraction": row.run.method.fraction, "stage": stage, "phase": phase}
+                    | found
+                )
     return Table("Memory by category at the peak of each phase, GB per GPU", header, lines, (), data)
 
 

@@ -53,9 +53,7 @@ class Layout:
         return "+".join(parts) or ("one GPU" if self.gpus == 1 else "whole copies")
 
 
-def divide(
-    peak: Mapping[str, int], layout: Layout, largest_layer: int, batch_share: float = 1.0
-) -> dict[str, int]:
+def divide(peak: Mapping[str, int], layout: Layout, largest_layer: int, batch_share: float = 1.0) -> dict[str, int]:
     """Bytes per GPU by category.
 
     Args:
