@@ -42,7 +42,6 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, write nothing.")] = False,
 ) -> None:
     """Says what every run would train, cost and need: no weights, no data, no GPU."""
-    from smt_bench.plan import output
     from smt_bench.plan.hardware import find
 
     where = find(gpu)
@@ -54,6 +53,7 @@ def plan(
         return
     from smt_bench import models
     from smt_bench.cli import _list, _numbers, _say, _setting
+    from smt_bench.plan import output
     from smt_bench.plan.calibrate import Calibration
     from smt_bench.plan.calibrate import calibrate as measure
     from smt_bench.plan.dry import Workload
