@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from experiments import learning_rate, plateau
+from experiments import frozen_warmup, kernels, learning_rate, memory, plateau, speed
 from methods.base import Capacity
 from smt_bench.planning import Planner
 from smt_bench.runs import Measurement, Run
@@ -39,7 +39,9 @@ class Experiment(Protocol):
         """Writes tables and figures from records; returns the files, the main table first."""
 
 
-REGISTRY: dict[str, Any] = {module.NAME: module for module in (plateau, learning_rate)}
+REGISTRY: dict[str, Any] = {
+    module.NAME: module for module in (plateau, learning_rate, speed, memory, kernels, frozen_warmup)
+}
 
 
 def all_experiments() -> dict[str, Experiment]:

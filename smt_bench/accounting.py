@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,7 +26,7 @@ from smt_bench.ledger import CATEGORIES, HELD, WORK, Account, Phase
 from smt_bench.optim import Updater
 from smt_bench.prompts import IGNORED
 from smt_bench.storages import LiveStorages
-from smt_bench.train import response_loss
+from smt_bench.train import enable_checkpointing, response_loss
 
 
 def account(
@@ -92,11 +91,7 @@ class Accountant:
         self._groups: list[ParamGroup] = []
         if checkpointing:
             # One context for the forward pass, one around what the backward pass computes again.
-            kwargs = {
-                "use_reentrant": False,
-                "context_fn": lambda: (contextlib.nullcontext(), self._live.recomputation()),
-            }
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=kwargs)
+            enable_checkpointing(model, context_fn=lambda: (contextlib.nullcontext(), self._live.recomputation()))
 
     def warmup(self) -> None:
         """The warm-up's steps."""
@@ -148,17 +143,19 @@ class Accountant:
         live.tag_born(start, "saved_activations")
         live.mark(f"{stage} backward {step}")
         live.work = "backward"
-        loss.backward()
+        if loss.requires_grad:  # a warm-up may only look at activations
+            loss.backward()
         del loss
         live.born_as = None
-        params = updater.params if updater else [p for p in model.parameters() if p.grad is not None]
+        params = updater.params if updater else []
         self._tag_gradients(params)
         if tuning:
             method.after_backward(model, step)
         else:
             method.observe(model, step)
         self._tag_gradients(params)
-        torch.nn.utils.clip_grad_norm_(params, self.max_grad_norm if updater else math.inf)
+        if updater is not None:
+            torch.nn.utils.clip_grad_norm_(params, self.max_grad_norm)
         live.mark(f"{stage} optimizer {step}")
         live.work = "optimizer"
         if updater is None:

@@ -1,4 +1,4 @@
-"""The command line: `run`, `plan`, `list`, `show`, `table`, `figure`, `fetch`.
+"""The command line: `run`, `plan`, `list`, `show`, `table`, `figure`, `fetch`, `audit`.
 
 Bad input is one line on standard error (what, value, remedy) and exit code 2; an interrupted sweep ends with 130, one with
 failed runs with 1. Heavy libraries are imported inside the commands, so that `--help` is quick.
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from smt_bench.cli_audit import audit
 from smt_bench.plan.command import plan
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(audit, name="audit")
 
 Results = Annotated[Path, typer.Option("--results", help="Folder for records, tables and figures.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
@@ -94,7 +96,7 @@ def run(
     from smt_bench.execute import execute, measure
     from smt_bench.planning import Planner, Request
     from smt_bench.store import Store
-    from smt_bench.sweep import Index, Interrupted, folder, print_to, sweep
+    from smt_bench.sweep import Index, Interrupted, folder, overlap_warning, print_to, sweep
 
     if as_json and not dry_run:
         raise ValueError("--json goes with --dry-run: records and tables are written as files")
@@ -115,7 +117,8 @@ def run(
     )
     store = Store(results)
     planner = Planner(request, resources.machine(), _say)
-    planner.check_machine(module.method_names(planner))
+    if names := module.method_names(planner):
+        planner.check_machine(names)
     module.check(planner)
     place = folder(store, experiment, planner.entry.name, request.family)
     if not dry_run:
@@ -134,6 +137,8 @@ def run(
     if not measures:
         for name in planner.data.missing:
             _say(f"note: no test file for {name}: left out, averages name the tasks they cover")
+        if overlap := overlap_warning(planner.data):
+            _say(f"warning: {overlap}")
 
     def perform(question: Any, watch: Any) -> Any:
         if measures:

@@ -20,6 +20,7 @@ from smt_bench import environment
 from smt_bench.data import DataSet
 from smt_bench.evaluate import EvalSettings, evaluate, response_loglik
 from smt_bench.models import Located, load
+from smt_bench.overlap import RULE
 from smt_bench.prompts import Encoded, encode
 from smt_bench.runs import Measurement, Question, Run
 from smt_bench.store import SCHEMA, Record
@@ -138,6 +139,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     """Fills the record part by part, so that a run that stops half-way keeps what was known by then."""
     seconds: dict[str, float] = {}
     record["seconds"] = seconds
+    record["overlap"] = {"rule": RULE, "tests": inputs.data.overlap}
 
     def clock(part: str, since: float) -> None:
         seconds[part] = round(time.perf_counter() - since, 3)
@@ -170,7 +172,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         seconds |= trained.seconds
         record["training"] = {
             "losses": [round(loss, 6) for loss in trained.losses],
-            "grad_norms": [round(norm, 6) for norm in trained.grad_norms],
+            "grad_norms": [None if norm is None else round(norm, 6) for norm in trained.grad_norms],
             "tokens": trained.tokens,
         }
         record["memory_bytes"] = dict(trained.bytes)

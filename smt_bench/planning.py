@@ -107,7 +107,16 @@ class Planner:
         return list(dict.fromkeys(self.request.seeds or self.recipe.seeds))
 
     def measurement(self, kind: str, version: int, settings: dict[str, Any], seed: int) -> Measurement:
-        """A question about cost on this machine, on the model's architecture with random weights."""
+        """A question about cost on this machine, on the model's architecture with random weights.
+
+        Raises:
+            ValueError: a model that its name alone does not identify.
+        """
+        if self.entry.name != self.request.model:
+            raise ValueError(
+                f"--model {self.request.model}: {kind} measures registered models and Hugging Face ids: choose one of "
+                f"{', '.join(models.REGISTRY)}"
+            )
         model = models.architecture(self.request.model)
         return Measurement(kind, version, model, settings, environment.machine(), seed)
 

@@ -45,6 +45,22 @@ def _read(table: str) -> pd.DataFrame:
     return pd.read_csv(files[table])
 
 
+def as_printed(table: str) -> list[dict[str, str]]:
+    """One published table, row by row, every cell as the text that is printed ("80.60"); "" where there is none.
+
+    Raises:
+        ValueError: no such table.
+    """
+    _read(table)  # names the tables there are
+    rows = pd.read_csv(folder() / f"{table}.csv", dtype=str, keep_default_na=False)
+    return [{str(column): str(cell) for column, cell in row.items()} for row in rows.to_dict("records")]
+
+
+def names() -> list[str]:
+    """The names of all published tables."""
+    return sorted(path.stem for path in folder().glob("*.csv"))
+
+
 def plateau(model: str) -> pd.DataFrame:
     """Published averages over the eight commonsense tasks, by fraction.
 

@@ -14,9 +14,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from smt_bench.data import DataSet
 from smt_bench.execute import Watcher
 from smt_bench.runs import Measurement, Question
 from smt_bench.store import FINISHED, Record, Store, write_text
+from smt_bench.summary import task_title
 
 INDEX = "runs.json"
 
@@ -86,6 +88,14 @@ def outcome(record: Record) -> str:
     nll = record["heldout"]["nll"]
     heldout = "" if nll is None else f", held-out NLL {nll:.3f}"
     return f"{accuracy}{heldout}, {record['seconds']['total']:.0f} s"
+
+
+def overlap_warning(data: DataSet) -> str | None:
+    """One line on test questions that are also trained on; None where there are none."""
+    found = [f"{task_title(t)} {n:,} of {len(data.tests[t]):,}" for t, n in data.overlap.items() if n]
+    if not found:
+        return None
+    return f"training set {data.train_source} holds test questions ({', '.join(found)}): marked in the tables"
 
 
 class Interrupted(Exception):

@@ -16,7 +16,7 @@ from methods.base import Capacity, Method, MethodConfig, OptimizerSettings, Para
 from smt_bench.accounting import CATEGORIES, Account, account
 from smt_bench.batches import Batch
 from smt_bench.storages import LiveStorages
-from smt_bench.train import response_loss
+from smt_bench.train import enable_checkpointing, response_loss
 
 BATCH, LENGTH = 2, 12
 SETTINGS = OptimizerSettings(1e-3)
@@ -140,7 +140,7 @@ def test_flops_are_torchs(case: str, checkpointing: bool) -> None:
     found = account(*fresh(), SETTINGS, ids, labels, checkpointing).flops["tuning"]
     model, method = fresh()
     if checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        enable_checkpointing(model)
     method.attach(model)
     with FlopCounterMode(display=False) as counter:
         response_loss(model, Batch(ids, labels, 1, 1)).backward()
