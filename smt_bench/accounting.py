@@ -86,7 +86,7 @@ class Accountant:
         self.batch = Batch(ids_BT, labels_BT, int((labels_BT != IGNORED).sum()), ids_BT.numel())
         self.max_grad_norm, self.updater, self.adapt = max_grad_norm, updater, adapt
         self.account = Account()
-        self.operations: dict[str, Counter[tuple[torch.dtype, int, int]]] = {}
+        self.operations: dict[str, Counter[tuple[bool, torch.dtype, int, int]]] = {}
         self._live = LiveStorages()
         self._groups: list[ParamGroup] = []
         if checkpointing:

@@ -56,7 +56,7 @@ class LiveStorages(TorchDispatchMode):
     Attributes:
         category: storage number -> name of what it holds.
         flops: kind of work -> floating-point operations of matrix products and attention.
-        operations: how often (dtype of the result, FLOPs, bytes read and written) occurred; what a roofline needs.
+        operations: how often (in the optimizer, dtype of the result, FLOPs, bytes read and written) occurred, for a roofline.
         work: the kind that is counted now; in "backward", products with one of `weights` are input gradients.
         born_as: category of storages that appear now; None: decided later.
         weights: numbers of the storages that hold parameters.
@@ -69,7 +69,7 @@ class LiveStorages(TorchDispatchMode):
         self.marks: list[tuple[int, str]] = []
         self.category: dict[int, str] = {}
         self.flops: defaultdict[str, int] = defaultdict(int)
-        self.operations: Counter[tuple[torch.dtype, int, int]] = Counter()
+        self.operations: Counter[tuple[bool, torch.dtype, int, int]] = Counter()
         self.work = "forward"
         self.born_as: str | None = None
         self.weights: set[int] = set()
@@ -184,7 +184,7 @@ class LiveStorages(TorchDispatchMode):
         if made and not func.is_view:
             read = [*_tensors(args), *_tensors(tuple(kwargs.values()))]
             moved = sum(tensor.numel() * tensor.element_size() for tensor in (*read, *made) if read)
-            self.operations[made[0].dtype, flops, moved] += 1
+            self.operations[self.work == "optimizer", made[0].dtype, flops, moved] += 1
         return out
 
     def _kind(self, packet: Any, args: tuple[Any, ...]) -> str:

@@ -201,7 +201,8 @@ def test_a_roofline_takes_the_slower_of_arithmetic_and_memory() -> None:
     from collections import Counter
 
     half, single = torch.bfloat16, torch.float32
-    operations = Counter({(half, 1000, 10): 2, (single, 1000, 10): 1, (half, 0, 600): 3})
+    operations = Counter({(False, half, 1000, 10): 2, (False, single, 1000, 10): 1, (True, half, 0, 600): 3})
+    assert compute_seconds(operations, 100.0, 10.0, 20.0, 0.5, optimizer=0) == 2 * (2 * 10 + 100)
     assert compute_seconds(operations, bf16=100.0, fp32=10.0, bandwidth=20.0, efficiency=0.5) == 2 * (
         2 * 10 + 100 + 3 * 30
     )

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import methods
-from methods.base import Method
+from methods.base import Method, ParamGroup
 from smt_bench.ledger import Account
-from smt_bench.plan.dry import DryRun, Workload, execute
+from smt_bench.plan.dry import DryRun, Warmup, Workload, execute
 from smt_bench.plan.row import Anatomy
 from smt_bench.plan.rows import split
 from smt_bench.tables import Table
@@ -63,6 +63,7 @@ class Lab:
     def __init__(self, say: Callable[[str], None] = lambda text: None) -> None:
         self._say = say
         self._done: dict[tuple[Any, ...], DryRun] = {}
+        self._warmups: dict[str, Warmup] = {}
         self._anatomies: dict[str, Anatomy] = {}
 
     def run(
@@ -81,13 +82,14 @@ class Lab:
             adapt: changes the fresh method, e.g. the dtype of what it trains.
             **config: settings that differ from the method's defaults.
         """
-        key = (method, pct, model, checkpointing, precision, batch, adapt, *sorted(config.items()))
+        key = (method, model, checkpointing, precision, batch, adapt, *sorted(config.items()), pct)
         if key not in self._done:
             self._say(f"{method} on {model}")
             made = methods.build(method, config, None if pct is None else pct / 100, 0, STEPS)
             if adapt is not None:
                 adapt(made)
-            self._done[key] = execute(Workload(model, batch, LENGTH, precision, checkpointing), made, {}, "")
+            workload = Workload(model, batch, LENGTH, precision, checkpointing)
+            self._done[key] = execute(workload, made, self._warmups, str(key[:-1]))
         return self._done[key]
 
     def anatomy(self, model: str) -> Anatomy:
@@ -95,6 +97,20 @@ class Lab:
         if model not in self._anatomies:
             self._anatomies[model] = Anatomy.of(model)
         return self._anatomies[model]
+
+
+def bf16_adapters(method: Method) -> None:
+    """Makes a fresh method train in bf16 what it would train in float32."""
+    attach = method.attach
+
+    def lower(model: object) -> list[ParamGroup]:
+        groups = attach(model)  # type: ignore[arg-type]
+        for group in groups:
+            for parameter in group.params:
+                parameter.data = parameter.data.bfloat16()
+        return groups
+
+    method.attach = lower  # type: ignore[method-assign]
 
 
 def tuning(run: DryRun) -> Account:

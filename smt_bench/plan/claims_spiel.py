@@ -14,10 +14,9 @@ What exists here as a method is run (LoRA with float32 and with bf16 adapters, S
 
 from __future__ import annotations
 
-from methods.base import Method, ParamGroup
 from smt_bench import published
 from smt_bench.ledger import Account
-from smt_bench.plan.claims import BATCH, LENGTH, Claim, Lab, at_tokens, most_tokens, near
+from smt_bench.plan.claims import BATCH, LENGTH, Claim, Lab, at_tokens, bf16_adapters, most_tokens, near
 from smt_bench.plan.hardware import GIB
 from smt_bench.plan.sharding import quantize
 
@@ -30,20 +29,6 @@ CALIBRATOR = ("llama2-7b", "lora", False)
 SAME = {"llama2-7b": "llama-7b", "llama2-13b": "llama-13b"}  # architectures
 # Of 16 bytes per candidate (index, step's gradient, sum, squares) and 12 per delta of Adam's state (two moments and an age).
 CANDIDATE_BF16, STATE_BF16 = 10 / 16, 6 / 12
-
-
-def bf16_adapters(method: Method) -> None:
-    """Makes a fresh method train in bf16 what it would train in float32."""
-    attach = method.attach
-
-    def lower(model: object) -> list[ParamGroup]:
-        groups = attach(model)  # type: ignore[arg-type]
-        for group in groups:
-            for parameter in group.params:
-                parameter.data = parameter.data.bfloat16()
-        return groups
-
-    method.attach = lower  # type: ignore[method-assign]
 
 
 def spiel_ma(account: Account, shapes: list[tuple[int, ...]]) -> Account:

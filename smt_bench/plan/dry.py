@@ -111,7 +111,9 @@ class DryRun:
 
 
 @dataclass
-class _Warmup:
+class Warmup:
+    """What a warm-up showed, for runs that share it: as in an account, and the method's state with values."""
+
     phases: list[Phase]
     flops: dict[str, int]
     trained: int
@@ -129,7 +131,7 @@ class DryRuns:
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
         self._done: dict[str, DryRun] = {}
-        self._warmups: dict[str, _Warmup] = {}
+        self._warmups: dict[str, Warmup] = {}
 
     def run(self, name: str, config: dict[str, Any], fraction: float | None, steps: int) -> DryRun:
         """One method at one fraction; steps are the whole run's, warm-up included."""
@@ -141,7 +143,7 @@ class DryRuns:
         return self._done[key]
 
 
-def execute(workload: Workload, method: Method, warmups: dict[str, _Warmup], settings: str) -> DryRun:
+def execute(workload: Workload, method: Method, warmups: dict[str, Warmup], settings: str) -> DryRun:
     """One step of every stage on fake tensors.
 
     Args:
@@ -167,7 +169,7 @@ def execute(workload: Workload, method: Method, warmups: dict[str, _Warmup], set
         if known is None:
             with kernels(), fakes:
                 run.warmup()
-            known = warmups[settings] = _Warmup(
+            known = warmups[settings] = Warmup(
                 list(run.account.phases), run.account.flops["warmup"], run.account.trained["warmup"],
                 run.operations["warmup"], with_values(method.state_dict()),
             )  # fmt: skip

@@ -1,6 +1,7 @@
 """How long a step takes: every operation at the rate of what limits it, arithmetic or memory (a roofline per operation).
 
-    compute   sum over operations of max(FLOPs / (e x peak of its dtype), bytes read and written / (e x memory bandwidth))
+    compute   sum over operations of max(FLOPs / (e x peak of its dtype), bytes read and written / (e x memory bandwidth));
+              the optimizer's are divided by N from ZeRO-1 on, and gone with offload
     link      data parallelism: all gradients once around the ring, 2 (N - 1) / N of their bytes; ZeRO-3 also gathers the
               parameters twice, (N - 1) / N of their bytes each time
     host      offload: gradients down and parameters up the host link, 2 bytes per trained number each, divided over N links;
@@ -27,7 +28,7 @@ EFFICIENCY = 0.5  # of the peaks; large-model training reports 0.4 to 0.6
 HALF = (torch.bfloat16, torch.float16)
 ADAM_BYTES = 28  # per number on the host: gradient 4, master 4 + 4, two moments 8 + 8
 WIRE_BYTES = 2  # per number that travels, bf16
-Operations = Counter[tuple[torch.dtype, int, int]]
+Operations = Counter[tuple[bool, torch.dtype, int, int]]
 
 
 @dataclass(frozen=True)
@@ -44,20 +45,23 @@ class StepTime:
         return self.compute + self.link + self.host
 
 
-def compute_seconds(operations: Operations, bf16: float, fp32: float, bandwidth: float, efficiency: float) -> float:
+def compute_seconds(
+    operations: Operations, bf16: float, fp32: float, bandwidth: float, efficiency: float, optimizer: float = 1.0
+) -> float:
     """One step's operations.
 
     Args:
-        operations: how often (dtype, FLOPs, bytes) occurs.
+        operations: how often (in the optimizer, dtype, FLOPs, bytes) occurs.
         bf16: peak FLOP/s of half-precision products.
         fp32: peak FLOP/s of float32 products.
         bandwidth: bytes/s of the memory.
         efficiency: reached share of the peaks.
+        optimizer: share of the optimizer's work that is done here.
     """
     seconds = 0.0
-    for (dtype, flops, moved), times in operations.items():
+    for (updates, dtype, flops, moved), times in operations.items():
         rate = bf16 if dtype in HALF else fp32
-        seconds += times * max(flops / rate, moved / bandwidth)
+        seconds += times * (optimizer if updates else 1) * max(flops / rate, moved / bandwidth)
     return seconds / efficiency
 
 
@@ -75,7 +79,8 @@ def step_time(
         efficiency: reached share of the peaks.
     """
     n = layout.gpus
-    compute = compute_seconds(operations, gpu.bf16, gpu.fp32, gpu.bandwidth, efficiency)
+    optimizer = 0 if layout.offload else 1 / n if layout.stage else 1
+    compute = compute_seconds(operations, gpu.bf16, gpu.fp32, gpu.bandwidth, efficiency, optimizer)
     travelling = 2 * (n - 1) / n * WIRE_BYTES * trained
     if layout.stage >= 3:
         travelling += 2 * (n - 1) / n * WIRE_BYTES * parameters
