@@ -78,7 +78,7 @@ def test_sharding_and_offload_as_asked(cli: Cli) -> None:
     assert whole["peak_bytes"] > two["peak_bytes"] > offload["peak_bytes"]
     assert two["layout"] == {"tuning": "ZeRO-2"} and offload["layout"] == {"tuning": "ZeRO-2+offload"}
     assert offload["host_bytes"] == 24 * 2_042_304 and not two["host_bytes"]
-    assert offload["step_s"] > two["step_s"] == whole["step_s"]
+    assert offload["step_s"] > whole["step_s"] > two["step_s"]
 
 
 def test_a_four_bit_base_cannot_be_trained(cli: Cli) -> None:
