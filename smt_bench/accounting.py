@@ -19,6 +19,7 @@ from typing import Any
 import peft  # noqa: F401 - makes tensors of its own when first imported: they must not fall into an account
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from methods.base import Method, OptimizerSettings, ParamGroup
 from smt_bench.batches import Batch
@@ -92,6 +93,10 @@ class Accountant:
         if checkpointing:
             # One context for the forward pass, one around what the backward pass computes again.
             enable_checkpointing(model, context_fn=lambda: (contextlib.nullcontext(), self._live.recomputation()))
+
+    def keep(self, state: Any) -> None:
+        """Counts tensors that the method brought along (a resumed run's statistics)."""
+        self._live.tag((t for t in tree_leaves(state) if isinstance(t, torch.Tensor)), "method_state")
 
     def warmup(self) -> None:
         """The warm-up's steps."""

@@ -11,6 +11,7 @@ that is allowed. Choices that share input columns or layers need less.
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -152,38 +153,57 @@ def execute(workload: Workload, method: Method, warmups: dict[str, Warmup], sett
         warmups: those seen so far, by `settings`.
         settings: what the warm-up depends on.
     """
-    fakes, model = Fakes(), workload.build()
-    fakes.fill(model, PRECISIONS[workload.precision])
-    updater = PureUpdater if workload.precision == "bf16-pure" else Updater
-    rates = OptimizerSettings(1e-4)
-    run = Accountant(
-        model, method, rates, *workload.tokens(), workload.checkpointing, updater=updater,
-        adapt=_fused if workload.gpu else lambda optimizer: None,
-    )  # fmt: skip
-
-    def kernels() -> contextlib.AbstractContextManager[Any]:
-        return gpu_kernels() if workload.gpu else contextlib.nullcontext()
-
+    known = None
     if method.warmup_steps:
-        known = warmups.get(settings)
-        if known is None:
-            with kernels(), fakes:
-                run.warmup()
-            known = warmups[settings] = Warmup(
-                list(run.account.phases), run.account.flops["warmup"], run.account.trained["warmup"],
-                run.operations["warmup"], with_values(method.state_dict()),
-            )  # fmt: skip
-        else:
-            run.account.phases += known.phases
-            run.account.flops["warmup"], run.account.trained["warmup"] = known.flops, known.trained
-            run.operations["warmup"] = known.operations
-            with fakes:
-                method.warmup(model)
-        method.load_state_dict(known.state)
-    with kernels(), fakes:
+        if settings not in warmups:
+            warmups[settings] = _warm_up(workload, copy.deepcopy(method))
+        known = warmups[settings]
+    fakes, model, run = _prepare(workload, method)
+    if known is not None:
+        # As a resumed run does, with statistics that have values.
+        method.load_state_dict(tree_map(_copied, known.state))
+        run.keep(method.state_dict())
+        run.account.phases += known.phases
+        run.account.flops["warmup"], run.account.trained["warmup"] = known.flops, known.trained
+        run.operations["warmup"] = known.operations
+        with fakes:
+            method.warmup(model)
+    with _kernels(workload), fakes:
         run.attach()
         run.tuning()
     return DryRun(run.account, run.operations, method.warmup_steps)
+
+
+def _warm_up(workload: Workload, method: Method) -> Warmup:
+    """The warm-up of a method that is then thrown away."""
+    fakes, _, run = _prepare(workload, method)
+    with _kernels(workload), fakes:
+        run.warmup()
+    found = run.account
+    return Warmup(
+        found.phases, found.flops["warmup"], found.trained["warmup"], run.operations["warmup"],
+        with_values(method.state_dict()),
+    )  # fmt: skip
+
+
+def _prepare(workload: Workload, method: Method) -> tuple[Fakes, nn.Module, Accountant]:
+    fakes, model = Fakes(), workload.build()
+    fakes.fill(model, PRECISIONS[workload.precision])
+    updater = PureUpdater if workload.precision == "bf16-pure" else Updater
+    run = Accountant(
+        model, method, OptimizerSettings(1e-4), *workload.tokens(), workload.checkpointing, updater=updater,
+        adapt=_fused if workload.gpu else lambda optimizer: None,
+    )  # fmt: skip
+    return fakes, model, run
+
+
+def _kernels(workload: Workload) -> contextlib.AbstractContextManager[Any]:
+    return gpu_kernels() if workload.gpu else contextlib.nullcontext()
+
+
+def _copied(value: Any) -> Any:
+    # Expanded tensors stand for very large ones: a copy would be as large.
+    return value.clone() if isinstance(value, torch.Tensor) and value.is_contiguous() else value
 
 
 def with_values(state: dict[str, Any]) -> dict[str, Any]:
