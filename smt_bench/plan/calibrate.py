@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -47,10 +48,16 @@ def calibrate() -> Calibration:
     other = torch.zeros_like(big)
     flops = 2 * side**3 / _fastest(lambda: a @ a, device)
     bandwidth = 2 * 4 * big.numel() / _fastest(lambda: other.copy_(big), device)
-    sizes = {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 2, "num_attention_heads": 8}
+    sizes: dict[str, Any] = {
+        "hidden_size": 1024,
+        "intermediate_size": 2816,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 8,
+    }
     with device:
-        model = LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=2048)).to(dtype).train()
+        model: Any = LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=2048))
         ids = torch.randint(0, 2048, (4, 256))
+    model.to(dtype).train()
     labels = ids.roll(-1, 1)
     method, settings = methods.build("full", {}, None, 0, 10), OptimizerSettings(0.0)
     counter = Accountant(model, method, settings, ids, labels)

@@ -70,10 +70,11 @@ def variant(lab: Lab, model: str, name: str, checkpointing: bool) -> Account:
     pct = 100 * RANK * sum(rows + columns for rows, columns in shapes) / anatomy.total
     four_bits = name.startswith("q")
     if name.removeprefix("q") == "lora":
-        config = {"targets": TARGETS, "dropout": DROPOUT}
         adapt = bf16_adapters if four_bits else None
         precision = "bf16-pure" if four_bits else "bf16"
-        found = lab.run("lora", pct, model, checkpointing, precision, adapt=adapt, **config).account
+        found = lab.run(
+            "lora", pct, model, checkpointing, precision, adapt=adapt, targets=TARGETS, dropout=DROPOUT
+        ).account
     else:
         run = lab.run("spiel", pct, model, checkpointing, targets=TARGETS)
         found, adam = run.account, name.endswith("ag")

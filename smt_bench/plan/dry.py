@@ -69,12 +69,12 @@ class Workload:
         for option, value in (("batch", self.batch), ("length", self.length)):
             if value < 1:
                 raise ValueError(f"--{option} {value}: choose a positive whole number")
-        for option, value, choices in (
+        for option, text, choices in (
             ("precision", self.precision, tuple(PRECISIONS)),
             ("attention", self.attention, ATTENTIONS),
         ):
-            if value not in choices:
-                raise ValueError(f"--{option} {value}: choose from {', '.join(choices)}")
+            if text not in choices:
+                raise ValueError(f"--{option} {text}: choose from {', '.join(choices)}")
         positions = getattr(models.config(self.model), "max_position_embeddings", None)
         if positions is not None and self.length > positions:
             raise ValueError(
