@@ -231,11 +231,10 @@ class SmallLab(claims.Lab):
         super().__init__()
         self.folder = folder
 
-    def run(self, method: str, pct: float | None, model: str = "", **changes: Any) -> Any:
-        changes.pop("model", None)
+    def run(self, method: str, pct: float | None, model: str = "", *how: Any, **changes: Any) -> Any:
         if method == "smt":
             changes["block_size"] = 16
-        return super().run(method, None if pct is None else max(pct, 2.0), self.folder, **changes)
+        return super().run(method, None if pct is None else max(pct, 2.0), self.folder, *how, **changes)
 
     def anatomy(self, model: str) -> Anatomy:
         return super().anatomy(self.folder)
