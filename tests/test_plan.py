@@ -269,4 +269,5 @@ def test_the_largest_batch_within_a_limit_is_the_largest() -> None:
     account = Account([Phase("tuning", "forward", bytes_now, bytes_now)])
     assert claims.most_tokens(account, 3.5) == 2500  # a megabyte per token, a gigabyte of parameters
     assert claims.most_tokens(account, 0.5) == 0
+    assert account.peak().peak == bytes_now  # as it was
     assert per_gpu(account, Layout(), 0)[:2] == (10**9 + claims.BATCH * claims.LENGTH * 10**6, "tuning forward")

@@ -8,6 +8,7 @@ nothing of size tokens squared), so that one dry run serves every batch.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -120,7 +121,7 @@ def tuning(run: DryRun) -> Account:
 
 def at_tokens(account: Account, share: float) -> Account:
     """The account with `share` times as many tokens."""
-    made = Account.from_dict(account.to_dict())
+    made = copy.deepcopy(account)
     for phase in made.phases:
         if phase.phase in ("forward", "backward"):
             for found in (phase.peak, phase.end):

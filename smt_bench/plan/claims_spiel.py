@@ -14,6 +14,8 @@ What exists here as a method is run (LoRA with float32 and with bf16 adapters, S
 
 from __future__ import annotations
 
+import copy
+
 from smt_bench import published
 from smt_bench.ledger import Account
 from smt_bench.plan.claims import BATCH, LENGTH, Claim, Lab, at_tokens, bf16_adapters, most_tokens, near
@@ -33,7 +35,7 @@ CANDIDATE_BF16, STATE_BF16 = 10 / 16, 6 / 12
 
 def spiel_ma(account: Account, shapes: list[tuple[int, ...]]) -> Account:
     """SpIEL-MA's bytes from SpIEL-AG's."""
-    made = Account.from_dict(account.to_dict())
+    made = copy.deepcopy(account)
     sums = sum(4 * (rows + columns) for rows, columns in shapes)
     for phase in made.phases:
         for found in (phase.peak, phase.end):
@@ -44,7 +46,7 @@ def spiel_ma(account: Account, shapes: list[tuple[int, ...]]) -> Account:
 
 def in_bf16(account: Account, deltas: int, adam: bool) -> Account:
     """A SpIEL account with what trains in bf16."""
-    made = Account.from_dict(account.to_dict())
+    made = copy.deepcopy(account)
     for phase in made.phases:
         for found in (phase.peak, phase.end):
             found["parameters"] -= 2 * deltas

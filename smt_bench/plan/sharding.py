@@ -20,6 +20,7 @@ precision. The base must be frozen.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ def quantize(account: Account, matrices: Mapping[str, tuple[int, ...]], element:
     """
     saved = sum(numel(shape) * element - nf4_bytes(shape) for shape in matrices.values())
     whole = max((numel(shape) * element for shape in matrices.values()), default=0)
-    made = Account.from_dict(account.to_dict())
+    made = copy.deepcopy(account)
     for phase in made.phases:
         for found in (phase.peak, phase.end):
             found["parameters"] -= saved
