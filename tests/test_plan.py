@@ -266,7 +266,7 @@ def test_the_largest_batch_within_a_limit_is_the_largest() -> None:
         "parameters": 10**9,
         "saved_activations": claims.BATCH * claims.LENGTH * 10**6,
     }
-    account = Account([Phase("tuning", "forward", bytes_now, bytes_now)])
+    account = Account([Phase("tuning", "forward", dict(bytes_now), dict(bytes_now))])
     assert claims.most_tokens(account, 3.5) == 2500  # a megabyte per token, a gigabyte of parameters
     assert claims.most_tokens(account, 0.5) == 0
     assert account.peak().peak == bytes_now  # as it was
