@@ -54,7 +54,7 @@ def test_one_object_per_run_and_nothing_written(cli: Cli, tmp_path: Path) -> Non
     assert too_much["refusal"].startswith("fraction 60.0000% needs") and too_much["capacity"] is None
     assert too_much["peak_bytes"] is None is too_much["step_s"] and too_much["memory_bytes"] is None
     assert set(smt["memory_bytes"]) == {"warmup", "attach", "tuning"}
-    assert smt["peak_bytes"] >= full["peak_bytes"] > lora["peak_bytes"]
+    assert smt["peak_bytes"] >= full["peak_bytes"]  # its warm-up trains everything
     assert smt["tuning_peak_bytes"] < smt["peak_bytes"]
     for row in (full, smt, lora):
         peaks = [phase["total"] for stage in row["memory_bytes"].values() for phase in stage.values()]
