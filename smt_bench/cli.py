@@ -94,13 +94,14 @@ def run(
     import experiments
     from smt_bench import resources
     from smt_bench.execute import execute, measure
-    from smt_bench.planning import Planner, Request
+    from smt_bench.parts import needs_data, plan_parts, union
+    from smt_bench.planning import Request
     from smt_bench.store import Store
-    from smt_bench.sweep import Index, Interrupted, folder, overlap_warning, print_to, sweep
+    from smt_bench.sweep import Index, Interrupted, overlap_warning, print_to, sweep
 
     if as_json and not dry_run:
         raise ValueError("--json goes with --dry-run: records and tables are written as files")
-    module: Any = experiments.find(experiment)
+    modules = experiments.parts(experiment)
     request = Request(
         experiment,
         model,
@@ -116,54 +117,54 @@ def run(
         tuple(_setting(text) for text in settings or []),
     )
     store = Store(results)
-    planner = Planner(request, resources.machine(), _say)
-    if names := module.method_names(planner):
-        planner.check_machine(names)
-    module.check(planner)
-    place = folder(store, experiment, planner.entry.name, request.family)
-    if not dry_run:
-        store.check_writable(place)
-    measures = hasattr(module, "measure")
-    if measures:
-        planner.refuse_data_options()
-    else:
-        planner.open()
-    planned = module.runs(planner)
-    runs = [run for run, _ in planned]
+    parts = plan_parts(modules, request, resources.machine(), store, not dry_run, _say)
     if dry_run:
-        _print_plan(planned, {r["key"]: r["status"] for r in store.records([run.key for run in runs])}, as_json)
+        planned = union(parts)
+        _print_plan(planned, {r["key"]: r["status"] for r in store.records([run.key for run, _ in planned])}, as_json)
         return
     console = print_to()
-    if not measures:
+    for planner in {id(p.planner): p.planner for p in parts if needs_data(p.module)}.values():
         for name in planner.data.missing:
             _say(f"note: no test file for {name}: left out, averages name the tasks they cover")
         if overlap := overlap_warning(planner.data):
             _say(f"warning: {overlap}")
+    lost = 0
+    for part in parts:
+        module, planner, place = part.module, part.planner, part.place
+        runs = [run for run, _ in part.planned]
 
-    def perform(question: Any, watch: Any) -> Any:
-        if measures:
+        def perform(question: Any, watch: Any, module: Any = module, planner: Any = planner) -> Any:
+            if not hasattr(module, "measure"):
+                return execute(question, replace(planner.inputs(), watch=watch))
+            if needs_data(module):
+                return measure(question, lambda asked, watch: module.measure(asked, watch, planner.inputs()), watch)
             return measure(question, module.measure, watch)
-        return execute(question, replace(planner.inputs(), watch=watch))
 
-    index = Index.read(place)
-    index.add(runs)
-    try:
-        counts = sweep(runs, store, perform, console)
-    except Interrupted as stop:
-        _render(module, store, index, place, planner.entry.name)
-        _say(f"interrupted: {stop}; the same command goes on from there")
-        raise typer.Exit(130) from None
-    files = _render(module, store, index, place, planner.entry.name)
-    _say(", ".join(f"{count} {status}" for status, count in counts.items() if count))
-    if files:
-        print(files[0].read_text(encoding="utf-8"))
-        _say("wrote " + ", ".join(str(f) for f in files))
-    if counts["failed"] or counts["out_of_memory"]:
+        index = Index.read(place)
+        index.add(runs)
+        if len(parts) > 1:
+            _say(f"{module.NAME} ({planner.request.family})")
+        try:
+            counts = sweep(runs, store, perform, console)
+        except Interrupted as stop:
+            _render(module, store, index, place, planner.entry.name)
+            _say(f"interrupted: {stop}; the same command goes on from there")
+            raise typer.Exit(130) from None
+        files = _render(module, store, index, place, planner.entry.name)
+        _say(", ".join(f"{count} {status}" for status, count in counts.items() if count))
+        if files:
+            print(files[0].read_text(encoding="utf-8"))
+            _say("wrote " + ", ".join(str(f) for f in files))
+        lost += counts["failed"] + counts["out_of_memory"]
+    if lost:
         raise typer.Exit(1)
 
 
 def _print_plan(planned: Sequence[tuple[Any, Capacity | None]], statuses: dict[str, str], as_json: bool) -> None:
+    from smt_bench.parts import varied
+
     rows: list[dict[str, Any]] = []
+    settings = varied(planned)
     for run, capacity in planned:
         status = statuses.get(run.key, "missing")
         if capacity is None:
@@ -186,6 +187,7 @@ def _print_plan(planned: Sequence[tuple[Any, Capacity | None]], statuses: dict[s
             "lr": run.train.lr,
             "steps": run.train.steps,
             "tasks": list(run.evaluation.tasks),
+            "settings": settings[run.key],
         }
         rows.append(row)
         if not as_json:
@@ -194,6 +196,7 @@ def _print_plan(planned: Sequence[tuple[Any, Capacity | None]], statuses: dict[s
                 f"{run.key}  {status:<8} {run.method.name:<6} {asked:>7}  seed {run.seed}  "
                 f"{capacity.units:,} {capacity.unit} = {capacity.trainable:,} numbers ({row['trainable_pct']:.3f} %)  "
                 f"lr {run.train.lr:g}  {run.train.steps} steps"
+                + "".join(f"  {name}={json.dumps(value)}" for name, value in settings[run.key].items())
             )
     if as_json:
         print(json.dumps(rows, indent=1))
@@ -290,16 +293,17 @@ def _rendered(experiment: str, model: str, results: Path, endings: tuple[str, ..
     from smt_bench.store import Store
     from smt_bench.sweep import INDEX, Index, folder
 
-    module, store = experiments.find(experiment), Store(results)
+    store = Store(results)
     name = models.find(model).name
     files: list[Path] = []
-    for family in ("commonsense", "math"):
-        place = folder(store, experiment, name, family)
-        if not (place / INDEX).exists():
-            continue
-        store.check_writable(place)
-        index = Index.read(place)
-        files += [f for f in _render(module, store, index, place, name) if f.suffix in endings]
+    for module in experiments.parts(experiment):
+        for family in ("commonsense", "math"):
+            place = folder(store, module.NAME, name, family)
+            if not (place / INDEX).exists():
+                continue
+            store.check_writable(place)
+            index = Index.read(place)
+            files += [f for f in _render(module, store, index, place, name) if f.suffix in endings]
     if not files:
         raise ValueError(
             f"no runs of {experiment} on {name} in {results}: `run {experiment} --model {name}` makes them"

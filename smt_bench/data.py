@@ -50,7 +50,7 @@ class DataSet:
     tests: dict[str, list[Example]]
     missing: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property  # a sweep asks once per run
     def train_sha256(self) -> str:
         """Content hash of training and held-out examples together, in order."""
         return content_hash([*self.train, *self.heldout])

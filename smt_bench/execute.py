@@ -176,6 +176,8 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
             "tokens": trained.tokens,
         }
         record["memory_bytes"] = dict(trained.bytes)
+        if loop.probes:
+            record["probes"] = {name: probe.result() for name, probe in loop.probes.items()}
     record["method"] = method.describe()
     start = time.perf_counter()
     method.merge(model)

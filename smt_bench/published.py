@@ -91,6 +91,20 @@ def plateau_average(model: str, method: str, fraction_pct: float | None) -> floa
     return None if found.empty else float(found["accuracy"].iloc[0])
 
 
+def average(table: str, **where: str | float) -> float | None:
+    """The printed average (%) of one row of an ablation table, all of which are about LLaMA-7B; None where there is none.
+
+    Args:
+        table: file name without ".csv".
+        **where: what the row has in these columns; percentages as printed, with two decimals.
+    """
+    rows = published(table)
+    for column, value in where.items():
+        near = (rows[column] - value).abs() < _SAME if isinstance(value, (int, float)) else rows[column] == value
+        rows = rows[near]
+    return None if rows.empty else float(rows["avg"].iloc[0])
+
+
 def by_task(model: str, family: str) -> pd.DataFrame:
     """Published accuracy per task (%), one row per method and fraction; no rows for models without.
 

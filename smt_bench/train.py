@@ -16,6 +16,7 @@ from methods.base import Method, OptimizerSettings
 from smt_bench.batches import Batch, collate, training_order
 from smt_bench.logits import labelled_logits
 from smt_bench.optim import Updater, linear_factor
+from smt_bench.probes import Probe, build
 from smt_bench.prompts import Encoded
 from smt_bench.runs import Run
 
@@ -102,6 +103,7 @@ class Loop:
         t = run.train
         self.settings = OptimizerSettings(t.lr, t.betas, t.eps, t.weight_decay)
         self.trained = Trained()
+        self.probes: dict[str, Probe] = build(run.probes, model, t.steps)
 
     def train(self, check: Callable[[], None]) -> Trained:
         """Warm-up, attach, tuning.
@@ -174,6 +176,8 @@ class Loop:
                 raise Diverged(step, total)
             if loss.requires_grad:  # a warm-up may only look at activations
                 self.accelerator.backward(loss)
+        for probe in self.probes.values():
+            probe.observe(step)
         after_backward(step)
         norm = None
         if updater is not None:

@@ -148,4 +148,6 @@ def test_the_real_collection() -> None:
     contaminated = "ft-training_set/math_data.json"
     assert counts[contaminated, "gsm8k"] == (1055, 1055) and counts[contaminated, "SingleEq"] == (406, 425)
     assert not any(counts["dataset/gsm8k/train.json", task] != (0, 0) for task in ("gsm8k", "AddSub", "MultiArith"))
-    assert counts["dataset/piqa/train.json", "piqa"] == (1, 2) and counts["dataset/ARC-Easy/train.json", "ARC-Easy"] == (2, 2)
+    assert counts["dataset/piqa/train.json", "piqa"] == (1, 2) and counts[
+        "dataset/ARC-Easy/train.json", "ARC-Easy"
+    ] == (2, 2)

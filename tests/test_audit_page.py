@@ -9,7 +9,11 @@ from rich.console import Console
 from smt_bench.audit.page import markdown, show
 from smt_bench.tables import Table
 
-PAGE = ["# Title", "A sentence.", Table("Numbers", ["where", "printed"], [["a [...] b " * 8, 78.7], ["c", None]], ["a note"])]
+PAGE = [
+    "# Title",
+    "A sentence.",
+    Table("Numbers", ["where", "printed"], [["a [...] b " * 8, 78.7], ["c", None]], ["a note"]),
+]
 
 
 def shown(terminal: bool) -> str:

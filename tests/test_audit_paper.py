@@ -77,7 +77,9 @@ def test_every_statement_finds_its_numbers(found: list[Finding]) -> None:
     lost = [s.says for s in (*SMT, *SPIEL) if "not in the tables" in s.check(printed).verdict]
     assert lost in ([], ["+0.5 point"])  # table 12's last row is not in the CSV
     for pair in RIVALS:
-        assert pair.better.find(printed) is not None and all(c.find(printed) is not None for c in pair.others), pair.what
+        assert pair.better.find(printed) is not None and all(c.find(printed) is not None for c in pair.others), (
+            pair.what
+        )
     for configuration in repeats.CONFIGURATIONS:
         for name, where in configuration.places:
             assert tables.find_row(printed[name], where) is not None, configuration.name

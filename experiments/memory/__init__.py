@@ -40,7 +40,7 @@ def runs(planner: Planner) -> list[tuple[Measurement, None]]:
     # Dropout masks are part of what a method keeps, so that the variants without them count as well. A frozen warm-up is what
     # lets SMT do without dense gradients.
     for entry in [e for e in asked["methods"] if e["config"].get("warmup_trains")]:
-        frozen = {**entry, "config": {**entry["config"], "warmup_trains": False}, "variant": "frozen warm-up"}
+        frozen = {**entry, "config": {**entry["config"], "warmup_trains": False}, "variant": "frozen"}
         asked["methods"].insert(asked["methods"].index(entry) + 1, frozen)
     del asked["checkpointing"]
     return [(planner.measurement(NAME, VERSION, asked, planner.seeds()[0]), None)]
@@ -50,10 +50,12 @@ def measure(measurement: Measurement, watch: Watcher) -> dict[str, Any]:
     """One row per method, variant and checkpointing; a method that does not fit has a message in place of bytes."""
     s, rows = measurement.settings, []
     jobs = [(entry, checkpointing) for checkpointing in (False, True) for entry in s["methods"]]
-    spawn = multiprocessing.get_context("spawn")
+    # Forked from a server that has imported everything and computed nothing, so that every process starts alike.
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["experiments.memory.process"])
     for done, (entry, checkpointing) in enumerate(jobs):
         watch("memory", done, len(jobs), entry["name"])
-        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        with ProcessPoolExecutor(1, mp_context=server) as pool:
             try:
                 found = pool.submit(weigh, measurement.model.name, s, entry, checkpointing, measurement.seed).result()
             except BrokenProcessPool:  # the kernel's answer to too little memory

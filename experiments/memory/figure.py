@@ -42,7 +42,7 @@ def memory_figure(rows: Sequence[dict[str, Any]], folder: Path, caption: str) ->
         top = height - 0.4
         widest = max(r["peak"] for r in shown) / 1e6
         for kind, panel, tall in zip(("no checkpointing", "checkpointing"), panels, bars):
-            axes = figure.add_axes((0.27, (top - tall + 0.12) / height, 0.67, (tall - 0.25) / height))
+            axes = figure.add_axes((0.3, (top - tall + 0.12) / height, 0.64, (tall - 0.25) / height))
             top -= tall
             for place, row in enumerate(panel):
                 left = 0.0
@@ -70,5 +70,5 @@ def memory_figure(rows: Sequence[dict[str, Any]], folder: Path, caption: str) ->
 
 
 def _name(row: dict[str, Any]) -> str:
-    parts = [title(row["method"]), row["variant"], "warm-up" if row["stage"] == "warmup" else ""]
-    return ", ".join(part for part in parts if part)
+    stage = ", warm-up" if row["stage"] == "warmup" else ""
+    return ", ".join(part for part in (title(row["method"]), row["variant"]) if part) + stage

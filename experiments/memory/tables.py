@@ -90,7 +90,7 @@ def setting_notes(record: Record) -> list[str]:
 
 def name_of(row: Row) -> str:
     """Method, variant and, where it has two, stage."""
-    stage = {"warmup": ", warm-up"}.get(row["stage"] or "", "")
+    stage = ", warm-up" if row["stage"] == "warmup" else ""
     return full_title(row["method"], row["variant"]) + stage
 
 
@@ -120,14 +120,15 @@ def _memory(rows: list[Row], record: Record, model: str, notes: list[str]) -> Ta
         "method", "checkpointing", "trainable, %", "parameters", "gradients", "optimizer", "activations", "logits, loss", "other",
         "peak, MB", "activations after forward", "less than full, %", "process peak, MB",
     ]  # fmt: skip
-    smt = [r for r in rows if r["method"] == "smt" and r["stage"] == "tuning" and r["variant"] == "frozen warm-up"]
+    smt = [r for r in rows if r["method"] == "smt" and r["stage"] == "tuning" and r["variant"] == "frozen"]
     found = [
-        f"SMT needs {r['less_than_full_pct']:.0f} % less than full fine-tuning {'with' if r['checkpointing'] else 'without'} "
-        "checkpointing (the paper: 67 %, no setting stated)"
+        f"SMT at {100 * r['fraction']:g} %, tuning, {'with' if r['checkpointing'] else 'without'} checkpointing: "
+        f"{r['less_than_full_pct']:.0f} % less than full fine-tuning (the paper: 67 %, no setting stated)"
         for r in smt
         if r["less_than_full_pct"] is not None
     ]
     more = [
+        "frozen: with a warm-up that only looks, so that nothing ever trains densely",
         "process peak: of the whole process above what it had before the model, over two steps with SMT's warm-up before; what "
         "was freed may be counted again where the allocator kept it",
         *found,

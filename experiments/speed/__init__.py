@@ -48,8 +48,14 @@ def method_names(planner: Planner) -> list[str]:
 def check(planner: Planner) -> None:
     """Every fraction must be possible for every method."""
     for name in method_names(planner):
-        for fraction in planner.fractions() if methods.find(name).takes_fraction else [None]:
+        for fraction in fractions(planner) if methods.find(name).takes_fraction else [None]:
             planner.check_capacity(name, fraction)
+
+
+def fractions(planner: Planner) -> list[float]:
+    """The middle fraction of the recipe, or those asked for."""
+    found = planner.fractions()
+    return found if planner.request.fractions_pct else [found[len(found) // 2]]
 
 
 def settings(planner: Planner) -> dict[str, Any]:
@@ -57,7 +63,7 @@ def settings(planner: Planner) -> dict[str, Any]:
     r, competing = planner.recipe, []
     for name in method_names(planner):
         found, config = methods.find(name), planner.config(name, PAPER_STEPS)
-        for fraction in planner.fractions() if found.takes_fraction else [None]:
+        for fraction in fractions(planner) if found.takes_fraction else [None]:
             entry = {"name": name, "version": found.version, "fraction": fraction, "config": config, "variant": ""}
             competing.append(entry)
             if config.get("dropout"):
@@ -65,7 +71,7 @@ def settings(planner: Planner) -> dict[str, Any]:
                 competing.append({**entry, "config": {**config, "dropout": 0.0}, "variant": "no dropout"})
     return {
         "methods": competing,
-        "batch_size": r.micro_batch_size,
+        "batch_size": 2 if planner.request.preset else r.micro_batch_size,
         "length": r.cutoff,
         "precision": resources.precision(planner.here),
         "checkpointing": r.gradient_checkpointing,

@@ -34,12 +34,18 @@ class DryPlanner(Planner):
         self.refused: dict[str, str] = {}
 
     def run(
-        self, name: str, fraction: float | None, seed: int, lr: float | None = None, **changes: Any
+        self,
+        name: str,
+        fraction: float | None,
+        seed: int,
+        lr: float | None = None,
+        probes: tuple[str, ...] = (),
+        **changes: Any,
     ) -> tuple[Run, Any]:
         """One run, with its capacity or None."""
-        run = self.question(name, fraction, seed, lr, **changes)
+        run = self.question(name, fraction, seed, lr, probes, **changes)
         try:
-            return super().run(name, fraction, seed, lr, **changes)
+            return super().run(name, fraction, seed, lr, probes, **changes)
         except ValueError as error:
             self.refused[run.key] = str(error)
             return run, None
@@ -168,7 +174,7 @@ def plan_rows(
         watch: called before each run with how many are done, of how many, and its method.
     """
     planner.open_without_data()
-    planned = module.runs(planner)
+    planned = [(run, capacity) for run, capacity in module.runs(planner) if isinstance(run, Run)]  # not measurements
     runs, anatomy = DryRuns(workload), Anatomy.of(workload.model)
     rows = []
     for done, (run, capacity) in enumerate(planned):
