@@ -1,4 +1,4 @@
-"""The command line: `run`, `list`, `show`, `table`, `figure`, `fetch`, `audit`.
+"""The command line: `run`, `plan`, `list`, `show`, `table`, `figure`, `fetch`, `audit`.
 
 Bad input is one line on standard error (what, value, remedy) and exit code 2; an interrupted sweep ends with 130, one with
 failed runs with 1. Heavy libraries are imported inside the commands, so that `--help` is quick.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smt_bench.cli_audit import audit
+from smt_bench.plan.command import plan
 
 if TYPE_CHECKING:
     from methods.base import Capacity
@@ -333,6 +334,9 @@ def fetch(name: Annotated[str, typer.Argument(help="A model, or the data family 
     from smt_bench.fetch import fetch_data, fetch_model
 
     print(fetch_data(name, _say) if name in MIXTURES else fetch_model(name, _say))
+
+
+app.command()(plan)
 
 
 def main() -> None:
