@@ -21,6 +21,7 @@ from smt_bench.data import DataSet
 from smt_bench.evaluate import EvalSettings, evaluate, response_loglik
 from smt_bench.models import Located, load
 from smt_bench.prompts import Encoded, encode
+from smt_bench.resume import Keeper
 from smt_bench.runs import Measurement, Question, Run
 from smt_bench.store import SCHEMA, Record
 from smt_bench.train import Diverged, Loop
@@ -45,12 +46,14 @@ class Inputs:
         data: examples; their hashes are in the run.
         device_map: for models spread over several GPUs.
         watch: progress.
+        keeper: of this run's checkpoints; the default keeps none.
     """
 
     located: Located
     data: DataSet
     device_map: str | None = None
     watch: Watcher = field(default=lambda phase, done, total, note="": None)
+    keeper: Keeper = field(default_factory=Keeper)
 
 
 def plan(run: Run, shapes: Shapes) -> tuple[Method, Capacity]:
@@ -86,7 +89,7 @@ def check_fraction(name: str, fraction: float | None, capacity: Capacity) -> Non
 def execute(run: Run, inputs: Inputs) -> Record:
     """Trains and evaluates; the record says done, diverged, out_of_memory or failed.
 
-    KeyboardInterrupt passes through; nothing is stored for an interrupted run.
+    KeyboardInterrupt passes through: an interrupted run has no record, but a checkpoint where `inputs.keeper` keeps them.
     """
     return _recorded(run, lambda record: _execute(run, inputs, record))
 
@@ -174,6 +177,8 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
             "tokens": trained.tokens,
         }
         record["memory_bytes"] = dict(trained.bytes)
+        if inputs.keeper.resumed:
+            record["resumed_at_steps"] = inputs.keeper.resumed
     record["method"] = method.describe()
     start = time.perf_counter()
     method.merge(model)
@@ -196,7 +201,7 @@ def _loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, 
     def on_step(step: int, loss: float) -> None:
         inputs.watch("train", step, t.steps, f"loss {loss:.3f}")
 
-    return Loop(run, model, method, lengths, encoded, pad_id, accelerator, on_step)
+    return Loop(run, model, method, lengths, encoded, pad_id, accelerator, on_step, inputs.keeper)
 
 
 def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable[[str, float], None]) -> dict[str, Any]:

@@ -61,6 +61,17 @@ class Updater:
         for parameter in self.params:
             parameter.grad = None
 
+    def state_dict(self) -> dict[str, Any]:
+        """Optimizer state and master copies (references)."""
+        return {"optimizer": self.optimizer.state_dict(), "masters": [master.detach() for _, master in self._masters]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict`, once the parameters have their values."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        with torch.no_grad():
+            for (_, master), value in zip(self._masters, state["masters"], strict=True):
+                master.copy_(value)
+
     def state_bytes(self) -> int:
         """Bytes of optimizer state and master copies."""
         tensors = [t for state in self.optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]

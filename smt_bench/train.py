@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from smt_bench.batches import Batch, collate, training_order
 from smt_bench.logits import labelled_logits
 from smt_bench.optim import Updater, linear_factor
 from smt_bench.prompts import Encoded
+from smt_bench.resume import TUNING, WARMUP, Keeper, unpack_method
 from smt_bench.runs import Run
 
 
@@ -41,7 +44,8 @@ class Trained:
         losses: mean cross-entropy per label token of every optimizer step, in nats.
         grad_norms: norm of all gradients before clipping, per step.
         tokens: tokens seen, without padding.
-        seconds: per part: "warmup" (dense steps), "attach" (selection and conversion), "tuning".
+        seconds: per part: "warmup" (dense steps), "attach" (selection and conversion), "tuning", "checkpoints";
+            "resume" for conversion where an interrupted run goes on.
         bytes: sizes of trainable parameters and optimizer state at the end.
     """
 
@@ -70,6 +74,7 @@ class Loop:
         pad_id: padding token.
         accelerator: device and backward pass.
         on_step: called with (step, loss) after every step.
+        keeper: saves and restores the state.
     """
 
     def __init__(
@@ -82,10 +87,11 @@ class Loop:
         pad_id: int,
         accelerator: Accelerator,
         on_step: Callable[[int, float], None],
+        keeper: Keeper,
     ) -> None:
         self.run, self.model, self.method, self.pad_id = run, model, method, pad_id
         self.lengths, self.encoded = lengths, encoded
-        self.accelerator, self.on_step = accelerator, on_step
+        self.accelerator, self.on_step, self.keeper = accelerator, on_step, keeper
         t = run.train
         self.settings = OptimizerSettings(t.lr, t.betas, t.eps, t.weight_decay)
         self.trained = Trained()
@@ -99,27 +105,49 @@ class Loop:
         Raises:
             Diverged: a loss was NaN or infinite.
         """
-        t, method, model = self.run.train, self.method, self.model
+        with self.keeper.stop.held():  # a signal waits until a step is done and its state can be saved
+            return self._train(check)
+
+    def _train(self, check: Callable[[], None]) -> Trained:
+        t, method, model, keeper = self.run.train, self.method, self.model, self.keeper
         torch.manual_seed(self.run.seed)  # dropout; batches and methods draw from generators of their own
         if t.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        order = training_order(self.lengths, t.batch_size, self.run.seed)
-        warmup = min(method.warmup_steps, t.steps)
-        if warmup:
+        state = keeper.load()
+        done = 0
+        if state is not None:
+            done = state["step"]
+            method.load_state_dict(unpack_method(state))
+            self.trained = Trained(**state["measured"])
+        order = islice(training_order(self.lengths, t.batch_size, self.run.seed), done, None)
+        warmup, moved = min(method.warmup_steps, t.steps), False
+        if warmup and (state is None or state["phase"] == WARMUP):
             groups = method.warmup(model)
             updater = Updater(method, groups, self.settings) if groups else None
-            with self._timed("warmup"):
-                for step in range(1, warmup + 1):
+            keeper.begin(model, False, state)
+            if state is not None:
+                keeper.restore(state, model, updater)
+                state = None
+            with self._timed("warmup") as clock:
+                for step in range(done + 1, warmup + 1):
                     self._step(step, order, updater, lambda s: method.observe(model, s), lambda s: None)
+                    self._keep(WARMUP, step, updater, clock)
+            moved, done = updater is not None, warmup
             del updater, groups
-        with self._timed("attach"):
+        with self._timed("attach" if state is None else "resume"):
             groups = method.attach(model)
             check()
         if not groups:
             return self.trained
         updater = Updater(method, groups, self.settings)
-        with self._timed("tuning"):
-            for step in range(warmup + 1, t.steps + 1):
+        with self._timed("tuning") as clock:
+            with clock.paused("checkpoints"):
+                keeper.begin(model, moved, state)
+                if state is not None:
+                    keeper.restore(state, model, updater)
+                elif moved:
+                    keeper.save(TUNING, done, model, method, updater, self.trained)
+            for step in range(done + 1, t.steps + 1):
                 method.before_step(model, step)
                 self._step(
                     step,
@@ -128,11 +156,19 @@ class Loop:
                     lambda s: method.after_backward(model, s),
                     lambda s: method.after_step(model, updater.optimizer, s),
                 )
+                self._keep(TUNING, step, updater, clock)
         self.trained.bytes = {
             "trainable_parameters": sum(p.numel() * p.element_size() for p in updater.params),
             "optimizer_state": updater.state_bytes(),
         }
         return self.trained
+
+    def _keep(self, phase: str, step: int, updater: Updater | None, clock: _Timer) -> None:
+        """Saves the state if it is time or training is over, and leaves if asked to."""
+        if self.keeper.due(step) or step == self.run.train.steps:
+            with clock.paused("checkpoints"):
+                self.keeper.save(phase, step, self.model, self.method, updater, self.trained)
+        self.keeper.stop.check()
 
     def _step(
         self,
@@ -176,18 +212,32 @@ class Loop:
         self.trained.tokens += sum(part.tokens for part in parts)
         self.on_step(step, total)
 
-    def _timed(self, part: str) -> Any:
+    def _timed(self, part: str) -> _Timer:
         return _Timer(self.trained.seconds, part)
 
 
 class _Timer:
+    """Adds the seconds of a block to a part, on top of what an interrupted process had spent on it."""
+
     def __init__(self, seconds: dict[str, float], part: str) -> None:
         self.seconds, self.part = seconds, part
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _Timer:
         self.start = time.perf_counter()
+        return self
 
     def __exit__(self, *_: object) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.seconds[self.part] = round(time.perf_counter() - self.start, 4)
+        spent = time.perf_counter() - self.start
+        self.seconds[self.part] = round(self.seconds.get(self.part, 0.0) + spent, 4)
+
+    @contextmanager
+    def paused(self, part: str) -> Iterator[None]:
+        """Books a block under another part; what was spent until then is in `seconds` before it starts."""
+        self.__exit__()
+        try:
+            with _Timer(self.seconds, part):
+                yield
+        finally:
+            self.start = time.perf_counter()

@@ -1,0 +1,58 @@
+"""Signals become an orderly end: the state is saved at the next step, then the process leaves.
+
+SIGINT (Ctrl-C), SIGTERM and SIGUSR1 ask once; a Ctrl-C after that leaves at once. Outside `held` blocks the request takes
+effect where it arrives: loading and evaluation have nothing to save that is not saved already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+EXIT_CODE = 130  # of a process that was asked to stop and can be continued by the same command
+
+
+class Stopped(KeyboardInterrupt):
+    """Asked to stop; all that is needed to go on is on disk. Like Ctrl-C, no `except Exception` holds it up."""
+
+
+class Stop:
+    """Whether this process was asked to stop. Does nothing until `install`."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._holding = 0
+
+    def install(self) -> None:
+        """Takes the signals over; only the main thread of a process can."""
+        for number in SIGNALS:
+            signal.signal(number, self._handle)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, a request waits for `check`."""
+        self._holding += 1
+        try:
+            yield
+        finally:
+            self._holding -= 1
+
+    def check(self) -> None:
+        """Ends here if asked.
+
+        Raises:
+            Stopped: a signal came.
+        """
+        if self.asked:
+            raise Stopped
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            os._exit(EXIT_CODE)  # no clean-up that could hang; what it leaves behind is cleaned up by the next start
+        self.asked = True
+        if not self._holding:
+            raise Stopped
