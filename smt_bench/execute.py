@@ -173,7 +173,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         seconds |= trained.seconds
         record["training"] = {
             "losses": [round(loss, 6) for loss in trained.losses],
-            "grad_norms": [round(norm, 6) for norm in trained.grad_norms],
+            "grad_norms": [None if norm is None else round(norm, 6) for norm in trained.grad_norms],
             "tokens": trained.tokens,
         }
         record["memory_bytes"] = dict(trained.bytes)

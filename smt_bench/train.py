@@ -42,7 +42,7 @@ class Trained:
 
     Attributes:
         losses: mean cross-entropy per label token of every optimizer step, in nats.
-        grad_norms: norm of all gradients before clipping, per step.
+        grad_norms: norm of all gradients before clipping, per step; None where nothing trained.
         tokens: tokens seen, without padding.
         seconds: per part: "warmup" (dense steps), "attach" (selection and conversion), "tuning", "checkpoints";
             "resume" for conversion where an interrupted run goes on.
@@ -50,10 +50,18 @@ class Trained:
     """
 
     losses: list[float] = field(default_factory=list)
-    grad_norms: list[float] = field(default_factory=list)
+    grad_norms: list[float | None] = field(default_factory=list)
     tokens: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     bytes: dict[str, int] = field(default_factory=dict)
+
+
+def enable_checkpointing(model: Any) -> None:
+    """Recomputes each layer's activations in the backward pass, where one is needed at all."""
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    # transformers makes the embeddings ask for gradients, as reentrant checkpointing needs: a backward pass would then run
+    # through every layer, also where nothing below trains.
+    model.disable_input_require_grads()
 
 
 def response_loss(model: Any, batch: Batch) -> torch.Tensor:
@@ -112,7 +120,7 @@ class Loop:
         t, method, model, keeper = self.run.train, self.method, self.model, self.keeper
         torch.manual_seed(self.run.seed)  # dropout; batches and methods draw from generators of their own
         if t.gradient_checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            enable_checkpointing(model)
         state = keeper.load()
         done = 0
         if state is not None:
@@ -195,14 +203,14 @@ class Loop:
             total += loss.item()
             if not math.isfinite(total):
                 raise Diverged(step, total)
-            self.accelerator.backward(loss)
+            if loss.requires_grad:  # a warm-up may only look at activations
+                self.accelerator.backward(loss)
         after_backward(step)
-        watched = updater.params if updater else [p for p in self.model.parameters() if p.grad is not None]
-        limit = t.max_grad_norm if updater else math.inf
-        norm = float(self.accelerator.clip_grad_norm_(watched, limit))
-        if not math.isfinite(norm):
-            raise Diverged(step, norm)
+        norm = None
         if updater is not None:
+            norm = float(self.accelerator.clip_grad_norm_(updater.params, t.max_grad_norm))
+            if not math.isfinite(norm):
+                raise Diverged(step, norm)
             updater.step(linear_factor(step, t.steps, t.lr_warmup_steps))
             after_step(step)
         else:

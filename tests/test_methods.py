@@ -11,6 +11,7 @@ from helpers import tiny_llama
 import methods
 from methods.base import OptimizerSettings, numel, total_parameters
 from smt_bench.optim import Updater
+from smt_bench.train import enable_checkpointing
 
 STEPS = 8
 CASES = {
@@ -158,7 +159,7 @@ def test_checkpointing_changes_no_loss(case: str) -> None:
     plain = run(build(case), tiny_llama())
     model = tiny_llama()
     model.train()
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    enable_checkpointing(model)
     assert run(build(case), model) == pytest.approx(plain, rel=1e-5)
 
 

@@ -8,17 +8,19 @@ from helpers import tiny_llama
 from torch import nn
 
 import methods
-from methods.smt.layer import BlockLinear, SparseLinear
+from methods.smt.install import sparse_layers
+from methods.smt.layer import BlockLinear, SparseLinear, columns_of
 from methods.smt.selection import METRICS, activation_scores, grid, resolve_side, select, spread
 
-INDEX = [(0, 0), (2, 0), (1, 2)]
+INDEX = [(0, 0), (2, 0), (1, 2)]  # rows and columns of blocks
 
 
 def layer(
     o: int = 12, i: int = 16, side: int = 4, bias: bool = True, dtype: torch.dtype = torch.float64
 ) -> SparseLinear:
     torch.manual_seed(0)
-    return SparseLinear(nn.Linear(i, o, bias=bias).to(dtype), INDEX, side)
+    layers, _ = sparse_layers({"q": nn.Linear(i, o, bias=bias).to(dtype)}, {"q": INDEX}, side)
+    return layers["q"]
 
 
 @pytest.mark.parametrize("shape", [(5, 16), (2, 5, 16)])
@@ -47,7 +49,7 @@ def test_gradcheck() -> None:
         weight = sparse.weight.detach().clone()
         for n, (row, column) in enumerate(INDEX):
             weight[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = blocks[n].detach()
-        return BlockLinear.apply(x, blocks, weight, None, INDEX)
+        return BlockLinear.apply(x, blocks, columns_of(x.detach(), [0, 2], 4), weight, None, [(0, 0), (2, 0), (1, 1)])
 
     x = torch.randn(3, 16, dtype=torch.float64, requires_grad=True)
     blocks = sparse.blocks.detach().clone().requires_grad_(True)
@@ -75,7 +77,7 @@ def test_saves_no_input_without_gradients() -> None:
     sparse = layer()
     with torch.no_grad():
         assert not sparse(torch.randn(3, 16, dtype=torch.float64)).requires_grad
-    sparse.blocks.requires_grad_(False)
+    sparse.requires_grad_(False)
     saved: list[torch.Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
         sparse(torch.randn(3, 16, dtype=torch.float64, requires_grad=True))
@@ -175,21 +177,25 @@ def test_activation_scores_are_column_means() -> None:
 def test_selection_of_a_real_warmup_equals_naive_sums(metric: str, trains: bool) -> None:
     config = {"block_size": 16, "warmup_steps": 2, "metric": metric, "warmup_trains": trains}
     method = methods.build("smt", config, 0.03, 0, 10)
-    model = tiny_llama().double()
+    model, plain = tiny_llama().double(), tiny_llama().double()  # `plain` has all its gradients
     names = [n for n, _ in model.named_modules() if n.endswith(("q_proj", "k_proj", "v_proj"))]
     inputs: dict[str, list[torch.Tensor]] = {n: [] for n in names}
     for n in names:
-        model.get_submodule(n).register_forward_pre_hook(lambda m, i, n=n: inputs[n].append(i[0].detach()))
+        plain.get_submodule(n).register_forward_pre_hook(lambda m, i, n=n: inputs[n].append(i[0].detach()))
     groups = method.warmup(model)
     assert bool(groups) == trains
-    sums = {n: torch.zeros_like(model.get_submodule(n).weight) for n in names}
+    sums = {n: torch.zeros_like(plain.get_submodule(n).weight) for n in names}
     for step in (1, 2):
         ids = torch.randint(0, 100, (2, 12), generator=torch.Generator().manual_seed(step))
-        model(input_ids=ids, labels=ids).loss.backward()
+        loss = model(input_ids=ids, labels=ids).loss
+        if loss.requires_grad:
+            loss.backward()
         method.observe(model, step)
+        plain(input_ids=ids, labels=ids).loss.backward()
         for n in names:
-            sums[n] += model.get_submodule(n).weight.grad
+            sums[n] += plain.get_submodule(n).weight.grad
         model.zero_grad()
+        plain.zero_grad()
     method.attach(model)
     if metric == "activation":
         norms = {n: sum(x.flatten(0, 1).norm(dim=0) for x in inputs[n]) for n in names}

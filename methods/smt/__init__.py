@@ -34,17 +34,10 @@ from methods.base import (
     replace_module,
     total_parameters,
 )
+from methods.smt.collect import Collector
+from methods.smt.install import FlatBlocks, sparse_layers
 from methods.smt.layer import SparseLinear
-from methods.smt.selection import (
-    ACTIVATION,
-    METRICS,
-    SCOPES,
-    Selection,
-    activation_scores,
-    block_sums,
-    grid,
-    select,
-)
+from methods.smt.selection import ACTIVATION, METRICS, SCOPES, Selection, grid, select
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,7 @@ class SmtConfig(MethodConfig):
         metric: block score, one of table 7's four, or "activation" (AW-selection).
         scope: "global", "per_layer" or "random" (table 9).
         warmup_steps: steps before selection (paper: 100 on commonsense, 25 on math).
-        warmup_trains: whether they also train all parameters.
+        warmup_trains: whether they also train all parameters; a frozen warm-up only looks.
         warmup_lr_scale: factor on the learning rate while they do.
     """
 
@@ -74,7 +67,7 @@ class Smt(Method):
     """Trains the blocks that the warm-up's statistics point at."""
 
     name = "smt"
-    version = 1
+    version = 2
     summary = "sparse l x l blocks of Q, K, V, chosen by warm-up gradients"
     Config = SmtConfig
 
@@ -83,8 +76,9 @@ class Smt(Method):
         self.selection: Selection = {}
         self._sums: dict[str, torch.Tensor] = {}
         self._observed = 0
-        self._hooks: list[Any] = []
-        self._layers: list[SparseLinear] = []
+        self._collector: Collector | None = None
+        self._layers: dict[str, SparseLinear] = {}
+        self._flat: FlatBlocks | None = None
 
     def check(self) -> None:
         """Refuses unknown metrics and scopes, and warm-ups that leave nothing to tune."""
@@ -126,58 +120,54 @@ class Smt(Method):
 
     def warmup(self, model: nn.Module) -> list[ParamGroup]:
         """Starts the statistics; returns all parameters, or none for the frozen warm-up."""
-        self._measure(model)
+        collector = self._prepare(model)
         freeze(model)
-        if self.config.metric == ACTIVATION:
-            for name, linear in linears(model, self.config.targets):
-                self._hooks.append(linear.register_forward_pre_hook(self._watch(name)))
-        if self.config.warmup_trains:
-            for parameter in model.parameters():
-                parameter.requires_grad_(True)
-            return [ParamGroup(list(model.parameters()), lr_scale=self.config.warmup_lr_scale)]
-        for _, linear in linears(model, self.config.targets):
-            linear.weight.requires_grad_(True)
-        return []
+        collector.start(model, self.config.warmup_trains)
+        if not self.config.warmup_trains:
+            return []
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        return [ParamGroup(list(model.parameters()), lr_scale=self.config.warmup_lr_scale)]
 
     def observe(self, model: nn.Module, step: int) -> None:
-        """Adds one step's gradients to the sums; `mean_abs` needs one number per block, the others whole matrices."""
+        """Adds one step's gradients to the sums."""
         self._observed += 1
-        if self.config.metric == ACTIVATION or self.config.scope == "random":
-            return
-        for name, linear in linears(model, self.config.targets):
-            assert linear.weight.grad is not None
-            grad_OI = linear.weight.grad.float()
-            self._add(name, block_sums(grad_OI, self._side) if self.config.metric == "mean_abs" else grad_OI)
+        self._prepare(model).observe(model, self.config.warmup_trains)
 
     def attach(self, model: nn.Module) -> list[ParamGroup]:
         """Selects (unless a selection was restored), freezes everything and puts sparse layers where blocks were chosen."""
-        self._measure(model)
-        for hook in self._hooks:
-            hook.remove()
+        collector = self._prepare(model)
+        collector.stop(model)
         if not self.selection:
-            self.selection = select(self._scores(), self._count, self.config.scope, self.seed)
+            self.selection = select(collector.scores(), self._count, self.config.scope, self.seed)
         self._sums.clear()
         freeze(model)
-        for name, blocks in self.selection.items():
-            linear = model.get_submodule(name)
-            assert isinstance(linear, nn.Linear)
-            layer = SparseLinear(linear, blocks, self._side)
+        found = dict(linears(model, self.config.targets))
+        self._layers, self._flat = sparse_layers(found, self.selection, self._side)
+        for name, layer in self._layers.items():
             replace_module(model, name, layer)
-            self._layers.append(layer)
-        return [ParamGroup([layer.blocks for layer in self._layers])]
+        return [ParamGroup(self._flat.parameters)]
+
+    def before_step(self, model: nn.Module, step: int) -> None:
+        """Gradients start from zero."""
+        assert self._flat is not None
+        self._flat.clear_gradients()
+
+    def after_backward(self, model: nn.Module, step: int) -> None:
+        """Gradients go to the optimizer."""
+        assert self._flat is not None
+        self._flat.publish_gradients()
 
     def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Writes the blocks back into the dense weights."""
-        for layer in self._layers:
+        for layer in self._layers.values():
             layer.write_back()
 
     def merge(self, model: nn.Module) -> None:
         """Plain linear layers again."""
-        for name in self.selection:
-            layer = model.get_submodule(name)
-            assert isinstance(layer, SparseLinear)
+        for name, layer in self._layers.items():
             replace_module(model, name, layer.dense())
-        self._layers = []
+        self._layers, self._flat = {}, None
 
     def describe(self) -> dict[str, Any]:
         """The selection, block by block, and how the budget fell on the projections."""
@@ -199,33 +189,15 @@ class Smt(Method):
         """Restores `state_dict`, before `warmup` goes on or, where a selection was made, before `attach`."""
         self._observed, self._sums, self.selection = state["observed"], dict(state["sums"]), dict(state["selection"])
 
-    def _measure(self, model: nn.Module) -> None:
-        shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-        self._side, self._grid = grid(shapes, self.config.targets, self.config.block_size)
-        self._count = self.capacity(shapes).units
-
-    def _add(self, name: str, value: torch.Tensor) -> None:
-        if name in self._sums:
-            self._sums[name] += value
-        else:
-            self._sums[name] = value.clone()
-
-    def _watch(self, name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            x_TI = inputs[0].detach().reshape(-1, inputs[0].shape[-1])
-            self._add(name, x_TI.float().norm(dim=0))
-
-        return hook
-
-    def _scores(self) -> dict[str, torch.Tensor]:
-        metric, side = self.config.metric, self._side
-        if self.config.scope == "random":
-            return {name: torch.zeros(shape) for name, shape in self._grid.items()}
-        if metric == ACTIVATION:
-            return {n: activation_scores(self._sums[n], rows, side) for n, (rows, _) in self._grid.items()}
-        if metric == "mean_abs":
-            return {name: (sums / side**2).abs() for name, sums in self._sums.items()}
-        return {name: METRICS[metric](sums, side) for name, sums in self._sums.items()}
+    def _prepare(self, model: nn.Module) -> Collector:
+        """Measures the untouched model, the first time."""
+        if self._collector is None:
+            c = self.config
+            shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+            self._side, blocks = grid(shapes, c.targets, c.block_size)
+            self._count = self.capacity(shapes).units
+            self._collector = Collector(c.targets, c.metric, c.scope, self._side, blocks, self._sums)
+        return self._collector
 
 
 __all__ = ["Selection", "Smt", "SmtConfig", "SparseLinear"]

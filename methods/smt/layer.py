@@ -2,22 +2,60 @@
 
     y = x Wᵀ + b,   dW[block (a, c)] = dY[:, a·l:(a+1)·l]ᵀ · X[:, c·l:(c+1)·l],   dX = dY W
 
-Unlike the paper's snippets (figures 6 to 8) the forward pass keeps real copies of the distinct chosen input columns,
-not views that hold the whole input, and the blocks are written into the dense weight once per optimizer step, not in
-every forward pass.
+Unlike the paper's snippets (figures 6 to 8) the forward pass keeps real copies of the distinct chosen input columns, not
+views that hold the whole input; layers that read the same input (Q, K and V of an attention) share one copy; and the
+blocks are written into the dense weight once per optimizer step, not in every forward pass.
 
 Shape legend: T tokens, O outputs, I inputs, N blocks of side l, C distinct columns of blocks.
 """
 
 from __future__ import annotations
 
-from itertools import groupby
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from methods.smt.gradients import block_gradients
+
+
+class Shared:
+    """What several layers keep of the one input they read, computed once per forward pass.
+
+    Args:
+        keep: from the input (..., I) to what is kept.
+        readers: layers that will ask, each once per forward pass.
+    """
+
+    def __init__(self, keep: Callable[[torch.Tensor], torch.Tensor], readers: int) -> None:
+        self.keep, self.readers = keep, readers
+        self._left = 0
+        self._input: weakref.ref[torch.Tensor] | None = None
+        self._kept: torch.Tensor | None = None
+
+    @torch.no_grad()
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """The kept part of `x`; forgotten here as soon as every reader has it, so that autograd alone holds it."""
+        if self._input is None or self._input() is not x or self._kept is None:
+            self._input, self._kept, self._left = weakref.ref(x), self.keep(x.detach()), self.readers
+        kept = self._kept
+        self._left -= 1
+        if not self._left:
+            self._input = self._kept = None
+        return kept
+
+
+def columns_of(x: torch.Tensor, columns: Sequence[int], side: int) -> torch.Tensor:
+    """The columns of blocks, (T, C·l), copied; the input itself where all are asked for, which costs nothing."""
+    x_TI = x.reshape(-1, x.shape[-1])
+    if len(columns) * side == x_TI.shape[1]:
+        return x_TI
+    picked = torch.tensor(columns, device=x.device)
+    return x_TI.unflatten(1, (-1, side)).index_select(1, picked).flatten(1)
 
 
 class BlockLinear(torch.autograd.Function):
@@ -28,52 +66,38 @@ class BlockLinear(torch.autograd.Function):
         ctx: Any,
         x: torch.Tensor,
         blocks_Nll: torch.Tensor,
+        kept_TC: torch.Tensor,
         weight_OI: torch.Tensor,
         bias_O: torch.Tensor | None,
-        index: list[tuple[int, int]],
+        pairs: list[tuple[int, int]],
     ) -> torch.Tensor:
-        """Computes (..., I) -> (..., O) and saves the chosen columns, T x C x l numbers.
+        """Computes (..., I) -> (..., O) and saves the kept columns.
 
         Args:
             ctx: autograd context.
             x: input of any leading shape.
             blocks_Nll: the trainable blocks; their values are already in `weight_OI`.
+            kept_TC: columns of the input that the blocks need.
             weight_OI: dense weight.
             bias_O: bias or None.
-            index: (row, column) per block, sorted by column.
+            pairs: per block its row in the output and its column's position in `kept_TC`.
         """
-        ctx.index, ctx.side, ctx.block_dtype = index, blocks_Nll.shape[-1], blocks_Nll.dtype
-        kept = x.new_empty(0)
-        if ctx.needs_input_grad[1]:
-            columns = sorted({column for _, column in index})
-            x_TI = x.reshape(-1, x.shape[-1])
-            if len(columns) * ctx.side == x_TI.shape[1]:
-                kept = x_TI  # every column is needed: the input itself costs no copy
-            else:
-                picked = torch.tensor(columns, device=x.device)
-                kept = x_TI.view(x_TI.shape[0], -1, ctx.side).index_select(1, picked).flatten(1)
-        ctx.save_for_backward(kept, weight_OI)
+        ctx.pairs, ctx.side, ctx.block_dtype = pairs, blocks_Nll.shape[-1], blocks_Nll.dtype
+        ctx.save_for_backward(kept_TC if ctx.needs_input_grad[1] else None, weight_OI)
         return F.linear(x, weight_OI, bias_O)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """One matrix product per distinct column of blocks."""
+        """Gradients of the input, where it has one, and of the blocks."""
         kept_TC, weight_OI = ctx.saved_tensors
         grad_x = grad_blocks = None
         if ctx.needs_input_grad[0]:
             grad_x = grad_y @ weight_OI
         if ctx.needs_input_grad[1]:
-            side = ctx.side
-            dy_TRl = grad_y.reshape(-1, grad_y.shape[-1] // side, side)
-            parts = []
-            for position, (_, group) in enumerate(groupby(ctx.index, key=lambda block: block[1])):
-                rows = [row for row, _ in group]
-                dy = dy_TRl[:, rows[0]] if len(rows) == 1 else dy_TRl[:, rows].flatten(1)
-                x_Tl = kept_TC[:, position * side : (position + 1) * side]
-                parts.append((dy.t() @ x_Tl).view(len(rows), side, side))
-            grad_blocks = torch.cat(parts).to(ctx.block_dtype)
-        return grad_x, grad_blocks, None, None, None
+            dy_TO = grad_y.reshape(-1, grad_y.shape[-1])
+            grad_blocks = block_gradients(dy_TO, kept_TC, ctx.pairs, ctx.side).to(ctx.block_dtype)
+        return grad_x, grad_blocks, None, None, None, None
 
 
 class SparseLinear(nn.Module):
@@ -81,17 +105,26 @@ class SparseLinear(nn.Module):
 
     Args:
         linear: the layer it stands in for; weight and bias are shared, not copied.
-        index: (row, column) of its blocks, sorted by column, then row.
-        side: l.
+        index: (row, column) of its blocks.
+        blocks: where the blocks live, (N, l, l), float32 or more precise; filled here.
+        columns: distinct columns of all layers that share the input, sorted.
+        shared: gives the kept columns.
     """
 
-    def __init__(self, linear: nn.Linear, index: list[tuple[int, int]], side: int) -> None:
+    def __init__(
+        self,
+        linear: nn.Linear,
+        index: list[tuple[int, int]],
+        blocks: nn.Parameter,
+        columns: Sequence[int],
+        shared: Shared,
+    ) -> None:
         super().__init__()
-        self.index, self.side = index, side
+        self.index, self.side, self.shared, self.blocks = index, blocks.shape[-1], shared, blocks
         self.weight, self.bias = linear.weight, linear.bias
-        # Half-precision weights train through float32 blocks: updates below their rounding step would be lost.
-        dtype = torch.promote_types(linear.weight.dtype, torch.float32)
-        self.blocks = nn.Parameter(self._view()[self._rows_cols()].to(dtype).contiguous())
+        position = {column: p for p, column in enumerate(columns)}
+        self.pairs = [(row, position[column]) for row, column in index]
+        blocks.data.copy_(self._view()[self._rows_cols()])
 
     @property
     def in_features(self) -> int:
@@ -105,7 +138,9 @@ class SparseLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., I) -> (..., O)."""
-        return BlockLinear.apply(x, self.blocks, self.weight, self.bias, self.index)
+        if not (torch.is_grad_enabled() and self.blocks.requires_grad):
+            return F.linear(x, self.weight, self.bias)
+        return BlockLinear.apply(x, self.blocks, self.shared(x), self.weight, self.bias, self.pairs)
 
     @torch.no_grad()
     def write_back(self) -> None:
@@ -115,9 +150,7 @@ class SparseLinear(nn.Module):
     def dense(self) -> nn.Linear:
         """The plain layer with the update folded in; shares the weight."""
         self.write_back()
-        linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
-        linear.weight, linear.bias = self.weight, self.bias
-        return linear
+        return plain(self.weight, self.bias)
 
     def _view(self) -> torch.Tensor:
         # (R, C, l, l) onto the weight's own memory.
@@ -125,5 +158,13 @@ class SparseLinear(nn.Module):
         return self.weight.data.view(o // self.side, self.side, i // self.side, self.side).permute(0, 2, 1, 3)
 
     def _rows_cols(self) -> tuple[torch.Tensor, torch.Tensor]:
-        pairs = torch.tensor(self.index, device=self.weight.device)
-        return pairs[:, 0], pairs[:, 1]
+        rows, columns = torch.tensor(self.index, device=self.weight.device).unbind(1)
+        return rows, columns
+
+
+def plain(weight_OI: torch.Tensor, bias_O: torch.Tensor | None) -> nn.Linear:
+    """An ordinary linear layer around existing parameters."""
+    out_features, in_features = weight_OI.shape
+    linear = nn.Linear(in_features, out_features, bias=bias_O is not None, device="meta")
+    linear.weight, linear.bias = weight_OI, bias_O  # type: ignore[assignment]  # both are parameters, or bias None
+    return linear
