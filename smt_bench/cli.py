@@ -11,7 +11,6 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,6 +81,11 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A method's setting, e.g. smt.block_size=64; repeatable.")
     ] = None,
+    jobs: Annotated[int, typer.Option(help="Runs at the same time; GPUs or cores are shared out.")] = 1,
+    gpus_per_run: Annotated[int | None, typer.Option(help="GPUs of each run; default: all, divided by --jobs.")] = None,
+    retry: Annotated[str | None, typer.Option(help="failed: do runs again that failed or ran out of memory.")] = None,
+    checkpoint_steps: Annotated[int | None, typer.Option(help="Save the state of training every N steps.")] = None,
+    checkpoint_minutes: Annotated[float, typer.Option(help="Save it at least that often.")] = 10.0,
     results: Results = Path("results"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and stop.")] = False,
     as_json: Json = False,
@@ -89,13 +93,17 @@ def run(
     """Does the runs of an experiment that are missing, then writes its tables and figures."""
     import experiments
     from smt_bench import resources
-    from smt_bench.execute import execute, measure
+    from smt_bench.dispatch import How, carry_out
     from smt_bench.planning import Planner, Request
+    from smt_bench.resume import Pace
     from smt_bench.store import Store
-    from smt_bench.sweep import Index, Interrupted, folder, print_to, sweep
+    from smt_bench.sweep import Index, Interrupted, folder, print_to
 
     if as_json and not dry_run:
         raise ValueError("--json goes with --dry-run: records and tables are written as files")
+    if retry not in (None, "failed"):
+        raise ValueError(f"--retry {retry}: the choice is failed")
+    how = How(jobs, gpus_per_run, Pace(checkpoint_steps, 60 * checkpoint_minutes), retry is not None)
     module: Any = experiments.find(experiment)
     request = Request(
         experiment,
@@ -133,15 +141,10 @@ def run(
         for name in planner.data.missing:
             _say(f"note: no test file for {name}: left out, averages name the tasks they cover")
 
-    def perform(question: Any, watch: Any) -> Any:
-        if measures:
-            return measure(question, module.measure, watch)
-        return execute(question, replace(planner.inputs(), watch=watch))
-
     index = Index.read(place)
     index.add(runs)
     try:
-        counts = sweep(runs, store, perform, console)
+        counts = carry_out(module, planner, runs, store, how, console)
     except Interrupted as stop:
         _render(module, store, index, place, planner.entry.name)
         _say(f"interrupted: {stop}; the same command goes on from there")
@@ -152,6 +155,7 @@ def run(
         print(files[0].read_text(encoding="utf-8"))
         _say("wrote " + ", ".join(str(f) for f in files))
     if counts["failed"] or counts["out_of_memory"]:
+        _say("`show KEY` says why a run failed; `--retry failed` does it again")
         raise typer.Exit(1)
 
 
@@ -323,6 +327,19 @@ def fetch(name: Annotated[str, typer.Argument(help="A model, or the data family 
     from smt_bench.fetch import fetch_data, fetch_model
 
     print(fetch_data(name, _say) if name in MIXTURES else fetch_model(name, _say))
+
+
+@app.command(hidden=True)
+def work(order: Path) -> None:
+    """One worker of a sweep."""
+    from smt_bench.dispatch import work as sweep_order
+    from smt_bench.stopping import EXIT_CODE
+    from smt_bench.sweep import Interrupted
+
+    try:
+        sweep_order(order)
+    except Interrupted:
+        raise typer.Exit(EXIT_CODE) from None
 
 
 def main() -> None:

@@ -106,6 +106,22 @@ def measure(
     return _recorded(measurement, fill)
 
 
+def failure(run: Question, message: str, log: Sequence[str]) -> Record:
+    """The record of a run whose process died, so that it could not write one.
+
+    Args:
+        run: the run.
+        message: what is known.
+        log: the last lines the process wrote.
+    """
+
+    def fill(record: Record) -> None:
+        raise ChildProcessError(message)
+
+    record = _recorded(run, fill)
+    return {**record, "message": message, "traceback": list(log), "memory_bytes": {}}
+
+
 def _recorded(run: Question, fill: Callable[[Record], None]) -> Record:
     record: Record = {
         "schema": SCHEMA,

@@ -61,6 +61,13 @@ class Request:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ValueError("WORLD_SIZE is above 1: start one process, large models are spread over all GPUs by it")
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Request:
+        """From plain JSON values, as `dataclasses.asdict` and JSON leave them."""
+        settings = tuple((method, setting, value) for method, setting, value in values["settings"])
+        lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
+        return cls(**{**values, **lists, "settings": settings})
+
     @property
     def family(self) -> str:
         """The data family the tasks belong to; commonsense by default."""

@@ -41,6 +41,10 @@ class Stop:
         finally:
             self._holding -= 1
 
+    def request(self) -> None:
+        """Asks to stop at the next step, from any thread; elsewhere the next `check` ends the process's work."""
+        self.asked = True
+
     def check(self) -> None:
         """Ends here if asked.
 
