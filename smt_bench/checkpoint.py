@@ -138,7 +138,7 @@ class Checkpoints:
 def fingerprint(tensor: torch.Tensor) -> str:
     """A hash of a tensor's bits, to see whether it changed."""
     flat = tensor.detach().reshape(-1).contiguous().cpu()
-    return xxhash.xxh3_128_hexdigest(flat.view(torch.uint8).numpy())
+    return xxhash.xxh3_128_hexdigest(flat.view(torch.uint8).numpy().data)
 
 
 def _file_hash(path: Path) -> str:

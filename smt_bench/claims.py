@@ -14,6 +14,7 @@ import os
 import socket
 import tempfile
 import threading
+import time
 import uuid
 import warnings
 from collections.abc import Callable
@@ -156,7 +157,7 @@ class Claim:
 
     def say(self, phase: str, done: int, total: int) -> None:
         """Progress: `done` of `total` units of `phase`."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        now = time.time()
         if self._said.get("phase") != phase:
             self._said = {"phase": phase, "first": done, "first_at": now}
         self._said = {**self._said, "done": done, "total": total, "at": now}
@@ -186,8 +187,8 @@ class Claim:
                 if self._said != self._written:
                     self._written = self._said
                     write_text(self.claims.progress_path(self.key), json.dumps(self._written))
-            except OSError:  # a full disk, a server that is away: the next beat may succeed, and no result depends on it
-                continue
+            except OSError:
+                continue  # a full disk, a server that is away: the next beat may succeed, and no result depends on it
 
 
 @cache

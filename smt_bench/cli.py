@@ -1,4 +1,4 @@
-"""The command line: `run`, `list`, `show`, `table`, `figure`, `fetch`.
+"""The command line: `run`, `status`, `list`, `show`, `table`, `figure`, `fetch`.
 
 Bad input is one line on standard error (what, value, remedy) and exit code 2; an interrupted sweep ends with 130, one with
 failed runs with 1. Heavy libraries are imported inside the commands, so that `--help` is quick.
@@ -327,6 +327,14 @@ def fetch(name: Annotated[str, typer.Argument(help="A model, or the data family 
     from smt_bench.fetch import fetch_data, fetch_model
 
     print(fetch_data(name, _say) if name in MIXTURES else fetch_model(name, _say))
+
+
+@app.command()
+def status(results: Results = Path("results"), as_json: Json = False) -> None:
+    """Shows what is done, running (where, how long still), failed and missing of the sweeps in a results folder."""
+    from smt_bench.status import show_status
+
+    show_status(results, as_json)
 
 
 @app.command(hidden=True)

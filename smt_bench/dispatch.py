@@ -77,11 +77,14 @@ def carry_out(
     if how.retry:
         retry(runs, store)
     stop = stopping.Stop()
-    stop.install()
-    if len(places) == 1 and not places[0]:
-        return sweep(runs, store, performer(module, planner), console, stop, how.pace)
-    order = write_order(planner.request, store, how.pace)
-    return supervise([order] * len(places), places, runs, store, console, stop)
+    with stop.installed():
+        if len(places) == 1 and not places[0]:
+            return sweep(runs, store, performer(module, planner), console, stop, how.pace)
+        order = write_order(planner.request, store, how.pace)
+        try:
+            return supervise(order, places, runs, store, console, stop)
+        finally:
+            order.unlink(missing_ok=True)
 
 
 def write_order(request: Request, store: Store, pace: Pace) -> Path:
@@ -106,11 +109,11 @@ def work(path: Path) -> None:
         request, pace, store = Request.from_dict(order["request"]), Pace(**order["pace"]), Store(Path(order["results"]))
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"order {path} is not readable ({type(error).__name__}): it is written by `run`") from None
-    stop = stopping.Stop()
-    stop.install()
     module: Any = experiments.find(request.experiment)
     planner = Planner(request, resources.machine())
     if not hasattr(module, "measure"):
         planner.open()
     runs = [run for run, _ in module.runs(planner)]
-    sweep(runs, store, performer(module, planner), print_to(), stop, pace)
+    stop = stopping.Stop()
+    with stop.installed():
+        sweep(runs, store, performer(module, planner), print_to(), stop, pace)

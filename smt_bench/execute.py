@@ -37,6 +37,10 @@ class Watcher(Protocol):
         """`done` of `total` units of `phase` are finished."""
 
 
+def unwatched(phase: str, done: int, total: int, note: str = "") -> None:
+    """Nobody looks."""
+
+
 @dataclass
 class Inputs:
     """What a run needs besides itself; shared by the runs of a sweep.
@@ -52,7 +56,7 @@ class Inputs:
     located: Located
     data: DataSet
     device_map: str | None = None
-    watch: Watcher = field(default=lambda phase, done, total, note="": None)
+    watch: Watcher = unwatched
     keeper: Keeper = field(default_factory=Keeper)
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import io
 import random
 import time
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,12 +23,6 @@ from smt_bench.optim import Updater
 from smt_bench.stopping import Stop
 
 WARMUP, TUNING = "warmup", "tuning"
-
-
-class Measured(Protocol):
-    """What training measured; a dataclass of plain values."""
-
-    __dataclass_fields__: Any
 
 
 @dataclass(frozen=True)
@@ -96,7 +90,9 @@ class Keeper:
         _copy_into(model, state["model"])
         if _fingerprints(model) != state["fingerprints"]:
             self.files.set_aside(state["file"], "it does not lead back to the weights it was saved from")
-            raise RuntimeError("the checkpoint leads to other weights: it is set aside, the next try takes an older one")
+            raise RuntimeError(
+                "the checkpoint leads to other weights: it is set aside, the next try takes an older one"
+            )
         if updater is not None:
             updater.load_state_dict(state["updater"])
         _set_random_state(state["random"])
@@ -111,9 +107,9 @@ class Keeper:
         )
 
     def save(
-        self, phase: str, step: int, model: nn.Module, method: Method, updater: Updater | None, measured: Measured
+        self, phase: str, step: int, model: nn.Module, method: Method, updater: Updater | None, measured: dict[str, Any]
     ) -> None:
-        """Writes the state after `step` finished steps; a failure is a warning."""
+        """Writes the state after `step` finished steps, with what was measured; a failure is a warning."""
         if self.files is None:
             return
         prints = _fingerprints(model)
@@ -125,7 +121,7 @@ class Keeper:
             "method": _pack(method.state_dict()),
             "updater": None if updater is None else updater.state_dict(),
             "random": _random_state(),
-            "measured": asdict(measured),  # type: ignore[call-overload]  # a protocol cannot say dataclass
+            "measured": measured,
             "resumed": self.resumed,
         }
         self.files.save(step, state)

@@ -21,16 +21,21 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stop:
-    """Whether this process was asked to stop. Does nothing until `install`."""
+    """Whether this process was asked to stop."""
 
     def __init__(self) -> None:
         self.asked = False
         self._holding = 0
 
-    def install(self) -> None:
-        """Takes the signals over; only the main thread of a process can."""
-        for number in SIGNALS:
-            signal.signal(number, self._handle)
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """Takes the signals over for a while; only the main thread of a process can."""
+        before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

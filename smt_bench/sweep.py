@@ -8,7 +8,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,18 @@ class Index:
     path: Path
     settings: dict[str, list[str]]
     latest: str | None
+    names: dict[str, str] = field(
+        default_factory=dict
+    )  # what a run is, in a few words, also where it has no record yet
 
     @classmethod
     def read(cls, path: Path) -> Index:
         """The index in `path`; empty where there is none or it is damaged (records are never lost with it)."""
         try:
             values = json.loads((path / INDEX).read_text(encoding="utf-8"))
-            return cls(path, {k: list(v) for k, v in values["settings"].items()}, values["latest"])
+            return cls(
+                path, {k: list(v) for k, v in values["settings"].items()}, values["latest"], values.get("names", {})
+            )
         except FileNotFoundError:
             return cls(path, {}, None)
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -65,7 +70,8 @@ class Index:
         self.latest = runs[0].setting
         keys = self.settings.setdefault(self.latest, [])
         keys += [run.key for run in runs if run.key not in keys]
-        values = {"schema": 1, "latest": self.latest, "settings": self.settings}
+        self.names |= {run.key: describe(run) for run in runs}
+        values = {"schema": 1, "latest": self.latest, "settings": self.settings, "names": self.names}
         write_text(self.path / INDEX, json.dumps(values, indent=1) + "\n")
 
     @property
@@ -158,6 +164,7 @@ def sweep(
                             counts[record["status"]] += 1
                             bars.finish(f"{describe(run)}: {outcome(record)}")
                     elif record is not None:
+                        _tidy(run.key, record, claims, store)
                         counts["there" if record["status"] in FINISHED else record["status"]] += 1
                         bars.finish()
                     if record is not None:
@@ -194,6 +201,19 @@ def _claimed(
     finally:
         with keeper.stop.held():
             claim.release()
+
+
+def _tidy(key: str, record: Record, claims: Claims, store: Store) -> None:
+    """Removes what a process left that was killed after writing a record; a failed run keeps its checkpoint."""
+    left = checkpoints(store, key)
+    over = record["status"] in FINISHED and left.folder.exists()
+    if not (over or claims.path(key).exists()):
+        return
+    claim = claims.take(key)  # None: its owner is alive and about to do this itself
+    if claim is not None:
+        if over:
+            left.clear()
+        claim.release()
 
 
 class Bars:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -154,7 +154,7 @@ class Loop:
                 if state is not None:
                     keeper.restore(state, model, updater)
                 elif moved:
-                    keeper.save(TUNING, done, model, method, updater, self.trained)
+                    keeper.save(TUNING, done, model, method, updater, asdict(self.trained))
             for step in range(done + 1, t.steps + 1):
                 method.before_step(model, step)
                 self._step(
@@ -175,7 +175,7 @@ class Loop:
         """Saves the state if it is time or training is over, and leaves if asked to."""
         if self.keeper.due(step) or step == self.run.train.steps:
             with clock.paused("checkpoints"):
-                self.keeper.save(phase, step, self.model, self.method, updater, self.trained)
+                self.keeper.save(phase, step, self.model, self.method, updater, asdict(self.trained))
         self.keeper.stop.check()
 
     def _step(

@@ -41,7 +41,9 @@ def slots(jobs: int, gpus_per_run: int | None, environment: Mapping[str, str]) -
 
     listed = environment.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
-    gpus = [name for name in listed.split(",") if name][:count] if listed is not None else [str(i) for i in range(count)]
+    gpus = (
+        [name for name in listed.split(",") if name][:count] if listed is not None else [str(i) for i in range(count)]
+    )
     if gpus_per_run is not None and jobs * gpus_per_run > len(gpus):
         raise ValueError(
             f"--jobs {jobs} with --gpus-per-run {gpus_per_run} needs {jobs * gpus_per_run} GPUs, {len(gpus)} are "
@@ -66,14 +68,12 @@ class Worker:
 
     Attributes:
         name: as in the claims it holds.
-        order: what it works on.
         slot: its share of the machine.
         log: where it writes what it has to say.
         process: the process itself.
     """
 
     name: str
-    order: Path
     slot: Slot
     log: Path
     process: subprocess.Popen[bytes]
@@ -88,7 +88,7 @@ class Worker:
                 [sys.executable, "-m", "smt_bench", "work", str(order)],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, start_new_session=True,
             )  # fmt: skip
-        return cls(name, order, slot, log, process)
+        return cls(name, slot, log, process)
 
     def last_lines(self) -> list[str]:
         """The end of its log."""
@@ -97,7 +97,7 @@ class Worker:
 
 
 def supervise(
-    orders: Sequence[Path], places: Sequence[Slot], runs: Sequence[Question], store: Store, console: Console, stop: Stop
+    order: Path, places: Sequence[Slot], runs: Sequence[Question], store: Store, console: Console, stop: Stop
 ) -> Counter[str]:
     """Starts a worker per place and waits until every run has a record.
 
@@ -116,7 +116,7 @@ def supervise(
     workers: list[Worker] = []
     started = 0
 
-    def start(order: Path, slot: Slot) -> None:
+    def start(slot: Slot) -> None:
         nonlocal started
         started += 1
         name = f"{os.getpid()}-{started}"
@@ -137,8 +137,8 @@ def supervise(
         try:
             look(first=True)
             if waiting:
-                for order, slot in zip(orders[: len(waiting)], places):
-                    start(order, slot)
+                for slot in places[: len(waiting)]:
+                    start(slot)
             while workers:
                 time.sleep(POLL)
                 stop.check()
@@ -150,11 +150,13 @@ def supervise(
                     workers.remove(worker)
                     if code == 2:
                         raise ValueError((worker.last_lines() or ["a worker failed"])[-1].removeprefix("error: "))
-                    if code not in (0, EXIT_CODE):
+                    if code == 0:
+                        worker.log.unlink(missing_ok=True)
+                    elif code != EXIT_CODE:
                         _record_crash(worker, code, waiting, store)
                     look()
                     if code != 0 and waiting:
-                        start(worker.order, worker.slot)
+                        start(worker.slot)
         except KeyboardInterrupt:
             done = sum(counts[status] for status in ("there", *FINISHED))
             raise Interrupted(f"{done} of {len(runs)} runs are finished") from None
