@@ -54,12 +54,16 @@ class Checkpoints:
         """Writes the tensors that later states build on; the file's name, or None where it could not be written."""
         return self._write("base", tensors, "of the weights after the warm-up")
 
-    def load(self) -> State | None:
-        """The newest state that is whole, with its base's tensors under "base_tensors"; None where there is none."""
-        if self.folder.is_dir():
+    def load(self, name: str | None = None) -> State | None:
+        """The newest state that is whole, with its base's tensors under "base_tensors"; None where there is none.
+
+        Args:
+            name: only this file, and leave everything as it is: rank 0 has chosen it.
+        """
+        if name is None:
             for left in self.folder.glob(".*"):  # of a process that was killed while writing
                 left.unlink(missing_ok=True)
-        for path in self._states():
+        for path in self._states() if name is None else [self.folder / name]:
             state = self._read(path)
             if state is None or state.get("version") != VERSION:
                 continue

@@ -83,6 +83,7 @@ def run(
     ] = None,
     jobs: Annotated[int, typer.Option(help="Runs at the same time; GPUs or cores are shared out.")] = 1,
     gpus_per_run: Annotated[int | None, typer.Option(help="GPUs of each run; default: all, divided by --jobs.")] = None,
+    processes: Annotated[int, typer.Option(help="Processes that each run is spread over, data parallel.")] = 1,
     retry: Annotated[str | None, typer.Option(help="failed: do runs again that failed or ran out of memory.")] = None,
     checkpoint_steps: Annotated[int | None, typer.Option(help="Save the state of training every N steps.")] = None,
     checkpoint_minutes: Annotated[float, typer.Option(help="Save it at least that often.")] = 10.0,
@@ -92,7 +93,7 @@ def run(
 ) -> None:
     """Does the runs of an experiment that are missing, then writes its tables and figures."""
     import experiments
-    from smt_bench import resources
+    from smt_bench import parallel, resources
     from smt_bench.dispatch import How, carry_out
     from smt_bench.planning import Planner, Request
     from smt_bench.resume import Pace
@@ -103,7 +104,7 @@ def run(
         raise ValueError("--json goes with --dry-run: records and tables are written as files")
     if retry not in (None, "failed"):
         raise ValueError(f"--retry {retry}: the choice is failed")
-    how = How(jobs, gpus_per_run, Pace(checkpoint_steps, 60 * checkpoint_minutes), retry is not None)
+    how = How(jobs, gpus_per_run, processes, Pace(checkpoint_steps, 60 * checkpoint_minutes), retry is not None)
     module: Any = experiments.find(experiment)
     request = Request(
         experiment,
@@ -145,7 +146,11 @@ def run(
     index.add(runs)
     try:
         counts = carry_out(module, planner, runs, store, how, console)
+        if parallel.rank() > 0:
+            return
     except Interrupted as stop:
+        if parallel.rank() > 0:
+            raise typer.Exit(130) from None
         _render(module, store, index, place, planner.entry.name)
         _say(f"interrupted: {stop}; the same command goes on from there")
         raise typer.Exit(130) from None

@@ -16,9 +16,9 @@ from accelerate import Accelerator
 
 import methods
 from methods.base import Capacity, Method, Shapes
-from smt_bench import environment
+from smt_bench import environment, parallel
 from smt_bench.data import DataSet
-from smt_bench.evaluate import EvalSettings, evaluate, response_loglik
+from smt_bench.evaluate import EvalSettings, evaluate, merge_shares, response_loglik
 from smt_bench.models import Located, load
 from smt_bench.prompts import Encoded, encode
 from smt_bench.resume import Keeper
@@ -123,7 +123,8 @@ def failure(run: Question, message: str, log: Sequence[str]) -> Record:
         raise ChildProcessError(message)
 
     record = _recorded(run, fill)
-    return {**record, "message": message, "traceback": list(log), "memory_bytes": {}}
+    status = "out_of_memory" if any("OutOfMemoryError" in line for line in log) else "failed"
+    return {**record, "status": status, "message": message, "traceback": list(log), "memory_bytes": {}}
 
 
 def _recorded(run: Question, fill: Callable[[Record], None]) -> Record:
@@ -230,7 +231,7 @@ def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable
     heldout = response_loglik(
         model,
         tokenizer,
-        inputs.data.heldout,
+        parallel.share(inputs.data.heldout),
         d.template,
         d.cutoff,
         EVAL_BATCH,
@@ -239,7 +240,11 @@ def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable
     clock("heldout", start)
     start = time.perf_counter()
     settings = EvalSettings(e.protocol, e.beams, e.max_new_tokens, e.max_new_tokens_math, EVAL_BATCH, d.template)
-    scores = evaluate(model, tokenizer, inputs.data.tests, settings, progress=inputs.watch)
+    own = {task: part for task, examples in inputs.data.tests.items() if (part := parallel.share(examples))}
+    scores = evaluate(model, tokenizer, own, settings, progress=inputs.watch)
+    if parallel.size() > 1:
+        heldout = parallel.merge(parallel.gathered(heldout))
+        scores = merge_shares(parallel.gathered(scores), list(inputs.data.tests))
     clock("evaluation", start)
     return {"heldout": _heldout(heldout), "evaluation": scores}
 

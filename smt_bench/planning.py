@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,8 +57,6 @@ class Request:
             find_task(name)
         for name, setting, value in self.settings:
             methods.find(name).Config.from_dict({setting: value})
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ValueError("WORLD_SIZE is above 1: start one process, large models are spread over all GPUs by it")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Request:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from methods.base import Method
+from smt_bench import parallel
 from smt_bench.checkpoint import Checkpoints, State, fingerprint
 from smt_bench.optim import Updater
 from smt_bench.stopping import Stop
@@ -57,7 +58,12 @@ class Keeper:
 
     def load(self) -> State | None:
         """The last good state; None: start at the beginning."""
-        state = self.files.load() if self.files else None
+        if self.files is None:
+            return None
+        state = self.files.load() if parallel.rank() == 0 else None
+        name = parallel.broadcast(state and state["file"].name)
+        if name is not None and state is None:
+            state = self.files.load(name)
         if state is not None:
             self.resumed = [*state["resumed"], state["step"]]
             self._saved_step = state["step"]
@@ -76,7 +82,7 @@ class Keeper:
         if state is not None and state["base"]:
             self._base = state["base"]
             _copy_into(model, state["base_tensors"])
-        elif moved:
+        elif moved and parallel.rank() == 0:
             self._base = self.files.save_base(_tensors(model))
         self._prints = {} if moved and self._base is None else _fingerprints(model)
 
@@ -95,7 +101,8 @@ class Keeper:
             )
         if updater is not None:
             updater.load_state_dict(state["updater"])
-        _set_random_state(state["random"])
+        if parallel.rank() < len(state["random"]):  # of another number of processes: new ones draw from their seeds
+            _set_random_state(state["random"][parallel.rank()])
 
     def due(self, step: int) -> bool:
         """Whether to save after this step."""
@@ -112,6 +119,10 @@ class Keeper:
         """Writes the state after `step` finished steps, with what was measured; a failure is a warning."""
         if self.files is None:
             return
+        generators = parallel.gathered(_random_state())
+        self._saved_at, self._saved_step = time.monotonic(), step
+        if parallel.rank() != 0:
+            return
         prints = _fingerprints(model)
         state = {
             "phase": phase,
@@ -120,17 +131,19 @@ class Keeper:
             "fingerprints": prints,
             "method": _pack(method.state_dict()),
             "updater": None if updater is None else updater.state_dict(),
-            "random": _random_state(),
+            "random": generators,
             "measured": measured,
             "resumed": self.resumed,
         }
         self.files.save(step, state)
-        self._saved_at, self._saved_step = time.monotonic(), step
+        self._saved_at = time.monotonic()
 
 
 def unpack_method(state: State) -> dict[str, Any]:
     """The method's state, its tensors on the devices they were on."""
-    where = None if torch.cuda.is_available() else "cpu"
+    where: Any = None if torch.cuda.is_available() else "cpu"
+    if where is None and parallel.size() > 1:
+        where = torch.device("cuda", torch.cuda.current_device())  # it was rank 0 that saved
     return torch.load(io.BytesIO(state["method"].numpy().tobytes()), map_location=where, weights_only=True)
 
 

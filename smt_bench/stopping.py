@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SAME = 1.0  # second
 EXIT_CODE = 130  # of a process that was asked to stop and can be continued by the same command
 
 
@@ -25,6 +27,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = False
+        self._asked_at = 0.0
         self._holding = 0
 
     @contextlib.contextmanager
@@ -60,8 +63,10 @@ class Stop:
             raise Stopped
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
+        # Within a second it is the same Ctrl-C, passed on by a launcher that got it too.
+        if self.asked and number == signal.SIGINT and time.monotonic() - self._asked_at > SAME:
             os._exit(EXIT_CODE)  # no clean-up that could hang; what it leaves behind is cleaned up by the next start
-        self.asked = True
+        if not self.asked:
+            self.asked, self._asked_at = True, time.monotonic()
         if not self._holding:
             raise Stopped

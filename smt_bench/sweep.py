@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from smt_bench import parallel
 from smt_bench.checkpoint import Checkpoints
 from smt_bench.claims import Claim, Claims
 from smt_bench.execute import Watcher
@@ -105,6 +106,10 @@ class Interrupted(Exception):
     """Ctrl-C or another signal: so many runs of the sweep are finished."""
 
 
+class Broken(Exception):
+    """The processes of a run are no longer in step: all of them have to be started again."""
+
+
 def checkpoints(store: Store, key: str) -> Checkpoints:
     """Where a run's states are kept while it is not finished."""
     return Checkpoints(store.root / "checkpoints" / key)
@@ -126,6 +131,7 @@ def sweep(
     console: Console,
     stop: Stop | None = None,
     pace: Pace | None = None,
+    idle: Callable[[], None] = lambda: time.sleep(POLL),
 ) -> Counter[str]:
     """Does the runs without a record, beside any other processes that do the same in this folder.
 
@@ -139,12 +145,14 @@ def sweep(
         console: for progress.
         stop: whether this process was asked to leave.
         pace: how often runs are checkpointed.
+        idle: passes the time while only other processes have something to do.
 
     Returns:
         How many runs ended how; "there" counts those that others, or earlier sweeps, have finished.
 
     Raises:
         Interrupted: asked to leave.
+        Broken: a run that several processes shared has failed; its record is written.
     """
     stop, pace, claims = stop or Stop(), pace or Pace(), Claims(store.runs)
     counts: Counter[str] = Counter()
@@ -163,6 +171,8 @@ def sweep(
                         if ours:
                             counts[record["status"]] += 1
                             bars.finish(f"{describe(run)}: {outcome(record)}")
+                            if record["status"] not in FINISHED and parallel.size() > 1:
+                                raise Broken(record["message"])
                     elif record is not None:
                         _tidy(run.key, record, claims, store)
                         counts["there" if record["status"] in FINISHED else record["status"]] += 1
@@ -171,7 +181,7 @@ def sweep(
                         waiting.remove(run)
                 if len(waiting) == before:
                     bars.start(f"waiting for {before} of other processes")
-                    time.sleep(POLL)
+                    idle()
         except KeyboardInterrupt:
             done = sum(counts[status] for status in ("there", *FINISHED))
             raise Interrupted(f"{done} of {len(runs)} runs are finished") from None
@@ -194,6 +204,8 @@ def _claimed(
             return record, False
         record = perform(run, watch, keeper)
         with keeper.stop.held():
+            if record["status"] not in FINISHED and (first := store.read(run.key)) is not None:
+                return first, True  # of the process that failed first and knows why
             store.write(record)
             if record["status"] in FINISHED and keeper.files is not None:
                 keeper.files.clear()

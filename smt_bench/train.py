@@ -15,12 +15,13 @@ from accelerate import Accelerator
 from torch.nn import functional as F
 
 from methods.base import Method, OptimizerSettings
+from smt_bench import parallel
 from smt_bench.batches import Batch, collate, training_order
 from smt_bench.logits import labelled_logits
 from smt_bench.optim import Updater, linear_factor
 from smt_bench.prompts import Encoded
 from smt_bench.resume import TUNING, WARMUP, Keeper, unpack_method
-from smt_bench.runs import Run
+from smt_bench.runs import Run, digest
 
 
 class Diverged(Exception):
@@ -118,7 +119,8 @@ class Loop:
 
     def _train(self, check: Callable[[], None]) -> Trained:
         t, method, model, keeper = self.run.train, self.method, self.model, self.keeper
-        torch.manual_seed(self.run.seed)  # dropout; batches and methods draw from generators of their own
+        # Dropout, different in every process; batches and methods draw from generators of their own.
+        torch.manual_seed(self.run.seed + 1_000_003 * parallel.rank())
         if t.gradient_checkpointing:
             enable_checkpointing(model)
         state = keeper.load()
@@ -145,6 +147,8 @@ class Loop:
         with self._timed("attach" if state is None else "resume"):
             groups = method.attach(model)
             check()
+            if len(set(parallel.gathered(digest(method.describe())))) > 1:
+                raise RuntimeError(f"{method.name} chose differently in different processes: use one process")
         if not groups:
             return self.trained
         updater = Updater(method, groups, self.settings)
@@ -173,10 +177,12 @@ class Loop:
 
     def _keep(self, phase: str, step: int, updater: Updater | None, clock: _Timer) -> None:
         """Saves the state if it is time or training is over, and leaves if asked to."""
-        if self.keeper.due(step) or step == self.run.train.steps:
+        stop = self.keeper.stop
+        due, stop.asked = parallel.agreed(self.keeper.due(step), stop.asked)
+        if due or step == self.run.train.steps:
             with clock.paused("checkpoints"):
                 self.keeper.save(phase, step, self.model, self.method, updater, asdict(self.trained))
-        self.keeper.stop.check()
+        stop.check()
 
     def _step(
         self,
@@ -187,24 +193,27 @@ class Loop:
         after_step: Callable[[int], None],
     ) -> None:
         t = self.run.train
-        chosen = [self.encoded(i) for i in next(order)]
+        numbers = next(order)
         parts = [
-            collate(chosen[i : i + t.micro_batch_size], self.pad_id) for i in range(0, len(chosen), t.micro_batch_size)
+            collate([self.encoded(i) for i in parallel.share(numbers[start : start + t.micro_batch_size])], self.pad_id)
+            for start in range(0, len(numbers), t.micro_batch_size)
         ]
-        targets = max(
-            1, sum(part.targets for part in parts)
-        )  # a batch whose responses were all cut off teaches nothing
-        total = 0.0
+        targets, tokens = parallel.total(sum(p.targets for p in parts), sum(p.tokens for p in parts))
+        targets = max(1, int(targets))  # a batch whose responses were all cut off teaches nothing
+        own = 0.0
         for part in parts:
             device = self.accelerator.device
             on_device = Batch(part.ids_BT.to(device), part.labels_BT.to(device), part.targets, part.tokens)
-            # One mean over all label tokens of the step, so that the micro-batch size changes nothing but rounding.
-            loss = response_loss(self.model, on_device) / targets
-            total += loss.item()
-            if not math.isfinite(total):
-                raise Diverged(step, total)
+            # One mean over all label tokens of the step, so that neither the micro-batch size nor the number of processes,
+            # whose gradients are averaged, changes anything but rounding.
+            loss = response_loss(self.model, on_device) / targets * parallel.size()
+            own += loss.item() / parallel.size()
             if loss.requires_grad:  # a warm-up may only look at activations
                 self.accelerator.backward(loss)
+        (total,) = parallel.total(own)
+        if not math.isfinite(total):
+            raise Diverged(step, total)
+        parallel.average_gradients(self.model.parameters())
         after_backward(step)
         norm = None
         if updater is not None:
@@ -217,7 +226,7 @@ class Loop:
             self.model.zero_grad(set_to_none=True)
         self.trained.losses.append(total)
         self.trained.grad_norms.append(norm)
-        self.trained.tokens += sum(part.tokens for part in parts)
+        self.trained.tokens += int(tokens)
         self.on_step(step, total)
 
     def _timed(self, part: str) -> _Timer:

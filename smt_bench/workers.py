@@ -28,8 +28,14 @@ LOG_LINES = 12  # of a dead worker, kept in the record
 Slot = dict[str, str]  # environment variables of one worker
 
 
-def slots(jobs: int, gpus_per_run: int | None, environment: Mapping[str, str]) -> list[Slot]:
+def slots(jobs: int, gpus_per_run: int | None, processes: int, environment: Mapping[str, str]) -> list[Slot]:
     """Shares GPUs, or cores where there are none, out among so many workers.
+
+    Args:
+        jobs: workers.
+        gpus_per_run: GPUs of each; None: one per process, or, with one process, evenly shared out.
+        processes: of each worker.
+        environment: this process's.
 
     Returns:
         What each worker's environment has besides this one's; one empty slot where this process is enough.
@@ -44,6 +50,10 @@ def slots(jobs: int, gpus_per_run: int | None, environment: Mapping[str, str]) -
     gpus = (
         [name for name in listed.split(",") if name][:count] if listed is not None else [str(i) for i in range(count)]
     )
+    if processes > 1 and gpus:
+        if gpus_per_run not in (None, processes):
+            raise ValueError(f"--processes {processes} with --gpus-per-run {gpus_per_run}: each process has one GPU")
+        gpus_per_run = processes
     if gpus_per_run is not None and jobs * gpus_per_run > len(gpus):
         raise ValueError(
             f"--jobs {jobs} with --gpus-per-run {gpus_per_run} needs {jobs * gpus_per_run} GPUs, {len(gpus)} are "
@@ -51,14 +61,14 @@ def slots(jobs: int, gpus_per_run: int | None, environment: Mapping[str, str]) -
         )
     if gpus and jobs > len(gpus):
         raise ValueError(f"--jobs {jobs}, but {len(gpus)} GPUs are visible: choose at most that many")
-    if jobs == 1 and gpus_per_run is None:
+    if jobs == processes == 1 and gpus_per_run is None:
         return [{}]
     if gpus:
         share = gpus_per_run or len(gpus) // jobs
         return [{"CUDA_VISIBLE_DEVICES": ",".join(gpus[i * share : (i + 1) * share])} for i in range(jobs)]
     if "OMP_NUM_THREADS" in environment:
         return [{} for _ in range(jobs)]
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, (os.cpu_count() or 1) // (jobs * processes))
     return [{"OMP_NUM_THREADS": str(threads)} for _ in range(jobs)]
 
 
@@ -71,24 +81,25 @@ class Worker:
         slot: its share of the machine.
         log: where it writes what it has to say.
         process: the process itself.
+        waiting: runs without a record when it was started.
     """
 
     name: str
     slot: Slot
     log: Path
     process: subprocess.Popen[bytes]
+    waiting: int
 
     @classmethod
-    def start(cls, name: str, order: Path, slot: Slot, log: Path) -> Worker:
+    def start(cls, name: str, command: Sequence[str], slot: Slot, log: Path, waiting: int) -> Worker:
         """Starts it in a session of its own: a Ctrl-C reaches only the sweep, which asks its workers once."""
         environment = {**os.environ, **slot, WORKER: name, PARENT: str(os.getpid())}
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "smt_bench", "work", str(order)],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, start_new_session=True,
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, start_new_session=True
             )  # fmt: skip
-        return cls(name, slot, log, process)
+        return cls(name, slot, log, process, waiting)
 
     def last_lines(self) -> list[str]:
         """The end of its log."""
@@ -96,13 +107,38 @@ class Worker:
         return text.splitlines()[-LOG_LINES:]
 
 
+def _command(order: Path, processes: int) -> list[str]:
+    """What a worker runs: the order, in one process or through torchrun in several."""
+    work = ["-m", "smt_bench", "work", str(order)]
+    if processes == 1:
+        return [sys.executable, *work]
+    # --standalone finds a free port of its own.
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return [sys.executable, *launcher, *work]
+
+
 def supervise(
-    order: Path, places: Sequence[Slot], runs: Sequence[Question], store: Store, console: Console, stop: Stop
+    order: Path,
+    processes: int,
+    places: Sequence[Slot],
+    runs: Sequence[Question],
+    store: Store,
+    console: Console,
+    stop: Stop,
 ) -> Counter[str]:
     """Starts a worker per place and waits until every run has a record.
 
     A worker that dies (a crash in native code, the kernel's out-of-memory killer) fails the run it was on, with the last
     lines of its log, and is replaced.
+
+    Args:
+        order: what the workers do; removed at the end.
+        processes: of each worker.
+        places: their shares of the machine.
+        runs: all of them.
+        store: where the records are.
+        console: for progress.
+        stop: whether this process was asked to leave.
 
     Returns:
         As `sweep`.
@@ -120,7 +156,8 @@ def supervise(
         nonlocal started
         started += 1
         name = f"{os.getpid()}-{started}"
-        workers.append(Worker.start(name, order, slot, store.root / "logs" / f"worker-{name}.log"))
+        log = store.root / "logs" / f"worker-{name}.log"
+        workers.append(Worker.start(name, _command(order, processes), slot, log, len(waiting)))
 
     with Bars(console, len(runs)) as bars:
 
@@ -148,13 +185,15 @@ def supervise(
                     if code is None:
                         continue
                     workers.remove(worker)
-                    if code == 2:
-                        raise ValueError((worker.last_lines() or ["a worker failed"])[-1].removeprefix("error: "))
                     if code == 0:
                         worker.log.unlink(missing_ok=True)
-                    elif code != EXIT_CODE:
+                    elif code not in (2, EXIT_CODE):
                         _record_crash(worker, code, waiting, store)
                     look()
+                    if code == 2 or (code != 0 and len(waiting) == worker.waiting):  # another one would do no better
+                        said = [line for line in worker.last_lines() if line.startswith("error: ")]
+                        reason = said[-1].removeprefix("error: ") if said else f"a worker failed: see {worker.log}"
+                        raise ValueError(reason)
                     if code != 0 and waiting:
                         start(worker.slot)
         except KeyboardInterrupt:
@@ -162,6 +201,9 @@ def supervise(
             raise Interrupted(f"{done} of {len(runs)} runs are finished") from None
         finally:
             _end(workers)
+            order.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (store.root / "logs").rmdir()  # where nothing went wrong
     return counts
 
 
@@ -172,7 +214,8 @@ def _record_crash(worker: Worker, code: int, runs: Sequence[Question], store: St
     for run in runs:
         owner = claims.owner(run.key)
         if owner is not None and owner.get("worker") == worker.name:
-            store.write(failure(run, f"its process ended with {how}", worker.last_lines()))
+            if store.read(run.key) is None:  # one of several processes may have written why
+                store.write(failure(run, f"its process ended with {how}", worker.last_lines()))
             claims.drop(run.key)
 
 

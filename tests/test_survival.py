@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import finish, start
 from rich.console import Console
 
 from experiments import plateau
@@ -28,11 +28,6 @@ from smt_bench.sweep import sweep
 METHODS = ("smt", "spiel", "dora", "full")
 PHASES = {"smt": {"warmup_steps": 3}, "spiel": {"update_every": 3, "estimate_steps": 2}}
 KILLS = 20
-# Processes are forked from one that has imported everything: a process then costs what its run costs.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    ["smt_bench.dispatch", "experiments.plateau", "peft", "lm_eval.tasks", "lm_eval.models.huggingface"]
-)
 
 
 def planned(
@@ -133,18 +128,6 @@ SPOTS = {
 }  # fmt: skip
 
 
-def start(*args: Any) -> Any:
-    child = FORKS.Process(target=process, args=args)
-    child.start()
-    return child
-
-
-def finish(*args: Any) -> int:
-    child = start(*args)
-    child.join(300)
-    return child.exitcode
-
-
 def results(folder: Path) -> dict[str, dict[str, Any]]:
     """What the records say, without what merely happened."""
     kept = (
@@ -173,7 +156,7 @@ def smooth(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Run], Inputs,
     """Four runs, uninterrupted."""
     runs, inputs = planned()
     folder = tmp_path_factory.mktemp("smooth")
-    assert finish(folder, runs, inputs) == 0
+    assert finish(process, folder, runs, inputs) == 0
     found = results(folder)
     assert set(found) == {run.key for run in runs} and {r["status"] for r in found.values()} == {"done"}
     return runs, inputs, found
@@ -187,7 +170,7 @@ def test_killed_at_random_moments(smooth: Any, tmp_path: Path) -> None:
         folder = tmp_path / str(rounds)
         rounds += 1
         while True:
-            child = start(folder, runs, inputs)
+            child = start(process, folder, runs, inputs)
             child.join(rng.uniform(0.1, 1.2) if kills < KILLS else 300)
             if child.exitcode is not None:
                 break
@@ -205,8 +188,8 @@ def test_killed_at_random_moments(smooth: Any, tmp_path: Path) -> None:
 def test_killed_at_the_worst_moments(spot: str, smooth: Any, tmp_path: Path) -> None:
     runs, inputs, expected = smooth
     run = next(run for run in runs if run.method.name == "smt")
-    assert finish(tmp_path, [run], inputs, spot) == -signal.SIGKILL
-    assert finish(tmp_path, [run], inputs) == 0
+    assert finish(process, tmp_path, [run], inputs, spot) == -signal.SIGKILL
+    assert finish(process, tmp_path, [run], inputs) == 0
     assert results(tmp_path) == {run.key: expected[run.key]}
     assert files(tmp_path) == [f"runs/{run.key}.json"]
 
@@ -214,7 +197,7 @@ def test_killed_at_the_worst_moments(spot: str, smooth: Any, tmp_path: Path) -> 
 def test_four_processes_share_twelve_runs_and_two_are_killed(tmp_path: Path) -> None:
     runs, inputs = planned(seeds=(0, 1, 2), steps=5)
     folder, journal = tmp_path / "results", tmp_path / "journal"
-    children = [start(folder, runs, inputs, None, journal) for _ in range(4)]
+    children = [start(process, folder, runs, inputs, None, journal) for _ in range(4)]
     lines: list[list[str]] = []
     dead = children[:2]
     for child in dead:
