@@ -80,6 +80,8 @@ class Claims:
 
     def alive(self, key: str, owner: Owner) -> bool:
         """Whether the owner is still at work."""
+        if owner.get("job") and owner["job"] == _self()["job"] and owner["restart"] < _self()["restart"]:
+            return False  # this very job, before SLURM started it again
         if owner.get("place") == _place():
             try:
                 return abs(psutil.Process(owner["pid"]).create_time() - owner["began"]) < 2
@@ -209,4 +211,5 @@ def _self() -> Owner:
         "began": psutil.Process().create_time(),
         "worker": os.environ.get(WORKER),
         "job": os.environ.get("SLURM_JOB_ID"),
+        "restart": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
     }

@@ -84,6 +84,14 @@ def run(
     jobs: Annotated[int, typer.Option(help="Runs at the same time; GPUs or cores are shared out.")] = 1,
     gpus_per_run: Annotated[int | None, typer.Option(help="GPUs of each run; default: all, divided by --jobs.")] = None,
     processes: Annotated[int, typer.Option(help="Processes that each run is spread over, data parallel.")] = 1,
+    zero: Annotated[int | None, typer.Option(help="2 or 3: dense phases through DeepSpeed ZeRO.")] = None,
+    offload: Annotated[bool, typer.Option("--offload", help="Their optimizer state in main memory.")] = False,
+    cluster: Annotated[str | None, typer.Option(help="slurm: submit the runs as a job array and leave.")] = None,
+    partition: Annotated[str | None, typer.Option(help="Of the cluster.")] = None,
+    time_limit: Annotated[
+        str | None, typer.Option("--time", help="Of a job, HH:MM:SS; runs go on in the next.")
+    ] = None,
+    nodes: Annotated[int, typer.Option(help="Nodes of each run, on a cluster.")] = 1,
     retry: Annotated[str | None, typer.Option(help="failed: do runs again that failed or ran out of memory.")] = None,
     checkpoint_steps: Annotated[int | None, typer.Option(help="Save the state of training every N steps.")] = None,
     checkpoint_minutes: Annotated[float, typer.Option(help="Save it at least that often.")] = 10.0,
@@ -94,17 +102,30 @@ def run(
     """Does the runs of an experiment that are missing, then writes its tables and figures."""
     import experiments
     from smt_bench import parallel, resources
-    from smt_bench.dispatch import How, carry_out
+    from smt_bench.cluster import Allocation
+    from smt_bench.dispatch import How, carry_out, submit_missing
     from smt_bench.planning import Planner, Request
     from smt_bench.resume import Pace
     from smt_bench.store import Store
     from smt_bench.sweep import Index, Interrupted, folder, print_to
+    from smt_bench.zero import Zero
 
     if as_json and not dry_run:
         raise ValueError("--json goes with --dry-run: records and tables are written as files")
     if retry not in (None, "failed"):
         raise ValueError(f"--retry {retry}: the choice is failed")
-    how = How(jobs, gpus_per_run, processes, Pace(checkpoint_steps, 60 * checkpoint_minutes), retry is not None)
+    if offload and zero is None:
+        raise ValueError("--offload goes with --zero 2 or --zero 3")
+    sharding = None if zero is None else Zero(zero, offload)
+    how = How(
+        jobs, gpus_per_run, processes, sharding, Pace(checkpoint_steps, 60 * checkpoint_minutes), retry is not None
+    )
+    if cluster not in (None, "slurm"):
+        raise ValueError(f"--cluster {cluster}: the choice is slurm")
+    if cluster is None and (partition or time_limit or nodes != 1):
+        raise ValueError("--partition, --time and --nodes go with --cluster slurm")
+    gpus = gpus_per_run or 0
+    wanted = cluster and Allocation(partition, time_limit or "12:00:00", nodes, gpus, max(processes, gpus))
     module: Any = experiments.find(experiment)
     request = Request(
         experiment,
@@ -121,7 +142,7 @@ def run(
         tuple(_setting(text) for text in settings or []),
     )
     store = Store(results)
-    planner = Planner(request, resources.machine(), _say)
+    planner = Planner(request, resources.node(gpus) if wanted else resources.machine(), _say)
     planner.check_machine(module.method_names(planner))
     module.check(planner)
     place = folder(store, experiment, planner.entry.name, request.family)
@@ -144,6 +165,10 @@ def run(
 
     index = Index.read(place)
     index.add(runs)
+    if wanted:
+        job, count = submit_missing(planner, runs, store, how, wanted)
+        _say(f"submitted {count} runs as job {job}: see `status`, `cancel`" if job else "nothing to submit")
+        return
     try:
         counts = carry_out(module, planner, runs, store, how, console)
         if parallel.rank() > 0:
@@ -342,15 +367,25 @@ def status(results: Results = Path("results"), as_json: Json = False) -> None:
     show_status(results, as_json)
 
 
+@app.command()
+def cancel(results: Results = Path("results")) -> None:
+    """Cancels the jobs of a results folder that SLURM still has."""
+    from smt_bench.cluster import cancel as cancel_jobs
+    from smt_bench.store import Store
+
+    jobs = cancel_jobs(Store(results))
+    _say(f"cancelled {', '.join(jobs)}" if jobs else "SLURM has none of this folder's runs")
+
+
 @app.command(hidden=True)
-def work(order: Path) -> None:
+def work(order: Path, only: Annotated[str | None, typer.Option()] = None) -> None:
     """One worker of a sweep."""
     from smt_bench.dispatch import work as sweep_order
     from smt_bench.stopping import EXIT_CODE
     from smt_bench.sweep import Interrupted
 
     try:
-        sweep_order(order)
+        sweep_order(order, only)
     except Interrupted:
         raise typer.Exit(EXIT_CODE) from None
 

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,12 +20,14 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from smt_bench import parallel, resources, stopping
+from smt_bench.cluster import Allocation, queued, submit
 from smt_bench.execute import Watcher, execute, measure, unwatched
 from smt_bench.planning import Planner, Request
 from smt_bench.resume import Keeper, Pace
 from smt_bench.runs import Question, Run
 from smt_bench.store import FINISHED, Record, Store, write_text
-from smt_bench.sweep import POLL, Broken, Perform, checkpoints, print_to, retry, sweep
+from smt_bench.sweep import POLL, Broken, Interrupted, Perform, checkpoints, print_to, retry, sweep
+from smt_bench.zero import Zero
 
 IDLE = "idle"  # what rank 0 says while it waits for runs of other processes
 
@@ -37,6 +40,7 @@ class How:
         jobs: runs at the same time on this machine.
         gpus_per_run: GPUs of each; None: shared out evenly.
         processes: that each run is spread over, data parallel.
+        zero: how phases that train everything are sharded over them.
         pace: of checkpoints.
         retry: do failed runs again.
     """
@@ -44,6 +48,7 @@ class How:
     jobs: int = 1
     gpus_per_run: int | None = None
     processes: int = 1
+    zero: Zero | None = None
     pace: Pace = field(default_factory=Pace)
     retry: bool = False
 
@@ -58,7 +63,7 @@ class How:
             raise ValueError(f"--checkpoint-minutes {self.pace.seconds / 60:g}: choose a number above 0")
 
 
-def performer(module: Any, planner: Planner) -> Perform:
+def performer(module: Any, planner: Planner, zero: Zero | None) -> Perform:
     """What answers one question of an experiment."""
     if hasattr(module, "measure"):
         return lambda question, watch, _keeper: measure(question, module.measure, watch)
@@ -66,7 +71,7 @@ def performer(module: Any, planner: Planner) -> Perform:
     def perform(question: Any, watch: Watcher, keeper: Keeper) -> Record:
         inputs = planner.inputs()
         spread = inputs.device_map if parallel.size() == 1 else None  # else every process holds the model
-        return execute(question, replace(inputs, watch=watch, keeper=keeper, device_map=spread))
+        return execute(question, replace(inputs, watch=watch, keeper=keeper, device_map=spread, zero=zero))
 
     return perform
 
@@ -84,16 +89,21 @@ def carry_out(
 
     if parallel.launched() and (how.jobs, how.processes) != (1, 1):
         raise ValueError("--jobs and --processes start processes, and a launcher has started some: leave them out")
+    if hasattr(module, "measure") and (how.jobs, how.gpus_per_run, how.processes) != (1, None, 1):
+        raise ValueError(f"{module.NAME} measures this machine: leave --jobs, --gpus-per-run and --processes out")
     parallel.join()
-    check_shares(runs, max(how.processes, parallel.size()))
+    processes = max(how.processes, parallel.size())
+    check_shares(runs, processes)
+    if how.zero is not None:
+        how.zero.check(processes)
     places = slots(how.jobs, how.gpus_per_run, how.processes, os.environ)
     if how.retry and parallel.rank() == 0:
         retry(runs, store)
     stop = stopping.Stop()
     with stop.installed():
         if len(places) == how.processes == 1 and not places[0]:
-            return sweep_together(runs, store, performer(module, planner), console, stop, how.pace)
-        order = write_order(planner.request, store, how.pace)
+            return sweep_together(runs, store, performer(module, planner, how.zero), console, stop, how.pace)
+        order = Order(planner.request, store.root.absolute(), how.pace, how.zero).write()
         return supervise(order, how.processes, places, runs, store, console, stop)
 
 
@@ -160,34 +170,100 @@ def _leave_broken(why: str) -> NoReturn:
     os._exit(1)
 
 
-def write_order(request: Request, store: Store, pace: Pace) -> Path:
-    """What the workers of a sweep read: what was asked for, as JSON."""
-    values = {"request": asdict(request), "results": str(store.root.absolute()), "pace": asdict(pace)}
-    path = store.root / "logs" / f"order-{os.getpid()}.json"
-    write_text(path, json.dumps(values, indent=1) + "\n")
-    return path
+@dataclass(frozen=True)
+class Order:
+    """What workers and tasks of a cluster read: what was asked for, and all that plans and does it the same way there.
+
+    Attributes:
+        request: what a user asked for.
+        results: the results folder, absolute.
+        pace: of checkpoints.
+        zero: how dense phases are sharded.
+        here: the machine that was planned for; None: whichever reads this.
+    """
+
+    request: Request
+    results: Path
+    pace: Pace
+    zero: Zero | None = None
+    here: resources.Machine | None = None
+
+    def write(self) -> Path:
+        """As JSON below the results folder, under a name of its own."""
+        path = self.results / "logs" / f"order-{uuid.uuid4().hex[:12]}.json"
+        write_text(path, json.dumps({**asdict(self), "results": str(self.results)}, indent=1) + "\n")
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Order:
+        """The inverse of `write`.
+
+        Raises:
+            ValueError: not an order.
+        """
+        try:
+            o = json.loads(path.read_text(encoding="utf-8"))
+            here = o["here"] and resources.Machine(tuple(o["here"]["gpus"]), o["here"]["memory"])
+            request, pace = Request.from_dict(o["request"]), Pace(**o["pace"])
+            return cls(request, Path(o["results"]), pace, o["zero"] and Zero(**o["zero"]), here)
+        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"order {path} is not readable ({type(error).__name__}): it is written by `run`") from None
+
+    def plan(self) -> tuple[Any, Planner, list[Question]]:
+        """The experiment, its planner, ready, and the runs."""
+        import experiments
+
+        module: Any = experiments.find(self.request.experiment)
+        planner = Planner(self.request, self.here or resources.machine())
+        if not hasattr(module, "measure"):
+            planner.open()
+        return module, planner, [run for run, _ in module.runs(planner)]
 
 
-def work(path: Path) -> None:
+def work(path: Path, only: str | None = None) -> None:
     """A worker's whole life.
+
+    Args:
+        path: its order.
+        only: key of the one run to do; None: all.
 
     Raises:
         Interrupted: asked to leave.
         ValueError: the order is not readable, or cannot be planned here.
     """
-    import experiments
-
-    try:
-        order = json.loads(path.read_text(encoding="utf-8"))
-        request, pace, store = Request.from_dict(order["request"]), Pace(**order["pace"]), Store(Path(order["results"]))
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"order {path} is not readable ({type(error).__name__}): it is written by `run`") from None
-    parallel.join()
-    module: Any = experiments.find(request.experiment)
-    planner = Planner(request, resources.machine())
-    if not hasattr(module, "measure"):
-        planner.open()
-    runs = [run for run, _ in module.runs(planner)]
     stop = stopping.Stop()
     with stop.installed():
-        sweep_together(runs, store, performer(module, planner), print_to(), stop, pace)
+        try:
+            order = Order.read(path)
+            parallel.join()
+            module, planner, runs = order.plan()
+            if only is not None:
+                runs = [run for run in runs if run.key == only]
+            perform = performer(module, planner, order.zero)
+            sweep_together(runs, Store(order.results), perform, print_to(), stop, order.pace)
+        except stopping.Stopped:  # before there was a run to save
+            raise Interrupted("nothing was under way") from None
+    parallel.leave()
+
+
+def submit_missing(
+    planner: Planner, runs: Sequence[Question], store: Store, how: How, wanted: Allocation
+) -> tuple[str | None, int]:
+    """Submits the runs that have no record and that SLURM does not have yet; the job id (None: nothing to do), how many.
+
+    Raises:
+        ValueError: SLURM, or the request, does not allow it.
+    """
+    if not all(isinstance(run, Run) for run in runs):
+        raise ValueError("--cluster: this experiment measures a machine: start it there, as a job of its own")
+    check_shares(runs, wanted.processes)
+    if how.zero is not None:
+        how.zero.check(wanted.processes)
+    if how.retry:
+        retry(runs, store)
+    there = queued(store)
+    missing = [run for run in runs if store.read(run.key) is None and run.key not in there]
+    if not missing:
+        return None, 0
+    order = Order(planner.request, store.root.absolute(), how.pace, how.zero, planner.here).write()
+    return submit(order, missing, store, wanted), len(missing)

@@ -25,6 +25,7 @@ from smt_bench.resume import Keeper
 from smt_bench.runs import Measurement, Question, Run
 from smt_bench.store import SCHEMA, Record
 from smt_bench.train import Diverged, Loop
+from smt_bench.zero import Zero
 
 EVAL_BATCH = 32
 TOLERANCE = 0.05  # realised against requested trainable fraction, relative
@@ -51,6 +52,7 @@ class Inputs:
         device_map: for models spread over several GPUs.
         watch: progress.
         keeper: of this run's checkpoints; the default keeps none.
+        zero: how phases that train everything are sharded over several processes.
     """
 
     located: Located
@@ -58,6 +60,7 @@ class Inputs:
     device_map: str | None = None
     watch: Watcher = unwatched
     keeper: Keeper = field(default_factory=Keeper)
+    zero: Zero | None = None
 
 
 def plan(run: Run, shapes: Shapes) -> tuple[Method, Capacity]:
@@ -222,7 +225,7 @@ def _loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, 
     def on_step(step: int, loss: float) -> None:
         inputs.watch("train", step, t.steps, f"loss {loss:.3f}")
 
-    return Loop(run, model, method, lengths, encoded, pad_id, accelerator, on_step, inputs.keeper)
+    return Loop(run, model, method, lengths, encoded, pad_id, accelerator, on_step, inputs.keeper, inputs.zero)
 
 
 def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable[[str, float], None]) -> dict[str, Any]:

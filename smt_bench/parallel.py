@@ -7,6 +7,7 @@ started by torchrun, accelerate or DeepSpeed; the process group is accelerate's 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -16,12 +17,29 @@ import torch.distributed as dist
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 BUCKET = 1 << 27  # bytes reduced at a time: few calls, and a small copy
+PATIENCE = 120  # seconds for processes to save their state once asked to leave
 TIMEOUT = timedelta(hours=2)  # one process writes large checkpoints while the others wait
+_gloo: Any = None
 
 
 def launched() -> bool:
     """Whether a launcher started several processes."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def torchrun(processes: int, node: Sequence[str] = ("--standalone",)) -> list[str]:
+    """The command that starts so many processes on this node; what they run follows.
+
+    Args:
+        processes: on this node.
+        node: which of the run's nodes this is; by itself, torchrun finds a free port.
+    """
+    from torch.distributed.run import get_args_parser
+
+    command = [sys.executable, "-m", "torch.distributed.run", *node, f"--nproc-per-node={processes}"]
+    if "--shutdown-timeout" in get_args_parser()._option_string_actions:  # since torch 2.13; else 30 s to save a state
+        command.append(f"--shutdown-timeout={PATIENCE}")
+    return command
 
 
 def join() -> None:
@@ -32,10 +50,22 @@ def join() -> None:
         PartialState(cpu=not torch.cuda.is_available(), timeout=TIMEOUT)
 
 
+def _control() -> Any:
+    """The group for small messages: gloo, also beside nccl, so that a process notices at once when another one is gone."""
+    global _gloo
+    if dist.get_backend() == "gloo":
+        return None
+    if _gloo is None:
+        _gloo = dist.new_group(backend="gloo", timeout=TIMEOUT)
+    return _gloo
+
+
 def leave() -> None:
     """Ends the process group, so that no process waits for another."""
+    global _gloo
     if dist.is_initialized():
         dist.destroy_process_group()
+        _gloo = None
 
 
 def size() -> int:
@@ -65,8 +95,8 @@ def total(*values: float) -> tuple[float, ...]:
     """Sums over the processes, in float64."""
     if size() == 1:
         return values
-    tensor = torch.tensor(values, dtype=torch.float64, device=_device())
-    dist.all_reduce(tensor)
+    tensor = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(tensor, group=_control())
     return tuple(tensor.tolist())
 
 
@@ -80,7 +110,7 @@ def broadcast(value: Any) -> Any:
     if size() == 1:
         return value
     box = [value]
-    dist.broadcast_object_list(box, src=0, device=_device())
+    dist.broadcast_object_list(box, src=0, group=_control())
     return box[0]
 
 
@@ -89,7 +119,7 @@ def gathered(value: Any) -> list[Any]:
     if size() == 1:
         return [value]
     values: list[Any] = [None] * size()
-    dist.all_gather_object(values, value)
+    dist.all_gather_object(values, value, group=_control())
     return values
 
 
@@ -114,7 +144,3 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
             for own, mean in zip(bucket, _unflatten_dense_tensors(flat, bucket)):
                 own.copy_(mean)
             bucket = []
-
-
-def _device() -> torch.device:
-    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")

@@ -22,7 +22,9 @@ from smt_bench import parallel
 from smt_bench.checkpoint import Checkpoints, State, fingerprint
 from smt_bench.optim import Updater
 from smt_bench.stopping import Stop
+from smt_bench.zero import ZeroUpdater
 
+AnyUpdater = Updater | ZeroUpdater
 WARMUP, TUNING = "warmup", "tuning"
 
 
@@ -84,21 +86,24 @@ class Keeper:
             _copy_into(model, state["base_tensors"])
         elif moved and parallel.rank() == 0:
             self._base = self.files.save_base(_tensors(model))
-        self._prints = {} if moved and self._base is None else _fingerprints(model)
+        self._prints = {} if moved and self._base is None else _fingerprints(_tensors(model))
 
-    def restore(self, state: State, model: nn.Module, updater: Updater | None) -> None:
-        """Puts weights, optimizer and generators back; the method has its state already.
+    def restore_weights(self, state: State, model: nn.Module) -> None:
+        """Puts the weights back; the method has its state already.
 
         Raises:
-            RuntimeError: the result is not the state that was saved.
+            RuntimeError: the result is not what was saved.
         """
         assert self.files is not None
         _copy_into(model, state["model"])
-        if _fingerprints(model) != state["fingerprints"]:
+        if _fingerprints(_tensors(model)) != state["fingerprints"]:
             self.files.set_aside(state["file"], "it does not lead back to the weights it was saved from")
             raise RuntimeError(
                 "the checkpoint leads to other weights: it is set aside, the next try takes an older one"
             )
+
+    def restore_rest(self, state: State, updater: AnyUpdater | None) -> None:
+        """Puts optimizer and random number generators back."""
         if updater is not None:
             updater.load_state_dict(state["updater"])
         if parallel.rank() < len(state["random"]):  # of another number of processes: new ones draw from their seeds
@@ -114,23 +119,31 @@ class Keeper:
         )
 
     def save(
-        self, phase: str, step: int, model: nn.Module, method: Method, updater: Updater | None, measured: dict[str, Any]
+        self,
+        phase: str,
+        step: int,
+        model: nn.Module,
+        method: Method,
+        updater: AnyUpdater | None,
+        measured: dict[str, Any],
     ) -> None:
         """Writes the state after `step` finished steps, with what was measured; a failure is a warning."""
         if self.files is None:
             return
         generators = parallel.gathered(_random_state())
+        tensors = updater.weights() if isinstance(updater, ZeroUpdater) else _tensors(model)
+        optimizer = None if updater is None else updater.state_dict()
         self._saved_at, self._saved_step = time.monotonic(), step
         if parallel.rank() != 0:
             return
-        prints = _fingerprints(model)
+        prints = _fingerprints(tensors)
         state = {
             "phase": phase,
             "base": self._base,
-            "model": {k: v for k, v in _tensors(model).items() if prints[k] != self._prints.get(k)},
+            "model": {k: v for k, v in tensors.items() if prints[k] != self._prints.get(k)},
             "fingerprints": prints,
             "method": _pack(method.state_dict()),
-            "updater": None if updater is None else updater.state_dict(),
+            "updater": optimizer,
             "random": generators,
             "measured": measured,
             "resumed": self.resumed,
@@ -158,8 +171,8 @@ def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
 
 
-def _fingerprints(model: nn.Module) -> dict[str, str]:
-    return {name: fingerprint(value) for name, value in _tensors(model).items()}
+def _fingerprints(tensors: dict[str, torch.Tensor]) -> dict[str, str]:
+    return {name: fingerprint(value) for name, value in tensors.items()}
 
 
 def _copy_into(model: nn.Module, values: dict[str, torch.Tensor]) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.claims import Claims
+from smt_bench.cluster import queued
 from smt_bench.store import Store
 from smt_bench.sweep import INDEX, Index, checkpoints
 
-ORDER = ("running", "interrupted", "failed", "out_of_memory", "diverged", "missing", "done")
+ORDER = ("running", "queued", "interrupted", "failed", "out_of_memory", "diverged", "missing", "done")
 
 
 def collect(store: Store) -> list[dict[str, Any]]:
@@ -20,16 +21,20 @@ def collect(store: Store) -> list[dict[str, Any]]:
 
     Returns:
         Rows with `experiment` (the folder of its tables), `key`, `run` (in a few words), `status` (a record's, or "running",
-        "interrupted" or "missing") and, where known: `host`, `pid`, `job` (of SLURM), `since`, `phase`, `done`, `total`,
-        `eta_seconds` (until the end of the phase, at its pace so far), `checkpoint_step`, `message`.
+        "queued" by SLURM, "interrupted" or "missing") and, where known: `host`, `pid`, `job` and `state` (SLURM's), `since`,
+        `phase`, `done`, `total`, `eta_seconds` (until the end of the phase, at its pace so far), `checkpoint_step`, `message`.
     """
-    claims = Claims(store.runs)
+    claims, waiting = Claims(store.runs), queued(store)
     rows = []
     for path in sorted(store.root.rglob(INDEX)):
         index = Index.read(path.parent)
         for key in index.keys:
-            row = {"experiment": str(path.parent.relative_to(store.root)), "key": key, "run": index.names.get(key, "")}
-            rows.append({**row, **_state(key, store, claims)})
+            place = str(path.parent.relative_to(store.root))
+            row: dict[str, Any] = {"experiment": place, "key": key, "run": index.names.get(key, "")}
+            row |= _state(key, store, claims)
+            if row["status"] in ("interrupted", "missing") and key in waiting:
+                row |= {**waiting[key], "status": "queued"}
+            rows.append(row)
     return rows
 
 
@@ -57,12 +62,14 @@ def _line(row: dict[str, Any]) -> str:
     if "host" in row:
         job = f" job {row['job']}" if "job" in row else ""
         parts.append(f"on {row['host']} process {row['pid']}{job} since {row['since']}")
+    elif "job" in row:
+        parts.append(f"job {row['job']} {row['state']}")
     if "phase" in row:
         parts.append(f"{row['phase']} {row['done']}/{row['total']}")
     if "eta_seconds" in row:
         minutes, seconds = divmod(row["eta_seconds"], 60)
         parts.append(f"ETA {minutes // 60}:{minutes % 60:02}:{seconds:02}")
-    if row["status"] == "interrupted" and "checkpoint_step" in row:
+    if row["status"] in ("interrupted", "queued") and "checkpoint_step" in row:
         parts.append(f"goes on from step {row['checkpoint_step']}")
     if row.get("message"):
         parts.append(row["message"])

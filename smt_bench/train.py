@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
@@ -14,14 +12,17 @@ import torch
 from accelerate import Accelerator
 from torch.nn import functional as F
 
-from methods.base import Method, OptimizerSettings
+from methods.base import Method, OptimizerSettings, ParamGroup
 from smt_bench import parallel
 from smt_bench.batches import Batch, collate, training_order
+from smt_bench.checkpoint import State
+from smt_bench.clock import Timer
 from smt_bench.logits import labelled_logits
 from smt_bench.optim import Updater, linear_factor
 from smt_bench.prompts import Encoded
-from smt_bench.resume import TUNING, WARMUP, Keeper, unpack_method
+from smt_bench.resume import TUNING, WARMUP, AnyUpdater, Keeper, unpack_method
 from smt_bench.runs import Run, digest
+from smt_bench.zero import Zero, ZeroUpdater
 
 
 class Diverged(Exception):
@@ -84,6 +85,7 @@ class Loop:
         accelerator: device and backward pass.
         on_step: called with (step, loss) after every step.
         keeper: saves and restores the state.
+        zero: how phases that train everything are sharded over the processes.
     """
 
     def __init__(
@@ -97,13 +99,16 @@ class Loop:
         accelerator: Accelerator,
         on_step: Callable[[int, float], None],
         keeper: Keeper,
+        zero: Zero | None,
     ) -> None:
         self.run, self.model, self.method, self.pad_id = run, model, method, pad_id
         self.lengths, self.encoded = lengths, encoded
         self.accelerator, self.on_step, self.keeper = accelerator, on_step, keeper
+        self.zero = zero
         t = run.train
         self.settings = OptimizerSettings(t.lr, t.betas, t.eps, t.weight_decay)
         self.trained = Trained()
+        self._updater: AnyUpdater | None = None
 
     def train(self, check: Callable[[], None]) -> Trained:
         """Warm-up, attach, tuning.
@@ -114,8 +119,13 @@ class Loop:
         Raises:
             Diverged: a loss was NaN or infinite.
         """
-        with self.keeper.stop.held():  # a signal waits until a step is done and its state can be saved
-            return self._train(check)
+        try:
+            with self.keeper.stop.held():  # a signal waits until a step is done and its state can be saved
+                return self._train(check)
+        except Diverged:  # in every process alike: the next run needs the memory
+            if self._updater is not None:
+                self._updater.close()
+            raise
 
     def _train(self, check: Callable[[], None]) -> Trained:
         t, method, model, keeper = self.run.train, self.method, self.model, self.keeper
@@ -133,17 +143,18 @@ class Loop:
         warmup, moved = min(method.warmup_steps, t.steps), False
         if warmup and (state is None or state["phase"] == WARMUP):
             groups = method.warmup(model)
-            updater = Updater(method, groups, self.settings) if groups else None
             keeper.begin(model, False, state)
-            if state is not None:
-                keeper.restore(state, model, updater)
-                state = None
+            updater = self._start(groups, state) if groups or state else None
+            state = None
             with self._timed("warmup") as clock:
                 for step in range(done + 1, warmup + 1):
                     self._step(step, order, updater, lambda s: method.observe(model, s), lambda s: None)
                     self._keep(WARMUP, step, updater, clock)
             moved, done = updater is not None, warmup
+            if updater is not None:
+                updater.close()
             del updater, groups
+            self._updater = None
         with self._timed("attach" if state is None else "resume"):
             groups = method.attach(model)
             check()
@@ -151,13 +162,12 @@ class Loop:
                 raise RuntimeError(f"{method.name} chose differently in different processes: use one process")
         if not groups:
             return self.trained
-        updater = Updater(method, groups, self.settings)
         with self._timed("tuning") as clock:
             with clock.paused("checkpoints"):
                 keeper.begin(model, moved, state)
-                if state is not None:
-                    keeper.restore(state, model, updater)
-                elif moved:
+                updater = self._start(groups, state)
+                assert updater is not None
+                if moved:
                     keeper.save(TUNING, done, model, method, updater, asdict(self.trained))
             for step in range(done + 1, t.steps + 1):
                 method.before_step(model, step)
@@ -170,12 +180,30 @@ class Loop:
                 )
                 self._keep(TUNING, step, updater, clock)
         self.trained.bytes = {
-            "trainable_parameters": sum(p.numel() * p.element_size() for p in updater.params),
+            "trainable_parameters": updater.parameter_bytes(),
             "optimizer_state": updater.state_bytes(),
         }
+        updater.close()
         return self.trained
 
-    def _keep(self, phase: str, step: int, updater: Updater | None, clock: _Timer) -> None:
+    def _start(self, groups: list[ParamGroup], state: State | None) -> AnyUpdater | None:
+        """A phase's optimizer over `groups`, with weights, optimizer and generators as in `state`."""
+        if state is not None:
+            self.keeper.restore_weights(state, self.model)
+        updater: AnyUpdater | None = None
+        dense = sum(p.numel() for g in groups for p in g.params) == sum(p.numel() for p in self.model.parameters())
+        if self.zero is not None and dense:
+            t = self.run.train
+            passes = math.ceil(t.batch_size / t.micro_batch_size)
+            updater = ZeroUpdater(self.model, self.method, groups, self.settings, self.zero, passes, t.max_grad_norm)
+        elif groups:
+            updater = Updater(self.method, groups, self.settings)
+        if state is not None:
+            self.keeper.restore_rest(state, updater)
+        self._updater = updater
+        return updater
+
+    def _keep(self, phase: str, step: int, updater: AnyUpdater | None, clock: Timer) -> None:
         """Saves the state if it is time or training is over, and leaves if asked to."""
         stop = self.keeper.stop
         due, stop.asked = parallel.agreed(self.keeper.due(step), stop.asked)
@@ -188,7 +216,7 @@ class Loop:
         self,
         step: int,
         order: Iterator[list[int]],
-        updater: Updater | None,
+        updater: AnyUpdater | None,
         after_backward: Callable[[int], None],
         after_step: Callable[[int], None],
     ) -> None:
@@ -200,27 +228,38 @@ class Loop:
         ]
         targets, tokens = parallel.total(sum(p.targets for p in parts), sum(p.tokens for p in parts))
         targets = max(1, int(targets))  # a batch whose responses were all cut off teaches nothing
+        sharded = updater if isinstance(updater, ZeroUpdater) else None
         own = 0.0
-        for part in parts:
+        for number, part in enumerate(parts, start=1):
             device = self.accelerator.device
             on_device = Batch(part.ids_BT.to(device), part.labels_BT.to(device), part.targets, part.tokens)
             # One mean over all label tokens of the step, so that neither the micro-batch size nor the number of processes,
             # whose gradients are averaged, changes anything but rounding.
-            loss = response_loss(self.model, on_device) / targets * parallel.size()
+            loss = response_loss(sharded.engine if sharded else self.model, on_device) / targets * parallel.size()
             own += loss.item() / parallel.size()
-            if loss.requires_grad:  # a warm-up may only look at activations
+            if sharded is not None:
+                sharded.backward(loss, last=number == len(parts))
+            elif loss.requires_grad:  # a warm-up may only look at activations
                 self.accelerator.backward(loss)
         (total,) = parallel.total(own)
         if not math.isfinite(total):
             raise Diverged(step, total)
-        parallel.average_gradients(self.model.parameters())
-        after_backward(step)
         norm = None
+        factor = linear_factor(step, t.steps, t.lr_warmup_steps)
+        if sharded is not None:
+            with sharded.gradients(getattr(self.method.config, "targets", ())):
+                after_backward(step)
+            norm = sharded.step(factor)
+        else:
+            parallel.average_gradients(self.model.parameters())
+            after_backward(step)
+            if updater is not None:
+                norm = float(self.accelerator.clip_grad_norm_(updater.params, t.max_grad_norm))
+        if norm is not None and not math.isfinite(norm):
+            raise Diverged(step, norm)
+        if isinstance(updater, Updater):
+            updater.step(factor)
         if updater is not None:
-            norm = float(self.accelerator.clip_grad_norm_(updater.params, t.max_grad_norm))
-            if not math.isfinite(norm):
-                raise Diverged(step, norm)
-            updater.step(linear_factor(step, t.steps, t.lr_warmup_steps))
             after_step(step)
         else:
             self.model.zero_grad(set_to_none=True)
@@ -229,32 +268,5 @@ class Loop:
         self.trained.tokens += int(tokens)
         self.on_step(step, total)
 
-    def _timed(self, part: str) -> _Timer:
-        return _Timer(self.trained.seconds, part)
-
-
-class _Timer:
-    """Adds the seconds of a block to a part, on top of what an interrupted process had spent on it."""
-
-    def __init__(self, seconds: dict[str, float], part: str) -> None:
-        self.seconds, self.part = seconds, part
-
-    def __enter__(self) -> _Timer:
-        self.start = time.perf_counter()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        spent = time.perf_counter() - self.start
-        self.seconds[self.part] = round(self.seconds.get(self.part, 0.0) + spent, 4)
-
-    @contextmanager
-    def paused(self, part: str) -> Iterator[None]:
-        """Books a block under another part; what was spent until then is in `seconds` before it starts."""
-        self.__exit__()
-        try:
-            with _Timer(self.seconds, part):
-                yield
-        finally:
-            self.start = time.perf_counter()
+    def _timed(self, part: str) -> Timer:
+        return Timer(self.trained.seconds, part)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from smt_bench import parallel
 from smt_bench.claims import PARENT, WORKER, Claims
 from smt_bench.execute import failure
 from smt_bench.runs import Question
@@ -23,7 +24,6 @@ from smt_bench.store import FINISHED, Store
 from smt_bench.sweep import Bars, Interrupted, describe, outcome
 
 POLL = 0.3  # seconds between looks at the workers
-PATIENCE = 120.0  # seconds for workers to save their state once asked to leave
 LOG_LINES = 12  # of a dead worker, kept in the record
 Slot = dict[str, str]  # environment variables of one worker
 
@@ -110,11 +110,7 @@ class Worker:
 def _command(order: Path, processes: int) -> list[str]:
     """What a worker runs: the order, in one process or through torchrun in several."""
     work = ["-m", "smt_bench", "work", str(order)]
-    if processes == 1:
-        return [sys.executable, *work]
-    # --standalone finds a free port of its own.
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [sys.executable, *launcher, *work]
+    return [sys.executable, *work] if processes == 1 else [*parallel.torchrun(processes), *work]
 
 
 def supervise(
@@ -224,7 +220,7 @@ def _end(workers: Sequence[Worker]) -> None:
     for worker in workers:
         with contextlib.suppress(ProcessLookupError):
             os.kill(worker.process.pid, signal.SIGTERM)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + parallel.PATIENCE
     for worker in workers:
         try:
             worker.process.wait(max(0.1, deadline - time.monotonic()))

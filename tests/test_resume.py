@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from smt_bench.execute import Inputs, execute
 from smt_bench.planning import Planner, Request
 from smt_bench.resume import Keeper, Pace
 from smt_bench.runs import Run
-from smt_bench.stopping import Stop, Stopped
+from smt_bench.stopping import SAME, Stop, Stopped
 
 STEPS = 6
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -115,6 +116,7 @@ def test_a_signal_waits_for_the_end_of_the_step_and_a_second_ctrl_c_does_not() -
             pytest.fail("the signal had no effect")
         child = os.fork()
         if not child:
+            time.sleep(SAME)  # sooner it would be the same Ctrl-C, passed on
             with stop.held():
                 os.kill(os.getpid(), signal.SIGINT)
             os._exit(1)
