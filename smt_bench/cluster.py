@@ -89,7 +89,7 @@ def submit(order: Path, runs: Sequence[Question], store: Store, wanted: Allocati
         raise ValueError("--cluster slurm needs submitit: pip install 'smt-bench[slurm]'") from None
     folder = (store.root / NOTES).absolute()
     try:
-        executor = submitit.SlurmExecutor(folder=folder / "%j", max_num_timeout=OVERTIME)
+        executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=OVERTIME)
         gpus = {"gpus_per_node": wanted.gpus // wanted.nodes} if wanted.gpus else {}
         executor.update_parameters(
             job_name="smt-bench",

@@ -197,6 +197,9 @@ class ZeroUpdater:
         self.engine.destroy()
         _restore(self._before, fresh)
         self._before.clear()
+        for parameter in self.params:
+            vars(parameter).clear()  # the optimizer, its buffers, and methods bound to it
+            parameter.grad = None
         self.params = []
         del self.engine
         gc.collect()
