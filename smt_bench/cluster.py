@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from smt_bench import parallel
+from smt_bench.launch import torchrun
 from smt_bench.runs import Question
 from smt_bench.store import Store, write_text
 
@@ -89,7 +91,9 @@ def submit(order: Path, runs: Sequence[Question], store: Store, wanted: Allocati
         raise ValueError("--cluster slurm needs submitit: pip install 'smt-bench[slurm]'") from None
     folder = (store.root / NOTES).absolute()
     try:
-        executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=OVERTIME)
+        # USR2 would end a task that has only just started and has no handler yet; preemption then ends it a little later.
+        python = f"env --ignore-signal=USR2 {shlex.quote(sys.executable)}"
+        executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=OVERTIME, python=python)
         gpus = {"gpus_per_node": wanted.gpus // wanted.nodes} if wanted.gpus else {}
         executor.update_parameters(
             job_name="smt-bench",
@@ -178,12 +182,8 @@ class Task:
 
         Processes that die without one are started again, as long as the run's checkpoint moves on.
         """
-        from smt_bench.dispatch import Order
-        from smt_bench.execute import failure
-        from smt_bench.sweep import checkpoints
-
         store = Store(Path(self.results))
-        states, tries, position = checkpoints(store, key), 0, None
+        tries, position = 0, None
         while True:
             code, said = self._run(key, store.root / "logs" / f"run-{key}-{os.environ.get('SLURM_PROCID', '0')}.log")
             record = store.read(key)
@@ -191,7 +191,11 @@ class Task:
                 return record["status"]
             if any(TERMINATED in line for line in said):  # this task was sent SIGTERM too, and is about to be ended
                 time.sleep(GRACE)
-            before, position = position, sorted(p.name for p in states.folder.glob("[0-9]*.pt"))
+            from smt_bench.dispatch import Order
+            from smt_bench.execute import failure
+            from smt_bench.sweep import checkpoints
+
+            before, position = position, sorted(p.name for p in checkpoints(store, key).folder.glob("[0-9]*.pt"))
             tries = 1 if position != before else tries + 1
             if tries > 2:
                 run = next(run for run in Order.read(self.order).plan()[2] if run.key == key)
@@ -221,7 +225,7 @@ class Task:
             port = 20000 + int(os.environ["SLURM_JOB_ID"]) % 20000
             node = [f"--nnodes={here.num_nodes}", f"--node-rank={here.node}"]
             node += [f"--master-addr={here.hostnames[0]}", f"--master-port={port}"]
-        command = parallel.torchrun(self.processes // here.num_nodes, node)
+        command = torchrun(self.processes // here.num_nodes, node)
         command += ["-m", "smt_bench", "work", str(self.order), "--only", key]
         # Weights and data were fetched by `run`: nodes without internet must not wait for it.
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}

@@ -7,7 +7,6 @@ started by torchrun, accelerate or DeepSpeed; the process group is accelerate's 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -17,7 +16,6 @@ import torch.distributed as dist
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 BUCKET = 1 << 27  # bytes reduced at a time: few calls, and a small copy
-PATIENCE = 120  # seconds for processes to save their state once asked to leave
 TIMEOUT = timedelta(hours=2)  # one process writes large checkpoints while the others wait
 _gloo: Any = None
 
@@ -25,21 +23,6 @@ _gloo: Any = None
 def launched() -> bool:
     """Whether a launcher started several processes."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def torchrun(processes: int, node: Sequence[str] = ("--standalone",)) -> list[str]:
-    """The command that starts so many processes on this node; what they run follows.
-
-    Args:
-        processes: on this node.
-        node: which of the run's nodes this is; by itself, torchrun finds a free port.
-    """
-    from torch.distributed.run import get_args_parser
-
-    command = [sys.executable, "-m", "torch.distributed.run", *node, f"--nproc-per-node={processes}"]
-    if "--shutdown-timeout" in get_args_parser()._option_string_actions:  # since torch 2.13; else 30 s to save a state
-        command.append(f"--shutdown-timeout={PATIENCE}")
-    return command
 
 
 def join() -> None:

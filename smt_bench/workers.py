@@ -15,9 +15,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from smt_bench import parallel
 from smt_bench.claims import PARENT, WORKER, Claims
 from smt_bench.execute import failure
+from smt_bench.launch import PATIENCE, torchrun
 from smt_bench.runs import Question
 from smt_bench.stopping import EXIT_CODE, Stop
 from smt_bench.store import FINISHED, Store
@@ -110,7 +110,7 @@ class Worker:
 def _command(order: Path, processes: int) -> list[str]:
     """What a worker runs: the order, in one process or through torchrun in several."""
     work = ["-m", "smt_bench", "work", str(order)]
-    return [sys.executable, *work] if processes == 1 else [*parallel.torchrun(processes), *work]
+    return [sys.executable, *work] if processes == 1 else [*torchrun(processes), *work]
 
 
 def supervise(
@@ -220,7 +220,7 @@ def _end(workers: Sequence[Worker]) -> None:
     for worker in workers:
         with contextlib.suppress(ProcessLookupError):
             os.kill(worker.process.pid, signal.SIGTERM)
-    deadline = time.monotonic() + parallel.PATIENCE
+    deadline = time.monotonic() + PATIENCE
     for worker in workers:
         try:
             worker.process.wait(max(0.1, deadline - time.monotonic()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -109,11 +110,16 @@ def slurm(folder: Path) -> Iterator[None]:
         _until(lambda: "idle" in _output("sinfo", "--noheader", "--format=%T"), "a node")
         yield
     finally:
-        subprocess.run(["scancel", "--me", "--signal=KILL"], capture_output=True, check=False)
+        subprocess.run(["scancel", "--me"], capture_output=True, check=False)
+        with contextlib.suppress(TimeoutError):
+            _until(lambda: not _output("squeue", "--noheader", "--me"), "the end of all jobs", 30)
         for process in reversed(started):
             process.terminate()
         for process in started:
-            process.wait(30)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
         os.environ.clear()
         os.environ.update(before)
 
