@@ -1,4 +1,4 @@
-"""The command line: `run`, `plan`, `list`, `show`, `table`, `figure`, `fetch`, `audit`.
+"""The command line: `run`, `plan`, `status`, `cancel`, `list`, `show`, `table`, `figure`, `fetch`, `audit`.
 
 Bad input is one line on standard error (what, value, remedy) and exit code 2; an interrupted sweep ends with 130, one with
 failed runs with 1. Heavy libraries are imported inside the commands, so that `--help` is quick.
@@ -11,7 +11,6 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,21 +85,52 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A method's setting, e.g. smt.block_size=64; repeatable.")
     ] = None,
+    jobs: Annotated[int, typer.Option(help="Runs at the same time; GPUs or cores are shared out.")] = 1,
+    gpus_per_run: Annotated[int | None, typer.Option(help="GPUs of each run; default: all, divided by --jobs.")] = None,
+    processes: Annotated[int, typer.Option(help="Processes that each run is spread over, data parallel.")] = 1,
+    zero: Annotated[int | None, typer.Option(help="2 or 3: dense phases through DeepSpeed ZeRO.")] = None,
+    offload: Annotated[bool, typer.Option("--offload", help="Their optimizer state in main memory.")] = False,
+    cluster: Annotated[str | None, typer.Option(help="slurm: submit the runs as a job array and leave.")] = None,
+    partition: Annotated[str | None, typer.Option(help="Of the cluster.")] = None,
+    time_limit: Annotated[
+        str | None, typer.Option("--time", help="Of a job, HH:MM:SS; runs go on in the next.")
+    ] = None,
+    nodes: Annotated[int, typer.Option(help="Nodes of each run, on a cluster.")] = 1,
+    retry: Annotated[str | None, typer.Option(help="failed: do runs again that failed or ran out of memory.")] = None,
+    checkpoint_steps: Annotated[int | None, typer.Option(help="Save the state of training every N steps.")] = None,
+    checkpoint_minutes: Annotated[float, typer.Option(help="Save it at least that often.")] = 10.0,
     results: Results = Path("results"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and stop.")] = False,
     as_json: Json = False,
 ) -> None:
     """Does the runs of an experiment that are missing, then writes its tables and figures."""
     import experiments
-    from smt_bench import resources
-    from smt_bench.execute import execute, measure
+    from smt_bench import parallel, resources
+    from smt_bench.cluster import Allocation
+    from smt_bench.dispatch import How, carry_out, submit_missing
     from smt_bench.parts import needs_data, plan_parts, union
     from smt_bench.planning import Request
+    from smt_bench.resume import Pace
     from smt_bench.store import Store
-    from smt_bench.sweep import Index, Interrupted, overlap_warning, print_to, sweep
+    from smt_bench.sweep import Index, Interrupted, overlap_warning, print_to
+    from smt_bench.zero import Zero
 
     if as_json and not dry_run:
         raise ValueError("--json goes with --dry-run: records and tables are written as files")
+    if retry not in (None, "failed"):
+        raise ValueError(f"--retry {retry}: the choice is failed")
+    if offload and zero is None:
+        raise ValueError("--offload goes with --zero 2 or --zero 3")
+    sharding = None if zero is None else Zero(zero, offload)
+    how = How(
+        jobs, gpus_per_run, processes, sharding, Pace(checkpoint_steps, 60 * checkpoint_minutes), retry is not None
+    )
+    if cluster not in (None, "slurm"):
+        raise ValueError(f"--cluster {cluster}: the choice is slurm")
+    if cluster is None and (partition or time_limit or nodes != 1):
+        raise ValueError("--partition, --time and --nodes go with --cluster slurm")
+    gpus = gpus_per_run or 0
+    wanted = cluster and Allocation(partition, time_limit or "12:00:00", nodes, gpus, max(processes, gpus))
     modules = experiments.parts(experiment)
     request = Request(
         experiment,
@@ -117,7 +147,8 @@ def run(
         tuple(_setting(text) for text in settings or []),
     )
     store = Store(results)
-    parts = plan_parts(modules, request, resources.machine(), store, not dry_run, _say)
+    here = resources.node(gpus) if wanted else resources.machine()
+    parts = plan_parts(modules, request, here, store, not dry_run, _say)
     if dry_run:
         planned = union(parts)
         _print_plan(planned, {r["key"]: r["status"] for r in store.records([run.key for run, _ in planned])}, as_json)
@@ -132,21 +163,24 @@ def run(
     for part in parts:
         module, planner, place = part.module, part.planner, part.place
         runs = [run for run, _ in part.planned]
-
-        def perform(question: Any, watch: Any, module: Any = module, planner: Any = planner) -> Any:
-            if not hasattr(module, "measure"):
-                return execute(question, replace(planner.inputs(), watch=watch))
-            if needs_data(module):
-                return measure(question, lambda asked, watch: module.measure(asked, watch, planner.inputs()), watch)
-            return measure(question, module.measure, watch)
-
         index = Index.read(place)
         index.add(runs)
         if len(parts) > 1:
             _say(f"{module.NAME} ({planner.request.family})")
+        if wanted:
+            job, count = submit_missing(module, planner, runs, store, how, wanted)
+            _say(f"submitted {count} runs as job {job}: see `status`, `cancel`" if job else "nothing to submit")
+            continue
         try:
-            counts = sweep(runs, store, perform, console)
+            # What is measured beside training runs is measured here and alone.
+            alone = len(parts) > 1 and hasattr(module, "measure")
+            own = replace(how, jobs=1, gpus_per_run=None, processes=1) if alone else how
+            counts = carry_out(module, planner, runs, store, own, console)
+            if parallel.rank() > 0:
+                continue
         except Interrupted as stop:
+            if parallel.rank() > 0:
+                raise typer.Exit(130) from None
             _render(module, store, index, place, planner.entry.name)
             _say(f"interrupted: {stop}; the same command goes on from there")
             raise typer.Exit(130) from None
@@ -157,6 +191,7 @@ def run(
             _say("wrote " + ", ".join(str(f) for f in files))
         lost += counts["failed"] + counts["out_of_memory"]
     if lost:
+        _say("`show KEY` says why a run failed; `--retry failed` does it again")
         raise typer.Exit(1)
 
 
@@ -337,6 +372,37 @@ def fetch(name: Annotated[str, typer.Argument(help="A model, or the data family 
 
 
 app.command()(plan)
+
+
+@app.command()
+def status(results: Results = Path("results"), as_json: Json = False) -> None:
+    """Shows what is done, running (where, how long still), failed and missing of the sweeps in a results folder."""
+    from smt_bench.status import show_status
+
+    show_status(results, as_json)
+
+
+@app.command()
+def cancel(results: Results = Path("results")) -> None:
+    """Cancels the jobs of a results folder that SLURM still has."""
+    from smt_bench.cluster import cancel as cancel_jobs
+    from smt_bench.store import Store
+
+    jobs = cancel_jobs(Store(results))
+    _say(f"cancelled {', '.join(jobs)}" if jobs else "SLURM has none of this folder's runs")
+
+
+@app.command(hidden=True)
+def work(order: Path, only: Annotated[str | None, typer.Option()] = None) -> None:
+    """One worker of a sweep."""
+    from smt_bench.dispatch import work as sweep_order
+    from smt_bench.stopping import EXIT_CODE
+    from smt_bench.sweep import Interrupted
+
+    try:
+        sweep_order(order, only)
+    except Interrupted:
+        raise typer.Exit(EXIT_CODE) from None
 
 
 def main() -> None:

@@ -20,13 +20,14 @@ from typing import Any
 
 import torch
 
+from smt_bench import parallel
 from smt_bench.harness import borrowed, lm_eval_classes, lm_eval_task, quiet
 from smt_bench.heldout import Progress, response_loglik
 from smt_bench.prompts import Example
 from smt_bench.protocols import EVALUATION_VERSION, PROTOCOLS, EvalSettings
 from smt_bench.tasks import find_task, gold
 
-__all__ = ["EVALUATION_VERSION", "EvalSettings", "evaluate", "response_loglik"]
+__all__ = ["EVALUATION_VERSION", "EvalSettings", "evaluate", "merge_shares", "response_loglik"]
 
 
 def evaluate(
@@ -107,15 +108,40 @@ def _counter(totals: Mapping[str, int], progress: Progress | None) -> Callable[[
     return report
 
 
+def merge_shares(shares: Sequence[Mapping[str, dict[str, Any]]], tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Puts the results of several processes together, each of which answered its `parallel.share` of every task.
+
+    Args:
+        shares: what `evaluate` gave, by rank; a task without examples for a process is missing there.
+        tasks: all tasks, in order.
+    """
+    whole = {}
+    for task in tasks:
+        found = [share[task] for share in shares if task in share]
+        columns = found[0]["examples"]
+        merged = {name: parallel.merge([part["examples"][name] for part in found]) for name in columns}
+        whole[task] = _totals(found[0]["protocol"], merged)
+    return whole
+
+
 def _summary(protocol: str, golds: Sequence[str | float], samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One task's result from the samples that lm-eval logged."""
     ordered = sorted(samples, key=lambda sample: sample["doc_id"])
     assert len(ordered) == len(golds), "lm-eval answered another number of examples"
-    correct = [int(sample["acc"]) for sample in ordered]
-    parsed = [int(sample["parsed"]) for sample in ordered]
-    n = len(golds)
-    accuracy = sum(correct) / n
-    failures = n - sum(parsed)
+    columns = {
+        "gold": list(golds),
+        "prediction": [sample["prediction"] for sample in ordered],
+        "correct": [int(sample["acc"]) for sample in ordered],
+        "parsed": [int(sample["parsed"]) for sample in ordered],
+        "loglik": [sample["loglik"] for sample in ordered],
+    }
+    return _totals(protocol, columns)
+
+
+def _totals(protocol: str, columns: dict[str, list[Any]]) -> dict[str, Any]:
+    n = len(columns["gold"])
+    accuracy = sum(columns["correct"]) / n
+    failures = n - sum(columns["parsed"])
     return {
         "n": n,
         "accuracy": accuracy,
@@ -123,11 +149,5 @@ def _summary(protocol: str, golds: Sequence[str | float], samples: Sequence[Mapp
         "format_failures": failures,
         "format_failure_rate": failures / n,
         "protocol": protocol,
-        "examples": {
-            "gold": list(golds),
-            "prediction": [sample["prediction"] for sample in ordered],
-            "correct": correct,
-            "parsed": parsed,
-            "loglik": [sample["loglik"] for sample in ordered],
-        },
+        "examples": columns,
     }

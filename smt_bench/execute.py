@@ -16,15 +16,17 @@ from accelerate import Accelerator
 
 import methods
 from methods.base import Capacity, Method, Shapes
-from smt_bench import environment
+from smt_bench import environment, parallel
 from smt_bench.data import DataSet
-from smt_bench.evaluate import EvalSettings, evaluate, response_loglik
+from smt_bench.evaluate import EvalSettings, evaluate, merge_shares, response_loglik
 from smt_bench.models import Located, load
 from smt_bench.overlap import RULE
 from smt_bench.prompts import Encoded, encode
+from smt_bench.resume import Keeper
 from smt_bench.runs import Measurement, Question, Run
 from smt_bench.store import SCHEMA, Record
 from smt_bench.train import Diverged, Loop
+from smt_bench.zero import Zero
 
 EVAL_BATCH = 32
 TOLERANCE = 0.05  # realised against requested trainable fraction, relative
@@ -37,6 +39,10 @@ class Watcher(Protocol):
         """`done` of `total` units of `phase` are finished."""
 
 
+def unwatched(phase: str, done: int, total: int, note: str = "") -> None:
+    """Nobody looks."""
+
+
 @dataclass
 class Inputs:
     """What a run needs besides itself; shared by the runs of a sweep.
@@ -46,12 +52,16 @@ class Inputs:
         data: examples; their hashes are in the run.
         device_map: for models spread over several GPUs.
         watch: progress.
+        keeper: of this run's checkpoints; the default keeps none.
+        zero: how phases that train everything are sharded over several processes.
     """
 
     located: Located
     data: DataSet
     device_map: str | None = None
-    watch: Watcher = field(default=lambda phase, done, total, note="": None)
+    watch: Watcher = unwatched
+    keeper: Keeper = field(default_factory=Keeper)
+    zero: Zero | None = None
 
 
 def plan(run: Run, shapes: Shapes) -> tuple[Method, Capacity]:
@@ -87,7 +97,7 @@ def check_fraction(name: str, fraction: float | None, capacity: Capacity) -> Non
 def execute(run: Run, inputs: Inputs) -> Record:
     """Trains and evaluates; the record says done, diverged, out_of_memory or failed.
 
-    KeyboardInterrupt passes through; nothing is stored for an interrupted run.
+    KeyboardInterrupt passes through: an interrupted run has no record, but a checkpoint where `inputs.keeper` keeps them.
     """
     return _recorded(run, lambda record: _execute(run, inputs, record))
 
@@ -102,6 +112,23 @@ def measure(
         record["result"] = answer(measurement, watch)
 
     return _recorded(measurement, fill)
+
+
+def failure(run: Question, message: str, log: Sequence[str]) -> Record:
+    """The record of a run whose process died, so that it could not write one.
+
+    Args:
+        run: the run.
+        message: what is known.
+        log: the last lines the process wrote.
+    """
+
+    def fill(record: Record) -> None:
+        raise ChildProcessError(message)
+
+    record = _recorded(run, fill)
+    status = "out_of_memory" if any("OutOfMemoryError" in line for line in log) else "failed"
+    return {**record, "status": status, "message": message, "traceback": list(log), "memory_bytes": {}}
 
 
 def _recorded(run: Question, fill: Callable[[Record], None]) -> Record:
@@ -178,6 +205,8 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         record["memory_bytes"] = dict(trained.bytes)
         if loop.probes:
             record["probes"] = {name: probe.result() for name, probe in loop.probes.items()}
+        if inputs.keeper.resumed:
+            record["resumed_at_steps"] = inputs.keeper.resumed
     record["method"] = method.describe()
     start = time.perf_counter()
     method.merge(model)
@@ -200,7 +229,7 @@ def _loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, 
     def on_step(step: int, loss: float) -> None:
         inputs.watch("train", step, t.steps, f"loss {loss:.3f}")
 
-    return Loop(run, model, method, lengths, encoded, pad_id, accelerator, on_step)
+    return Loop(run, model, method, lengths, encoded, pad_id, accelerator, on_step, inputs.keeper, inputs.zero)
 
 
 def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable[[str, float], None]) -> dict[str, Any]:
@@ -209,7 +238,7 @@ def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable
     heldout = response_loglik(
         model,
         tokenizer,
-        inputs.data.heldout,
+        parallel.share(inputs.data.heldout),
         d.template,
         d.cutoff,
         EVAL_BATCH,
@@ -218,7 +247,11 @@ def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable
     clock("heldout", start)
     start = time.perf_counter()
     settings = EvalSettings(e.protocol, e.beams, e.max_new_tokens, e.max_new_tokens_math, EVAL_BATCH, d.template)
-    scores = evaluate(model, tokenizer, inputs.data.tests, settings, progress=inputs.watch)
+    own = {task: part for task, examples in inputs.data.tests.items() if (part := parallel.share(examples))}
+    scores = evaluate(model, tokenizer, own, settings, progress=inputs.watch)
+    if parallel.size() > 1:
+        heldout = parallel.merge(parallel.gathered(heldout))
+        scores = merge_shares(parallel.gathered(scores), list(inputs.data.tests))
     clock("evaluation", start)
     return {"heldout": _heldout(heldout), "evaluation": scores}
 

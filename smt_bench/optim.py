@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,20 @@ def linear_factor(step: int, steps: int, warmup: int) -> float:
     if step <= warmup:
         return step / warmup
     return (steps - step + 1) / (steps - warmup)
+
+
+def torch_groups(
+    groups: Sequence[ParamGroup], params: Sequence[list[nn.Parameter]], settings: OptimizerSettings
+) -> list[dict[str, Any]]:
+    """Groups as torch's optimizers take them, with `params` in place of the groups' own."""
+    return [
+        {
+            "params": own,
+            "lr": settings.lr * group.lr_scale,
+            "weight_decay": settings.weight_decay if group.weight_decay is None else group.weight_decay,
+        }
+        for group, own in zip(groups, params)
+    ]
 
 
 class Updater:
@@ -32,12 +47,8 @@ class Updater:
     def __init__(self, method: Method, groups: list[ParamGroup], settings: OptimizerSettings) -> None:
         self.params = [p for group in groups for p in group.params]
         self._masters: list[tuple[nn.Parameter, nn.Parameter]] = []
-        torch_groups: list[dict[str, Any]] = []
-        for group in groups:
-            decay = settings.weight_decay if group.weight_decay is None else group.weight_decay
-            params = [self._master(p) for p in group.params]
-            torch_groups.append({"params": params, "lr": settings.lr * group.lr_scale, "weight_decay": decay})
-        self.optimizer = method.optimizer(torch_groups, settings)
+        params = [[self._master(p) for p in group.params] for group in groups]
+        self.optimizer = method.optimizer(torch_groups(groups, params, settings), settings)
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
 
     def _master(self, parameter: nn.Parameter) -> nn.Parameter:
@@ -46,6 +57,9 @@ class Updater:
         master = nn.Parameter(parameter.detach().float())
         self._masters.append((parameter, master))
         return master
+
+    def close(self) -> None:
+        """Ends the phase."""
 
     def step(self, factor: float) -> None:
         """One update at `factor` times the peak rates; clears the gradients."""
@@ -60,6 +74,21 @@ class Updater:
                 master.grad = None
         for parameter in self.params:
             parameter.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Optimizer state and master copies (references)."""
+        return {"optimizer": self.optimizer.state_dict(), "masters": [master.detach() for _, master in self._masters]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict`, once the parameters have their values."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        with torch.no_grad():
+            for (_, master), value in zip(self._masters, state["masters"], strict=True):
+                master.copy_(value)
+
+    def parameter_bytes(self) -> int:
+        """Bytes of all that trains."""
+        return sum(p.numel() * p.element_size() for p in self.params)
 
     def state_bytes(self) -> int:
         """Bytes of optimizer state and master copies."""

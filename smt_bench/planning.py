@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +59,13 @@ class Request:
             find_task(name)
         for name, setting, value in self.settings:
             methods.find(name).Config.from_dict({setting: value})
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ValueError("WORLD_SIZE is above 1: start one process, large models are spread over all GPUs by it")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Request:
+        """From plain JSON values, as `dataclasses.asdict` and JSON leave them."""
+        settings = tuple((method, setting, value) for method, setting, value in values["settings"])
+        lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
+        return cls(**{**values, **lists, "settings": settings})
 
     @property
     def family(self) -> str:

@@ -23,6 +23,12 @@ class Probe(Protocol):
     def result(self) -> dict[str, Any]:
         """Plain JSON for the record."""
 
+    def state(self) -> dict[str, Any]:
+        """What a run that goes on after a stop needs."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Restores `state`."""
+
 
 class MedianGradient:
     """Median absolute gradient of every Q, K and V weight matrix, averaged over steps (SMT, figure 3 and section 5.2).
@@ -58,6 +64,14 @@ class MedianGradient:
             if weight.grad is not None:
                 self.sums[name][window] += weight.grad.abs().median().item()
                 self.counts[name][window] += 1
+
+    def state(self) -> dict[str, Any]:
+        """Sums and counts."""
+        return {"sums": self.sums, "counts": self.counts}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Restores them."""
+        self.sums, self.counts = state["sums"], state["counts"]
 
     def result(self) -> dict[str, Any]:
         """Per matrix the mean over the run and over each tenth of it; None where no step had a gradient."""

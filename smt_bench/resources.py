@@ -37,6 +37,14 @@ def machine() -> Machine:
     return Machine(gpus, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
+def node(gpus: int) -> Machine:
+    """What is planned for on a cluster whose login node need not have GPUs: so many of 80 GB, or CPUs as here."""
+    here = machine()
+    if gpus and torch.version.cuda is not None and not here.gpus:
+        return Machine((80_000_000_000,) * gpus, here.memory)
+    return here
+
+
 def precision(here: Machine) -> str:
     """bf16 on GPU, fp32 on CPU."""
     return "bf16" if here.gpus else "fp32"

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from smt_bench import parallel
+from smt_bench.checkpoint import Checkpoints
+from smt_bench.claims import Claim, Claims
 from smt_bench.data import DataSet
 from smt_bench.execute import Watcher
+from smt_bench.resume import Keeper, Pace
 from smt_bench.runs import Measurement, Question
+from smt_bench.stopping import Stop
 from smt_bench.store import FINISHED, Record, Store, write_text
 from smt_bench.summary import task_title
 
 INDEX = "runs.json"
+POLL = 1.0  # seconds between looks at what other processes are doing
+Perform = Callable[[Any, Watcher, Keeper], Record]
 
 
 def folder(store: Store, experiment: str, model: str, family: str) -> Path:
@@ -40,13 +48,18 @@ class Index:
     path: Path
     settings: dict[str, list[str]]
     latest: str | None
+    names: dict[str, str] = field(
+        default_factory=dict
+    )  # what a run is, in a few words, also where it has no record yet
 
     @classmethod
     def read(cls, path: Path) -> Index:
         """The index in `path`; empty where there is none or it is damaged (records are never lost with it)."""
         try:
             values = json.loads((path / INDEX).read_text(encoding="utf-8"))
-            return cls(path, {k: list(v) for k, v in values["settings"].items()}, values["latest"])
+            return cls(
+                path, {k: list(v) for k, v in values["settings"].items()}, values["latest"], values.get("names", {})
+            )
         except FileNotFoundError:
             return cls(path, {}, None)
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -60,7 +73,8 @@ class Index:
         self.latest = runs[0].setting
         keys = self.settings.setdefault(self.latest, [])
         keys += [run.key for run in runs if run.key not in keys]
-        values = {"schema": 1, "latest": self.latest, "settings": self.settings}
+        self.names |= {run.key: describe(run) for run in runs}
+        values = {"schema": 1, "latest": self.latest, "settings": self.settings, "names": self.names}
         write_text(self.path / INDEX, json.dumps(values, indent=1) + "\n")
 
     @property
@@ -99,62 +113,178 @@ def overlap_warning(data: DataSet) -> str | None:
 
 
 class Interrupted(Exception):
-    """Ctrl-C: so many runs of the sweep are finished."""
+    """Ctrl-C or another signal: so many runs of the sweep are finished."""
+
+
+class Broken(Exception):
+    """The processes of a run are no longer in step: all of them have to be started again."""
+
+
+def checkpoints(store: Store, key: str) -> Checkpoints:
+    """Where a run's states are kept while it is not finished."""
+    return Checkpoints(store.root / "checkpoints" / key)
+
+
+def retry(runs: Sequence[Question], store: Store) -> int:
+    """Sets records of failed runs aside, so that they are done again; how many."""
+    failed = [run for run in runs if (store.read(run.key) or {"status": "done"})["status"] not in FINISHED]
+    for run in failed:
+        path = store.path(run.key)
+        path.replace(path.with_name(path.name + ".retried"))
+    return len(failed)
 
 
 def sweep(
-    runs: Sequence[Question], store: Store, perform: Callable[[Any, Watcher], Record], console: Console
+    runs: Sequence[Question],
+    store: Store,
+    perform: Perform,
+    console: Console,
+    stop: Stop | None = None,
+    pace: Pace | None = None,
+    idle: Callable[[], None] = lambda: time.sleep(POLL),
 ) -> Counter[str]:
-    """Does the runs without a finished record; every record is on disk before the next run starts.
+    """Does the runs without a record, beside any other processes that do the same in this folder.
+
+    Every run is claimed first; at the end this waits for those that other processes have claimed, and takes over what they
+    leave when they die. Every record is on disk before the next run starts.
 
     Args:
         runs: in the order in which they are to be done.
         store: where the records are.
-        perform: answers one run, whatever happens; it is given a progress watcher.
+        perform: answers one run, whatever happens; it is given a progress watcher and the run's checkpoints.
         console: for progress.
+        stop: whether this process was asked to leave.
+        pace: how often runs are checkpointed.
+        idle: passes the time while only other processes have something to do.
 
     Returns:
-        How many runs ended how; "there" counts those that were finished before.
+        How many runs ended how; "there" counts those that others, or earlier sweeps, have finished.
 
     Raises:
-        Interrupted: Ctrl-C.
+        Interrupted: asked to leave.
+        Broken: a run that several processes shared has failed; its record is written.
     """
-    missing = store.missing(runs)
-    counts: Counter[str] = Counter(there=len(runs) - len(missing))
-    columns: list[Any] = [
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    ]
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        whole = bars.add_task("sweep", total=len(runs), completed=counts["there"], note="")
-        one = bars.add_task("run", total=None, note="")
-
-        def watch(phase: str, done: int, total: int, note: str = "") -> None:
-            task = bars.tasks[one]
-            if task.description != phase:
-                bars.reset(one, description=phase, total=total)
-            bars.update(one, completed=done, total=total, note=note)
-
-        for number, run in enumerate(missing, start=counts["there"] + 1):
-            try:
-                bars.update(whole, note=describe(run))
-                bars.reset(one, description="loading", total=None, note="")
-                record = perform(run, watch)
-                store.write(record)
-                counts[record["status"]] += 1
-                bars.advance(whole)
-                console.print(
-                    f"[{number}/{len(runs)}] {describe(run)}: {outcome(record)}", markup=False, highlight=False
-                )
-            except KeyboardInterrupt:
-                done = sum(counts[status] for status in ("there", *FINISHED))
-                raise Interrupted(f"{done} of {len(runs)} runs are finished") from None
+    stop, pace, claims = stop or Stop(), pace or Pace(), Claims(store.runs)
+    counts: Counter[str] = Counter()
+    waiting = list(runs)
+    with Bars(console, len(runs)) as bars:
+        try:
+            while waiting:
+                before = len(waiting)
+                for run in list(waiting):
+                    record = store.read(run.key)
+                    claim = None if record else claims.take(run.key)
+                    if claim is not None:
+                        bars.start(describe(run))
+                        keeper = Keeper(checkpoints(store, run.key), pace, stop)
+                        record, ours = _claimed(run, claim, store, perform, bars, keeper)
+                        if ours:
+                            counts[record["status"]] += 1
+                            bars.finish(f"{describe(run)}: {outcome(record)}")
+                            if record["status"] not in FINISHED and parallel.size() > 1:
+                                raise Broken(record["message"])
+                    elif record is not None:
+                        _tidy(run.key, record, claims, store)
+                        counts["there" if record["status"] in FINISHED else record["status"]] += 1
+                        bars.finish()
+                    if record is not None:
+                        waiting.remove(run)
+                if len(waiting) == before:
+                    bars.start(f"waiting for {before} of other processes")
+                    idle()
+        except KeyboardInterrupt:
+            done = sum(counts[status] for status in ("there", *FINISHED))
+            raise Interrupted(f"{done} of {len(runs)} runs are finished") from None
     return counts
+
+
+def _claimed(
+    run: Question, claim: Claim, store: Store, perform: Perform, bars: Bars, keeper: Keeper
+) -> tuple[Record, bool]:
+    """Does a run that this process has claimed; its record, and False where another process had just finished it."""
+
+    def watch(phase: str, done: int, total: int, note: str = "") -> None:
+        bars.watch(phase, done, total, note)
+        claim.say(phase, done, total)
+
+    try:
+        claim.start(keeper.stop.request)
+        record = store.read(run.key)
+        if record is not None:
+            return record, False
+        record = perform(run, watch, keeper)
+        with keeper.stop.held():
+            if record["status"] not in FINISHED and (first := store.read(run.key)) is not None:
+                return first, True  # of the process that failed first and knows why
+            store.write(record)
+            if record["status"] in FINISHED and keeper.files is not None:
+                keeper.files.clear()
+        return record, True
+    finally:
+        with keeper.stop.held():
+            claim.release()
+
+
+def _tidy(key: str, record: Record, claims: Claims, store: Store) -> None:
+    """Removes what a process left that was killed after writing a record; a failed run keeps its checkpoint."""
+    left = checkpoints(store, key)
+    over = record["status"] in FINISHED and left.folder.exists()
+    if not (over or claims.path(key).exists()):
+        return
+    claim = claims.take(key)  # None: its owner is alive and about to do this itself
+    if claim is not None:
+        if over:
+            left.clear()
+        claim.release()
+
+
+class Bars:
+    """Progress on a terminal, and one line per finished run.
+
+    Args:
+        console: where to.
+        total: runs of the sweep.
+    """
+
+    def __init__(self, console: Console, total: int) -> None:
+        columns: list[Any] = [
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        ]
+        self.total, self.console = total, console
+        self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._whole = self._bars.add_task("sweep", total=total, note="")
+        self._one = self._bars.add_task("run", total=None, note="")
+
+    def __enter__(self) -> Bars:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def start(self, what: str) -> None:
+        """A run begins."""
+        self._bars.update(self._whole, note=what)
+        self._bars.reset(self._one, description="loading", total=None, note="")
+
+    def watch(self, phase: str, done: int, total: int, note: str = "") -> None:
+        """The run goes by."""
+        if self._bars.tasks[self._one].description != phase:
+            self._bars.reset(self._one, description=phase, total=total)
+        self._bars.update(self._one, completed=done, total=total, note=note)
+
+    def finish(self, line: str = "") -> None:
+        """A run is over; `line` says how."""
+        self._bars.advance(self._whole)
+        if line:
+            number = int(self._bars.tasks[self._whole].completed)
+            self.console.print(f"[{number}/{self.total}] {line}", markup=False, highlight=False)
 
 
 def print_to(stream: Any = None) -> Console:

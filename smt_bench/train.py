@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch.nn import functional as F
 
-from methods.base import Method, OptimizerSettings
+from methods.base import Method, OptimizerSettings, ParamGroup
+from smt_bench import parallel
 from smt_bench.batches import Batch, collate, training_order
+from smt_bench.checkpoint import State
+from smt_bench.clock import Timer
 from smt_bench.logits import labelled_logits
 from smt_bench.optim import Updater, linear_factor
 from smt_bench.probes import Probe, build
 from smt_bench.prompts import Encoded
-from smt_bench.runs import Run
+from smt_bench.resume import TUNING, WARMUP, AnyUpdater, Keeper, unpack_method
+from smt_bench.runs import Run, digest
+from smt_bench.zero import Zero, ZeroUpdater
 
 
 class Diverged(Exception):
@@ -42,8 +47,10 @@ class Trained:
         losses: mean cross-entropy per label token of every optimizer step, in nats.
         grad_norms: norm of all gradients before clipping, per step; None where nothing trained.
         tokens: tokens seen, without padding.
-        seconds: per part: "warmup" (dense steps), "attach" (selection and conversion), "tuning".
+        seconds: per part: "warmup" (dense steps), "attach" (selection and conversion), "tuning", "checkpoints";
+            "resume" for conversion where an interrupted run goes on.
         bytes: sizes of trainable parameters and optimizer state at the end.
+        probes: what the run's probes have so far, by name.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -51,6 +58,7 @@ class Trained:
     tokens: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     bytes: dict[str, int] = field(default_factory=dict)
+    probes: dict[str, Any] = field(default_factory=dict)
 
 
 def enable_checkpointing(model: Any, **options: Any) -> None:
@@ -84,6 +92,8 @@ class Loop:
         pad_id: padding token.
         accelerator: device and backward pass.
         on_step: called with (step, loss) after every step.
+        keeper: saves and restores the state.
+        zero: how phases that train everything are sharded over the processes.
     """
 
     def __init__(
@@ -96,14 +106,18 @@ class Loop:
         pad_id: int,
         accelerator: Accelerator,
         on_step: Callable[[int, float], None],
+        keeper: Keeper,
+        zero: Zero | None,
     ) -> None:
         self.run, self.model, self.method, self.pad_id = run, model, method, pad_id
         self.lengths, self.encoded = lengths, encoded
-        self.accelerator, self.on_step = accelerator, on_step
+        self.accelerator, self.on_step, self.keeper = accelerator, on_step, keeper
+        self.zero = zero
         t = run.train
         self.settings = OptimizerSettings(t.lr, t.betas, t.eps, t.weight_decay)
         self.trained = Trained()
         self.probes: dict[str, Probe] = build(run.probes, model, t.steps)
+        self._updater: AnyUpdater | None = None
 
     def train(self, check: Callable[[], None]) -> Trained:
         """Warm-up, attach, tuning.
@@ -114,27 +128,59 @@ class Loop:
         Raises:
             Diverged: a loss was NaN or infinite.
         """
-        t, method, model = self.run.train, self.method, self.model
-        torch.manual_seed(self.run.seed)  # dropout; batches and methods draw from generators of their own
+        try:
+            with self.keeper.stop.held():  # a signal waits until a step is done and its state can be saved
+                return self._train(check)
+        except Diverged:  # in every process alike: the next run needs the memory
+            if self._updater is not None:
+                self._updater.close()
+            raise
+
+    def _train(self, check: Callable[[], None]) -> Trained:
+        t, method, model, keeper = self.run.train, self.method, self.model, self.keeper
+        # Dropout, different in every process; batches and methods draw from generators of their own.
+        torch.manual_seed(self.run.seed + 1_000_003 * parallel.rank())
         if t.gradient_checkpointing:
             enable_checkpointing(model)
-        order = training_order(self.lengths, t.batch_size, self.run.seed)
-        warmup = min(method.warmup_steps, t.steps)
-        if warmup:
+        state = keeper.load()
+        done = 0
+        if state is not None:
+            done = state["step"]
+            method.load_state_dict(unpack_method(state))
+            self.trained = Trained(**state["measured"])
+            for name, probe in self.probes.items():
+                probe.load(self.trained.probes[name])
+        order = islice(training_order(self.lengths, t.batch_size, self.run.seed), done, None)
+        warmup, moved = min(method.warmup_steps, t.steps), False
+        if warmup and (state is None or state["phase"] == WARMUP):
             groups = method.warmup(model)
-            updater = Updater(method, groups, self.settings) if groups else None
-            with self._timed("warmup"):
-                for step in range(1, warmup + 1):
+            keeper.begin(model, False, state)
+            updater = self._start(groups, state) if groups or state else None
+            state = None
+            with self._timed("warmup") as clock:
+                for step in range(done + 1, warmup + 1):
                     self._step(step, order, updater, lambda s: method.observe(model, s), lambda s: None)
+                    self._keep(WARMUP, step, updater, clock)
+            moved, done = updater is not None, warmup
+            if updater is not None:
+                updater.close()
             del updater, groups
-        with self._timed("attach"):
+            self._updater = None
+        with self._timed("attach" if state is None else "resume"):
             groups = method.attach(model)
             check()
+            if len(set(parallel.gathered(digest(method.describe())))) > 1:
+                raise RuntimeError(f"{method.name} chose differently in different processes: use one process")
         if not groups:
             return self.trained
-        updater = Updater(method, groups, self.settings)
-        with self._timed("tuning"):
-            for step in range(warmup + 1, t.steps + 1):
+        with self._timed("tuning") as clock:
+            with clock.paused("checkpoints"):
+                keeper.begin(model, moved, state)
+                updater = self._start(groups, state)
+                assert updater is not None
+                if moved:
+                    keeper.save(TUNING, done, model, method, updater, self._measured())
+            for step in range(done + 1, t.steps + 1):
                 method.before_step(model, step)
                 self._step(
                     step,
@@ -143,68 +189,105 @@ class Loop:
                     lambda s: method.after_backward(model, s),
                     lambda s: method.after_step(model, updater.optimizer, s),
                 )
+                self._keep(TUNING, step, updater, clock)
         self.trained.bytes = {
-            "trainable_parameters": sum(p.numel() * p.element_size() for p in updater.params),
+            "trainable_parameters": updater.parameter_bytes(),
             "optimizer_state": updater.state_bytes(),
         }
+        updater.close()
         return self.trained
+
+    def _start(self, groups: list[ParamGroup], state: State | None) -> AnyUpdater | None:
+        """A phase's optimizer over `groups`, with weights, optimizer and generators as in `state`."""
+        if state is not None:
+            self.keeper.restore_weights(state, self.model)
+        updater: AnyUpdater | None = None
+        dense = sum(p.numel() for g in groups for p in g.params) == sum(p.numel() for p in self.model.parameters())
+        if self.zero is not None and dense:
+            t = self.run.train
+            passes = math.ceil(t.batch_size / t.micro_batch_size)
+            updater = ZeroUpdater(self.model, self.method, groups, self.settings, self.zero, passes, t.max_grad_norm)
+        elif groups:
+            updater = Updater(self.method, groups, self.settings)
+        if state is not None:
+            self.keeper.restore_rest(state, updater)
+        self._updater = updater
+        return updater
+
+    def _measured(self) -> dict[str, Any]:
+        self.trained.probes = {name: probe.state() for name, probe in self.probes.items()}
+        return asdict(self.trained)
+
+    def _keep(self, phase: str, step: int, updater: AnyUpdater | None, clock: Timer) -> None:
+        """Saves the state if it is time or training is over, and leaves if asked to."""
+        stop = self.keeper.stop
+        due, stop.asked = parallel.agreed(self.keeper.due(step), stop.asked)
+        if due or step == self.run.train.steps:
+            with clock.paused("checkpoints"):
+                self.keeper.save(phase, step, self.model, self.method, updater, self._measured())
+        stop.check()
 
     def _step(
         self,
         step: int,
         order: Iterator[list[int]],
-        updater: Updater | None,
+        updater: AnyUpdater | None,
         after_backward: Callable[[int], None],
         after_step: Callable[[int], None],
     ) -> None:
         t = self.run.train
-        chosen = [self.encoded(i) for i in next(order)]
+        numbers = next(order)
         parts = [
-            collate(chosen[i : i + t.micro_batch_size], self.pad_id) for i in range(0, len(chosen), t.micro_batch_size)
+            collate([self.encoded(i) for i in parallel.share(numbers[start : start + t.micro_batch_size])], self.pad_id)
+            for start in range(0, len(numbers), t.micro_batch_size)
         ]
-        targets = max(
-            1, sum(part.targets for part in parts)
-        )  # a batch whose responses were all cut off teaches nothing
-        total = 0.0
-        for part in parts:
+        targets, tokens = parallel.total(sum(p.targets for p in parts), sum(p.tokens for p in parts))
+        targets = max(1, int(targets))  # a batch whose responses were all cut off teaches nothing
+        sharded = updater if isinstance(updater, ZeroUpdater) else None
+        own = 0.0
+        for number, part in enumerate(parts, start=1):
             device = self.accelerator.device
             on_device = Batch(part.ids_BT.to(device), part.labels_BT.to(device), part.targets, part.tokens)
-            # One mean over all label tokens of the step, so that the micro-batch size changes nothing but rounding.
-            loss = response_loss(self.model, on_device) / targets
-            total += loss.item()
-            if not math.isfinite(total):
-                raise Diverged(step, total)
-            if loss.requires_grad:  # a warm-up may only look at activations
+            # One mean over all label tokens of the step, so that neither the micro-batch size nor the number of processes,
+            # whose gradients are averaged, changes anything but rounding.
+            loss = response_loss(sharded.engine if sharded else self.model, on_device) / targets * parallel.size()
+            own += loss.item() / parallel.size()
+            if sharded is not None:
+                sharded.backward(loss, last=number == len(parts))
+            elif loss.requires_grad:  # a warm-up may only look at activations
                 self.accelerator.backward(loss)
-        for probe in self.probes.values():
-            probe.observe(step)
-        after_backward(step)
+        (total,) = parallel.total(own)
+        if not math.isfinite(total):
+            raise Diverged(step, total)
+
+        def seen() -> None:
+            for probe in self.probes.values():
+                probe.observe(step)
+            after_backward(step)
+
         norm = None
+        factor = linear_factor(step, t.steps, t.lr_warmup_steps)
+        if sharded is not None:
+            with sharded.gradients(getattr(self.method.config, "targets", ())):
+                seen()
+            norm = sharded.step(factor)
+        else:
+            parallel.average_gradients(self.model.parameters())
+            seen()
+            if updater is not None:
+                norm = float(self.accelerator.clip_grad_norm_(updater.params, t.max_grad_norm))
+        if norm is not None and not math.isfinite(norm):
+            raise Diverged(step, norm)
+        if isinstance(updater, Updater):
+            updater.step(factor)
         if updater is not None:
-            norm = float(self.accelerator.clip_grad_norm_(updater.params, t.max_grad_norm))
-            if not math.isfinite(norm):
-                raise Diverged(step, norm)
-            updater.step(linear_factor(step, t.steps, t.lr_warmup_steps))
             after_step(step)
         else:
             self.model.zero_grad(set_to_none=True)
         self.trained.losses.append(total)
         self.trained.grad_norms.append(norm)
-        self.trained.tokens += sum(part.tokens for part in parts)
+        self.trained.tokens += int(tokens)
         self.on_step(step, total)
 
-    def _timed(self, part: str) -> Any:
-        return _Timer(self.trained.seconds, part)
-
-
-class _Timer:
-    def __init__(self, seconds: dict[str, float], part: str) -> None:
-        self.seconds, self.part = seconds, part
-
-    def __enter__(self) -> None:
-        self.start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.seconds[self.part] = round(time.perf_counter() - self.start, 4)
+    def _timed(self, part: str) -> Timer:
+        return Timer(self.trained.seconds, part)

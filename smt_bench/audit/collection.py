@@ -175,7 +175,16 @@ def _files(title: str, files: Sequence[FileReport]) -> Table:
         if f.contradictory:
             shown = [f'"{_cut(q)}"' for q in f.contradictory_questions]
             notes.append(f"{f.file}: different gold answers to {_first(shown, f.contradictory)}.")
-    header = ["file", "records", "repeated exactly", "repeated", "majority answer", "its %", "unreadable", "contradictory"]
+    header = [
+        "file",
+        "records",
+        "repeated exactly",
+        "repeated",
+        "majority answer",
+        "its %",
+        "unreadable",
+        "contradictory",
+    ]
     rules = [
         "Normalised, and repeated: instruction and input in lower-case words and numbers, whatever stands between them; "
         "options belong to the question. Paraphrases are not found.",

@@ -66,9 +66,7 @@ def constant_answers(table: str, rows: Sequence[Row], constant: Mapping[str, Dec
                 cells, good = cells + 1, good + (not below)
                 if below:
                     verdict = "below a constant answer"
-                    found.append(
-                        Finding("constant answer", title(table), label(row), column, printed, least, verdict)
-                    )
+                    found.append(Finding("constant answer", title(table), label(row), column, printed, least, verdict))
     if good:
         where = f"{good} of {cells} cells"
         found.append(Finding("constant answer", title(table), where, "tasks", "above a constant answer", None, AGREES))

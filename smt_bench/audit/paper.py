@@ -107,9 +107,7 @@ def summary(found: Sequence[Finding]) -> str:
     counts = Counter(f.holds for f in found)
     wrong = Counter(f.check for f in found if f.holds is False)
     named = ", ".join(f"{n} {check}" for check, n in wrong.most_common())
-    return (
-        f"{counts[True]} of {len(found)} findings agree, {counts[None]} cannot be told, {counts[False]} do not ({named})."
-    )
+    return f"{counts[True]} of {len(found)} findings agree, {counts[None]} cannot be told, {counts[False]} do not ({named})."
 
 
 def page(found: Sequence[Finding]) -> Page:

@@ -172,5 +172,7 @@ def tensor_memory(table: str, rows: Iterable[Row]) -> list[Finding]:
         assert printed is not None
         exact = Interval.exact(Decimal(count * size) / 2**20)
         computed, verdict = against(printed, exact)
-        found.append(Finding("memory", title(table), f"{row['tensor']} {row['shape']}", "MiB", printed, computed, verdict))
+        found.append(
+            Finding("memory", title(table), f"{row['tensor']} {row['shape']}", "MiB", printed, computed, verdict)
+        )
     return found

@@ -19,7 +19,13 @@ def identical_rows(table: str, rows: Sequence[Row]) -> list[Finding]:
     alike = [(a, b, s) for (a, s), (b, t) in combinations(scored, 2) if s == t and all(s)]
     shown = [
         Finding(
-            "identical rows", title(table), f"{label(a)} = {label(b)}", f"{len(s)} tasks", ", ".join(s), None, "identical"
+            "identical rows",
+            title(table),
+            f"{label(a)} = {label(b)}",
+            f"{len(s)} tasks",
+            ", ".join(s),
+            None,
+            "identical",
         )
         for a, b, s in alike
     ]
@@ -60,11 +66,15 @@ def same_configuration(tables: Tables, configuration: Configuration) -> list[Fin
                 coarser = max(printed, expected, key=lambda n: n.as_tuple().exponent)
                 verdict = differs(coarser, expected if coarser is printed else printed)
                 verdict += f" from {title(first)}"
-                found.append(Finding("same configuration", title(name), configuration.name, column, printed, expected, verdict))
+                found.append(
+                    Finding("same configuration", title(name), configuration.name, column, printed, expected, verdict)
+                )
         bad = sum(f.table == title(name) for f in found)
         if columns and not bad:
             what = f"{len(columns)} number{'s' if len(columns) > 1 else ''} as in {title(first)}"
-            found.append(Finding("same configuration", title(name), configuration.name, ", ".join(columns), what, None, AGREES))
+            found.append(
+                Finding("same configuration", title(name), configuration.name, ", ".join(columns), what, None, AGREES)
+            )
     return found
 
 

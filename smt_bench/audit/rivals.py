@@ -18,7 +18,9 @@ def _table2(model: str) -> list[Rivals]:
     here = model == "llama-7b"
     return [
         Rivals(f"{model}: SMT over the best baseline", cell(_T2, model=model, method="smt"), _best(model), here),
-        Rivals(f"{model}: SMT(best) over the best baseline", cell(_T2, model=model, method="smt(best)"), _best(model), here),
+        Rivals(
+            f"{model}: SMT(best) over the best baseline", cell(_T2, model=model, method="smt(best)"), _best(model), here
+        ),
     ]
 
 

@@ -50,7 +50,12 @@ def _between(low: str, high: str) -> Interval:
     return Interval.of(D(low)) / Interval.of(D(high))
 
 
-_OVER_DORA = {"llama-7b": ("3.0", "0.3"), "llama-13b": ("2.8", "0.9"), "llama2-7b": ("2.9", "1.3"), "llama3-8b": ("2", "1.6")}
+_OVER_DORA = {
+    "llama-7b": ("3.0", "0.3"),
+    "llama-13b": ("2.8", "0.9"),
+    "llama2-7b": ("2.9", "1.3"),
+    "llama3-8b": ("2", "1.6"),
+}
 _BEST_MARGINS = tuple((_t2(m, "smt(best)"), _t2(m, f"{b}(best)")) for m in _MODELS for b in ("lora", "dora", "spiel"))
 _EQUAL_MARGINS = tuple((_t2(m, "smt"), _t2(m, f"{b}(best)")) for m in _MODELS for b in ("lora", "dora", "spiel"))
 _MATH = tuple(cell(_T5, method=m) for m in ("lora(best)", "dora(best)"))

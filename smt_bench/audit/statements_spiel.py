@@ -161,7 +161,9 @@ def higher_margins(tables: Tables) -> list[Finding]:
     absent = AGREES if any(row["method"] == "qia3" for row in tables[T2]) else f"{UNKNOWN}: not in table 2"
     return [
         Finding("statement", where, says, "over LoRA, mean over models and benchmarks", "higher", means, by_mean),
-        Finding("statement", where, says, "over LoRA, each model and benchmark", "higher", f"{good} of {total}", by_cell),
+        Finding(
+            "statement", where, says, "over LoRA, each model and benchmark", "higher", f"{good} of {total}", by_cell
+        ),
         Finding("statement", where, says, "over (IA)3", "higher", None, absent),
     ]
 
@@ -190,7 +192,13 @@ def searched(table: str, rows: Sequence[Row]) -> list[Finding]:
             if value is None or not grid:
                 continue
             ends = {max(grid), *([] if min(grid) == 0 else [min(grid)])}
-            verdict = f"{UNKNOWN}: at the end of the grid" if value in ends else AGREES if value in grid else "not in the grid"
+            verdict = (
+                f"{UNKNOWN}: at the end of the grid"
+                if value in ends
+                else AGREES
+                if value in grid
+                else "not in the grid"
+            )
             shown = f"{grids[row['method']][0]} to {grids[row['method']][-1]}"
             name = f"{row['model']} {row['method']}"
             found.append(Finding("searched grid", title(table), name, column, row[column], shown, verdict))

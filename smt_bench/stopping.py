@@ -1,0 +1,72 @@
+"""Signals become an orderly end: the state is saved at the next step, then the process leaves.
+
+SIGINT (Ctrl-C), SIGTERM and SIGUSR1 ask once; a Ctrl-C after that leaves at once. Outside `held` blocks the request takes
+effect where it arrives: loading and evaluation have nothing to save that is not saved already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SAME = 1.0  # second
+EXIT_CODE = 130  # of a process that was asked to stop and can be continued by the same command
+
+
+class Stopped(KeyboardInterrupt):
+    """Asked to stop; all that is needed to go on is on disk. Like Ctrl-C, no `except Exception` holds it up."""
+
+
+class Stop:
+    """Whether this process was asked to stop."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._asked_at = 0.0
+        self._holding = 0
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """Takes the signals over for a while; only the main thread of a process can."""
+        before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, a request waits for `check`."""
+        self._holding += 1
+        try:
+            yield
+        finally:
+            self._holding -= 1
+
+    def request(self) -> None:
+        """Asks to stop at the next step, from any thread; elsewhere the next `check` ends the process's work."""
+        self.asked = True
+
+    def check(self) -> None:
+        """Ends here if asked.
+
+        Raises:
+            Stopped: a signal came.
+        """
+        if self.asked:
+            raise Stopped
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        # Within a second it is the same Ctrl-C, passed on by a launcher that got it too.
+        if self.asked and number == signal.SIGINT and time.monotonic() - self._asked_at > SAME:
+            os._exit(EXIT_CODE)  # no clean-up that could hang; what it leaves behind is cleaned up by the next start
+        if not self.asked:
+            self.asked, self._asked_at = True, time.monotonic()
+        if not self._holding:
+            raise Stopped

@@ -1,0 +1,123 @@
+"""A run that is stopped in every phase ends with the numbers of an uninterrupted one; damage costs steps, not results."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import plateau
+from smt_bench import resources
+from smt_bench.checkpoint import Checkpoints
+from smt_bench.execute import Inputs, execute
+from smt_bench.planning import Planner, Request
+from smt_bench.resume import Keeper, Pace
+from smt_bench.runs import Run
+from smt_bench.stopping import SAME, Stop, Stopped
+
+STEPS = 6
+SETTINGS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "dora": {},  # with dropout: the generators count
+    "smt": {"warmup_steps": 3},
+    "smt-frozen": {"warmup_steps": 3, "warmup_trains": False},
+    "smt-activation": {"warmup_steps": 3, "metric": "activation"},
+    "spiel": {"update_every": 3, "estimate_steps": 2},
+}
+
+
+def question(case: str, precision: str = "fp32") -> tuple[Run, Inputs]:
+    name = case.partition("-")[0]
+    request = Request("plateau", "tiny", preset="smoke", methods=(name,), steps=STEPS, limit=2)
+    planner = Planner(request, resources.machine())
+    planner.open()
+    run, _ = plateau.runs(planner)[0]
+    config = {**run.method.config, **SETTINGS[case]}
+    train = replace(run.train, batch_size=8, micro_batch_size=4, precision=precision)
+    return replace(run, method=replace(run.method, config=config), train=train), planner.inputs()
+
+
+def result(record: dict[str, Any]) -> tuple[Any, ...]:
+    assert record["status"] == "done", record["message"]
+    return tuple(record[part] for part in ("training", "method", "heldout", "evaluation"))
+
+
+def session(run: Run, inputs: Inputs, folder: Path, stop_after: int | None, pace: Pace | None = None) -> Any:
+    """One process's share: goes on from the last checkpoint, and is asked to stop after so many steps of its own."""
+    stop = Stop()
+    seen = []
+
+    def watch(phase: str, done: int, total: int, note: str = "") -> None:
+        if phase == "train":
+            seen.append(done)
+            stop.asked = len(seen) == stop_after
+
+    keeper = Keeper(Checkpoints(folder), pace or Pace(), stop)
+    return execute(run, replace(inputs, watch=watch, keeper=keeper))
+
+
+@pytest.mark.parametrize(("case", "precision"), [(c, "fp32") for c in SETTINGS] + [("full", "bf16")])
+def test_stopped_in_every_phase_equals_uninterrupted(case: str, precision: str, tmp_path: Path) -> None:
+    run, inputs = question(case, precision)
+    expected = execute(run, inputs)
+    for steps in (1, 2, 2):  # within the warm-up, at its end, within tuning
+        with pytest.raises(Stopped):
+            session(run, inputs, tmp_path / "c", steps)
+    record = session(run, inputs, tmp_path / "c", None)
+    assert result(record) == result(expected)
+    assert record["resumed_at_steps"] == [1, 3, 5]
+    assert record["memory_bytes"]["optimizer_state"] == expected["memory_bytes"]["optimizer_state"]
+
+
+def test_a_damaged_checkpoint_is_named_and_the_older_one_used(tmp_path: Path) -> None:
+    run, inputs = question("smt")
+    expected = execute(run, inputs)
+    with pytest.raises(Stopped):
+        session(run, inputs, tmp_path, 5, Pace(steps=1))
+    states = sorted(tmp_path.glob("0*.pt"))
+    assert [p.name[:8] for p in states] == ["00000004", "00000005"]  # the last good one and the one before
+    content = bytearray(states[1].read_bytes())
+    content[len(content) // 2] ^= 1
+    states[1].write_bytes(content)
+    with pytest.warns(UserWarning, match=r"00000005.* set aside"):
+        record = session(run, inputs, tmp_path, None)
+    assert record["resumed_at_steps"] == [4]
+    assert result(record) == result(expected)
+
+
+def test_without_the_weights_after_the_warmup_the_run_starts_anew(tmp_path: Path) -> None:
+    run, inputs = question("smt")
+    expected = execute(run, inputs)
+    with pytest.raises(Stopped):
+        session(run, inputs, tmp_path, 5)
+    (base,) = tmp_path.glob("base-*.pt")
+    base.write_bytes(base.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="set aside"):
+        record = session(run, inputs, tmp_path, None)
+    assert "resumed_at_steps" not in record
+    assert result(record) == result(expected)
+
+
+def test_a_signal_waits_for_the_end_of_the_step_and_a_second_ctrl_c_does_not() -> None:
+    stop = Stop()
+    with stop.installed():
+        with stop.held():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert stop.asked
+            with pytest.raises(Stopped):
+                stop.check()
+        with pytest.raises(Stopped):
+            os.kill(os.getpid(), signal.SIGTERM)
+            pytest.fail("the signal had no effect")
+        child = os.fork()
+        if not child:
+            time.sleep(SAME)  # sooner it would be the same Ctrl-C, passed on
+            with stop.held():
+                os.kill(os.getpid(), signal.SIGINT)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130

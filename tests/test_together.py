@@ -1,0 +1,170 @@
+"""Processes beside each other, disks that are full, workers that die: what other processes and users see of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_resume import question, result, session
+
+from smt_bench import claims
+from smt_bench.claims import Claims
+from smt_bench.execute import execute
+from smt_bench.resume import Pace
+from smt_bench.status import collect
+from smt_bench.store import Store
+from smt_bench.sweep import Index
+from smt_bench.workers import slots
+
+
+def test_a_claim_is_exclusive_and_released(tmp_path: Path) -> None:
+    first, second = Claims(tmp_path), Claims(tmp_path)
+    held = first.take("k")
+    assert held is not None and second.take("k") is None
+    held.release()
+    assert list(tmp_path.iterdir()) == []
+    assert second.take("k") is not None
+
+
+def test_a_dead_owner_on_this_machine_loses_its_claim_at_once(tmp_path: Path) -> None:
+    code = "import sys, pathlib, smt_bench.claims as c; assert c.Claims(pathlib.Path(sys.argv[1])).take('k')"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=100)
+    assert (tmp_path / "k.claim").exists()
+    (tmp_path / ".k.json.half").write_text("written by the process that died")
+    assert Claims(tmp_path).take("k") is not None
+    assert [p.name for p in tmp_path.iterdir()] == ["k.claim"]
+
+
+def test_an_owner_elsewhere_is_given_up_after_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Claims(tmp_path)
+    held = here.take("k")
+    assert held is not None
+    owner = {**held.owner, "place": "another machine"}
+    here.path("k").write_text(json.dumps(owner))
+    assert here.take("k") is None
+    old = time.time() - claims.EXPIRY - 5
+    os.utime(here.path("k"), (old, old))
+    taken = here.take("k")
+    assert taken is not None
+    held.release()  # it notices that the run is no longer its own
+    assert here.owner("k") == taken.owner
+
+
+def test_the_owner_of_a_claim_that_was_taken_over_is_told(tmp_path: Path) -> None:
+    here = Claims(tmp_path)
+    held = here.take("k")
+    assert held is not None
+    told: list[bool] = []
+    with pytest.warns(UserWarning, match="taken over"):
+        here.path("k").write_text(json.dumps({**held.owner, "token": "another"}))
+        held.start(lambda: told.append(True))
+        assert held._thread is not None
+        held._thread.join(30)
+    assert told == [True]
+
+
+def test_gpus_and_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    assert slots(1, None, 1, {}) == [{}]
+    if not torch.cuda.is_available():
+        assert slots(2, None, 1, {}) == [{"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}] * 2
+        with pytest.raises(ValueError, match="needs 4 GPUs, 0 are visible"):
+            slots(2, 2, 1, {})
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    parts = [place["CUDA_VISIBLE_DEVICES"] for place in slots(2, None, 1, {"CUDA_VISIBLE_DEVICES": "4,5,6,7"})]
+    assert parts == ["4,5", "6,7"]
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in slots(1, None, 3, {})] == ["0,1,2"]  # one GPU per process
+    with pytest.raises(ValueError, match="choose at most"):
+        slots(5, None, 1, {})
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 30 MB: room for one checkpoint of full fine-tuning (24.5 MB), not for two."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", place], capture_output=True, check=False)
+    if mount.returncode:
+        pytest.skip("mounting a small tmpfs needs root")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_full_disk_costs_checkpoints_but_no_result(small_disk: Path, tmp_path: Path) -> None:
+    run, inputs = question("full")
+    expected = execute(run, inputs)
+    with pytest.warns(UserWarning, match=r"step 2 .* \(No space left on device\): the one of step 1 stays"):
+        record = session(run, inputs, small_disk / "c", None, Pace(steps=1))
+    assert result(record) == result(expected)
+    assert [p.name[:8] for p in (small_disk / "c").iterdir()] == ["00000001"]
+    assert result(session(run, inputs, small_disk / "c", None)) == result(expected)  # from step 1
+
+
+def test_a_record_that_does_not_fit_is_named_and_made_once_there_is_room(small_disk: Path) -> None:
+    command = [sys.executable, "-m", "smt_bench", "run", "plateau", "--preset", "smoke", "--methods", "lora"]
+    command += ["--steps", "2", "--limit", "1", "--results", str(small_disk)]
+    Store(small_disk).runs.mkdir()
+    (small_disk / "filler").write_bytes(bytes(30 * 2**20 - 20_000))  # room for a claim and an index, not for a record
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "No space left on device" in done.stderr.splitlines()[-1]
+    assert [p for p in Store(small_disk).runs.iterdir()] == []
+    (small_disk / "filler").unlink()
+    assert subprocess.run(command, capture_output=True, timeout=100, check=False).returncode == 0
+    assert [r["status"] for r in Store(small_disk).records()] == ["done"]
+
+
+def test_status_tells_what_runs_where_and_what_is_left(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    running, waiting = question("smt")[0], question("dora")[0]
+    crashed = replace(running, seed=5)
+    Index.read(tmp_path / "plateau" / "tiny").add([running, waiting, crashed])
+    held = Claims(store.runs).take(running.key)
+    assert held is not None
+    Claims(store.runs).path(crashed.key).write_text(json.dumps({**held.owner, "pid": 2**22 + 1}))
+    for step in (1, 2, 3):
+        held.say("train", step, 10)
+        time.sleep(0.02)
+    held.start(lambda: None)
+    deadline = time.monotonic() + 30
+    while not Claims(store.runs).progress(running.key) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    rows = {row["key"]: row for row in collect(store)}
+    held.release()
+    row = rows[running.key]
+    assert (row["status"], row["run"], row["experiment"]) == ("running", "smt 4 % seed 0", "plateau/tiny")
+    assert (row["phase"], row["done"], row["total"], row["pid"]) == ("train", 3, 10, os.getpid())
+    assert row["eta_seconds"] >= 0 and row["since"] and row["host"]
+    assert rows[waiting.key]["status"] == "missing"
+    assert rows[crashed.key]["status"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_fails_its_run_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "smt_bench", "run", "plateau", "--preset", "smoke", "--methods", "lora,full"]
+    command += ["--limit", "1", "--steps", "40", "--jobs", "2"]
+    sweeping = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    store, victim = Store(tmp_path / "results"), None
+    while victim is None and sweeping.poll() is None:
+        time.sleep(0.05)
+        rows: list[dict[str, Any]] = collect(store) if store.root.exists() else []
+        victim = next((row for row in rows if row["status"] == "running" and row["run"].startswith("full")), None)
+    assert victim is not None
+    os.kill(victim["pid"], signal.SIGKILL)
+    _, stderr = sweeping.communicate(timeout=200)
+    assert sweeping.returncode == 1, stderr
+    assert "full seed 0: failed: its process ended with signal 9 (SIGKILL)" in stderr and "1 done" in stderr
+    again = subprocess.run([*command, "--retry", "failed"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert [r["status"] for r in store.records()] == ["done", "done"]
+    assert sorted(p.suffix for p in store.runs.iterdir()) == [".json", ".json", ".retried"]
