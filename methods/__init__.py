@@ -30,6 +30,8 @@ def find(name: str) -> type[Method]:
     Raises:
         ValueError: no such method; the message names the nearest.
     """
+    if name in REGISTRY:
+        return REGISTRY[name]  # without reading every installed package's entry points, which takes 15 ms
     found = all_methods()
     if name not in found:
         near = difflib.get_close_matches(name, found, n=1, cutoff=0.4)

@@ -70,12 +70,16 @@ class ParamGroup:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """What the run says about its optimizer; `lr` is the peak, the engine's schedule scales it per step."""
+    """What the run says about its optimizer; `lr` is the peak, the engine's schedule scales it per step.
+
+    `fused` asks for the fused kernel on the CPU too, where training keeps torch's default; measurements of time do.
+    """
 
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
+    fused: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ class Method(ABC):
     def optimizer(self, groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.Optimizer:
         """Builds the optimizer over torch parameter groups (each with `params`, `lr`, `weight_decay`)."""
         # Fused on GPUs: the default there makes a temporary as large as all that trains.
-        fused = all(p.is_cuda for group in groups for p in group["params"])
+        fused = settings.fused or all(p.is_cuda for group in groups for p in group["params"])
         return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=fused or None)
 
     def before_step(self, model: nn.Module, step: int) -> None:  # noqa: B027 - optional hook

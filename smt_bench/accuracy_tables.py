@@ -41,6 +41,7 @@ def table3(records: Iterable[Record], model: str, published: bool) -> Table:
         notes.spread(cells),
         r"Bold: best method of the column. \*: best fraction of the row. Ties are all marked; nothing without a rival.",
     ]
+    lines += notes.overlap(found, cells["tasks"].iloc[0])
     if cells["published"].notna().any():
         lines.append(_published_note(cells["tasks"].iloc[0]))
     lines += [*notes.setting(found), *notes.deviations(found), notes.format_failures(cells), *notes.losses(found)]
@@ -54,6 +55,7 @@ def table3(records: Iterable[Record], model: str, published: bool) -> Table:
             | {"n_seeds": int(row["n_seeds"]), "n_examples": None if missing else int(row["n_examples"])}
             | {"best": None if missing else int(i in best), "published": row["published"]}
             | {name: row[name] for name in ("heldout_nll", "heldout_nll_ci95", "format_failure_pct")}
+            | {"overlap": None if pd.isna(row["overlap"]) else int(row["overlap"])}
             | {"diverged": int(row["diverged"]), "failed": int(row["failed"]), "keys": " ".join(row["keys"])}
         )
     header, rows = _grid(cells, texts)
@@ -160,7 +162,8 @@ def _cell(row: pd.Series, value: str, ci: str, digits: int, bold: bool, star: bo
         parts += [row["status"]] if row["status"] else []
     else:
         text = f"{row[value]:.{digits}f}" + ("" if math.isnan(row[ci]) else f" ± {row[ci]:.{digits}f}")
-        parts.append((f"**{text}**" if bold else text) + (r"\*" if star else ""))
+        text = (f"**{text}**" if bold else text) + (r"\*" if star else "")
+        parts.append(text + (notes.OVERLAP_MARK if value == "accuracy" and row["overlap"] > 0 else ""))
         if row["trained"] and len(set(notes.trained_seeds(cells))) > 1:
             parts.append(f"n={row['n_seeds']}")
         parts += [f"[{row['status']}]"] if row["status"] else []
@@ -186,6 +189,7 @@ def table2(records: Iterable[Record], model: str, published: bool) -> Table:
     found = groups(records)
     summary = summarise(r for g in found for r in (*g.done, *g.lost))
     tasks = common_tasks(found)
+    shared = notes.overlapping(found)
     theirs = papers.by_task(model, found[0].run["data"]["family"]) if published else pd.DataFrame()
     rows: list[list[Cell]] = []
     data: list[dict[str, Cell]] = []
@@ -194,13 +198,16 @@ def table2(records: Iterable[Record], model: str, published: bool) -> Table:
         if tasks:
             scores.append([accuracy(r, tasks) for r in group.done])
         pairs = [mean_ci(s) if s else (None, None) for s in scores] or [(None, None)]
-        shown: list[Cell] = [_pair(*pair) for pair in pairs]
+        marked = [group.trains and t in shared for t in tasks]
+        marked.append(any(marked))  # the average
+        shown: list[Cell] = [_pair(mean, ci, mark) for (mean, ci), mark in zip(pairs, marked)]
         if not group.done:
             shown = [*[None] * (len(pairs) - 1), group.status]
         share = None if group.fraction_pct is None else percent(group.fraction_pct)
         rows.append([title(group.method), share or _realised(line), str(len(group.done)), *shown])
         data.append(_wide(group.method, "ours", group.fraction_pct, len(group.done), tasks, [p[0] for p in pairs]))
         data[-1] |= dict(zip((f"{name}_ci95" for name in (*tasks, "avg")), (p[1] for p in pairs)))
+        data[-1]["overlap"] = None if pd.isna(line["overlap"]) else int(line["overlap"])
         for _, row in theirs.iterrows():
             wanted = 100.0 if group.fraction_pct is None else group.fraction_pct
             if row["method"] == group.method and abs(row["params_pct"] - wanted) <= _SAME * wanted:
@@ -209,9 +216,10 @@ def table2(records: Iterable[Record], model: str, published: bool) -> Table:
                 rows.append([f"{title(group.method)} (published)", f"({percent(row['params_pct'])})", "", *texts])
                 printed = None if row["params_pct"] == 100 else float(row["params_pct"])
                 data.append(_wide(group.method, "published", printed, None, tasks, values))
-                data[-1] |= dict.fromkeys(f"{name}_ci95" for name in (*tasks, "avg"))
+                data[-1] |= dict.fromkeys([*(f"{name}_ci95" for name in (*tasks, "avg")), "overlap"])
     lines = [notes.coverage(summary), "AVG: over exactly the tasks of the header.", notes.spread(summary)]
     lines.append("Column seeds: runs behind the numbers of a row.")
+    lines += notes.overlap(found, tasks)
     if len(rows) > len(found):
         lines.append("In brackets: published; AVG over the same tasks (as printed where these are all of the paper's).")
     lines += [*notes.setting(found), *notes.deviations(found), notes.format_failures(summary), *notes.losses(found)]
@@ -223,8 +231,10 @@ def _realised(line: pd.Series) -> str:
     return "" if math.isnan(line["trainable_pct"]) else percent(line["trainable_pct"])
 
 
-def _pair(mean: float | None, ci: float | None) -> str | None:
-    return None if mean is None else f"{mean:.1f}" + ("" if ci is None else f" ± {ci:.1f}")
+def _pair(mean: float | None, ci: float | None, marked: bool) -> str | None:
+    if mean is None:
+        return None
+    return f"{mean:.1f}" + ("" if ci is None else f" ± {ci:.1f}") + (notes.OVERLAP_MARK if marked else "")
 
 
 def _wide(

@@ -1,4 +1,4 @@
-"""The command line: `run`, `status`, `list`, `show`, `table`, `figure`, `fetch`.
+"""The command line: `run`, `status`, `cancel`, `list`, `show`, `table`, `figure`, `fetch`, `audit`.
 
 Bad input is one line on standard error (what, value, remedy) and exit code 2; an interrupted sweep ends with 130, one with
 failed runs with 1. Heavy libraries are imported inside the commands, so that `--help` is quick.
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from smt_bench.cli_audit import audit
+
 if TYPE_CHECKING:
     from methods.base import Capacity
 
@@ -26,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(audit, name="audit")
 
 Results = Annotated[Path, typer.Option("--results", help="Folder for records, tables and figures.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
@@ -104,10 +107,11 @@ def run(
     from smt_bench import parallel, resources
     from smt_bench.cluster import Allocation
     from smt_bench.dispatch import How, carry_out, submit_missing
-    from smt_bench.planning import Planner, Request
+    from smt_bench.parts import needs_data, plan_parts, union
+    from smt_bench.planning import Request
     from smt_bench.resume import Pace
     from smt_bench.store import Store
-    from smt_bench.sweep import Index, Interrupted, folder, print_to
+    from smt_bench.sweep import Index, Interrupted, overlap_warning, print_to, set_failed_aside
     from smt_bench.zero import Zero
 
     if as_json and not dry_run:
@@ -117,16 +121,14 @@ def run(
     if offload and zero is None:
         raise ValueError("--offload goes with --zero 2 or --zero 3")
     sharding = None if zero is None else Zero(zero, offload)
-    how = How(
-        jobs, gpus_per_run, processes, sharding, Pace(checkpoint_steps, 60 * checkpoint_minutes), retry is not None
-    )
+    how = How(jobs, gpus_per_run, processes, sharding, Pace(checkpoint_steps, 60 * checkpoint_minutes))
     if cluster not in (None, "slurm"):
         raise ValueError(f"--cluster {cluster}: the choice is slurm")
     if cluster is None and (partition or time_limit or nodes != 1):
         raise ValueError("--partition, --time and --nodes go with --cluster slurm")
     gpus = gpus_per_run or 0
     wanted = cluster and Allocation(partition, time_limit or "12:00:00", nodes, gpus, max(processes, gpus))
-    module: Any = experiments.find(experiment)
+    modules = experiments.parts(experiment)
     request = Request(
         experiment,
         model,
@@ -142,55 +144,59 @@ def run(
         tuple(_setting(text) for text in settings or []),
     )
     store = Store(results)
-    planner = Planner(request, resources.node(gpus) if wanted else resources.machine(), _say)
-    planner.check_machine(module.method_names(planner))
-    module.check(planner)
-    place = folder(store, experiment, planner.entry.name, request.family)
-    if not dry_run:
-        store.check_writable(place)
-    measures = hasattr(module, "measure")
-    if measures:
-        planner.refuse_data_options()
-    else:
-        planner.open()
-    planned = module.runs(planner)
-    runs = [run for run, _ in planned]
+    here = resources.node(gpus) if wanted else resources.machine()
+    parts = plan_parts(modules, request, here, store, not dry_run, _say)
     if dry_run:
-        _print_plan(planned, {r["key"]: r["status"] for r in store.records([run.key for run in runs])}, as_json)
+        planned = union(parts)
+        _print_plan(planned, {r["key"]: r["status"] for r in store.records([run.key for run, _ in planned])}, as_json)
         return
     console = print_to()
-    if not measures:
+    for planner in {id(p.planner): p.planner for p in parts if needs_data(p.module)}.values():
         for name in planner.data.missing:
             _say(f"note: no test file for {name}: left out, averages name the tasks they cover")
+        if overlap := overlap_warning(planner.data):
+            _say(f"warning: {overlap}")
+    if retry:
+        set_failed_aside([run for run, _ in union(parts)], store)
+    lost = 0
+    for part in parts:
+        module, planner, place = part.module, part.planner, part.place
+        runs = [run for run, _ in part.planned]
 
-    index = Index.read(place)
-    index.add(runs)
-    if wanted:
-        job, count = submit_missing(planner, runs, store, how, wanted)
-        _say(f"submitted {count} runs as job {job}: see `status`, `cancel`" if job else "nothing to submit")
-        return
-    try:
-        counts = carry_out(module, planner, runs, store, how, console)
-        if parallel.rank() > 0:
-            return
-    except Interrupted as stop:
-        if parallel.rank() > 0:
+        index = Index.read(place)
+        index.add(runs)
+        if len(parts) > 1:
+            _say(f"{module.NAME} ({planner.request.family})")
+        if wanted:
+            job, count = submit_missing(module, planner, runs, store, how, wanted)
+            _say(f"submitted {count} runs as job {job}: see `status`, `cancel`" if job else "nothing to submit")
+            continue
+        try:
+            counts = carry_out(module, planner, runs, store, how, console)
+            if parallel.rank() > 0:
+                continue
+        except Interrupted as stop:
+            if parallel.rank() > 0:
+                raise typer.Exit(130) from None
+            _render(module, store, index, place, planner.entry.name)
+            _say(f"interrupted: {stop}; the same command goes on from there")
             raise typer.Exit(130) from None
-        _render(module, store, index, place, planner.entry.name)
-        _say(f"interrupted: {stop}; the same command goes on from there")
-        raise typer.Exit(130) from None
-    files = _render(module, store, index, place, planner.entry.name)
-    _say(", ".join(f"{count} {status}" for status, count in counts.items() if count))
-    if files:
-        print(files[0].read_text(encoding="utf-8"))
-        _say("wrote " + ", ".join(str(f) for f in files))
-    if counts["failed"] or counts["out_of_memory"]:
+        files = _render(module, store, index, place, planner.entry.name)
+        _say(", ".join(f"{count} {status}" for status, count in counts.items() if count))
+        if files:
+            print(files[0].read_text(encoding="utf-8"))
+            _say("wrote " + ", ".join(str(f) for f in files))
+        lost += counts["failed"] + counts["out_of_memory"]
+    if lost:
         _say("`show KEY` says why a run failed; `--retry failed` does it again")
         raise typer.Exit(1)
 
 
 def _print_plan(planned: Sequence[tuple[Any, Capacity | None]], statuses: dict[str, str], as_json: bool) -> None:
+    from smt_bench.parts import varied
+
     rows: list[dict[str, Any]] = []
+    settings = varied(planned)
     for run, capacity in planned:
         status = statuses.get(run.key, "missing")
         if capacity is None:
@@ -213,6 +219,7 @@ def _print_plan(planned: Sequence[tuple[Any, Capacity | None]], statuses: dict[s
             "lr": run.train.lr,
             "steps": run.train.steps,
             "tasks": list(run.evaluation.tasks),
+            "settings": settings[run.key],
         }
         rows.append(row)
         if not as_json:
@@ -221,6 +228,7 @@ def _print_plan(planned: Sequence[tuple[Any, Capacity | None]], statuses: dict[s
                 f"{run.key}  {status:<8} {run.method.name:<6} {asked:>7}  seed {run.seed}  "
                 f"{capacity.units:,} {capacity.unit} = {capacity.trainable:,} numbers ({row['trainable_pct']:.3f} %)  "
                 f"lr {run.train.lr:g}  {run.train.steps} steps"
+                + "".join(f"  {name}={json.dumps(value)}" for name, value in settings[run.key].items())
             )
     if as_json:
         print(json.dumps(rows, indent=1))
@@ -317,16 +325,17 @@ def _rendered(experiment: str, model: str, results: Path, endings: tuple[str, ..
     from smt_bench.store import Store
     from smt_bench.sweep import INDEX, Index, folder
 
-    module, store = experiments.find(experiment), Store(results)
+    store = Store(results)
     name = models.find(model).name
     files: list[Path] = []
-    for family in ("commonsense", "math"):
-        place = folder(store, experiment, name, family)
-        if not (place / INDEX).exists():
-            continue
-        store.check_writable(place)
-        index = Index.read(place)
-        files += [f for f in _render(module, store, index, place, name) if f.suffix in endings]
+    for module in experiments.parts(experiment):
+        for family in ("commonsense", "math"):
+            place = folder(store, module.NAME, name, family)
+            if not (place / INDEX).exists():
+                continue
+            store.check_writable(place)
+            index = Index.read(place)
+            files += [f for f in _render(module, store, index, place, name) if f.suffix in endings]
     if not files:
         raise ValueError(
             f"no runs of {experiment} on {name} in {results}: `run {experiment} --model {name}` makes them"

@@ -47,11 +47,12 @@ def verdicts(
     mine = [g for g in tunable if g.method == reference]
     pairs = [(a, b) for a in mine for b in tunable if b.fraction == a.fraction and b.method != reference]
     pairs += [(a, b) for b in whole for a in sorted(tunable, key=lambda g: g.method != reference)]
-    columns = list(_compare(found[0], found[0], tasks, seed, 1))
-    return pd.DataFrame([_compare(a, b, tasks, seed, resamples) for a, b in pairs], columns=columns)
+    columns = list(compare(found[0], found[0], tasks, seed, 1))
+    return pd.DataFrame([compare(a, b, tasks, seed, resamples) for a, b in pairs], columns=columns)
 
 
-def _compare(a: Group, b: Group, tasks: Sequence[str], seed: int, resamples: int) -> dict[str, Any]:
+def compare(a: Group, b: Group, tasks: Sequence[str], seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """One row of `verdicts`: the first cell minus the second, on the examples and seeds that both have."""
     mine, theirs = _paired(a, b)
     row: dict[str, Any] = {
         "method": a.method,

@@ -13,9 +13,11 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from smt_bench.overlap import normalised_question, shared
 from smt_bench.prompts import Example
 from smt_bench.tasks import TASKS, find_task, gold
 from smt_bench.testbed import world
@@ -46,10 +48,18 @@ class DataSet:
     tests: dict[str, list[Example]]
     missing: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property  # a sweep asks once per run
     def train_sha256(self) -> str:
         """Content hash of training and held-out examples together, in order."""
         return content_hash([*self.train, *self.heldout])
+
+    @cached_property
+    def overlap(self) -> dict[str, int]:
+        """Test set -> its examples whose question a training example asks too, by the rule of `smt_bench.overlap`.
+
+        Held-out examples are not trained on and do not count.
+        """
+        return shared(self.train, self.tests, normalised_question)
 
 
 def content_hash(examples: Sequence[Example]) -> str:

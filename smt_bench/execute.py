@@ -20,6 +20,7 @@ from smt_bench import environment, parallel
 from smt_bench.data import DataSet
 from smt_bench.evaluate import EvalSettings, evaluate, merge_shares, response_loglik
 from smt_bench.models import Located, load
+from smt_bench.overlap import RULE
 from smt_bench.prompts import Encoded, encode
 from smt_bench.resume import Keeper
 from smt_bench.runs import Measurement, Question, Run
@@ -165,6 +166,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     """Fills the record part by part, so that a run that stops half-way keeps what was known by then."""
     seconds: dict[str, float] = {}
     record["seconds"] = seconds
+    record["overlap"] = {"rule": RULE, "tests": inputs.data.overlap}
 
     def clock(part: str, since: float) -> None:
         seconds[part] = round(time.perf_counter() - since, 3)
@@ -203,6 +205,8 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         record["memory_bytes"] = dict(trained.bytes)
         if inputs.keeper.resumed:
             record["resumed_at_steps"] = inputs.keeper.resumed
+        if loop.probes:
+            record["probes"] = {name: probe.result() for name, probe in loop.probes.items()}
     record["method"] = method.describe()
     start = time.perf_counter()
     method.merge(model)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from smt_bench.summary import Group, flat, percent, task_title, title
+from smt_bench.summary import Group, flat, percent, task_title, title, trained_on
 from smt_bench.tasks import TASKS
 
+OVERLAP_MARK = "†"
 _SHOWN = 12  # entries of a list before it is cut with "and n more"
 
 
@@ -146,6 +147,24 @@ def format_failures(summary: pd.DataFrame) -> str:
         return "Every answer could be read (format failures: 0 %)."
     parts = [f"{name} {rate:.2g} %" for name, rate in zip(cell_labels(bad), bad["format_failure_pct"])]
     return f"Answers that could not be read, counted as wrong: {listed(parts)}."
+
+
+def overlapping(found: Sequence[Group]) -> set[str]:
+    """The test sets that share questions with the training set."""
+    return {task for task, count in (trained_on(found) or {}).items() if count}
+
+
+def overlap(found: Sequence[Group], tasks: Sequence[str]) -> list[str]:
+    """What `OVERLAP_MARK` stands for; nothing where no cell has it."""
+    shared = trained_on(found) or {}
+    done = next((g.done[0] for g in found if g.trains and g.done), None)
+    if done is None or not any(shared.get(t) for t in tasks):
+        return []
+    parts = [f"{task_title(t)} {shared[t]:,} of {done['evaluation'][t]['n']:,}" for t in tasks if shared.get(t)]
+    return [
+        f"{OVERLAP_MARK}: the training set holds questions of the test set, or of one of those averaged, word for word "
+        f"(case, spaces and punctuation aside): {', '.join(parts)}."
+    ]
 
 
 def provenance(found: Sequence[Group]) -> str:

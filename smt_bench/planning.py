@@ -37,6 +37,7 @@ class Request:
     preset: str | None = None
     protocol: str | None = None
     settings: tuple[tuple[str, str, Any], ...] = ()  # (method, setting, value)
+    default_family: str = "commonsense"  # where no task is named; the experiment says which
 
     def __post_init__(self) -> None:
         for name in ("steps", "limit"):
@@ -67,11 +68,11 @@ class Request:
 
     @property
     def family(self) -> str:
-        """The data family the tasks belong to; commonsense by default."""
+        """The data family the tasks belong to; without tasks the experiment's."""
         families = {find_task(name).family for name in self.tasks}
         if len(families) > 1:
             raise ValueError(f"--tasks {','.join(self.tasks)}: {' and '.join(sorted(families))} tasks need a run each")
-        return families.pop() if families else "commonsense"
+        return families.pop() if families else self.default_family
 
 
 class Planner:
@@ -95,11 +96,23 @@ class Planner:
         self.shapes: Shapes = models.shapes(request.model)
         self.data: DataSet
         self.located: models.Located
-        self._opened = False
+        self.opened = False
 
     def method_names(self, default: Sequence[str]) -> list[str]:
         """The methods asked for, else the default ones."""
         return list(dict.fromkeys(self.request.methods or default))
+
+    def only(self, name: str) -> list[str]:
+        """The one method of an experiment that is about it.
+
+        Raises:
+            ValueError: others were asked for.
+        """
+        r = self.request
+        others = [other for other in r.methods if other != name]
+        if others and r.experiment != "paper":
+            raise ValueError(f"--methods {','.join(others)}: {r.experiment} is about {name} alone: leave it out")
+        return [name]
 
     def fractions(self) -> list[float]:
         """Fractions of all parameters, from the percentages asked for or the recipe's."""
@@ -110,9 +123,28 @@ class Planner:
         return list(dict.fromkeys(self.request.seeds or self.recipe.seeds))
 
     def measurement(self, kind: str, version: int, settings: dict[str, Any], seed: int) -> Measurement:
-        """A question about cost on this machine, on the model's architecture with random weights."""
+        """A question about cost on this machine, on the model's architecture with random weights.
+
+        Raises:
+            ValueError: a model that its name alone does not identify.
+        """
+        if self.entry.name != self.request.model:
+            raise ValueError(
+                f"--model {self.request.model}: {kind} measures registered models and Hugging Face ids: choose one of "
+                f"{', '.join(models.REGISTRY)}"
+            )
         model = models.architecture(self.request.model)
         return Measurement(kind, version, model, settings, environment.machine(), seed)
+
+    def trained_measurement(self, kind: str, version: int, settings: dict[str, Any], seed: int) -> Measurement:
+        """A question about the trained weights and the data, whose answer depends on no machine.
+
+        `settings` are completed by the training data: what they are, their hash and how they become a loss.
+        """
+        assert self.opened
+        data = {"family": self.data.family, "train_sha256": self.data.train_sha256, "heldout": len(self.data.heldout)}
+        loss = {"template": TEMPLATE, "train_on_inputs": self.recipe.train_on_inputs, "cutoff": self.recipe.cutoff}
+        return Measurement(kind, version, self.located.ref, {**settings, "data": data | loss}, "any", seed)
 
     def refuse_data_options(self) -> None:
         """For experiments that look at no data.
@@ -121,9 +153,31 @@ class Planner:
             ValueError: an option that could change nothing.
         """
         r = self.request
+        if r.experiment == "paper":
+            return  # the options are for the other parts
         for option, value in {"data": r.data, "tasks": r.tasks, "limit": r.limit, "protocol": r.protocol}.items():
             if value:
                 raise ValueError(f"--{option}: {r.experiment} measures on random inputs: leave it out")
+
+    def refuse_training_options(self) -> None:
+        """For experiments that look at trained weights and data but make no training run.
+
+        Raises:
+            ValueError: an option that could change nothing.
+        """
+        r = self.request
+        if r.experiment == "paper":
+            return  # the options are for the other parts
+        options = {
+            "methods": r.methods,
+            "fractions": r.fractions_pct,
+            "protocol": r.protocol,
+            "set": r.settings,
+            "limit": r.limit,
+        }
+        for option, value in options.items():
+            if value:
+                raise ValueError(f"--{option}: {r.experiment} makes no training run: leave it out")
 
     def check_machine(self, names: Sequence[str]) -> None:
         """Refuses what this machine cannot hold, before any file is touched."""
@@ -144,7 +198,7 @@ class Planner:
         limit = r.limit if r.limit is not None else self.recipe.limit
         self.data = load(source, r.family, r.tasks, self.recipe.heldout, limit)
         self.located = models.locate(r.model)
-        self._opened = True
+        self.opened = True
 
     @property
     def steps(self) -> int:
@@ -161,18 +215,29 @@ class Planner:
         values = {**self.recipe.configs(steps).get(name, {}), **changes, **asked}
         return methods.find(name).Config.from_dict(values).to_dict()
 
-    def check_capacity(self, name: str, fraction: float | None) -> None:
+    def check_capacity(self, name: str, fraction: float | None, **changes: Any) -> None:
         """Refuses a capacity that this model cannot give; needs no data and no weights.
+
+        Args:
+            name: method.
+            fraction: requested trainable fraction; None for methods without one.
+            **changes: method settings that differ from the recipe's.
 
         Raises:
             ValueError: what, the value, the remedy.
         """
         steps = self.request.steps or self.recipe.steps or 1000
-        method = methods.build(name, self.config(name, steps), fraction, 0, steps)
+        method = methods.build(name, self.config(name, steps, **changes), fraction, 0, steps)
         check_fraction(name, fraction, method.capacity(self.shapes))
 
     def run(
-        self, name: str, fraction: float | None, seed: int, lr: float | None = None, **changes: Any
+        self,
+        name: str,
+        fraction: float | None,
+        seed: int,
+        lr: float | None = None,
+        probes: tuple[str, ...] = (),
+        **changes: Any,
     ) -> tuple[Run, Capacity]:
         """One run and its capacity.
 
@@ -181,12 +246,13 @@ class Planner:
             fraction: requested trainable fraction; None for methods without one.
             seed: seed.
             lr: peak learning rate; None: the recipe's.
+            probes: what to record on the way.
             **changes: method settings that differ from the recipe's.
 
         Raises:
             ValueError: the request is impossible for this model.
         """
-        assert self._opened
+        assert self.opened
         r, d, steps = self.recipe, self.data, self.steps
         method = methods.find(name)
         run = Run(
@@ -224,6 +290,7 @@ class Planner:
                 r.max_new_tokens_math,
             ),
             seed=seed,
+            probes=probes,
         )
         _, capacity = plan(run, self.shapes)
         return (run if capacity.trainable else run.without_training()), capacity

@@ -45,6 +45,22 @@ def _read(table: str) -> pd.DataFrame:
     return pd.read_csv(files[table])
 
 
+def as_printed(table: str) -> list[dict[str, str]]:
+    """One published table, row by row, every cell as the text that is printed ("80.60"); "" where there is none.
+
+    Raises:
+        ValueError: no such table.
+    """
+    _read(table)  # names the tables there are
+    rows = pd.read_csv(folder() / f"{table}.csv", dtype=str, keep_default_na=False)
+    return [{str(column): str(cell) for column, cell in row.items()} for row in rows.to_dict("records")]
+
+
+def names() -> list[str]:
+    """The names of all published tables."""
+    return sorted(path.stem for path in folder().glob("*.csv"))
+
+
 def plateau(model: str) -> pd.DataFrame:
     """Published averages over the eight commonsense tasks, by fraction.
 
@@ -73,6 +89,20 @@ def plateau_average(model: str, method: str, fraction_pct: float | None) -> floa
     wanted = 100.0 if fraction_pct is None else fraction_pct
     found = rows[(rows["method"] == method) & ((rows["fraction_pct"] - wanted).abs() < _SAME)]
     return None if found.empty else float(found["accuracy"].iloc[0])
+
+
+def average(table: str, **where: str | float) -> float | None:
+    """The printed average (%) of one row of an ablation table, all of which are about LLaMA-7B; None where there is none.
+
+    Args:
+        table: file name without ".csv".
+        **where: what the row has in these columns; percentages as printed, with two decimals.
+    """
+    rows = published(table)
+    for column, value in where.items():
+        near = (rows[column] - value).abs() < _SAME if isinstance(value, (int, float)) else rows[column] == value
+        rows = rows[near]
+    return None if rows.empty else float(rows["avg"].iloc[0])
 
 
 def by_task(model: str, family: str) -> pd.DataFrame:

@@ -166,7 +166,14 @@ BENCH = replace(
 )
 
 # Any other model: the CPU-sized recipe with blocks as large as its matrices share.
-RECIPES = {"paper": PAPER, "paper-llama3": PAPER_LLAMA3, "smollm2": SMOLLM2, "small": SMOLLM2, "tiny": TINY, "bench": BENCH}
+RECIPES = {
+    "paper": PAPER,
+    "paper-llama3": PAPER_LLAMA3,
+    "smollm2": SMOLLM2,
+    "small": SMOLLM2,
+    "tiny": TINY,
+    "bench": BENCH,
+}
 PRESETS = ("smoke",)
 
 

@@ -93,7 +93,7 @@ class EvalRef:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that can change the outcome."""
+    """Everything that can change the outcome, and what is recorded on the way (`probes`, see `smt_bench.probes`)."""
 
     model: ModelRef
     data: DataRef
@@ -101,12 +101,16 @@ class Run:
     train: TrainRef
     evaluation: EvalRef
     seed: int
+    probes: tuple[str, ...] = ()
 
     PARTS: ClassVar[tuple[str, ...]] = ("heldout", "evaluation", "seconds", "capacity")  # of a finished record
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return json.loads(json.dumps(asdict(self)))
+        """Plain JSON values; without `probes` where there are none, as before there were any."""
+        values = json.loads(json.dumps(asdict(self)))
+        if not self.probes:
+            del values["probes"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Run:
@@ -119,6 +123,7 @@ class Run:
             TrainRef(**train),
             EvalRef(**values["evaluation"]),
             values["seed"],
+            tuple(values.get("probes", ())),
         )
 
     @property

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
+from scipy.stats import rankdata
 
 Values = Sequence[float] | NDArray[np.float64]
 RESAMPLES = 10_000
@@ -119,6 +120,40 @@ def paired_bootstrap_ratio(
         picked = rng.integers(x.size, size=(part.stop - part.start, x.size))
         drawn[part] = (x - y)[picked].sum(axis=1) / w[picked].sum(axis=1)
     return {**_interval(float((x - y).sum() / w.sum()), drawn), "n": x.size}
+
+
+def rank_correlations(
+    scores: Mapping[str, Values], benefit: Values, seed: int, resamples: int = RESAMPLES
+) -> dict[str, tuple[float, NDArray[np.float64]]]:
+    """Spearman's rank correlation of several scores with one benefit, and its bootstrap over the items.
+
+    All scores see the same resamples, so that differences between them are paired. Ties share their mean rank; a score
+    without any spread has correlation 0: it predicts nothing.
+
+    Args:
+        scores: by name, one value per item.
+        benefit: one value per item.
+        seed: of the resampling.
+        resamples: bootstrap samples.
+
+    Returns:
+        By name the correlation and its `resamples` bootstrap values.
+    """
+    y = np.asarray(benefit, dtype=float)
+    picked = np.random.default_rng(seed).integers(y.size, size=(resamples, y.size))
+    found = {}
+    for name, values in scores.items():
+        x = np.asarray(values, dtype=float)
+        observed = _spearman(x[None], y[None])[0]
+        found[name] = (float(observed), _spearman(x[picked], y[picked]))
+    return found
+
+
+def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    a, b = (rankdata(v, axis=1) for v in (x, y))
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    return np.divide((a * b).sum(axis=1), scale, out=np.zeros_like(scale), where=scale > 0)
 
 
 def _chunks(total: int, width: int) -> list[slice]:

@@ -24,7 +24,7 @@ from smt_bench.tasks import TASKS
 TITLES = {"base": "base", "lora": "LoRA", "spiel": "SpIEL", "dora": "DoRA", "smt": "SMT", "full": "full"}
 FLOATS = (
     "fraction_pct", "trainable_pct", "lr", "accuracy", "ci95", "stderr", "heldout_nll", "heldout_nll_ci95",
-    "heldout_nll_stderr", "format_failure_pct",
+    "heldout_nll_stderr", "format_failure_pct", "overlap",
 )  # fmt: skip
 
 
@@ -170,6 +170,15 @@ def common_tasks(found: Sequence[Group]) -> list[str]:
     return known + sorted(shared - set(known))
 
 
+def trained_on(found: Sequence[Group]) -> dict[str, int] | None:
+    """Test set -> its examples that are also trained on; None if no record says.
+
+    Older records do not say it. What a table compares has the same training and test examples, so that one record
+    speaks for all.
+    """
+    return next((r["overlap"]["tests"] for g in found for r in (*g.done, *g.lost) if r.get("overlap")), None)
+
+
 def correctness(records: Sequence[Record], tasks: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """Per task and example, the share of these records (seeds) that answered it rightly."""
     return {t: np.mean([r["evaluation"][t]["examples"]["correct"] for r in records], axis=0) for t in tasks}
@@ -196,7 +205,8 @@ def summarise(records: Iterable[Record]) -> pd.DataFrame:
         `capacity_unit`, `capacity`, `lr`, `trained` (False for an untouched model), `n_seeds` (records that
         contribute), `accuracy` (%, mean over `tasks`, every task counting the same, then over seeds), `ci95`
         (half-width over seeds), `stderr` (over examples), `heldout_nll` (nats per response token),
-        `heldout_nll_ci95`, `heldout_nll_stderr`, `format_failure_pct`, `n_examples` (test examples behind
+        `heldout_nll_ci95`, `heldout_nll_stderr`, `format_failure_pct`, `overlap` (test examples of `tasks` that are
+        also trained on), `n_examples` (test examples behind
         `accuracy`), `n_heldout`, `diverged` and `failed` (runs without numbers), `status` (what became of those, in
         words), `tasks` and `keys` (of all its runs). Missing numbers are NaN.
 
@@ -205,11 +215,12 @@ def summarise(records: Iterable[Record]) -> pd.DataFrame:
     """
     found = groups(records)
     tasks = common_tasks(found)
-    rows = [_row(group, tasks) for group in found]
+    shared = trained_on(found)
+    rows = [_row(group, tasks, shared) for group in found]
     return pd.DataFrame(rows).astype(dict.fromkeys(FLOATS, float)).astype({"capacity": "Int64"})
 
 
-def _row(group: Group, tasks: list[str]) -> dict[str, Any]:
+def _row(group: Group, tasks: list[str], shared: dict[str, int] | None) -> dict[str, Any]:
     done = group.done
     row: dict[str, Any] = {
         "method": group.method,
@@ -235,6 +246,8 @@ def _row(group: Group, tasks: list[str]) -> dict[str, Any]:
         row["format_failure_pct"] = 100 * float(
             np.mean([r["evaluation"][t]["format_failure_rate"] for r in done for t in tasks])
         )
+        if group.trains and shared is not None:
+            row["overlap"] = sum(shared.get(t, 0) for t in tasks)
         row["n_examples"] = sum(done[0]["evaluation"][t]["n"] for t in tasks)
     parts = heldout_parts(done)
     if parts is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -18,11 +19,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from smt_bench import parallel
 from smt_bench.checkpoint import Checkpoints
 from smt_bench.claims import Claim, Claims
+from smt_bench.data import DataSet
 from smt_bench.execute import Watcher
 from smt_bench.resume import Keeper, Pace
 from smt_bench.runs import Measurement, Question
 from smt_bench.stopping import Stop
 from smt_bench.store import FINISHED, Record, Store, write_text
+from smt_bench.summary import task_title
 
 INDEX = "runs.json"
 POLL = 1.0  # seconds between looks at what other processes are doing
@@ -102,6 +105,14 @@ def outcome(record: Record) -> str:
     return f"{accuracy}{heldout}, {record['seconds']['total']:.0f} s"
 
 
+def overlap_warning(data: DataSet) -> str | None:
+    """One line on test questions that are also trained on; None where there are none."""
+    found = [f"{task_title(t)} {n:,} of {len(data.tests[t]):,}" for t, n in data.overlap.items() if n]
+    if not found:
+        return None
+    return f"training set {data.train_source} holds test questions ({', '.join(found)}): marked in the tables"
+
+
 class Interrupted(Exception):
     """Ctrl-C or another signal: so many runs of the sweep are finished."""
 
@@ -115,13 +126,13 @@ def checkpoints(store: Store, key: str) -> Checkpoints:
     return Checkpoints(store.root / "checkpoints" / key)
 
 
-def retry(runs: Sequence[Question], store: Store) -> int:
-    """Sets records of failed runs aside, so that they are done again; how many."""
-    failed = [run for run in runs if (store.read(run.key) or {"status": "done"})["status"] not in FINISHED]
-    for run in failed:
+def set_failed_aside(runs: Sequence[Question], store: Store) -> None:
+    """Takes the records of failed runs out of use, so that they are done again."""
+    for run in runs:
         path = store.path(run.key)
-        path.replace(path.with_name(path.name + ".retried"))
-    return len(failed)
+        if (store.read(run.key) or {"status": "done"})["status"] not in FINISHED:
+            with contextlib.suppress(FileNotFoundError):  # another process of this command did it
+                path.replace(path.with_name(path.name + ".retried"))
 
 
 def sweep(

@@ -19,6 +19,7 @@ from smt_bench.checkpoint import State
 from smt_bench.clock import Timer
 from smt_bench.logits import labelled_logits
 from smt_bench.optim import Updater, linear_factor
+from smt_bench.probes import Probe, build
 from smt_bench.prompts import Encoded
 from smt_bench.resume import TUNING, WARMUP, AnyUpdater, Keeper, unpack_method
 from smt_bench.runs import Run, digest
@@ -58,9 +59,14 @@ class Trained:
     bytes: dict[str, int] = field(default_factory=dict)
 
 
-def enable_checkpointing(model: Any) -> None:
-    """Recomputes each layer's activations in the backward pass, where one is needed at all."""
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+def enable_checkpointing(model: Any, **options: Any) -> None:
+    """Recomputes each layer's activations in the backward pass, where one is needed at all.
+
+    Args:
+        model: a Hugging Face model.
+        **options: more of `torch.utils.checkpoint`'s.
+    """
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False, **options})
     # transformers makes the embeddings ask for gradients, as reentrant checkpointing needs: a backward pass would then run
     # through every layer, also where nothing below trains.
     model.disable_input_require_grads()
@@ -109,6 +115,7 @@ class Loop:
         self.settings = OptimizerSettings(t.lr, t.betas, t.eps, t.weight_decay)
         self.trained = Trained()
         self._updater: AnyUpdater | None = None
+        self.probes: dict[str, Probe] = build(run.probes, model, t.steps)
 
     def train(self, check: Callable[[], None]) -> Trained:
         """Warm-up, attach, tuning.
@@ -138,7 +145,9 @@ class Loop:
         if state is not None:
             done = state["step"]
             method.load_state_dict(unpack_method(state))
-            self.trained = Trained(**state["measured"])
+            self.trained = Trained(**state["measured"]["trained"])
+            for name, probe in self.probes.items():
+                probe.load_state_dict(state["measured"]["probes"][name])
         order = islice(training_order(self.lengths, t.batch_size, self.run.seed), done, None)
         warmup, moved = min(method.warmup_steps, t.steps), False
         if warmup and (state is None or state["phase"] == WARMUP):
@@ -168,7 +177,7 @@ class Loop:
                 updater = self._start(groups, state)
                 assert updater is not None
                 if moved:
-                    keeper.save(TUNING, done, model, method, updater, asdict(self.trained))
+                    keeper.save(TUNING, done, model, method, updater, self._measured())
             for step in range(done + 1, t.steps + 1):
                 method.before_step(model, step)
                 self._step(
@@ -209,7 +218,7 @@ class Loop:
         due, stop.asked = parallel.agreed(self.keeper.due(step), stop.asked)
         if due or step == self.run.train.steps:
             with clock.paused("checkpoints"):
-                self.keeper.save(phase, step, self.model, self.method, updater, asdict(self.trained))
+                self.keeper.save(phase, step, self.model, self.method, updater, self._measured())
         stop.check()
 
     def _step(
@@ -247,12 +256,13 @@ class Loop:
         norm = None
         factor = linear_factor(step, t.steps, t.lr_warmup_steps)
         if sharded is not None:
-            with sharded.gradients(getattr(self.method.config, "targets", ())):
-                after_backward(step)
+            looked_at = {t for seer in (self.method.config, *self.probes.values()) for t in _targets(seer)}
+            with sharded.gradients(sorted(looked_at)):
+                self._show(step, after_backward)
             norm = sharded.step(factor)
         else:
             parallel.average_gradients(self.model.parameters())
-            after_backward(step)
+            self._show(step, after_backward)
             if updater is not None:
                 norm = float(self.accelerator.clip_grad_norm_(updater.params, t.max_grad_norm))
         if norm is not None and not math.isfinite(norm):
@@ -268,5 +278,21 @@ class Loop:
         self.trained.tokens += int(tokens)
         self.on_step(step, total)
 
+    def _show(self, step: int, after_backward: Callable[[int], None]) -> None:
+        for probe in self.probes.values():
+            probe.observe(step)
+        after_backward(step)
+
+    def _measured(self) -> dict[str, Any]:
+        return {
+            "trained": asdict(self.trained),
+            "probes": {name: probe.state_dict() for name, probe in self.probes.items()},
+        }
+
     def _timed(self, part: str) -> Timer:
         return Timer(self.trained.seconds, part)
+
+
+def _targets(seer: Any) -> tuple[str, ...]:
+    """Layers whose weights' gradients a method (by its config) or a probe looks at."""
+    return tuple(getattr(seer, "targets", getattr(seer, "TARGETS", ())))

@@ -10,7 +10,7 @@ from torch import nn
 import methods
 from methods.smt.install import sparse_layers
 from methods.smt.layer import BlockLinear, SparseLinear, columns_of
-from methods.smt.selection import METRICS, activation_scores, grid, resolve_side, select, spread
+from methods.smt.selection import METRICS, activation_scores, grid, resolve_side, select, share_out, spread
 
 INDEX = [(0, 0), (2, 0), (1, 2)]  # rows and columns of blocks
 
@@ -249,3 +249,43 @@ def test_bad_settings() -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             methods.build("smt", config, 0.01, 0, 10)
+
+
+ATTENTION, MLP = ["q_proj", "k_proj", "v_proj"], ["gate_proj", "up_proj", "down_proj"]
+
+
+def test_shares_split_the_budget_between_groups_and_the_best_of_each_train() -> None:
+    assert share_out(7, {"a": 0.5, "b": 0.5}) == {"a": 4, "b": 3} and share_out(80, {"a": 0.25, "b": 0.75})["a"] == 20
+    config = {"targets": ATTENTION + MLP, "block_size": 16, "shares": {"+".join(MLP): 0.25, "+".join(ATTENTION): 0.75}}
+    model = tiny_llama()
+    method = methods.build("smt", {**config, "warmup_steps": 1}, 0.08, 0, 10)
+    method.warmup(model)
+    for i, parameter in enumerate(model.parameters()):
+        parameter.grad = torch.full_like(parameter, float(i))  # all gradients of later layers are larger
+    method.observe(model, 1)
+    method.attach(model)
+    per_target = method.describe()["blocks_per_target"]
+    count = method.capacity({n: tuple(p.shape) for n, p in tiny_llama().named_parameters()}).units
+    assert sum(per_target.get(t, 0) for t in MLP) == round(count / 4) and sum(per_target.values()) == count
+    assert list(method.selection) == sorted(method.selection, key=[n for n, _ in model.named_modules()].index)
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"q_proj+k_proj": 1.0}, "name each of the targets"),
+        ({"q_proj+k_proj": 0.5, "v_proj": 0.6}, "add up to 1"),
+        (3, "name each of the targets"),
+    ],
+)
+def test_impossible_shares_are_refused(shares: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        methods.build("smt", {"shares": shares, "warmup_steps": 1}, 0.01, 0, 10)
+
+
+def test_a_share_larger_than_its_group_is_refused_and_no_share_leaves_the_config_as_it_was() -> None:
+    shapes = {name: tuple(p.shape) for name, p in tiny_llama().named_parameters()}
+    config = {"block_size": 16, "warmup_steps": 1, "shares": {"q_proj+k_proj": 0.01, "v_proj": 0.99}}
+    with pytest.raises(ValueError, match="v_proj is to get .* but holds"):
+        methods.build("smt", config, 0.1, 0, 10).capacity(shapes)
+    assert "shares" not in methods.find("smt").Config().to_dict()

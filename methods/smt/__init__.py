@@ -37,7 +37,7 @@ from methods.base import (
 from methods.smt.collect import Collector
 from methods.smt.install import FlatBlocks, sparse_layers
 from methods.smt.layer import SparseLinear
-from methods.smt.selection import ACTIVATION, METRICS, SCOPES, Selection, grid, select
+from methods.smt.selection import ACTIVATION, METRICS, SCOPES, Selection, grid, select, share_out
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class SmtConfig(MethodConfig):
         warmup_steps: steps before selection (paper: 100 on commonsense, 25 on math).
         warmup_trains: whether they also train all parameters; a frozen warm-up only looks.
         warmup_lr_scale: factor on the learning rate while they do.
+        shares: part of the budget for each group of targets, e.g. {"up_proj+down_proj": 0.25, "v_proj": 0.75}; the best blocks
+            are then chosen within each group (section 5.1). None: over all targets together.
     """
 
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
@@ -61,6 +63,14 @@ class SmtConfig(MethodConfig):
     warmup_steps: int = 100
     warmup_trains: bool = True
     warmup_lr_scale: float = 1.0
+    shares: dict[str, float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Without `shares` where there are none: keys of runs from before there were any stay as they are."""
+        values = super().to_dict()
+        if self.shares is None:
+            del values["shares"]
+        return values
 
 
 class Smt(Method):
@@ -89,6 +99,14 @@ class Smt(Method):
             raise ValueError(f"scope={c.scope!r}: choose from {', '.join(SCOPES)}")
         if c.block_size != "auto" and (not isinstance(c.block_size, int) or c.block_size < 1):
             raise ValueError(f"block_size={c.block_size!r}: choose a positive whole number, or auto")
+        if c.shares is not None:
+            named = [t for group in c.shares for t in group.split("+")] if isinstance(c.shares, dict) else []
+            if sorted(named) != sorted(c.targets):
+                raise ValueError(
+                    f"shares={c.shares}: name each of the targets {', '.join(c.targets)} once, joined by +"
+                )
+            if min(c.shares.values()) <= 0 or abs(sum(c.shares.values()) - 1) > 1e-6:
+                raise ValueError(f"shares={c.shares}: choose positive parts of the budget that add up to 1")
         if not 1 <= c.warmup_steps < self.steps:
             raise ValueError(
                 f"warmup_steps={c.warmup_steps} with steps={self.steps}: SMT needs at least one warm-up step and one "
@@ -106,6 +124,12 @@ class Smt(Method):
                 f"fraction {self.fraction:.4%} needs {count} blocks of {side}x{side}, but {', '.join(self.config.targets)} "
                 f"hold {available} ({available * side**2 / total:.2%}): choose a smaller fraction or more targets"
             )
+        for group, wanted in share_out(count, self.config.shares or {}).items():
+            held = sum(r * c for name, (r, c) in blocks.items() if name.rpartition(".")[2] in group.split("+"))
+            if wanted > held:
+                raise ValueError(
+                    f"shares: {group} is to get {wanted} blocks of {side}x{side} but holds {held}: choose a smaller share"
+                )
         return Capacity("blocks", count, count * side**2, side**2, total)
 
     @property
@@ -139,7 +163,7 @@ class Smt(Method):
         collector = self._prepare(model)
         collector.stop(model)
         if not self.selection:
-            self.selection = select(collector.scores(), self._count, self.config.scope, self.seed)
+            self.selection = self._select(collector.scores())
         self._sums.clear()
         freeze(model)
         found = dict(linears(model, self.config.targets))
@@ -176,6 +200,7 @@ class Smt(Method):
             per_target[name.rpartition(".")[2]] += len(blocks)
         return {
             "block_size": self._side,
+            "blocks_available": self._available,
             "warmup_steps_observed": self._observed,
             "blocks_per_target": dict(per_target),
             "blocks": {name: [list(block) for block in blocks] for name, blocks in self.selection.items()},
@@ -189,13 +214,23 @@ class Smt(Method):
         """Restores `state_dict`, before `warmup` goes on or, where a selection was made, before `attach`."""
         self._observed, self._sums, self.selection = state["observed"], dict(state["sums"]), dict(state["selection"])
 
+    def _select(self, scores: dict[str, torch.Tensor]) -> Selection:
+        c = self.config
+        if c.shares is None:
+            return select(scores, self._count, c.scope, self.seed)
+        chosen: Selection = {}
+        for group, count in share_out(self._count, c.shares).items():
+            own = {name: s for name, s in scores.items() if name.rpartition(".")[2] in group.split("+")}
+            chosen |= select(own, count, c.scope, self.seed)
+        return {name: chosen[name] for name in scores if name in chosen}  # model order
+
     def _prepare(self, model: nn.Module) -> Collector:
         """Measures the untouched model, the first time."""
         if self._collector is None:
             c = self.config
             shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
             self._side, blocks = grid(shapes, c.targets, c.block_size)
-            self._count = self.capacity(shapes).units
+            self._count, self._available = self.capacity(shapes).units, sum(r * c for r, c in blocks.values())
             self._collector = Collector(c.targets, c.metric, c.scope, self._side, blocks, self._sums)
         return self._collector
 

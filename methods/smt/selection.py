@@ -133,6 +133,21 @@ def select(scores: Mapping[str, torch.Tensor], count: int, scope: str, seed: int
     return _by_layer(flat, {name: tuple(scores[name].shape) for name in names})
 
 
+def share_out(count: int, shares: Mapping[str, float]) -> dict[str, int]:
+    """Blocks per group, by largest remainder; they add up to `count` exactly.
+
+    Args:
+        count: blocks in all.
+        shares: group -> its part of the budget; the parts add up to 1.
+    """
+    exact = {group: count * share for group, share in shares.items()}
+    counts = {group: math.floor(blocks + 1e-9) for group, blocks in exact.items()}
+    order = sorted(exact, key=lambda group: counts[group] - exact[group])  # stable: first named among equals
+    for group in order[: count - sum(counts.values())]:
+        counts[group] += 1
+    return counts
+
+
 def _by_layer(flat: list[int], shapes: Mapping[str, tuple[int, ...]]) -> Selection:
     chosen: Selection = {}
     start = 0

@@ -161,7 +161,7 @@ class Spiel(Method):
         self._optimizer = SpielAdamW(groups, settings.lr, settings.betas, settings.eps, settings.weight_decay)
         return self._optimizer
 
-    def _phase(self, step: int) -> int:
+    def phase(self, step: int) -> int:
         """Position of the step in its estimation phase, 1 to gamma; 0 outside."""
         c = self.config
         for ahead in range(c.estimate_steps):
@@ -171,7 +171,7 @@ class Spiel(Method):
 
     def before_step(self, model: nn.Module, step: int) -> None:
         """Starts or continues an estimation phase."""
-        position = self._phase(step)
+        position = self.phase(step)
         for layer in self.layers.values():
             layer.collecting = position > 0
             if position <= 1:

@@ -1,0 +1,122 @@
+"""What one command does: an experiment, or several that share their runs, on one data family or on two."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from methods.base import Capacity
+from smt_bench.planning import Planner, Request
+from smt_bench.resources import Machine
+from smt_bench.runs import Question, Run
+from smt_bench.store import Store
+from smt_bench.sweep import folder
+
+DEFAULT = ("commonsense",)  # the families of an experiment that names none
+
+
+@dataclass
+class Part:
+    """One experiment on one data family.
+
+    Attributes:
+        module: the experiment.
+        planner: with the data opened, where the experiment looks at any.
+        planned: its runs.
+        place: where its tables go.
+    """
+
+    module: Any
+    planner: Planner
+    planned: list[tuple[Question, Capacity | None]]
+    place: Path
+
+
+def needs_data(module: Any) -> bool:
+    """Whether an experiment trains, or measures (`TRAINED`) on trained weights and data."""
+    return not hasattr(module, "measure") or getattr(module, "TRAINED", False)
+
+
+def plan_parts(
+    modules: Sequence[Any], request: Request, here: Machine, store: Store, writes: bool, say: Callable[[str], None]
+) -> list[Part]:
+    """Plans all parts before any run; data are read and weights located once per family.
+
+    Where there are several parts, one that cannot be done here is named and left out.
+
+    Args:
+        modules: the experiments.
+        request: what was asked for; named tasks decide the family.
+        here: this machine.
+        store: where the results go.
+        writes: whether the results folder has to be writable.
+        say: one-line messages.
+
+    Raises:
+        ValueError: what was asked for cannot work; with several parts, if none that needs data can be done.
+    """
+    planners: dict[str, Planner] = {}
+    made: list[Part] = []
+    refused: list[tuple[str, ValueError]] = []
+    units = [
+        (module, family)
+        for module in modules
+        for family in ((request.family,) if request.tasks else getattr(module, "FAMILIES", DEFAULT))
+    ]
+    for module, family in units:
+        try:
+            if family not in planners:
+                planners[family] = Planner(replace(request, default_family=family), here, say)
+            made.append(_plan(module, planners[family], store, writes))
+        except ValueError as error:
+            if len(units) == 1:
+                raise
+            refused.append((f"{module.NAME} ({family})", error))
+    if refused and not any(needs_data(part.module) for part in made):
+        raise refused[0][1]
+    for name, why in refused:
+        say(f"note: {name} left out: {str(why).splitlines()[0]}")
+    return made
+
+
+def _plan(module: Any, planner: Planner, store: Store, writes: bool) -> Part:
+    if names := module.method_names(planner):
+        planner.check_machine(names)
+    module.check(planner)
+    place = folder(store, module.NAME, planner.entry.name, planner.request.family)
+    if writes:
+        store.check_writable(place)
+    if not needs_data(module):
+        planner.refuse_data_options()
+    elif not planner.opened:
+        planner.open()
+    return Part(module, planner, list(module.runs(planner)), place)
+
+
+def union(parts: Sequence[Part]) -> list[tuple[Question, Capacity | None]]:
+    """All runs, each once."""
+    return list({run.key: (run, capacity) for part in parts for run, capacity in part.planned}.values())
+
+
+def varied(planned: Sequence[tuple[Question, Capacity | None]]) -> dict[str, dict[str, Any]]:
+    """By key, the method's settings that are not the same in all planned runs of that method."""
+    runs = [run for run, _ in planned if isinstance(run, Run)]
+    values: dict[tuple[str, str], set[str]] = {}
+    for run in runs:
+        for name, value in run.method.config.items():
+            values.setdefault((run.method.name, name), set()).add(json.dumps(value))
+    # A setting that only some configs have varies too.
+    sizes = Counter(run.method.name for run in runs)
+    present = Counter((run.method.name, name) for run in runs for name in run.method.config)
+    return {
+        run.key: {
+            name: value
+            for name, value in run.method.config.items()
+            if len(values[run.method.name, name]) > 1 or present[run.method.name, name] < sizes[run.method.name]
+        }
+        for run in runs
+    }
