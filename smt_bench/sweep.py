@@ -207,6 +207,7 @@ def _claimed(
     def watch(phase: str, done: int, total: int, note: str = "") -> None:
         bars.watch(phase, done, total, note)
         claim.say(phase, done, total)
+        keeper.stop.poll()  # what another thread asked for
 
     try:
         claim.start(keeper.stop.request)
