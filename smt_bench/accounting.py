@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import peft  # noqa: F401 - makes tensors of its own when first imported: they must not fall into an account
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from methods.base import Method, OptimizerSettings, ParamGroup
 from smt_bench.batches import Batch
@@ -64,6 +65,10 @@ class Accountant:
         model: see `account`; so are the others.
         updater: the engine's; another one may treat precision differently.
         adapt: called with the optimizer before its first step, e.g. to choose its GPU kernel.
+
+    Attributes:
+        account: what was found so far.
+        operations: stage -> the operations of one step, for time estimates (`LiveStorages.operations`).
     """
 
     def __init__(
@@ -82,11 +87,16 @@ class Accountant:
         self.batch = Batch(ids_BT, labels_BT, int((labels_BT != IGNORED).sum()), ids_BT.numel())
         self.max_grad_norm, self.updater, self.adapt = max_grad_norm, updater, adapt
         self.account = Account()
+        self.operations: dict[str, Counter[tuple[bool, torch.dtype, int, int]]] = {}
         self._live = LiveStorages()
         self._groups: list[ParamGroup] = []
         if checkpointing:
             # One context for the forward pass, one around what the backward pass computes again.
             enable_checkpointing(model, context_fn=lambda: (contextlib.nullcontext(), self._live.recomputation()))
+
+    def keep(self, state: Any) -> None:
+        """Counts tensors that the method brought along (a resumed run's statistics)."""
+        self._live.tag((t for t in tree_leaves(state) if isinstance(t, torch.Tensor)), "method_state")
 
     def warmup(self) -> None:
         """The warm-up's steps."""
@@ -129,6 +139,7 @@ class Accountant:
         live, method, model = self._live, self.method, self.model
         tuning, start = stage == "tuning", len(live.events)
         live.flops.clear()
+        live.operations.clear()
         live.work = "forward"
         live.mark(f"{stage} forward {step}")
         if tuning:
@@ -137,17 +148,19 @@ class Accountant:
         live.tag_born(start, "saved_activations")
         live.mark(f"{stage} backward {step}")
         live.work = "backward"
-        loss.backward()
+        if loss.requires_grad:  # a warm-up may only look at activations
+            loss.backward()
         del loss
         live.born_as = None
-        params = updater.params if updater else [p for p in model.parameters() if p.grad is not None]
+        params = updater.params if updater else []
         self._tag_gradients(params)
         if tuning:
             method.after_backward(model, step)
         else:
             method.observe(model, step)
         self._tag_gradients(params)
-        torch.nn.utils.clip_grad_norm_(params, self.max_grad_norm if updater else math.inf)
+        if updater is not None:
+            torch.nn.utils.clip_grad_norm_(params, self.max_grad_norm)
         live.mark(f"{stage} optimizer {step}")
         live.work = "optimizer"
         if updater is None:
@@ -226,6 +239,7 @@ class Accountant:
                 found[phase.phase] = phase
         self.account.phases += found.values()
         if stage != "attach":
+            self.operations[stage] = Counter(live.operations)
             self.account.flops[stage] = {kind: live.flops.get(kind, 0) for kind in WORK}
 
 

@@ -1,4 +1,4 @@
-"""The command line: `run`, `status`, `cancel`, `list`, `show`, `table`, `figure`, `fetch`, `audit`.
+"""The command line: `run`, `plan`, `status`, `cancel`, `list`, `show`, `table`, `figure`, `fetch`, `audit`.
 
 Bad input is one line on standard error (what, value, remedy) and exit code 2; an interrupted sweep ends with 130, one with
 failed runs with 1. Heavy libraries are imported inside the commands, so that `--help` is quick.
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smt_bench.cli_audit import audit
+from smt_bench.plan.command import plan
 
 if TYPE_CHECKING:
     from methods.base import Capacity
@@ -397,6 +398,9 @@ def work(order: Path, only: Annotated[str | None, typer.Option()] = None) -> Non
         sweep_order(order, only)
     except Interrupted:
         raise typer.Exit(EXIT_CODE) from None
+
+
+app.command()(plan)
 
 
 def main() -> None:

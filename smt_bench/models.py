@@ -53,7 +53,7 @@ class ModelEntry:
 
 
 def _llama(
-    hidden: int, mlp: int, layers: int, heads: int, kv_heads: int, vocab: int, tied: bool = False
+    hidden: int, mlp: int, layers: int, heads: int, kv_heads: int, vocab: int, tied: bool = False, positions: int = 2048
 ) -> dict[str, Any]:
     return {
         "hidden_size": hidden,
@@ -63,6 +63,7 @@ def _llama(
         "num_key_value_heads": kv_heads,
         "vocab_size": vocab,
         "tie_word_embeddings": tied,
+        "max_position_embeddings": positions,
     }
 
 
@@ -74,7 +75,7 @@ REGISTRY = {
         ModelEntry(
             "smollm2-135m",
             "HuggingFaceTB/SmolLM2-135M-Instruct",
-            _llama(576, 1536, 30, 9, 3, 49152, tied=True),
+            _llama(576, 1536, 30, 9, 3, 49152, tied=True, positions=8192),
             recipe="smollm2",
             note="real pretrained; hours on two CPU cores; `fetch smollm2-135m` where the hub cannot be reached",
         ),
@@ -87,12 +88,16 @@ REGISTRY = {
             published=True,
         ),
         ModelEntry(
-            "llama2-7b", "meta-llama/Llama-2-7b-hf", _7B, note="4 GPUs of 40 GB; gated on the hub", published=True
+            "llama2-7b",
+            "meta-llama/Llama-2-7b-hf",
+            {**_7B, "max_position_embeddings": 4096},
+            note="4 GPUs of 40 GB; gated on the hub",
+            published=True,
         ),
         ModelEntry(
             "llama3-8b",
             "meta-llama/Meta-Llama-3-8B",
-            _llama(4096, 14336, 32, 32, 8, 128256),
+            _llama(4096, 14336, 32, 32, 8, 128256, positions=8192),
             recipe="paper-llama3",
             note="4 GPUs of 80 GB; gated on the hub",
             published=True,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import methods
 from methods.base import Capacity, Shapes, total_parameters
 from smt_bench import environment, models, resources
-from smt_bench.data import HELDOUT_SEED, DataSet, content_hash, load
+from smt_bench.data import HELDOUT_SEED, DataSet, content_hash, load, unread
 from smt_bench.execute import Inputs, check_fraction, plan
 from smt_bench.fetch import fetch_data
 from smt_bench.protocols import EVALUATION_VERSION, PROTOCOLS
@@ -200,6 +201,12 @@ class Planner:
         self.located = models.locate(r.model)
         self.opened = True
 
+    def open_without_data(self) -> None:
+        """Stands in for `open` where nothing will run (`plan`): published sizes for the data, shapes for the weights."""
+        self.data = unread(self.request.family, self.recipe.heldout)
+        self.located = models.Located(models.architecture(self.request.model), Path())
+        self.opened = True
+
     @property
     def steps(self) -> int:
         """Optimizer steps: asked for, the recipe's, or its epochs over the training set."""
@@ -252,10 +259,24 @@ class Planner:
         Raises:
             ValueError: the request is impossible for this model.
         """
+        run = self.question(name, fraction, seed, lr, probes, **changes)
+        _, capacity = plan(run, self.shapes)
+        return (run if capacity.trainable else run.without_training()), capacity
+
+    def question(
+        self,
+        name: str,
+        fraction: float | None,
+        seed: int,
+        lr: float | None = None,
+        probes: tuple[str, ...] = (),
+        **changes: Any,
+    ) -> Run:
+        """`run` without asking whether the model can give the fraction."""
         assert self.opened
         r, d, steps = self.recipe, self.data, self.steps
         method = methods.find(name)
-        run = Run(
+        return Run(
             model=self.located.ref,
             data=DataRef(
                 d.family,
@@ -292,8 +313,6 @@ class Planner:
             seed=seed,
             probes=probes,
         )
-        _, capacity = plan(run, self.shapes)
-        return (run if capacity.trainable else run.without_training()), capacity
 
     def inputs(self) -> Inputs:
         """What executing the runs needs."""

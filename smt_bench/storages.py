@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -56,6 +56,7 @@ class LiveStorages(TorchDispatchMode):
     Attributes:
         category: storage number -> name of what it holds.
         flops: kind of work -> floating-point operations of matrix products and attention.
+        operations: how often (in the optimizer, dtype of the result, FLOPs, bytes read and written) occurred, for a roofline.
         work: the kind that is counted now; in "backward", products with one of `weights` are input gradients.
         born_as: category of storages that appear now; None: decided later.
         weights: numbers of the storages that hold parameters.
@@ -68,6 +69,7 @@ class LiveStorages(TorchDispatchMode):
         self.marks: list[tuple[int, str]] = []
         self.category: dict[int, str] = {}
         self.flops: defaultdict[str, int] = defaultdict(int)
+        self.operations: Counter[tuple[bool, torch.dtype, int, int]] = Counter()
         self.work = "forward"
         self.born_as: str | None = None
         self.weights: set[int] = set()
@@ -169,14 +171,20 @@ class LiveStorages(TorchDispatchMode):
         out = func(*args, **kwargs)
         packet = func._overloadpacket
         formula = flop_registry.get(packet) or _CPU_FLOPS.get(packet)
+        flops = 0
         if formula is not None:
             flops = formula(*args, **kwargs) if packet in _CPU_FLOPS else formula(*args, **kwargs, out_val=out)
             self.flops[self._kind(packet, args)] += flops
-        for tensor in _tensors(out):
+        made = list(_tensors(out))
+        for tensor in made:
             number = self.number(tensor)
             # A weight in another dtype is still the weight.
             if packet is aten._to_copy and self.number(args[0]) in self.weights:
                 self.weights.add(number)
+        if made and not func.is_view:
+            read = [*_tensors(args), *_tensors(tuple(kwargs.values()))]
+            moved = sum(tensor.numel() * tensor.element_size() for tensor in (*read, *made) if read)
+            self.operations[self.work == "optimizer", made[0].dtype, flops, moved] += 1
         return out
 
     def _kind(self, packet: Any, args: tuple[Any, ...]) -> str:

@@ -20,7 +20,7 @@ from smt_bench.flops import count_flops
 from smt_bench.planning import Planner, Request
 from smt_bench.store import Store
 
-METHODS = ("full", "smt", "lora")
+METHODS = ("full", "smt")
 
 
 def cli(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:

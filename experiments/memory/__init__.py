@@ -50,10 +50,12 @@ def measure(measurement: Measurement, watch: Watcher) -> dict[str, Any]:
     """One row per method, variant and checkpointing; a method that does not fit has a message in place of bytes."""
     s, rows = measurement.settings, []
     jobs = [(entry, checkpointing) for checkpointing in (False, True) for entry in s["methods"]]
-    spawn = multiprocessing.get_context("spawn")
+    # Forked from a server that has imported everything and computed nothing, so that every process starts alike.
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["experiments.memory.process"])
     for done, (entry, checkpointing) in enumerate(jobs):
         watch("memory", done, len(jobs), entry["name"])
-        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        with ProcessPoolExecutor(1, mp_context=server) as pool:
             try:
                 found = pool.submit(weigh, measurement.model.name, s, entry, checkpointing, measurement.seed).result()
             except BrokenProcessPool:  # the kernel's answer to too little memory

@@ -71,7 +71,7 @@ def settings(planner: Planner) -> dict[str, Any]:
                 competing.append({**entry, "config": {**config, "dropout": 0.0}, "variant": "no dropout"})
     return {
         "methods": competing,
-        "batch_size": r.micro_batch_size,
+        "batch_size": 2 if planner.request.preset else r.micro_batch_size,
         "length": r.cutoff,
         "precision": resources.precision(planner.here),
         "checkpointing": r.gradient_checkpointing,

@@ -1,0 +1,227 @@
+"""Dry runs: one step of the real model with the real method, on fake tensors, once per structure.
+
+A structure is what decides bytes and FLOPs: method, settings and fraction; seeds and learning rates share it. A warm-up that
+the same method with the same settings went through for another fraction is not repeated.
+
+Statistics that a method gathers in its warm-up have no values here. They are replaced, through the method's own `state_dict`,
+by random ones: where a choice depends on them (blocks of weights), the plan is for a choice scattered at random over all
+that is allowed. Choices that share input columns or layers need less.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._pytree import tree_map
+
+import methods
+from methods.base import Method, OptimizerSettings
+from smt_bench import models
+from smt_bench.accounting import Accountant
+from smt_bench.ledger import Account, Phase
+from smt_bench.optim import Updater
+from smt_bench.plan.fakes import LIMIT, Fakes, gpu_kernels
+from smt_bench.plan.roofline import Operations
+from smt_bench.prompts import IGNORED
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "bf16-pure": torch.bfloat16}
+ATTENTIONS = ("flash", "eager")
+
+
+class PureUpdater(Updater):
+    """No master copies: bf16 parameters with bf16 moments."""
+
+    def _master(self, parameter: nn.Parameter) -> nn.Parameter:
+        return parameter
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a step processes, on one GPU.
+
+    Attributes:
+        model: registered name, Hugging Face id or folder.
+        batch: examples.
+        length: tokens per example; all positions but the last of each have a label.
+        precision: "fp32", "bf16" (as the engine trains: what trains has float32 copies) or "bf16-pure" (it has none, and
+            the optimizer's state is bf16).
+        checkpointing: recompute activations.
+        attention: "flash" (one kernel) or "eager" (batched products, all attention weights saved).
+        gpu: kernels as on CUDA; else exactly the CPU's, to be compared with a real step there.
+    """
+
+    model: str
+    batch: int
+    length: int
+    precision: str = "bf16"
+    checkpointing: bool = True
+    attention: str = "flash"
+    gpu: bool = True
+
+    def __post_init__(self) -> None:
+        for option, value in (("batch", self.batch), ("length", self.length)):
+            if value < 1:
+                raise ValueError(f"--{option} {value}: choose a positive whole number")
+        for option, text, choices in (
+            ("precision", self.precision, tuple(PRECISIONS)),
+            ("attention", self.attention, ATTENTIONS),
+        ):
+            if text not in choices:
+                raise ValueError(f"--{option} {text}: choose from {', '.join(choices)}")
+        positions = getattr(models.config(self.model), "max_position_embeddings", None)
+        if positions is not None and self.length > positions:
+            raise ValueError(
+                f"--length {self.length}: {self.model} has {positions} positions: choose at most {positions}"
+            )
+
+    def tokens(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and shifted labels; their values do not matter."""
+        ids_BT = torch.zeros(self.batch, self.length, dtype=torch.int64)
+        labels_BT = ids_BT.clone()
+        labels_BT[:, -1] = IGNORED
+        return ids_BT, labels_BT
+
+    def build(self) -> nn.Module:
+        """The architecture, on "meta"."""
+        model = models.build(self.model)
+        if self.attention == "eager":
+            model.set_attn_implementation("eager")
+        return model
+
+
+@dataclass
+class DryRun:
+    """What one step of every stage showed.
+
+    Attributes:
+        account: bytes and FLOPs.
+        operations: stage -> operations of a step.
+        warmup_steps: of the method, within the run's steps.
+    """
+
+    account: Account
+    operations: dict[str, Operations]
+    warmup_steps: int
+
+
+@dataclass
+class Warmup:
+    """What a warm-up showed, for runs that share it: as in an account, and the method's state with values."""
+
+    phases: list[Phase]
+    flops: dict[str, int]
+    trained: int
+    operations: Operations
+    state: dict[str, Any]
+
+
+class DryRuns:
+    """Executes and remembers.
+
+    Args:
+        workload: of every run.
+    """
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+        self._done: dict[str, DryRun] = {}
+        self._warmups: dict[str, Warmup] = {}
+
+    def run(self, name: str, config: dict[str, Any], fraction: float | None, steps: int) -> DryRun:
+        """One method at one fraction; steps are the whole run's, warm-up included."""
+        settings = json.dumps([name, config, steps], sort_keys=True)
+        key = f"{settings} {fraction}"
+        if key not in self._done:
+            method = methods.build(name, config, fraction, 0, steps)
+            self._done[key] = execute(self.workload, method, self._warmups, settings)
+        return self._done[key]
+
+
+def execute(workload: Workload, method: Method, warmups: dict[str, Warmup], settings: str) -> DryRun:
+    """One step of every stage on fake tensors.
+
+    Args:
+        workload: model, batch and kernels.
+        method: fresh.
+        warmups: those seen so far, by `settings`.
+        settings: what the warm-up depends on.
+    """
+    known = None
+    if method.warmup_steps:
+        if settings not in warmups:
+            warmups[settings] = _warm_up(workload, copy.deepcopy(method))
+        known = warmups[settings]
+    fakes, model, run = _prepare(workload, method)
+    if known is not None:
+        # As a resumed run does, with statistics that have values.
+        method.load_state_dict(tree_map(_copied, known.state))
+        run.keep(method.state_dict())
+        run.account.phases += known.phases
+        run.account.flops["warmup"], run.account.trained["warmup"] = known.flops, known.trained
+        run.operations["warmup"] = known.operations
+        with fakes:
+            method.warmup(model)
+    with _kernels(workload), fakes:
+        run.attach()
+        run.tuning()
+    return DryRun(run.account, run.operations, method.warmup_steps)
+
+
+def _warm_up(workload: Workload, method: Method) -> Warmup:
+    """The warm-up of a method that is then thrown away."""
+    fakes, _, run = _prepare(workload, method)
+    with _kernels(workload), fakes:
+        run.warmup()
+    found = run.account
+    return Warmup(
+        found.phases, found.flops["warmup"], found.trained["warmup"], run.operations["warmup"],
+        with_values(method.state_dict()),
+    )  # fmt: skip
+
+
+def _prepare(workload: Workload, method: Method) -> tuple[Fakes, nn.Module, Accountant]:
+    fakes, model = Fakes(), workload.build()
+    fakes.fill(model, PRECISIONS[workload.precision])
+    updater = PureUpdater if workload.precision == "bf16-pure" else Updater
+    run = Accountant(
+        model, method, OptimizerSettings(1e-4), *workload.tokens(), workload.checkpointing, updater=updater,
+        adapt=_fused if workload.gpu else lambda optimizer: None,
+    )  # fmt: skip
+    return fakes, model, run
+
+
+def _kernels(workload: Workload) -> contextlib.AbstractContextManager[Any]:
+    return gpu_kernels() if workload.gpu else contextlib.nullcontext()
+
+
+def _copied(value: Any) -> Any:
+    # Expanded tensors stand for very large ones: a copy would be as large.
+    return value.clone() if isinstance(value, torch.Tensor) and value.is_contiguous() else value
+
+
+def with_values(state: dict[str, Any]) -> dict[str, Any]:
+    """A method's state with random numbers where it has fake tensors; very large ones vary along their first side only."""
+    generator = torch.Generator().manual_seed(0)
+
+    def real(value: Any) -> Any:
+        if not isinstance(value, FakeTensor):
+            return value
+        shape = tuple(value.shape)
+        drawn = shape if value.numel() <= LIMIT else (*shape[:1], *[1] * (len(shape) - 1))
+        return torch.rand(drawn, generator=generator).to(value.dtype).expand(shape)
+
+    return tree_map(real, state)
+
+
+def _fused(optimizer: torch.optim.Optimizer) -> None:
+    # The engine's choice on GPUs; fake tensors say they are on the CPU.
+    for group in optimizer.param_groups:
+        if "fused" in group:
+            group["fused"] = True

@@ -1,0 +1,183 @@
+"""From an experiment to one row per run: capacity, memory, FLOPs, time, and where it fits. No data, no weights, no GPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from methods.base import Capacity
+from smt_bench import published
+from smt_bench.ledger import CATEGORIES, Account
+from smt_bench.plan.dry import DryRun, DryRuns, Workload
+from smt_bench.plan.hardware import GPUS, NUMBERS, TIGHT, Gpu
+from smt_bench.plan.roofline import StepTime, step_time
+from smt_bench.plan.row import Anatomy, Row, Target
+from smt_bench.plan.sharding import Layout, host_bytes, per_gpu, quantize
+from smt_bench.planning import Planner
+from smt_bench.runs import Run
+
+VERDICTS = ("no", "tight", "OK")
+NEAR = 0.02  # percentage points between a requested and a published fraction that mean the same
+ELEMENT = {"fp32": 4, "bf16": 2, "bf16-pure": 2}
+
+
+class DryPlanner(Planner):
+    """Builds an experiment's runs from sizes alone, and keeps those that the model cannot do instead of stopping at one.
+
+    Attributes:
+        refused: key of a run -> why it is impossible.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.refused: dict[str, str] = {}
+
+    def run(
+        self,
+        name: str,
+        fraction: float | None,
+        seed: int,
+        lr: float | None = None,
+        probes: tuple[str, ...] = (),
+        **changes: Any,
+    ) -> tuple[Run, Any]:
+        """One run, with its capacity or None."""
+        run = self.question(name, fraction, seed, lr, probes, **changes)
+        try:
+            return super().run(name, fraction, seed, lr, probes, **changes)
+        except ValueError as error:
+            self.refused[run.key] = str(error)
+            return run, None
+
+
+def verdict(need: int, gpu: Gpu) -> str:
+    """OK, tight (above `TIGHT` of what is free, where fragmentation decides) or no."""
+    return "OK" if need <= TIGHT * gpu.free else "tight" if need <= gpu.free else "no"
+
+
+def make_row(
+    run: Run, capacity: Capacity | None, refusal: str | None, runs: DryRuns, anatomy: Anatomy, target: Target
+) -> Row:
+    """Plans one run.
+
+    Args:
+        run: the question.
+        capacity: None where the run is impossible.
+        refusal: then why.
+        runs: executes each structure once.
+        anatomy: of the model.
+        target: where it is to go.
+    """
+    row = Row(run, capacity, target.gpus, refusal, published_pct(run))
+    if capacity is None:
+        return row
+    dry = runs.run(run.method.name, run.method.config, run.method.fraction, run.train.steps)
+    trained = dry.account.trained
+    assert trained.get("tuning", 0) == capacity.trainable, f"{run.method.name}: {trained} train, planned {capacity}"
+    account = dry.account
+    if target.bits is not None:
+        if trained and max(trained.values()) == anatomy.total:
+            row.refusal = f"{run.method.name} trains all parameters in some phase: a {target.bits}-bit base is frozen"
+            return row
+        account = quantize(account, anatomy.linears, ELEMENT[runs.workload.precision])
+    row.account = account
+    for stage, part in split(account).items():
+        row.layouts[stage], row.peaks[stage] = place(part, target, anatomy.largest)
+        row.phases |= phase_bytes(part, row.layouts[stage], anatomy.largest)
+    row.fits = min((verdict(peak[0], target.gpu) for peak in row.peaks.values()), key=VERDICTS.index)
+    row.host = max(host_bytes(trained.get(stage, 0), layout) for stage, layout in row.layouts.items())
+    row.times = {
+        stage: step_time(operations, trained[stage], anatomy.total, target.gpu, row.layouts[stage], target.efficiency)
+        for stage, operations in dry.operations.items()
+    }
+    row.seconds = run_seconds(run, dry, row.times)
+    row.smallest = smallest(account, anatomy.largest, target, runs.workload.batch * target.gpus)
+    return row
+
+
+def split(account: Account) -> dict[str, Account]:
+    """The warm-up, if there is one, and the rest: a run may spread them differently."""
+    parts: dict[str, Account] = {}
+    for phase in account.phases:
+        parts.setdefault("warmup" if phase.stage == "warmup" else "tuning", Account()).phases.append(phase)
+    return parts
+
+
+def place(account: Account, target: Target, largest: int) -> tuple[Layout, tuple[int, str, dict[str, int]]]:
+    """The first layout that fits, else the one that needs least; with its peak."""
+    found = [(layout, per_gpu(account, layout, largest)) for layout in target.layouts(target.gpus)]
+    fitting = [one for one in found if verdict(one[1][0], target.gpu) != "no"]
+    return fitting[0] if fitting else min(found, key=lambda one: one[1][0])
+
+
+def run_seconds(run: Run, dry: DryRun, times: dict[str, StepTime]) -> float | None:
+    """Training time: warm-up steps, then tuning steps."""
+    if "tuning" not in times:
+        return None
+    warmup = dry.warmup_steps
+    return sum(times[stage].total * n for stage, n in (("warmup", warmup), ("tuning", run.train.steps - warmup)) if n)
+
+
+def phase_bytes(account: Account, layout: Layout, largest: int) -> dict[str, dict[str, dict[str, int]]]:
+    """Stage -> phase -> bytes by category at that phase's peak, per GPU."""
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for phase in account.phases:
+        one, _, categories = per_gpu(Account([phase]), layout, largest)
+        found.setdefault(phase.stage, {})[phase.phase] = {c: categories[c] for c in CATEGORIES} | {"total": one}
+    return found
+
+
+def smallest(account: Account, largest: int, target: Target, batch: int) -> str | None:
+    """The least total GPU memory that holds the run without offload, in as few GPUs as possible; the step's batch is kept.
+
+    Args:
+        account: of one GPU with `batch` / `target.gpus` examples.
+        largest: numbers in the largest module.
+        target: its ZeRO stage, where one was asked for, is kept.
+        batch: examples per step over all GPUs.
+    """
+    choices = sorted((n * gpu.memory, n, gpu.name) for gpu in GPUS.values() for n in NUMBERS if n <= batch)
+    for _, n, name in choices:
+        share = math.ceil(batch / n) / (batch / target.gpus)
+        for layout in target.layouts(n):
+            if layout.offload and not target.offload:
+                continue
+            if verdict(per_gpu(account, layout, largest, share)[0], GPUS[name]) == "OK":
+                return f"{n} x {name}" + (f" ({layout})" if layout.stage or layout.offload else "")
+    return None
+
+
+def published_pct(run: Run) -> float | None:
+    """The percentage that the SMT paper prints for this method and model, where it is nearly the requested one."""
+    if run.method.fraction is None:
+        return None
+    asked = 100 * run.method.fraction
+    found: list[float] = []
+    for table in (published.PLATEAU, *published.BY_TASK.values(), "smt_table1_speed"):
+        rows = published.published(table)
+        mine = rows[(rows["model"] == run.model.name) & (rows["method"].str.removesuffix("(best)") == run.method.name)]
+        found += [float(p) for p in mine["params_pct"] if abs(p - asked) <= NEAR]
+    return min(found, key=lambda p: abs(p - asked)) if found else None
+
+
+def plan_rows(
+    module: Any, planner: DryPlanner, workload: Workload, target: Target, watch: Any = lambda done, total, what: None
+) -> Sequence[Row]:
+    """Every run of an experiment.
+
+    Args:
+        module: the experiment.
+        planner: for the request.
+        workload: of one GPU.
+        target: where to.
+        watch: called before each run with how many are done, of how many, and its method.
+    """
+    planner.open_without_data()
+    planned = [(run, capacity) for run, capacity in module.runs(planner) if isinstance(run, Run)]  # not measurements
+    runs, anatomy = DryRuns(workload), Anatomy.of(workload.model)
+    rows = []
+    for done, (run, capacity) in enumerate(planned):
+        watch(done, len(planned), run.method.name)
+        rows.append(make_row(run, capacity, planner.refused.get(run.key), runs, anatomy, target))
+    return rows
