@@ -11,7 +11,6 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,7 +112,7 @@ def run(
     from smt_bench.planning import Request
     from smt_bench.resume import Pace
     from smt_bench.store import Store
-    from smt_bench.sweep import Index, Interrupted, overlap_warning, print_to
+    from smt_bench.sweep import Index, Interrupted, overlap_warning, print_to, set_failed_aside
     from smt_bench.zero import Zero
 
     if as_json and not dry_run:
@@ -123,9 +122,7 @@ def run(
     if offload and zero is None:
         raise ValueError("--offload goes with --zero 2 or --zero 3")
     sharding = None if zero is None else Zero(zero, offload)
-    how = How(
-        jobs, gpus_per_run, processes, sharding, Pace(checkpoint_steps, 60 * checkpoint_minutes), retry is not None
-    )
+    how = How(jobs, gpus_per_run, processes, sharding, Pace(checkpoint_steps, 60 * checkpoint_minutes))
     if cluster not in (None, "slurm"):
         raise ValueError(f"--cluster {cluster}: the choice is slurm")
     if cluster is None and (partition or time_limit or nodes != 1):
@@ -160,10 +157,13 @@ def run(
             _say(f"note: no test file for {name}: left out, averages name the tasks they cover")
         if overlap := overlap_warning(planner.data):
             _say(f"warning: {overlap}")
+    if retry:
+        set_failed_aside([run for run, _ in union(parts)], store)
     lost = 0
     for part in parts:
         module, planner, place = part.module, part.planner, part.place
         runs = [run for run, _ in part.planned]
+
         index = Index.read(place)
         index.add(runs)
         if len(parts) > 1:
@@ -173,10 +173,7 @@ def run(
             _say(f"submitted {count} runs as job {job}: see `status`, `cancel`" if job else "nothing to submit")
             continue
         try:
-            # What is measured beside training runs is measured here and alone.
-            alone = len(parts) > 1 and hasattr(module, "measure")
-            own = replace(how, jobs=1, gpus_per_run=None, processes=1) if alone else how
-            counts = carry_out(module, planner, runs, store, own, console)
+            counts = carry_out(module, planner, runs, store, how, console)
             if parallel.rank() > 0:
                 continue
         except Interrupted as stop:
@@ -372,9 +369,6 @@ def fetch(name: Annotated[str, typer.Argument(help="A model, or the data family 
     print(fetch_data(name, _say) if name in MIXTURES else fetch_model(name, _say))
 
 
-app.command()(plan)
-
-
 @app.command()
 def status(results: Results = Path("results"), as_json: Json = False) -> None:
     """Shows what is done, running (where, how long still), failed and missing of the sweeps in a results folder."""
@@ -404,6 +398,9 @@ def work(order: Path, only: Annotated[str | None, typer.Option()] = None) -> Non
         sweep_order(order, only)
     except Interrupted:
         raise typer.Exit(EXIT_CODE) from None
+
+
+app.command()(plan)
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from smt_bench.planning import Planner, Request
 from smt_bench.resume import Keeper, Pace
 from smt_bench.runs import Question, Run
 from smt_bench.store import FINISHED, Record, Store, write_text
-from smt_bench.sweep import POLL, Broken, Interrupted, Perform, checkpoints, print_to, retry, sweep
+from smt_bench.sweep import POLL, Broken, Interrupted, Perform, checkpoints, print_to, sweep
 from smt_bench.zero import Zero
 
 IDLE = "idle"  # what rank 0 says while it waits for runs of other processes
@@ -43,7 +43,6 @@ class How:
         processes: that each run is spread over, data parallel.
         zero: how phases that train everything are sharded over them.
         pace: of checkpoints.
-        retry: do failed runs again.
     """
 
     jobs: int = 1
@@ -51,7 +50,6 @@ class How:
     processes: int = 1
     zero: Zero | None = None
     pace: Pace = field(default_factory=Pace)
-    retry: bool = False
 
     def __post_init__(self) -> None:
         counts = {"--jobs": self.jobs, "--gpus-per-run": self.gpus_per_run, "--processes": self.processes}
@@ -66,19 +64,18 @@ class How:
 
 def performer(module: Any, planner: Planner, zero: Zero | None) -> Perform:
     """What answers one question of an experiment."""
-    if hasattr(module, "measure"):
 
-        def answer(question: Any, watch: Watcher) -> dict[str, Any]:
-            return module.measure(question, watch, *([planner.inputs()] if needs_data(module) else []))
-
-        return lambda question, watch, _keeper: measure(question, answer, watch)
+    def answer(question: Any, watch: Watcher, _keeper: Keeper) -> Record:
+        if needs_data(module):
+            return measure(question, lambda asked, watch: module.measure(asked, watch, planner.inputs()), watch)
+        return measure(question, module.measure, watch)
 
     def perform(question: Any, watch: Watcher, keeper: Keeper) -> Record:
         inputs = planner.inputs()
         spread = inputs.device_map if parallel.size() == 1 else None  # else every process holds the model
         return execute(question, replace(inputs, watch=watch, keeper=keeper, device_map=spread, zero=zero))
 
-    return perform
+    return answer if hasattr(module, "measure") else perform
 
 
 def carry_out(
@@ -102,14 +99,11 @@ def carry_out(
     if how.zero is not None:
         how.zero.check(processes)
     places = slots(how.jobs, how.gpus_per_run, how.processes, os.environ)
-    if how.retry and parallel.rank() == 0:
-        retry(runs, store)
     stop = stopping.Stop()
     with stop.installed():
         if len(places) == how.processes == 1 and not places[0]:
             return sweep_together(runs, store, performer(module, planner, how.zero), console, stop, how.pace)
-        asked = replace(planner.request, experiment=module.NAME)
-        order = Order(asked, store.root.absolute(), how.pace, how.zero).write()
+        order = Order(module.NAME, planner.request, store.root.absolute(), how.pace, how.zero).write()
         return supervise(order, how.processes, places, runs, store, console, stop)
 
 
@@ -181,6 +175,7 @@ class Order:
     """What workers and tasks of a cluster read: what was asked for, and all that plans and does it the same way there.
 
     Attributes:
+        experiment: one that has runs of its own.
         request: what a user asked for.
         results: the results folder, absolute.
         pace: of checkpoints.
@@ -188,6 +183,7 @@ class Order:
         here: the machine that was planned for; None: whichever reads this.
     """
 
+    experiment: str
     request: Request
     results: Path
     pace: Pace
@@ -211,7 +207,7 @@ class Order:
             o = json.loads(path.read_text(encoding="utf-8"))
             here = o["here"] and resources.Machine(tuple(o["here"]["gpus"]), o["here"]["memory"])
             request, pace = Request.from_dict(o["request"]), Pace(**o["pace"])
-            return cls(request, Path(o["results"]), pace, o["zero"] and Zero(**o["zero"]), here)
+            return cls(o["experiment"], request, Path(o["results"]), pace, o["zero"] and Zero(**o["zero"]), here)
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"order {path} is not readable ({type(error).__name__}): it is written by `run`") from None
 
@@ -219,7 +215,7 @@ class Order:
         """The experiment, its planner, ready, and the runs."""
         import experiments
 
-        module: Any = experiments.find(self.request.experiment)
+        module: Any = experiments.find(self.experiment)
         planner = Planner(self.request, self.here or resources.machine())
         if needs_data(module):
             planner.open()
@@ -265,12 +261,9 @@ def submit_missing(
     check_shares(runs, wanted.processes)
     if how.zero is not None:
         how.zero.check(wanted.processes)
-    if how.retry:
-        retry(runs, store)
     there = queued(store)
     missing = [run for run in runs if store.read(run.key) is None and run.key not in there]
     if not missing:
         return None, 0
-    asked = replace(planner.request, experiment=module.NAME)
-    order = Order(asked, store.root.absolute(), how.pace, how.zero, planner.here).write()
+    order = Order(module.NAME, planner.request, store.root.absolute(), how.pace, how.zero, planner.here).write()
     return submit(order, missing, store, wanted), len(missing)

@@ -203,10 +203,10 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
             "tokens": trained.tokens,
         }
         record["memory_bytes"] = dict(trained.bytes)
-        if loop.probes:
-            record["probes"] = {name: probe.result() for name, probe in loop.probes.items()}
         if inputs.keeper.resumed:
             record["resumed_at_steps"] = inputs.keeper.resumed
+        if loop.probes:
+            record["probes"] = {name: probe.result() for name, probe in loop.probes.items()}
     record["method"] = method.describe()
     start = time.perf_counter()
     method.merge(model)

@@ -23,11 +23,11 @@ class Probe(Protocol):
     def result(self) -> dict[str, Any]:
         """Plain JSON for the record."""
 
-    def state(self) -> dict[str, Any]:
-        """What a run that goes on after a stop needs."""
+    def state_dict(self) -> dict[str, Any]:
+        """What was seen so far, as plain values, for a checkpoint."""
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Restores `state`."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict`."""
 
 
 class MedianGradient:
@@ -65,14 +65,6 @@ class MedianGradient:
                 self.sums[name][window] += weight.grad.abs().median().item()
                 self.counts[name][window] += 1
 
-    def state(self) -> dict[str, Any]:
-        """Sums and counts."""
-        return {"sums": self.sums, "counts": self.counts}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Restores them."""
-        self.sums, self.counts = state["sums"], state["counts"]
-
     def result(self) -> dict[str, Any]:
         """Per matrix the mean over the run and over each tenth of it; None where no step had a gradient."""
         found: dict[str, Any] = {}
@@ -83,6 +75,14 @@ class MedianGradient:
                 "windows": [s / n if n else None for s, n in zip(sums, counts)],
             }
         return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums and counts."""
+        return {"sums": self.sums, "counts": self.counts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores them."""
+        self.sums, self.counts = state["sums"], state["counts"]
 
 
 PROBES = {"median-gradient": MedianGradient}

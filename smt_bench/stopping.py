@@ -50,8 +50,17 @@ class Stop:
             self._holding -= 1
 
     def request(self) -> None:
-        """Asks to stop at the next step, from any thread; elsewhere the next `check` ends the process's work."""
-        self.asked = True
+        """Asks to stop, from any thread: takes effect at the next `check`, or `poll` outside `held`."""
+        self.asked, self._asked_at = True, time.monotonic()
+
+    def poll(self) -> None:
+        """Ends here if asked, unless inside `held`.
+
+        Raises:
+            Stopped: a signal came, or another thread asked.
+        """
+        if not self._holding:
+            self.check()
 
     def check(self) -> None:
         """Ends here if asked.

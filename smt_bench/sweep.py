@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -125,13 +126,13 @@ def checkpoints(store: Store, key: str) -> Checkpoints:
     return Checkpoints(store.root / "checkpoints" / key)
 
 
-def retry(runs: Sequence[Question], store: Store) -> int:
-    """Sets records of failed runs aside, so that they are done again; how many."""
-    failed = [run for run in runs if (store.read(run.key) or {"status": "done"})["status"] not in FINISHED]
-    for run in failed:
+def set_failed_aside(runs: Sequence[Question], store: Store) -> None:
+    """Takes the records of failed runs out of use, so that they are done again."""
+    for run in runs:
         path = store.path(run.key)
-        path.replace(path.with_name(path.name + ".retried"))
-    return len(failed)
+        if (store.read(run.key) or {"status": "done"})["status"] not in FINISHED:
+            with contextlib.suppress(FileNotFoundError):  # another process of this command did it
+                path.replace(path.with_name(path.name + ".retried"))
 
 
 def sweep(
@@ -206,6 +207,7 @@ def _claimed(
     def watch(phase: str, done: int, total: int, note: str = "") -> None:
         bars.watch(phase, done, total, note)
         claim.say(phase, done, total)
+        keeper.stop.poll()  # what another thread asked for
 
     try:
         claim.start(keeper.stop.request)

@@ -50,7 +50,6 @@ class Trained:
         seconds: per part: "warmup" (dense steps), "attach" (selection and conversion), "tuning", "checkpoints";
             "resume" for conversion where an interrupted run goes on.
         bytes: sizes of trainable parameters and optimizer state at the end.
-        probes: what the run's probes have so far, by name.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -58,7 +57,6 @@ class Trained:
     tokens: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     bytes: dict[str, int] = field(default_factory=dict)
-    probes: dict[str, Any] = field(default_factory=dict)
 
 
 def enable_checkpointing(model: Any, **options: Any) -> None:
@@ -116,8 +114,8 @@ class Loop:
         t = run.train
         self.settings = OptimizerSettings(t.lr, t.betas, t.eps, t.weight_decay)
         self.trained = Trained()
-        self.probes: dict[str, Probe] = build(run.probes, model, t.steps)
         self._updater: AnyUpdater | None = None
+        self.probes: dict[str, Probe] = build(run.probes, model, t.steps)
 
     def train(self, check: Callable[[], None]) -> Trained:
         """Warm-up, attach, tuning.
@@ -147,9 +145,9 @@ class Loop:
         if state is not None:
             done = state["step"]
             method.load_state_dict(unpack_method(state))
-            self.trained = Trained(**state["measured"])
+            self.trained = Trained(**state["measured"]["trained"])
             for name, probe in self.probes.items():
-                probe.load(self.trained.probes[name])
+                probe.load_state_dict(state["measured"]["probes"][name])
         order = islice(training_order(self.lengths, t.batch_size, self.run.seed), done, None)
         warmup, moved = min(method.warmup_steps, t.steps), False
         if warmup and (state is None or state["phase"] == WARMUP):
@@ -214,10 +212,6 @@ class Loop:
         self._updater = updater
         return updater
 
-    def _measured(self) -> dict[str, Any]:
-        self.trained.probes = {name: probe.state() for name, probe in self.probes.items()}
-        return asdict(self.trained)
-
     def _keep(self, phase: str, step: int, updater: AnyUpdater | None, clock: Timer) -> None:
         """Saves the state if it is time or training is over, and leaves if asked to."""
         stop = self.keeper.stop
@@ -259,21 +253,16 @@ class Loop:
         (total,) = parallel.total(own)
         if not math.isfinite(total):
             raise Diverged(step, total)
-
-        def seen() -> None:
-            for probe in self.probes.values():
-                probe.observe(step)
-            after_backward(step)
-
         norm = None
         factor = linear_factor(step, t.steps, t.lr_warmup_steps)
         if sharded is not None:
-            with sharded.gradients(getattr(self.method.config, "targets", ())):
-                seen()
+            looked_at = {t for seer in (self.method.config, *self.probes.values()) for t in _targets(seer)}
+            with sharded.gradients(sorted(looked_at)):
+                self._show(step, after_backward)
             norm = sharded.step(factor)
         else:
             parallel.average_gradients(self.model.parameters())
-            seen()
+            self._show(step, after_backward)
             if updater is not None:
                 norm = float(self.accelerator.clip_grad_norm_(updater.params, t.max_grad_norm))
         if norm is not None and not math.isfinite(norm):
@@ -289,5 +278,21 @@ class Loop:
         self.trained.tokens += int(tokens)
         self.on_step(step, total)
 
+    def _show(self, step: int, after_backward: Callable[[int], None]) -> None:
+        for probe in self.probes.values():
+            probe.observe(step)
+        after_backward(step)
+
+    def _measured(self) -> dict[str, Any]:
+        return {
+            "trained": asdict(self.trained),
+            "probes": {name: probe.state_dict() for name, probe in self.probes.items()},
+        }
+
     def _timed(self, part: str) -> Timer:
         return Timer(self.trained.seconds, part)
+
+
+def _targets(seer: Any) -> tuple[str, ...]:
+    """Layers whose weights' gradients a method (by its config) or a probe looks at."""
+    return tuple(getattr(seer, "targets", getattr(seer, "TARGETS", ())))

@@ -161,6 +161,7 @@ def test_a_failure_of_one_process_is_recorded_with_its_reason(asked: Any, tmp_pa
     assert [p.suffix for p in Store(tmp_path).runs.iterdir()] == [".json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zero", [Zero(2), Zero(3), Zero(2, offload=True)], ids=["2", "3", "2-offload"])
 def test_dense_phases_through_zero_give_the_same_result(zero: Zero, asked: Any, alone: Path, tmp_path: Path) -> None:
     pytest.importorskip("deepspeed", reason="the extra smt-bench[deepspeed] is not installed")
@@ -193,6 +194,7 @@ def sharded(rank: int, folder: Path, runs: list[Run], inputs: Inputs, zero: Zero
     assert not [o for o in gc.get_objects() if isinstance(o, DeepSpeedEngine)], "an engine is still alive"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [2, 3])
 def test_sharded_phases_are_resumed_with_any_number_of_processes(
     stage: int, asked: Any, alone: Path, tmp_path: Path
