@@ -20,8 +20,8 @@ def _attention_backward(grad: Shape, q: Shape, k: Shape, v: Shape, *_: Any, **__
     return sdpa_backward_flop_count(grad, q, k, v)
 
 
-# torch 2.13 knows the GPUs' attention kernels only; those of the CPU would count as nothing.
-_CPU_ATTENTION: dict[Any, Any] = {
+# By shapes; torch 2.13 knows the GPUs' attention kernels only; those of the CPU would count as nothing.
+CPU_ATTENTION: dict[Any, Any] = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
@@ -30,5 +30,5 @@ _CPU_ATTENTION: dict[Any, Any] = {
 @contextmanager
 def count_flops() -> Iterator[Callable[[], int]]:
     """Counts what matrix products and attention inside the block need; yields a function that tells how many so far."""
-    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+    with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
         yield counter.get_total_flops

@@ -194,6 +194,8 @@ class Planner:
         """Reads data and locates the weights; downloads where neither is here."""
         r = self.request
         source = r.data
+        if self.entry.weightless:
+            models.locate(r.model)  # refuses it, before anything is fetched
         if source is None and r.model != "tiny":
             source = str(fetch_data(r.family, self.say))
         limit = r.limit if r.limit is not None else self.recipe.limit

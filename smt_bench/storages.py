@@ -10,31 +10,19 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count
+from torch.utils.flop_counter import flop_registry, shape_wrapper
+
+from smt_bench.flops import CPU_ATTENTION
 
 aten = torch.ops.aten
 
 
-def _flash_cpu(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    # As torch counts every attention kernel: all pairs of positions, the causal half included.
-    (b, h, s, d), t = query.shape, key.shape[2]
-    return int(2 * b * h * s * t * (d + value.shape[3]))
-
-
-def _flash_cpu_backward(grad_out: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    return int(sdpa_backward_flop_count(grad_out.shape, query.shape, key.shape, value.shape))
-
-
-# torch's own registry knows the attention kernels of GPUs only.
-_CPU_FLOPS: dict[Any, Callable[..., int]] = {
-    aten._scaled_dot_product_flash_attention_for_cpu: _flash_cpu,
-    aten._scaled_dot_product_flash_attention_for_cpu_backward: _flash_cpu_backward,
-}
+_FLOPS = {**flop_registry, **{packet: shape_wrapper(formula) for packet, formula in CPU_ATTENTION.items()}}
 _PRODUCTS = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm)
 
 
@@ -170,10 +158,10 @@ class LiveStorages(TorchDispatchMode):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         packet = func._overloadpacket
-        formula = flop_registry.get(packet) or _CPU_FLOPS.get(packet)
+        formula = _FLOPS.get(packet)
         flops = 0
         if formula is not None:
-            flops = formula(*args, **kwargs) if packet in _CPU_FLOPS else formula(*args, **kwargs, out_val=out)
+            flops = formula(*args, **kwargs, out_val=out)
             self.flops[self._kind(packet, args)] += flops
         made = list(_tensors(out))
         for tensor in made:

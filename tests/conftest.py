@@ -1,8 +1,16 @@
-"""Long tests are left out unless a marker expression asks for them, e.g. `pytest -m "slow or slurm"`."""
+"""The command line as a fixture; long tests are left out unless asked for, e.g. `pytest -m "slow or slurm"`."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
 import pytest
+from helpers import Cli
+
+from smt_bench.cli import main
 
 MARKERS = {"slow": "takes more than half a minute; part of .ci/run", "slurm": "starts a real SLURM; part of .ci/run"}
 
@@ -12,3 +20,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{name}: {what}")
     if not config.option.markexpr:
         config.option.markexpr = " and ".join(f"not {name}" for name in MARKERS)
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+    """Calls the command line in this process (libraries are imported once), from an empty folder."""
+
+    def call(*args: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["smt_bench", *args])
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as stop:
+            main()
+        done = capsys.readouterr()
+        return subprocess.CompletedProcess(args, int(stop.value.code or 0), done.out, done.err)
+
+    return call

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]  # calls the command line, see conftest.py
 
 _CORPUS = (
     "Below is an instruction that describes a task, paired with an input that provides further context.",

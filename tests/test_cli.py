@@ -5,30 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from smt_bench.cli import main
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    """Calls the command line in this process (libraries are imported once), from an empty folder."""
-
-    def call(*args: str) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["smt_bench", *args])
-        with warnings.catch_warnings(), pytest.raises(SystemExit) as stop:
-            main()
-        done = capsys.readouterr()
-        return subprocess.CompletedProcess(args, int(stop.value.code or 0), done.out, done.err)
-
-    return call
+from helpers import Cli
 
 
 def test_a_real_process_says_the_same(tmp_path: Path) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from helpers import Cli
 
 import experiments
 from experiments.kernels import pieces
@@ -16,6 +15,7 @@ from experiments.kernels.inplace import Trial
 from experiments.speed.decomposition import decomposition
 from experiments.speed.tables import pick, speed_rows
 from smt_bench import models, resources
+from smt_bench.execute import measure, unwatched
 from smt_bench.flops import count_flops
 from smt_bench.planning import Planner, Request
 from smt_bench.store import Store
@@ -23,20 +23,21 @@ from smt_bench.store import Store
 METHODS = ("full", "smt")
 
 
-def cli(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "smt_bench", *args], capture_output=True, text=True, cwd=cwd, timeout=300, check=False
-    )
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cost")
+    """The three experiments, measured and rendered as `run` does it."""
+    store = Store(tmp_path_factory.mktemp("cost"))
     for name in ("speed", "memory", "kernels"):
-        asked = () if name == "kernels" else ("--methods", ",".join(METHODS))
-        done = cli("run", name, "--preset", "smoke", "--steps", "2", *asked, cwd=folder)
-        assert done.returncode == 0, done.stderr
-    return folder / "results"
+        module = experiments.find(name)
+        asked = Request(name, "tiny", preset="smoke", steps=2, methods=() if name == "kernels" else METHODS)
+        planner = Planner(asked, resources.machine())
+        module.check(planner)
+        ((question, _),) = module.runs(planner)
+        record = measure(question, module.measure, unwatched)
+        assert record["status"] == "done", record["message"]
+        store.write(record)
+        module.render([record], store.root / name / "tiny", "tiny")
+    return store.root
 
 
 def test_speed_has_every_phase_and_the_ratios_that_follow(place: Path) -> None:
@@ -163,8 +164,8 @@ def test_measurements_are_keyed_by_machine_and_settings() -> None:
         (("speed", "--fractions", "90"), "choose"),
     ],
 )
-def test_bad_input_is_one_line(args: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    done = cli("run", *args, cwd=tmp_path)
+def test_bad_input_is_one_line(cli: Cli, args: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    done = cli("run", *args)
     assert done.returncode == 2
     assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())

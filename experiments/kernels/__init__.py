@@ -66,7 +66,7 @@ def runs(planner: Planner) -> list[tuple[Measurement, None]]:
     settings = {
         "matrix": list(shape),
         "sides": _sides(shape),
-        "tokens": planner.recipe.micro_batch_size * planner.recipe.cutoff,
+        "tokens": 128 if planner.request.preset else planner.recipe.micro_batch_size * planner.recipe.cutoff,
         "rounds": planner.request.steps or (2 if planner.request.preset else ROUNDS),
     }
     return [(planner.measurement(NAME, VERSION, settings, seed), None) for seed in planner.seeds()]
