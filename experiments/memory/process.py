@@ -13,9 +13,11 @@ from methods.base import OptimizerSettings
 from methods.smt.layer import SparseLinear
 from smt_bench import models
 from smt_bench.accounting import account
+from smt_bench.plan.dry import DryRuns, Workload
 from smt_bench.stopwatch import Contestant, random_batch, random_model
 
 RATE = 1e-5
+STEPS = 1000  # of the run that a method is built for; no byte depends on it
 
 
 def weigh(
@@ -31,13 +33,14 @@ def weigh(
         seed: of weights and tokens.
 
     Returns:
-        `account`, `trainable`, `total`, `peak_bytes` (above what the process had before the model), and for SMT `kept`.
+        `account`, `planned` (the same account on fake tensors, as `plan` makes it), `trainable`, `total`, `peak_bytes` (above
+        what the process had before the model), and for SMT `kept`.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shapes = models.shapes(model)
     build = partial(random_model, model, settings["precision"], device, seed)
     batch = random_batch(model, settings["batch_size"], settings["length"], seed, device)
-    make = partial(methods.build, entry["name"], entry["config"], entry["fraction"], seed, 1000)
+    make = partial(methods.build, entry["name"], entry["config"], entry["fraction"], seed, STEPS)
     capacity = make().capacity(shapes)
     before = _peak(device)
     contestant = Contestant(entry["name"], make(), build, selecting=1)
@@ -48,8 +51,18 @@ def weigh(
     kept = _kept(contestant)
     contestant.close()
     found = account(build(), make(), OptimizerSettings(RATE, fused=True), batch.ids_BT, batch.labels_BT, checkpointing)
+    workload = Workload(
+        model,
+        settings["batch_size"],
+        settings["length"],
+        settings["precision"],
+        checkpointing,
+        gpu=device.type == "cuda",
+    )
+    planned = DryRuns(workload).run(entry["name"], entry["config"], entry["fraction"], STEPS).account
     return {
         "account": found.to_dict(),
+        "planned": planned.to_dict(),
         "saved_activations": found.saved_activations(),
         "trainable": capacity.trainable,
         "total": capacity.total,

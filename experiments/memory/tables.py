@@ -29,7 +29,7 @@ def write_memory(records: Sequence[Record], folder: Path, model: str) -> list[Pa
     record = done[-1]
     rows = memory_rows(record)
     notes = setting_notes(record)
-    caption = "\n".join(textwrap.fill(note, 84) for note in notes)
+    caption = "\n".join(textwrap.fill(note, 78) for note in notes)
     return [
         *_memory(rows, record, model, notes).write(folder, "memory"),
         *_activations(record, model, notes).write(folder, "activations"),
@@ -50,7 +50,7 @@ def memory_rows(record: Record) -> list[Row]:
         if "account" not in found:
             rows.append({**named, "stage": None, "message": found["message"], **_blank()})
             continue
-        account = Account.from_dict(found["account"])
+        account, planned = Account.from_dict(found["account"]), Account.from_dict(found["planned"])
         for stage in account.flops:
             peak = account.peak(stage)
             rows.append(
@@ -62,6 +62,7 @@ def memory_rows(record: Record) -> list[Row]:
                     **{category: peak.peak[category] for category in CATEGORIES},
                     "after_forward_saved": account.saved_activations(stage),
                     "peak": peak.peak_bytes,
+                    "planned_peak": planned.peak(stage).peak_bytes,
                     "peak_in": peak.phase,
                     "process_peak": found["peak_bytes"],
                 }
@@ -74,7 +75,7 @@ def memory_rows(record: Record) -> list[Row]:
 
 
 def _blank() -> Row:
-    names = ("trainable_pct", *CATEGORIES, "after_forward_saved", "peak", "peak_in", "process_peak")
+    names = ("trainable_pct", *CATEGORIES, "after_forward_saved", "peak", "planned_peak", "peak_in", "process_peak")
     return dict.fromkeys(names)
 
 
@@ -110,6 +111,7 @@ def _memory(rows: list[Row], record: Record, model: str, notes: list[str]) -> Ta
             mb(row, "logits_loss"),
             mb(row, "method_state", "temporaries"),
             mb(row, "peak") or row["message"],
+            mb(row, "planned_peak"),
             mb(row, "after_forward_saved"),
             None if row["less_than_full_pct"] is None else f"{row['less_than_full_pct']:.0f}",
             mb(row, "process_peak"),
@@ -118,7 +120,7 @@ def _memory(rows: list[Row], record: Record, model: str, notes: list[str]) -> Ta
     ]
     header = [
         "method", "checkpointing", "trainable, %", "parameters", "gradients", "optimizer", "activations", "logits, loss", "other",
-        "peak, MB", "activations after forward", "less than full, %", "process peak, MB",
+        "peak, MB", "planned, MB", "activations after forward", "less than full, %", "process peak, MB",
     ]  # fmt: skip
     smt = [r for r in rows if r["method"] == "smt" and r["stage"] == "tuning" and r["variant"] == "frozen"]
     found = [
@@ -129,6 +131,7 @@ def _memory(rows: list[Row], record: Record, model: str, notes: list[str]) -> Ta
     ]
     more = [
         "frozen: with a warm-up that only looks, so that nothing ever trains densely",
+        "planned: the same step on fake tensors, as `plan` does it; SMT's choice of blocks is random there and real here",
         "process peak: of the whole process above what it had before the model, over two steps with SMT's warm-up before; what "
         "was freed may be counted again where the allocator kept it",
         *found,

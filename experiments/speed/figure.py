@@ -41,11 +41,13 @@ def parts_figure(rows: Sequence[dict[str, Any]], folder: Path, caption: str) -> 
                 ms = next(r["step_ms"] for r in rows if r["phase"] == part and all(r[k] == step[k] for k in same))
                 axes.barh(place, ms, left=left, height=0.66, color=colour, linewidth=0)
                 left += ms
+            right = left
             if full and step["flop_limit_ratio"]:
                 limit = full / step["flop_limit_ratio"]
+                right = max(left, limit)
                 axes.plot([limit, limit], [place - 0.42, place + 0.42], color="black", linewidth=1.2)
             ratio = "" if not step["ratio_to_full"] else f" {step['ratio_to_full']:.2f}x"
-            axes.text(left, place, ratio, va="center", fontsize=6.5)
+            axes.text(right, place, ratio, va="center", fontsize=6.5)
         names = [
             title(s["method"])
             + (f",\n{s['variant']}" if s["variant"] else "")

@@ -29,7 +29,7 @@ def write_speed(records: Sequence[Record], folder: Path, model: str) -> list[Pat
     rows = speed_rows(done)
     both = pick(rows, "smt", "forward_backward")
     lowest, layers = _lowest_layer(done)
-    caption = "\n".join(textwrap.fill(note, 84) for note in setting_notes(done))
+    caption = "\n".join(textwrap.fill(note, 78) for note in setting_notes(done))
     return [
         *table1(rows, done, model).write(folder, "table1"),
         *parts(rows, done, model).write(folder, "speed"),
