@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import warnings
 from functools import partial
 from typing import Any
 
@@ -36,6 +37,7 @@ def weigh(
         `account`, `planned` (the same account on fake tensors, as `plan` makes it), `trainable`, `total`, `peak_bytes` (above
         what the process had before the model), and for SMT `kept`.
     """
+    warnings.simplefilter("ignore")  # libraries' warnings are for developers; this process has filters of its own
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shapes = models.shapes(model)
     build = partial(random_model, model, settings["precision"], device, seed)

@@ -2,9 +2,9 @@
 
     dW[block n] = dY[:, rows of n]ᵀ · X[:, columns of n]
 
-- `per_block`: one matrix product per block, straight into the result. On CPUs it needs 0.7 to 1.3 times its share of the
-  dense gradient's time at side 256 and 2.0 to 2.4 times at side 64, where grouping by column needs 0.8 to 1.4 and 2.7, and
-  a batched product 0.9 to 2.1 and 2.9 to 5.9 (`run kernels`; LOG.md).
+- `per_block`: one matrix product per block, straight into the result. On a CPU it needs 1.3 times its share of the dense
+  gradient's time at side 256 and 2.2 to 3.0 times at side 64, all blocks of a column together 1.2 and 2.4 to 2.7, a batched
+  product 1.6 and 3.1 to 4.1 (768 x 768; `run kernels --model bench-60m`); the more blocks, the more it leads.
 - `batched`: one batched product of gathered copies; few launches, but it copies rows and columns for every block.
 - `fused`: one Triton kernel that reads both where they are (`triton_kernel.py`).
 
