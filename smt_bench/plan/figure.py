@@ -67,13 +67,13 @@ def _figure(bars: dict[str, dict[str, int]], how: Sequence[str], target: Target)
     capacity, most = target.gpu.free / GB, float(start.max())
     shown = capacity < 3 * most  # else the bars could not be seen
     axes.set_xlim(0, max(most, capacity if shown else 0) * 1.06)
-    axes.set_ylim(len(bars) - 0.4, -1.2)
+    axes.set_ylim(len(bars) - 0.4, -1.7)
     if shown:
         axes.axvline(capacity, color=_LINE, linewidth=1.1)
     right = not shown or capacity > 0.6 * axes.get_xlim()[1]
     axes.annotate(
         f"{target.gpu.name}: {capacity:.1f}{'' if shown else ' (beyond the axis)'}",
-        (capacity if shown else axes.get_xlim()[1], -0.62), xytext=(-3 if right else 3, 0),
+        (capacity if shown else axes.get_xlim()[1], -1.1), xytext=(-3 if right else 3, 0),
         textcoords="offset points", ha="right" if right else "left", va="center", color=_LINE, fontsize=6.5,
     )  # fmt: skip
     axes.set_yticks(spots, list(bars))
