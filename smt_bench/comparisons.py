@@ -17,9 +17,7 @@ from smt_bench.tables import Cell, Table
 _UNDECIDED = "no difference can be told"
 
 
-def verdicts(
-    records: Iterable[Record], reference: str = "smt", seed: int = 0, resamples: int = RESAMPLES
-) -> pd.DataFrame:
+def verdicts(records: Iterable[Record], reference: str, seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
     """Compares the reference with every other method at the same fraction, and all with the methods without a fraction.
 
     Per comparison, over the seeds that both sides have: answers are averaged over seeds, examples resampled in pairs.
@@ -111,7 +109,7 @@ def _text(a: Group, b: Group, difference: float, low: float, high: float, seeds:
     return text if abs(mean) > ci else f"{text} on these examples, not beyond the spread of seeds"
 
 
-def comparisons(records: Iterable[Record], model: str, reference: str = "smt") -> Table:
+def comparisons(records: Iterable[Record], model: str, reference: str) -> Table:
     """`verdicts` as a table.
 
     Raises:

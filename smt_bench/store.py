@@ -39,6 +39,20 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
+def finished(records: Iterable[Record], model: str) -> list[Record]:
+    """The measurements that came to an end.
+
+    Raises:
+        ValueError: none did; says what became of them.
+    """
+    records = list(records)
+    done = [r for r in records if r["status"] == "done"]
+    if not done:
+        lost = "; ".join(f"seed {r['run']['seed']}: {r['message']}" for r in records)
+        raise ValueError(f"no measurement of {model} was finished ({lost}): run it again with --retry failed")
+    return done
+
+
 class BenchWarning(UserWarning):
     """Something a user has to know although the work goes on."""
 

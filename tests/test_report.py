@@ -57,7 +57,7 @@ def test_order_of_records_does_not_matter():
     for make in (
         lambda r: table3(r, "llama-7b", True),
         lambda r: table2(r, "llama-7b", True),
-        lambda r: comparisons(r, "m"),
+        lambda r: comparisons(r, "m", "smt"),
     ):
         assert make(records).to_markdown() == make(shuffled).to_markdown()
         assert make(records).to_csv() == make(shuffled).to_csv()
@@ -197,7 +197,7 @@ def test_verdicts():
         record("full", None, 5, good),
         record("ia3", 1.0, 0, status="diverged"),
     ]
-    frame = verdicts(records).set_index(["method", "versus"])
+    frame = verdicts(records, "smt").set_index(["method", "versus"])
     lora = frame.loc["smt", "lora"]
     assert lora["difference"] == pytest.approx(60) and 40 < lora["low"] < 60 < lora["high"] < 80
     assert (lora["n_seeds"], lora["n_examples"], lora["verdict"]) == (2, 50, "SMT better")
@@ -209,7 +209,7 @@ def test_verdicts():
     assert frame.loc["lora", "full"]["difference"] is None or frame.loc["lora", "full"].isna()["difference"]
     other = verdicts(records, reference="lora").set_index(["method", "versus"])
     assert other.loc["lora", "smt"]["verdict"] == "SMT better"
-    single = verdicts([record("smt", 1.0, 0, good), record("lora", 1.0, 0, bad)]).iloc[0]
+    single = verdicts([record("smt", 1.0, 0, good), record("lora", 1.0, 0, bad)], "smt").iloc[0]
     assert single["verdict"] == "SMT better (one seed)" and single["seeds_ci95"] is None
 
 
@@ -274,4 +274,4 @@ def test_untouched_model_is_evaluated_once_and_paired_with_every_seed():
     assert not row(frame, "base")["trained"] and row(frame, "base")["ci95"] != row(frame, "base")["ci95"]
     text = table3(records, "tiny", False).to_markdown()
     assert "base: nothing is trained, evaluated once" in text and "Learning rates: SMT 0.003, full 0.001." in text
-    assert set(verdicts(records)["versus"]) == {"full"}  # what trains nothing is no rival, the tables show it
+    assert set(verdicts(records, "smt")["versus"]) == {"full"}  # what trains nothing is no rival, the tables show it

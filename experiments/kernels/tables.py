@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench import published as papers
-from smt_bench.store import Record
+from smt_bench.store import Record, finished
 from smt_bench.tables import Cell, Table
 
 Row = dict[str, Any]
@@ -20,9 +20,7 @@ def write_kernels(records: Sequence[Record], folder: Path, model: str) -> list[P
     Raises:
         ValueError: no measurement was finished.
     """
-    done = [r for r in records if r["status"] == "done"]
-    if not done:
-        raise ValueError(f"no measurement of {model} was finished ({records[0]['message']}): run it again")
+    done = finished(records, model)
     run = done[0]["run"]
     s = run["settings"]
     note = (

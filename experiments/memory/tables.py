@@ -10,7 +10,7 @@ from typing import Any
 from experiments.memory.figure import memory_figure
 from experiments.speed.tables import full_title
 from smt_bench.ledger import CATEGORIES, Account
-from smt_bench.store import Record
+from smt_bench.store import Record, finished
 from smt_bench.tables import Table
 
 MB = 1e6
@@ -23,9 +23,7 @@ def write_memory(records: Sequence[Record], folder: Path, model: str) -> list[Pa
     Raises:
         ValueError: no measurement was finished.
     """
-    done = [r for r in records if r["status"] == "done"]
-    if not done:
-        raise ValueError(f"no measurement of {model} was finished ({records[0]['message']}): run it again")
+    done = finished(records, model)
     record = done[-1]
     rows = memory_rows(record)
     notes = setting_notes(record)

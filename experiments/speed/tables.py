@@ -11,7 +11,7 @@ from typing import Any
 from experiments.speed.decomposition import decomposition
 from experiments.speed.figure import parts_figure
 from smt_bench import published as papers
-from smt_bench.store import Record
+from smt_bench.store import Record, finished
 from smt_bench.summary import title
 from smt_bench.tables import Table
 
@@ -22,10 +22,7 @@ _SAME = {"method": "name", "variant": "variant", "fraction": "fraction"}  # colu
 
 def write_speed(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
     """Writes table 1, `speed.csv`, the decomposition and the figure; returns the files, the main table first."""
-    done = [r for r in records if r["status"] == "done"]
-    if not done:
-        lost = "; ".join(f"seed {r['run']['seed']}: {r['message']}" for r in records)
-        raise ValueError(f"no measurement of {model} was finished ({lost}): run it again")
+    done = finished(records, model)
     rows = speed_rows(done)
     both = pick(rows, "smt", "forward_backward")
     lowest, layers = _lowest_layer(done)
