@@ -19,7 +19,7 @@ I inputs of a linear layer, T tokens, L side of a block, N number of blocks, D n
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
@@ -112,6 +112,11 @@ class Method(ABC):
         fraction: requested trainable numbers / all base parameters; None where the method has no such choice.
         seed: seeds every random choice the method makes.
         steps: optimizer steps of the whole run, warm-up included.
+
+    Attributes:
+        average: mean of a tensor over the run's processes, each of which sees its share of every micro-batch only. Gradients
+            that a hook is shown are averaged already; for all else that a method sums up. The identity unless the engine
+            sets it.
     """
 
     name: ClassVar[str]
@@ -125,6 +130,7 @@ class Method(ABC):
         self.fraction = fraction
         self.seed = seed
         self.steps = steps
+        self.average: Callable[[torch.Tensor], torch.Tensor] = _itself
         self.check()
 
     def check(self) -> None:
@@ -197,6 +203,10 @@ class Method(ABC):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - optional hook
         """Restores `state_dict`; called before `warmup` or, where tuning had begun, before `attach`."""
+
+
+def _itself(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
 
 
 def total_parameters(shapes: Shapes) -> int:

@@ -31,9 +31,9 @@ class Batch:
     tokens: int
 
 
-def collate(examples: Sequence[Encoded], pad_id: int) -> Batch:
-    """Pads examples to the longest of them."""
-    width = max(len(e.ids) for e in examples)
+def collate(examples: Sequence[Encoded], pad_id: int, width: int | None = None) -> Batch:
+    """Pads examples to `width` tokens, or to the longest of them."""
+    width = width or max(len(e.ids) for e in examples)
     ids = torch.full((len(examples), width), pad_id)
     labels = torch.full((len(examples), width), IGNORED)
     for row, example in enumerate(examples):

@@ -224,7 +224,7 @@ class Task:
         if here.num_nodes > 1:
             port = 20000 + int(os.environ["SLURM_JOB_ID"]) % 20000
             node = [f"--nnodes={here.num_nodes}", f"--node-rank={here.node}"]
-            node += [f"--master-addr={here.hostnames[0]}", f"--master-port={port}"]
+            node += [f"--master-addr={_address(here.hostnames[0])}", f"--master-port={port}"]
         command = torchrun(self.processes // here.num_nodes, node)
         command += ["-m", "smt_bench", "work", str(self.order), "--only", key]
         # Weights and data were fetched by `run`: nodes without internet must not wait for it.
@@ -238,6 +238,13 @@ class Task:
         with log.open("rb") as written:
             written.seek(start)
             return code, written.read().decode(errors="replace").splitlines()
+
+
+def _address(node: str) -> str:
+    """Where SLURM finds a node, whose name need not be one that other nodes can resolve."""
+    shown = subprocess.run(["scontrol", "show", "node", node], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"NodeAddr=(\S+)", shown)
+    return found[1] if found else node
 
 
 def _ignore_usr2() -> None:

@@ -147,7 +147,7 @@ def sweep_together(
 
     try:
         counts = sweep(runs, store, lead, console, stop, pace, idle)
-    except Broken as error:
+    except (Broken, parallel.Gone) as error:
         _leave_broken(str(error))
     parallel.broadcast(None)
     return counts
@@ -158,7 +158,10 @@ def _follow(runs: Sequence[Question], store: Store, perform: Perform, stop: stop
     while (key := parallel.broadcast(None)) is not None:
         if key == IDLE:
             continue
-        record = perform(by_key[key], unwatched, Keeper(checkpoints(store, key), pace, stop))
+        try:
+            record = perform(by_key[key], unwatched, Keeper(checkpoints(store, key), pace, stop))
+        except parallel.Gone as error:
+            _leave_broken(f"rank {parallel.rank()}: {error}")
         if record["status"] not in FINISHED:
             store.write(record)  # rank 0 may only see that this process is gone
             _leave_broken(f"rank {parallel.rank()}: {record['message']}\n" + "\n".join(record["traceback"]))

@@ -97,7 +97,8 @@ def check_fraction(name: str, fraction: float | None, capacity: Capacity) -> Non
 def execute(run: Run, inputs: Inputs) -> Record:
     """Trains and evaluates; the record says done, diverged, out_of_memory or failed.
 
-    KeyboardInterrupt passes through: an interrupted run has no record, but a checkpoint where `inputs.keeper` keeps them.
+    KeyboardInterrupt passes through, and so does `parallel.Gone`: an interrupted run has no record, but a checkpoint where
+    `inputs.keeper` keeps them.
     """
     return _recorded(run, lambda record: _execute(run, inputs, record))
 
@@ -150,7 +151,10 @@ def _recorded(run: Question, fill: Callable[[Record], None]) -> Record:
         record |= {"status": "diverged", "message": str(error), "step": error.step}
         for part in ("heldout", "evaluation"):
             record.pop(part, None)
-    except Exception as error:  # the sweep goes on: the record names what went wrong and where
+    except Exception as error:
+        if parallel.size() > 1 and parallel.gone(error):
+            raise parallel.Gone(_first_line(error)) from error
+        # The sweep goes on: the record names what went wrong and where
         record |= {"message": _first_line(error), "traceback": traceback.format_exc().splitlines()[-12:]}
         # torch's CPU allocator has no exception of its own.
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error):

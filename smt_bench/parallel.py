@@ -20,6 +20,16 @@ TIMEOUT = timedelta(hours=2)  # one process writes large checkpoints while the o
 _gloo: Any = None
 
 
+class Gone(Exception):
+    """Another process of this run has ended, for a reason that only it knows."""
+
+
+def gone(error: Exception) -> bool:
+    """Whether an error only says that another process has ended."""
+    # Gloo has no exception of its own; its messages begin with the file they come from.
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/transport" in str(error))
+
+
 def launched() -> bool:
     """Whether a launcher started several processes."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
@@ -104,6 +114,15 @@ def gathered(value: Any) -> list[Any]:
     values: list[Any] = [None] * size()
     dist.all_gather_object(values, value, group=_control())
     return values
+
+
+def averaged(tensor: torch.Tensor) -> torch.Tensor:
+    """Its mean over the processes; all of them have to ask, in the same order. With one process, the tensor itself."""
+    if size() == 1:
+        return tensor
+    mean = tensor.clone()
+    dist.all_reduce(mean)
+    return mean / size()
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:

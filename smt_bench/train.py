@@ -111,6 +111,7 @@ class Loop:
         self.lengths, self.encoded = lengths, encoded
         self.accelerator, self.on_step, self.keeper = accelerator, on_step, keeper
         self.zero = zero
+        method.average = parallel.averaged
         t = run.train
         self.settings = OptimizerSettings(t.lr, t.betas, t.eps, t.weight_decay)
         self.trained = Trained()
@@ -232,7 +233,7 @@ class Loop:
         t = self.run.train
         numbers = next(order)
         parts = [
-            collate([self.encoded(i) for i in parallel.share(numbers[start : start + t.micro_batch_size])], self.pad_id)
+            self._share([self.encoded(i) for i in numbers[start : start + t.micro_batch_size]])
             for start in range(0, len(numbers), t.micro_batch_size)
         ]
         targets, tokens = parallel.total(sum(p.targets for p in parts), sum(p.tokens for p in parts))
@@ -277,6 +278,10 @@ class Loop:
         self.trained.grad_norms.append(norm)
         self.trained.tokens += int(tokens)
         self.on_step(step, total)
+
+    def _share(self, examples: list[Encoded]) -> Batch:
+        """This process's part of a micro-batch, as wide as the whole: methods that look at activations see the padding too."""
+        return collate(parallel.share(examples), self.pad_id, max(len(e.ids) for e in examples))
 
     def _show(self, step: int, after_backward: Callable[[int], None]) -> None:
         for probe in self.probes.values():

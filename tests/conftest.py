@@ -1,6 +1,10 @@
-"""The command line as a fixture; long tests are left out unless asked for, e.g. `pytest -m "slow or slurm"`."""
+"""The command line as a fixture; long tests are left out unless asked for, e.g. `pytest -n 0 -m "slow or slurm"`."""
 
 from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers (pyproject.toml) and the processes they start share two cores
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A real SLURM on loopback: one node, eight fake GPUs, accounting; everything in a folder of its own."""
+"""A real SLURM on loopback: two nodes, ten fake GPUs, accounting; everything in a folder of its own."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+NODES = ("first", "second")
 NEEDED = ("munged", "slurmctld", "slurmd", "slurmdbd", "mariadbd", "mariadb-install-db", "sbatch")
 CONF = """
 ClusterName=local
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort={ctld}
-SlurmdPort={slurmd}
 AuthType=auth/munge
 AuthInfo=cred_expire=5
 SlurmUser=root
@@ -41,14 +41,17 @@ GresTypes=gpu
 KillWait=5
 SlurmdParameters=config_overrides
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
-NodeName=localhost NodeAddr=127.0.0.1 Sockets=1 CoresPerSocket=4 ThreadsPerCore=1 RealMemory=20000 Gres=gpu:8
-PartitionName=main Nodes=localhost Default=YES PriorityTier=1 GraceTime=30
-PartitionName=high Nodes=localhost PriorityTier=10 PreemptMode=off
+SlurmdPidFile={folder}/slurmd-%n.pid
+NodeName=DEFAULT Sockets=1 ThreadsPerCore=1 RealMemory=20000
+NodeName=first NodeHostname=localhost NodeAddr=127.0.0.1 Port={slurmd} CoresPerSocket=4 Gres=gpu:8
+NodeName=second NodeHostname=localhost NodeAddr=127.0.0.1 Port={other} CoresPerSocket=2 Gres=gpu:2
+PartitionName=main Nodes=first Default=YES PriorityTier=1 GraceTime=30
+PartitionName=high Nodes=first PriorityTier=10 PreemptMode=off
+PartitionName=wide Nodes=first,second PreemptMode=off
 """
 DBD_CONF = """
 AuthType=auth/munge
@@ -76,14 +79,16 @@ def missing() -> str | None:
 @contextmanager
 def slurm(folder: Path) -> Iterator[None]:
     """Starts it and points this process's SLURM commands to it; ends every process it started."""
-    for name in ("state", "spool", "data"):
+    for name in ("state", "data", *(f"spool-{node}" for node in NODES)):
         (folder / name).mkdir()
-    values = {"folder": folder, "ctld": _port(), "slurmd": _port(), "dbd": _port()}
+    values = {"folder": folder, "ctld": _port(), "slurmd": _port(), "other": _port(), "dbd": _port()}
     (folder / "slurm.conf").write_text(CONF.format(**values))
     (folder / "slurmdbd.conf").write_text(DBD_CONF.format(**values))
     (folder / "slurmdbd.conf").chmod(0o600)
-    (folder / "gres.conf").write_text(f"NodeName=localhost Name=gpu File={folder}/nvidia[0-7]\n")
-    for number in range(8):
+    numbers = dict(zip(NODES, ("0-7", "8-9")))
+    gpus = [f"NodeName={node} Name=gpu File={folder}/nvidia[{numbers[node]}]\n" for node in NODES]
+    (folder / "gres.conf").write_text("".join(gpus))
+    for number in range(10):
         os.mknod(folder / f"nvidia{number}", 0o666 | 0o020000, os.makedev(1, 3))
     before = dict(os.environ)
     os.environ |= {"SLURM_CONF": str(folder / "slurm.conf"), "MYSQL_UNIX_PORT": str(folder / "sql")}
@@ -91,7 +96,7 @@ def slurm(folder: Path) -> Iterator[None]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*command: str) -> None:
-        with (folder / f"{Path(command[0]).name}.out").open("wb") as out:
+        with (folder / f"{Path(command[0]).name}-{len(started)}.out").open("wb") as out:
             started.append(subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL))
 
     try:
@@ -106,8 +111,9 @@ def slurm(folder: Path) -> Iterator[None]:
         _until(lambda: _answers(values["dbd"]), "slurmdbd")
         start("slurmctld", "-D")
         _until(lambda: _answers(values["ctld"]), "slurmctld")
-        start("slurmd", "-D", "-N", "localhost")
-        _until(lambda: "idle" in _output("sinfo", "--noheader", "--format=%T"), "a node")
+        for node in NODES:
+            start("slurmd", "-D", "-N", node)
+        _until(lambda: _output("sinfo", "--noheader", "--Node", "--partition=wide", "--format=%T") == "idle\nidle\n", "nodes")
         yield
     finally:
         subprocess.run(["scancel", "--me"], capture_output=True, check=False)

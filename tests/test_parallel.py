@@ -25,7 +25,7 @@ from smt_bench.stopping import Stop
 from smt_bench.store import Store
 from smt_bench.zero import Zero
 
-CASES = ("full", "smt", "smt-frozen", "spiel")
+CASES = ("full", "smt", "smt-frozen", "smt-frozen-matrices", "smt-activation", "spiel")
 
 
 def solo(folder: Path, runs: list[Run], inputs: Inputs, **more: Any) -> None:
@@ -39,9 +39,10 @@ def together(
     inputs: Inputs,
     fails: bool = False,
     stops_at: int | None = None,
+    dies_at: tuple[int, int] | None = None,
     zero: Zero | None = None,
 ) -> None:
-    """One process of a `run`; rank 1 may fail, or get a signal after a step."""
+    """One process of a `run`; rank 1 may fail, or get a signal after a step; any may die (rank, step)."""
     stop = Stop()
     _write_down_the_deltas(folder / "deltas", rank)
 
@@ -49,6 +50,8 @@ def together(
         def seen(phase: str, done: int, total: int, note: str = "") -> None:
             if rank == 1 and fails:
                 raise RuntimeError("only here")
+            if phase == "train" and (rank, done) == dies_at:
+                os.kill(os.getpid(), signal.SIGKILL)
             if rank == 1 and phase == "train" and done == stops_at:
                 os.kill(os.getpid(), signal.SIGTERM)
             watch(phase, done, total, note)
@@ -56,7 +59,7 @@ def together(
         return execute(run, replace(inputs, watch=seen, keeper=keeper, zero=zero))
 
     with stop.installed():
-        sweep_together(runs, Store(folder), perform, Console(file=io.StringIO()), stop, Pace())
+        sweep_together(runs, Store(folder), perform, Console(file=io.StringIO()), stop, Pace(steps=1))
 
 
 def _write_down_the_deltas(path: Path, rank: int) -> None:
@@ -159,6 +162,21 @@ def test_a_failure_of_one_process_is_recorded_with_its_reason(asked: Any, tmp_pa
     (record,) = Store(tmp_path).records()
     assert (record["status"], record["message"]) == ("failed", "RuntimeError: only here")
     assert [p.suffix for p in Store(tmp_path).runs.iterdir()] == [".json"]
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_run_whose_process_is_killed_has_not_failed_and_goes_on(
+    victim: int, asked: Any, paired: Path, tmp_path: Path
+) -> None:
+    runs, inputs = [asked[0][1]], asked[1]
+    children = group(2, together, tmp_path, runs, inputs, False, None, (victim, 4))
+    for child in children:
+        child.join(300)
+    assert children[victim].exitcode == -signal.SIGKILL and children[1 - victim].exitcode == 1
+    assert Store(tmp_path).records() == []
+    assert finish_group(together, tmp_path, runs, inputs) == [0, 0]
+    (record,) = Store(tmp_path).records()
+    assert record["resumed_at_steps"] and result(record) == result(Store(paired).read(record["key"]) or {})
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dora": {},  # with dropout: the generators count
     "smt": {"warmup_steps": 3},
     "smt-frozen": {"warmup_steps": 3, "warmup_trains": False},
+    "smt-frozen-matrices": {"warmup_steps": 3, "warmup_trains": False, "metric": "abs_mean"},
     "smt-activation": {"warmup_steps": 3, "metric": "activation"},
     "spiel": {"update_every": 3, "estimate_steps": 2},
 }

@@ -16,23 +16,12 @@ import pytest
 import slurm_local
 
 from smt_bench.claims import Claims
-from smt_bench.cluster import Allocation
-from smt_bench.store import Store
+from smt_bench.cluster import NOTES, Allocation
+from smt_bench.status import collect
+from smt_bench.store import Record, Store
 
-RUN = [
-    "run",
-    "plateau",
-    "--preset",
-    "smoke",
-    "--methods",
-    "smt,full",
-    "--seeds",
-    "0,1,2",
-    "--limit",
-    "2",
-    "--steps",
-    "120",
-]
+SMOKE = ["run", "plateau", "--preset", "smoke", "--limit", "2"]
+RUN = [*SMOKE, "--methods", "smt,full", "--seeds", "0,1,2", "--steps", "40"]
 PARTS = ("key", "run", "status", "capacity", "training", "method", "heldout", "evaluation")
 
 
@@ -54,67 +43,108 @@ def cluster(tmp_path: Path) -> Iterator[None]:
         yield
 
 
-def control(*args: str) -> None:
-    subprocess.run(["scontrol", *args], check=True, capture_output=True)
-
-
 def restarts(job: str) -> int:
     shown = subprocess.run(["scontrol", "show", "job", job], check=True, capture_output=True, text=True).stdout
     return int(shown.split("Restarts=")[1].split()[0])
 
 
+Row = dict[str, Any]
+
+
+class Watched:
+    """A results folder whose runs are waited for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = Store(folder)
+
+    def until(self, what: Callable[[Row], bool], seconds: float = 300) -> Row:
+        """The first run that is so."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for row in collect(self.store):
+                if what(row):
+                    return row
+            time.sleep(0.2)
+        raise TimeoutError(json.dumps(collect(self.store), indent=1))
+
+    def all_done(self, seconds: float = 600) -> None:
+        deadline = time.monotonic() + seconds
+        while {row["status"] for row in collect(self.store)} != {"done"}:
+            assert time.monotonic() < deadline, json.dumps(collect(self.store), indent=1)
+            time.sleep(0.5)
+
+    def sent_away(self, row: Row, *why: str) -> None:
+        """Has SLURM end a job that trains, and waits until it is started again; the run is held up until it is told."""
+        os.kill(row["pid"], signal.SIGSTOP)
+        try:
+            subprocess.run(why, check=True, capture_output=True)
+            log, deadline = self.store.root / NOTES / f"{row['job']}_0_log.out", time.monotonic() + 200
+            while "Caught signal SIGUSR2" not in log.read_text():
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.2)
+        finally:
+            os.kill(row["pid"], signal.SIGCONT)
+        self.until(lambda now: now["key"] == row["key"] and restarts(row["job"]) > 0)
+
+
+def same_as(local: Path, remote: Path) -> list[Record]:
+    """The records of a sweep on the cluster, which are those of a local one."""
+    expected = {r["key"]: {p: r[p] for p in PARTS} for r in Store(local).records()}
+    found = Store(remote).records()
+    assert {r["key"]: {p: r[p] for p in PARTS} for r in found} == expected
+    return found
+
+
 @pytest.mark.slurm
 def test_six_runs_one_preempted_one_killed_one_over_its_time_limit(cluster: None, tmp_path: Path) -> None:
     done = cli(*RUN, "--results", "remote", "--cluster", "slurm", "--partition", "main", "--gpus-per-run", "2",
-               "--time", "00:10:00", "--checkpoint-steps", "10", cwd=tmp_path)  # fmt: skip
+               "--time", "00:10:00", "--checkpoint-steps", "5", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0 and "submitted 6 runs as job" in done.stderr, done.stderr
     again = cli(*RUN, "--results", "remote", "--cluster", "slurm", "--gpus-per-run", "2", cwd=tmp_path)
     assert "nothing to submit" in again.stderr  # SLURM has them all
+    remote, hit = Watched(tmp_path / "remote"), list[str]()
 
-    def rows() -> list[dict[str, Any]]:
-        return json.loads(cli("status", "--json", "--results", "remote", cwd=tmp_path).stdout)
+    def trains(row: Row) -> bool:
+        return row["status"] == "running" and 5 <= row.get("checkpoint_step", 0) < 30 and row["key"] not in hit
 
-    def wait(what: Callable[[dict[str, Any]], bool], seconds: float = 300) -> dict[str, Any]:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            for row in rows():
-                if what(row):
-                    return row
-            time.sleep(0.5)
-        raise TimeoutError(json.dumps(rows(), indent=1))
-
-    hit: list[str] = []
-
-    def trains(row: dict[str, Any]) -> bool:
-        return row["status"] == "running" and row.get("checkpoint_step", 0) >= 10 and row["key"] not in hit
-
-    killed = wait(trains)
-    hit.append(killed["key"])
-    assert {row["status"] for row in rows()} <= {"running", "queued", "done"} and killed["job"]
+    killed = remote.until(trains)
     os.kill(killed["pid"], signal.SIGKILL)
+    hit.append(killed["key"])
+    rows = json.loads(cli("status", "--json", "--results", "remote", cwd=tmp_path).stdout)
+    assert {row["status"] for row in rows} <= {"running", "queued", "interrupted", "done"} and killed["job"]
 
-    late = wait(trains)
+    late = remote.until(trains)
     hit.append(late["key"])
-    control("update", f"JobId={late['job']}", "TimeLimit=1")
-    wait(lambda row: row["key"] == late["key"] and restarts(late["job"]) > 0)
-    control("update", f"JobId={late['job']}", "TimeLimit=10")
+    limit = ["scontrol", "update", f"JobId={late['job']}"]
+    remote.sent_away(late, *limit, "TimeLimit=1")
+    subprocess.run([*limit, "TimeLimit=10"], check=True, capture_output=True)
 
-    preempted = wait(trains)
+    preempted = remote.until(trains)
     hit.append(preempted["key"])
-    urgent = ["sbatch", "-p", "high", "--cpus-per-task=4", "--output=/dev/null", "--wrap", "sleep 1"]
-    subprocess.run(urgent, check=True, capture_output=True)
-    wait(lambda row: row["key"] == preempted["key"] and restarts(preempted["job"]) > 0)
+    remote.sent_away(preempted, "sbatch", "-p", "high", "--cpus-per-task=4", "--output=/dev/null", "--wrap", "sleep 1")
 
-    wait(lambda _: all(row["status"] == "done" for row in rows()), 900)
+    remote.all_done()
     local = cli(*RUN, "--results", "local", "--processes", "2", cwd=tmp_path)
     assert local.returncode == 0, local.stderr
-    expected = {r["key"]: {p: r[p] for p in PARTS} for r in Store(tmp_path / "local").records()}
-    found = Store(tmp_path / "remote").records()
-    assert {r["key"]: {p: r[p] for p in PARTS} for r in found} == expected
-    for record in found:
+    for record in same_as(tmp_path / "local", tmp_path / "remote"):
         if record["key"] in hit:
             assert record["resumed_at_steps"], record["key"]
     assert "Table 3" in cli("table", "plateau", "--results", "remote", cwd=tmp_path).stdout
+
+
+@pytest.mark.slurm
+def test_one_run_over_two_nodes(cluster: None, tmp_path: Path) -> None:
+    command = [*SMOKE, "--methods", "smt,spiel", "--steps", "20"]
+    done = cli(*command, "--results", "remote", "--cluster", "slurm", "--partition", "wide", "--gpus-per-run", "2",
+               "--nodes", "2", cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0 and "submitted 2 runs as job" in done.stderr, done.stderr
+    remote = Watched(tmp_path / "remote")
+    running = remote.until(lambda row: row["status"] == "running")
+    shown = subprocess.run(["scontrol", "show", "job", running["job"]], check=True, capture_output=True, text=True).stdout
+    assert "NumNodes=2" in shown and "NodeList=first,second" in shown
+    remote.all_done()
+    assert cli(*command, "--results", "local", "--processes", "2", cwd=tmp_path).returncode == 0
+    same_as(tmp_path / "local", tmp_path / "remote")
 
 
 @pytest.mark.slurm

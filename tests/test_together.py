@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import Cli
 from test_resume import question, result, session
 
 from smt_bench import claims
+from smt_bench.checkpoint import Checkpoints
 from smt_bench.claims import Claims
 from smt_bench.execute import execute
-from smt_bench.resume import Pace
+from smt_bench.resume import Keeper, Pace
 from smt_bench.status import collect
+from smt_bench.stopping import Stop
 from smt_bench.store import Store
 from smt_bench.sweep import Index
 from smt_bench.workers import slots
@@ -108,6 +111,35 @@ def test_a_full_disk_costs_checkpoints_but_no_result(small_disk: Path, tmp_path:
     assert result(record) == result(expected)
     assert [p.name[:8] for p in (small_disk / "c").iterdir()] == ["00000001"]
     assert result(session(run, inputs, small_disk / "c", None)) == result(expected)  # from step 1
+
+
+def test_a_folder_that_turns_read_only_costs_checkpoints_but_no_result(small_disk: Path) -> None:
+    run, inputs = question("spiel")  # small checkpoints
+    expected = execute(run, inputs)
+    taken = small_disk / "c"
+
+    def watch(phase: str, done: int, total: int, note: str = "") -> None:
+        if phase == "train" and done == 3:
+            subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+
+    with pytest.warns(UserWarning, match=r"\(Read-only file system\): the one of step 2 stays"):
+        record = execute(run, replace(inputs, watch=watch, keeper=Keeper(Checkpoints(taken), Pace(steps=1), Stop())))
+    assert result(record) == result(expected)
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    assert result(session(run, inputs, taken, None)) == result(expected)  # from step 2
+
+
+def test_a_read_only_results_folder_is_named_and_can_still_be_read(small_disk: Path, cli: Cli) -> None:
+    asked = ["plateau", "--preset", "smoke", "--methods", "lora", "--steps", "2", "--limit", "1"]
+    assert cli("run", *asked, "--results", str(small_disk)).returncode == 0
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    for command in (["run", *asked], ["table", "plateau"]):
+        done = cli(*command, "--results", str(small_disk))
+        assert done.returncode == 2 and done.stderr.count("\n") == 1
+        assert f"{small_disk / 'runs'} is not writable: choose another with --results" in done.stderr
+    (row,) = json.loads(cli("status", "--json", "--results", str(small_disk)).stdout)
+    assert row["status"] == "done"
+    assert cli("show", row["key"], "--results", str(small_disk)).returncode == 0
 
 
 def test_a_record_that_does_not_fit_is_named_and_made_once_there_is_room(small_disk: Path) -> None:

@@ -231,7 +231,7 @@ class Smt(Method):
             shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
             self._side, blocks = grid(shapes, c.targets, c.block_size)
             self._count, self._available = self.capacity(shapes).units, sum(r * c for r, c in blocks.values())
-            self._collector = Collector(c.targets, c.metric, c.scope, self._side, blocks, self._sums)
+            self._collector = Collector(c.targets, c.metric, c.scope, self._side, blocks, self._sums, self.average)
         return self._collector
 
 

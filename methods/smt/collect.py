@@ -30,6 +30,7 @@ class Collector:
         side: l.
         grid: (R, C) of every targeted matrix.
         sums: layer name -> sums so far; filled in place.
+        average: mean over processes.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class Collector:
         side: int,
         grid: dict[str, tuple[int, int]],
         sums: dict[str, torch.Tensor],
+        average: Callable[[torch.Tensor], torch.Tensor],
     ) -> None:
         self.targets, self.metric, self.side, self.grid, self.sums = targets, metric, side, grid, sums
+        self.average = average
         self.random = scope == "random"
         self.needs_gradients = metric != ACTIVATION and not self.random
         self._pooled: dict[str, PooledLinear] = {}
@@ -107,7 +110,7 @@ class Collector:
     def _take(self, name: str) -> Callable[[torch.Tensor], None]:
         def hook(weight: torch.Tensor) -> None:
             assert weight.grad is not None
-            self._add(name, weight.grad.float())
+            self._add(name, self.average(weight.grad.float()))
             weight.grad = None  # before the next matrix's gradient is made
 
         return hook
@@ -115,6 +118,10 @@ class Collector:
     def _watch(self, name: str) -> Callable[[nn.Module, Any], None]:
         def hook(module: nn.Module, inputs: Any) -> None:
             x_TI = inputs[0].detach().reshape(-1, inputs[0].shape[-1])
-            self._add(name, x_TI.float().norm(dim=0))
+            norm_I = x_TI.float().norm(dim=0)
+            squares_I = norm_I.square()
+            # Over the tokens of all processes; their number, the same factor everywhere, leaves the ranking as it is.
+            mean_I = self.average(squares_I)
+            self._add(name, norm_I if mean_I is squares_I else mean_I.sqrt())
 
         return hook

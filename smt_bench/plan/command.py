@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-Many = list[str] | None
+from smt_bench.options import Many, numbers, say, setting, several
 
 
 def plan(
@@ -52,7 +52,6 @@ def plan(
         claims.main(results / "plan" / "claims", as_json)
         return
     from smt_bench import models
-    from smt_bench.cli import _list, _numbers, _say, _setting
     from smt_bench.plan import output
     from smt_bench.plan.calibrate import Calibration
     from smt_bench.plan.calibrate import calibrate as measure
@@ -65,8 +64,8 @@ def plan(
 
     module = _experiment(experiment)
     request = Request(
-        experiment, model, methods=tuple(_list(methods)), fractions_pct=_numbers(fractions, float, "--fractions"),
-        tasks=tuple(_list(tasks)), settings=tuple(_setting(text) for text in settings or []),
+        experiment, model, methods=tuple(several(methods)), fractions_pct=numbers(fractions, float, "--fractions"),
+        tasks=tuple(several(tasks)), settings=tuple(setting(text) for text in settings or []),
     )  # fmt: skip
     planner = DryPlanner(request, Machine((where.memory,) * gpus, 0))
     recipe = planner.recipe
@@ -97,7 +96,7 @@ def plan(
     table = output.table(rows, heading, output.notes(rows, workload, target, measured))
     output.show(table)
     files = output.write(rows, table, results / "plan" / experiment / name.replace("/", "--"), target)
-    _say("wrote " + ", ".join(str(f) for f in files))
+    say("wrote " + ", ".join(str(f) for f in files))
 
 
 def _check(
