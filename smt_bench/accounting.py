@@ -69,6 +69,7 @@ class Accountant:
     Attributes:
         account: what was found so far.
         operations: stage -> the operations of one step, for time estimates (`LiveStorages.operations`).
+        saved: stage -> bytes of a checkpoint's tensors: weights that changed, optimizer, method.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Accountant:
         self.max_grad_norm, self.updater, self.adapt = max_grad_norm, updater, adapt
         self.account = Account()
         self.operations: dict[str, Counter[tuple[bool, torch.dtype, int, int]]] = {}
+        self.saved: dict[str, int] = {}
         self._live = LiveStorages()
         self._groups: list[ParamGroup] = []
         if checkpointing:
@@ -122,6 +124,7 @@ class Accountant:
 
     def _steps(self, stage: str, groups: list[ParamGroup], first: int) -> None:
         updater = self.updater(self.method, groups, self.settings) if groups else None
+        self._live.written.clear()
         if updater is not None:
             self.adapt(updater.optimizer)
             for parameter in updater.params:  # a step at rate 0 creates the optimizer's state
@@ -133,6 +136,12 @@ class Accountant:
             self._step(stage, updater, first + 1)
         self._report(stage)
         self.account.trained[stage] = sum(p.numel() for p in updater.params) if updater else 0
+        tensors = [t for t in self.model.state_dict().values() if isinstance(t, torch.Tensor)]
+        once = {self._live.number(t): t for t in tensors}  # tied weights are saved once
+        changed = [t for number, t in once.items() if number in self._live.written]
+        brought = [t for t in tree_leaves(self.method.state_dict()) if isinstance(t, torch.Tensor)]
+        size = sum(t.numel() * t.element_size() for t in (*changed, *brought))
+        self.saved[stage] = size + (updater.state_bytes() if updater else 0)
 
     def _step(self, stage: str, updater: Updater | None, step: int) -> bool:
         """One step; returns whether the method keeps something that it did not have before."""

@@ -49,6 +49,7 @@ class LiveStorages(TorchDispatchMode):
         born_as: category of storages that appear now; None: decided later.
         weights: numbers of the storages that hold parameters.
         recomputing: whether checkpointing is computing something again.
+        written: numbers of the storages that an operation changed in place.
     """
 
     def __init__(self) -> None:
@@ -62,6 +63,7 @@ class LiveStorages(TorchDispatchMode):
         self.born_as: str | None = None
         self.weights: set[int] = set()
         self.recomputing = False
+        self.written: set[int] = set()
         self._alive: dict[int, tuple[int, Any]] = {}  # address -> number, weak reference
 
     @property
@@ -157,6 +159,10 @@ class LiveStorages(TorchDispatchMode):
         """Runs the operation, then counts its products and its new storages."""
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
+        if func._schema.is_mutable:
+            given = zip(func._schema.arguments, args)
+            changed = [value for argument, value in given if argument.alias_info and argument.alias_info.is_write]
+            self.written.update(self.number(tensor) for tensor in _tensors(changed))
         packet = func._overloadpacket
         formula = _FLOPS.get(packet)
         flops = 0

@@ -16,7 +16,7 @@ import pytest
 import slurm_local
 
 from smt_bench.claims import Claims
-from smt_bench.cluster import NOTES, Allocation
+from smt_bench.cluster import NOTES, Allocation, submitted
 from smt_bench.status import collect
 from smt_bench.store import Record, Store
 
@@ -78,7 +78,8 @@ class Watched:
         os.kill(row["pid"], signal.SIGSTOP)
         try:
             subprocess.run(why, check=True, capture_output=True)
-            log, deadline = self.store.root / NOTES / f"{row['job']}_0_log.out", time.monotonic() + 200
+            (note,), deadline = submitted(self.store), time.monotonic() + 200
+            log = self.store.root / NOTES / f"{note['tasks'][row['key']]}_0_log.out"
             while "Caught signal SIGUSR2" not in log.read_text():
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.2)

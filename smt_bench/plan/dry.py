@@ -104,11 +104,13 @@ class DryRun:
         account: bytes and FLOPs.
         operations: stage -> operations of a step.
         warmup_steps: of the method, within the run's steps.
+        saved: stage -> bytes of a checkpoint.
     """
 
     account: Account
     operations: dict[str, Operations]
     warmup_steps: int
+    saved: dict[str, int]
 
 
 @dataclass
@@ -119,6 +121,7 @@ class Warmup:
     flops: dict[str, int]
     trained: int
     operations: Operations
+    saved: int
     state: dict[str, Any]
 
 
@@ -165,13 +168,13 @@ def execute(workload: Workload, method: Method, warmups: dict[str, Warmup], sett
         run.keep(method.state_dict())
         run.account.phases += known.phases
         run.account.flops["warmup"], run.account.trained["warmup"] = known.flops, known.trained
-        run.operations["warmup"] = known.operations
+        run.operations["warmup"], run.saved["warmup"] = known.operations, known.saved
         with fakes:
             method.warmup(model)
     with _kernels(workload), fakes:
         run.attach()
         run.tuning()
-    return DryRun(run.account, run.operations, method.warmup_steps)
+    return DryRun(run.account, run.operations, method.warmup_steps, run.saved)
 
 
 def _warm_up(workload: Workload, method: Method) -> Warmup:
@@ -182,7 +185,7 @@ def _warm_up(workload: Workload, method: Method) -> Warmup:
     found = run.account
     return Warmup(
         found.phases, found.flops["warmup"], found.trained["warmup"], run.operations["warmup"],
-        with_values(method.state_dict()),
+        run.saved["warmup"], with_values(method.state_dict()),
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ GB = 1e9
 _FOR_FILES = ("forward, TFLOP", "backward, TFLOP")
 HEADER = (
     "method", "asked, %", "capacity", "trainable, %", "paper, %", "GB/GPU", "peak at", "tuning, GB/GPU", "fits", "how",
-    "forward, TFLOP", "backward, TFLOP", "step, s", "run, h", "GPU h", "smallest",
+    "forward, TFLOP", "backward, TFLOP", "step, s", "run, h", "GPU h", "disk, GB", "smallest",
 )  # fmt: skip
 
 
@@ -51,6 +51,7 @@ def cells(row: Row) -> list[str]:
         _text(tuning.total if tuning else None, ".3g"),
         _text(row.seconds, ".3g", 3600),
         _text(row.gpu_hours, ".3g"),
+        _text(row.disk, ".1f", GB),
         row.smallest or "",
     ]
 
@@ -67,6 +68,7 @@ def notes(rows: Sequence[Row], workload: Workload, target: Target, calibration: 
         "GB are 10^9 bytes per GPU at the worst moment of any phase, counted while one step of the real model and method ran on "
         "fake tensors; where blocks are chosen by gradients, for a choice scattered at random",
         f"fits: OK up to {TIGHT:.0%} of the memory left by {CONTEXT / GIB:g} GiB of CUDA context, tight up to all of it",
+        "disk: checkpoints while a run lasts: two whole states, a third one being written, and the weights that a warm-up moved",
         "how: the first that fits of whole copies, ZeRO-2, ZeRO-3, then the same with the optimizer on the host, unless one was "
         "asked for, for warm-up and tuning apart; smallest: the whole run without offload",
         f"times: a roofline per operation at {target.efficiency:.2g} of peak ({_measured(calibration)}), links and host at "
@@ -141,7 +143,7 @@ def show(table: Table) -> None:
     if not console.is_terminal:
         console = Console(width=200)
     # In the order in which they may go.
-    spare = [*_FOR_FILES, "run, h", "asked, %", "how", "paper, %", "peak at"]
+    spare = [*_FOR_FILES, "run, h", "asked, %", "how", "paper, %", "peak at", "disk, GB"]
     columns = [i for i, _ in enumerate(table.header) if any(row[i] for row in table.rows)]
     widths = {i: max(len(str(row[i])) for row in (table.header, *table.rows)) + 2 for i in columns}
     for name in spare:

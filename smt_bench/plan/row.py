@@ -85,6 +85,7 @@ class Row:
         peaks: stage -> bytes per GPU, the phase where they are reached, bytes by category there; "tuning" includes attaching.
         phases: stage -> phase -> bytes by category at that phase's peak, per GPU.
         host: bytes of main memory.
+        disk: bytes of checkpoints at most, while the run lasts.
         times: stage -> seconds of a step.
         seconds: the whole run's training.
         fits: "OK", "tight" or "no".
@@ -101,6 +102,7 @@ class Row:
     peaks: dict[str, tuple[int, str, dict[str, int]]] = field(default_factory=dict)
     phases: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     host: int | None = None
+    disk: int | None = None
     times: dict[str, StepTime] = field(default_factory=dict)
     seconds: float | None = None
     fits: str | None = None
@@ -159,6 +161,7 @@ class Row:
             "peak_at": self.peak[1],
             "tuning_peak_bytes": self.peaks["tuning"][0] if self.peaks else None,
             "host_bytes": self.host,
+            "disk_bytes": self.disk,
             "flops_forward": self.flops("forward"),
             "flops_backward": self.flops("backward"),
             "flops_input_gradient": self.flops("input_gradient"),

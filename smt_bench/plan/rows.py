@@ -20,6 +20,7 @@ from smt_bench.runs import Run
 VERDICTS = ("no", "tight", "OK")
 NEAR = 0.02  # percentage points between a requested and a published fraction that mean the same
 ELEMENT = {"fp32": 4, "bf16": 2, "bf16-pure": 2}
+STATES = 3  # two are kept until a third one is whole
 
 
 class DryPlanner(Planner):
@@ -91,6 +92,7 @@ def make_row(
         stage: step_time(operations, trained[stage], anatomy.total, target.gpu, row.layouts[stage], target.efficiency)
         for stage, operations in dry.operations.items()
     }
+    row.disk = disk_bytes(dry, anatomy.total * ELEMENT[runs.workload.precision])
     row.seconds = run_seconds(run, dry, row.times)
     row.smallest = smallest(account, anatomy.largest, target, runs.workload.batch * target.gpus)
     return row
@@ -117,6 +119,17 @@ def run_seconds(run: Run, dry: DryRun, times: dict[str, StepTime]) -> float | No
         return None
     warmup = dry.warmup_steps
     return sum(times[stage].total * n for stage, n in (("warmup", warmup), ("tuning", run.train.steps - warmup)) if n)
+
+
+def disk_bytes(dry: DryRun, weights: int) -> int:
+    """What a run's checkpoints take at most, in bytes.
+
+    Args:
+        dry: one step of every stage.
+        weights: bytes of the model, saved once where a warm-up has moved them.
+    """
+    moved = weights if dry.account.trained.get("warmup") else 0
+    return max(STATES * dry.saved.get("warmup", 0), moved + STATES * dry.saved.get("tuning", 0))
 
 
 def phase_bytes(account: Account, layout: Layout, largest: int) -> dict[str, dict[str, dict[str, int]]]:
