@@ -12,16 +12,23 @@ import shutil
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import xxhash
 
-from smt_bench.store import BenchWarning
+from smt_bench.store import BenchWarning, Store
+
+if TYPE_CHECKING:
+    import torch  # takes seconds, and `status` only looks at names
 
 KEPT = 2  # the newest, and the one before in case the newest is damaged
 VERSION = 1  # of the state's layout
 State = dict[str, Any]
+
+
+def checkpoints(store: Store, key: str) -> Checkpoints:
+    """Where a run's states are kept while it is not finished."""
+    return Checkpoints(store.root / "checkpoints" / key)
 
 
 class Checkpoints:
@@ -90,6 +97,8 @@ class Checkpoints:
         return sorted(self.folder.glob("[0-9]*.pt"), reverse=True)
 
     def _write(self, stem: str, content: Any, what: str) -> str | None:
+        import torch
+
         temporary = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -122,6 +131,8 @@ class Checkpoints:
             raise
 
     def _read(self, path: Path) -> Any:
+        import torch
+
         try:
             if _file_hash(path) == path.stem.rpartition("-")[2]:
                 return torch.load(path, map_location="cpu", weights_only=True)
@@ -141,6 +152,8 @@ class Checkpoints:
 
 def fingerprint(tensor: torch.Tensor) -> str:
     """A hash of a tensor's bits, to see whether it changed."""
+    import torch
+
     flat = tensor.detach().reshape(-1).contiguous().cpu()
     return xxhash.xxh3_128_hexdigest(flat.view(torch.uint8).numpy().data)
 

@@ -115,8 +115,8 @@ def show(
 def _rendered(experiment: str, model: str, results: Path, endings: tuple[str, ...]) -> list[Path]:
     import experiments
     from smt_bench import models
+    from smt_bench.index import INDEX, Index, folder
     from smt_bench.store import Store
-    from smt_bench.sweep import INDEX, Index, folder
 
     store = Store(results)
     name = models.find(model).name

@@ -117,8 +117,10 @@ def run(
 def _do(part: Part, store: Store, how: How, wanted: Allocation | None, named: bool) -> int:
     """One experiment's runs, here or on a cluster, and its tables; how many runs failed."""
     from smt_bench import parallel
+    from smt_bench.bars import print_to
     from smt_bench.dispatch import carry_out, submit_missing
-    from smt_bench.sweep import Index, Interrupted, print_to
+    from smt_bench.index import Index
+    from smt_bench.sweep import Interrupted
 
     module, planner, place = part.module, part.planner, part.place
     runs = [run for run, _ in part.planned]
@@ -162,10 +164,10 @@ def render(module: Any, store: Any, index: Any, place: Path, model: str) -> list
 
 
 def _print_plan(planned: Sequence[tuple[Any, Capacity | None]], statuses: dict[str, str], as_json: bool) -> None:
-    from smt_bench.parts import varied
+    from smt_bench.index import varied
 
     rows: list[dict[str, Any]] = []
-    settings = varied(planned)
+    settings = varied([run for run, _ in planned])
     for run, capacity in planned:
         status = statuses.get(run.key, "missing")
         if capacity is None:

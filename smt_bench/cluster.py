@@ -191,9 +191,9 @@ class Task:
                 return record["status"]
             if any(TERMINATED in line for line in said):  # this task was sent SIGTERM too, and is about to be ended
                 time.sleep(GRACE)
+            from smt_bench.checkpoint import checkpoints
             from smt_bench.dispatch import Order
             from smt_bench.execute import failure
-            from smt_bench.sweep import checkpoints
 
             before, position = position, sorted(p.name for p in checkpoints(store, key).folder.glob("[0-9]*.pt"))
             tries = 1 if position != before else tries + 1

@@ -20,6 +20,8 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from smt_bench import parallel, resources, stopping
+from smt_bench.bars import print_to
+from smt_bench.checkpoint import checkpoints
 from smt_bench.cluster import Allocation, queued, submit
 from smt_bench.execute import Watcher, execute, measure, unwatched
 from smt_bench.parts import needs_data
@@ -27,7 +29,7 @@ from smt_bench.planning import Planner, Request
 from smt_bench.resume import Keeper, Pace
 from smt_bench.runs import Question, Run
 from smt_bench.store import FINISHED, Record, Store, write_text
-from smt_bench.sweep import POLL, Broken, Interrupted, Perform, checkpoints, print_to, sweep
+from smt_bench.sweep import POLL, Broken, Interrupted, Perform, sweep
 from smt_bench.zero import Zero
 
 IDLE = "idle"  # what rank 0 says while it waits for runs of other processes

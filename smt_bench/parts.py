@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from methods.base import Capacity
+from smt_bench.index import folder
 from smt_bench.planning import Planner, Request
 from smt_bench.resources import Machine
-from smt_bench.runs import Question, Run
+from smt_bench.runs import Question
 from smt_bench.store import Store
-from smt_bench.sweep import folder
 
 DEFAULT = ("commonsense",)  # the families of an experiment that names none
 
@@ -100,23 +98,3 @@ def _plan(module: Any, planner: Planner, store: Store, writes: bool) -> Part:
 def union(parts: Sequence[Part]) -> list[tuple[Question, Capacity | None]]:
     """All runs, each once."""
     return list({run.key: (run, capacity) for part in parts for run, capacity in part.planned}.values())
-
-
-def varied(planned: Sequence[tuple[Question, Capacity | None]]) -> dict[str, dict[str, Any]]:
-    """By key, the method's settings that are not the same in all planned runs of that method."""
-    runs = [run for run, _ in planned if isinstance(run, Run)]
-    values: dict[tuple[str, str], set[str]] = {}
-    for run in runs:
-        for name, value in run.method.config.items():
-            values.setdefault((run.method.name, name), set()).add(json.dumps(value))
-    # A setting that only some configs have varies too.
-    sizes = Counter(run.method.name for run in runs)
-    present = Counter((run.method.name, name) for run in runs for name in run.method.config)
-    return {
-        run.key: {
-            name: value
-            for name, value in run.method.config.items()
-            if len(values[run.method.name, name]) > 1 or present[run.method.name, name] < sizes[run.method.name]
-        }
-        for run in runs
-    }

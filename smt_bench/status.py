@@ -8,10 +8,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from smt_bench.checkpoint import checkpoints
 from smt_bench.claims import Claims
 from smt_bench.cluster import queued
+from smt_bench.index import INDEX, Index
 from smt_bench.store import Store
-from smt_bench.sweep import INDEX, Index, checkpoints
 
 ORDER = ("running", "queued", "interrupted", "failed", "out_of_memory", "diverged", "missing", "done")
 

@@ -15,13 +15,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from smt_bench.bars import Bars, outcome
 from smt_bench.claims import PARENT, WORKER, Claims
 from smt_bench.execute import failure
+from smt_bench.index import describe
 from smt_bench.launch import PATIENCE, torchrun
 from smt_bench.runs import Question
 from smt_bench.stopping import EXIT_CODE, Stop
 from smt_bench.store import FINISHED, Store
-from smt_bench.sweep import Bars, Interrupted, describe, outcome
+from smt_bench.sweep import Interrupted
 
 POLL = 0.3  # seconds between looks at the workers
 LOG_LINES = 12  # of a dead worker, kept in the record
@@ -144,7 +146,7 @@ def supervise(
         ValueError: a worker refused to work; its reason.
     """
     counts: Counter[str] = Counter()
-    waiting = list(runs)
+    waiting, names = list(runs), describe(runs)
     workers: list[Worker] = []
     started = 0
 
@@ -165,7 +167,7 @@ def supervise(
                 waiting.remove(run)
                 there = first and record["status"] in FINISHED
                 counts["there" if there else record["status"]] += 1
-                bars.finish("" if first else f"{describe(run)}: {outcome(record)}")
+                bars.finish("" if first else f"{names[run.key]}: {outcome(record)}")
 
         try:
             look(first=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers (pyproject.toml) and the processes they start share two cores
+# Two workers (pyproject.toml) and the processes they start share two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import subprocess
 import sys

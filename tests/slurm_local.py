@@ -113,7 +113,10 @@ def slurm(folder: Path) -> Iterator[None]:
         _until(lambda: _answers(values["ctld"]), "slurmctld")
         for node in NODES:
             start("slurmd", "-D", "-N", node)
-        _until(lambda: _output("sinfo", "--noheader", "--Node", "--partition=wide", "--format=%T") == "idle\nidle\n", "nodes")
+        _until(
+            lambda: _output("sinfo", "--noheader", "--Node", "--partition=wide", "--format=%T") == "idle\nidle\n",
+            "nodes",
+        )
         yield
     finally:
         subprocess.run(["scancel", "--me"], capture_output=True, check=False)

@@ -141,7 +141,9 @@ def test_one_run_over_two_nodes(cluster: None, tmp_path: Path) -> None:
     assert done.returncode == 0 and "submitted 2 runs as job" in done.stderr, done.stderr
     remote = Watched(tmp_path / "remote")
     running = remote.until(lambda row: row["status"] == "running")
-    shown = subprocess.run(["scontrol", "show", "job", running["job"]], check=True, capture_output=True, text=True).stdout
+    shown = subprocess.run(
+        ["scontrol", "show", "job", running["job"]], check=True, capture_output=True, text=True
+    ).stdout
     assert "NumNodes=2" in shown and "NodeList=first,second" in shown
     remote.all_done()
     assert cli(*command, "--results", "local", "--processes", "2", cwd=tmp_path).returncode == 0

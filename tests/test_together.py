@@ -21,11 +21,11 @@ from smt_bench import claims
 from smt_bench.checkpoint import Checkpoints
 from smt_bench.claims import Claims
 from smt_bench.execute import execute
+from smt_bench.index import Index
 from smt_bench.resume import Keeper, Pace
 from smt_bench.status import collect
 from smt_bench.stopping import Stop
 from smt_bench.store import Store
-from smt_bench.sweep import Index
 from smt_bench.workers import slots
 
 
