@@ -206,8 +206,10 @@ def main() -> None:
 
     warnings.showwarning = show_warning  # type: ignore[assignment]  # fewer names for the same arguments
     warnings.simplefilter("always", BenchWarning)
+    # DeepSpeed's launcher says with an option of its own what it also says in the environment.
+    asked = [word for word in sys.argv[1:] if not word.startswith("--local_rank=")]
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        sys.exit(app(args=asked, standalone_mode=False) or 0)
     except ValueError as error:
         say(f"error: {error}")
     except OSError as error:

@@ -7,7 +7,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -141,7 +141,7 @@ def _recorded(run: Question, fill: Callable[[Record], None]) -> Record:
         "message": None,
         "step": None,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment.describe(),
+        "environment": dict(environment.describe()),
     }
     started = time.perf_counter()
     try:
@@ -170,6 +170,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     """Fills the record part by part, so that a run that stops half-way keeps what was known by then."""
     seconds: dict[str, float] = {}
     record["seconds"] = seconds
+    record["environment"] |= {"processes": parallel.size(), "zero": inputs.zero and asdict(inputs.zero)}
     record["overlap"] = {"rule": RULE, "tests": inputs.data.overlap}
 
     def clock(part: str, since: float) -> None:

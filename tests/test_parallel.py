@@ -110,6 +110,7 @@ def test_two_processes_give_the_result_of_one(alone: Path, paired: Path) -> None
         double = two[name]
         assert single["status"] == double["status"] == "done", double["message"]
         assert double["training"]["losses"] == pytest.approx(single["training"]["losses"], abs=1e-5)
+        assert (single["environment"]["processes"], double["environment"]["processes"]) == (1, 2)
         assert double["training"]["tokens"] == single["training"]["tokens"]
         assert double["method"] == single["method"]  # SMT's blocks, SpIEL's ages
         assert double["heldout"]["nll"] == pytest.approx(single["heldout"]["nll"], abs=1e-4)
@@ -193,6 +194,21 @@ def test_dense_phases_through_zero_give_the_same_result(zero: Zero, asked: Any, 
         assert double["training"]["grad_norms"] == pytest.approx(one[name]["training"]["grad_norms"], rel=1e-4)
         assert double["method"] == one[name]["method"]
         assert double["heldout"]["nll"] == pytest.approx(one[name]["heldout"]["nll"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_bf16_through_zero_differs_by_rounding_only(tmp_path: Path) -> None:
+    pytest.importorskip("deepspeed", reason="the extra smt-bench[deepspeed] is not installed")
+    planned = [question(case, "bf16") for case in ("full", "smt")]
+    runs, inputs = [run for run, _ in planned], planned[0][1]
+    assert finish(solo, tmp_path / "one", runs, inputs) == 0
+    assert finish_group(sharded, tmp_path / "two", runs, inputs, Zero(2)) == [0, 0]
+    one, two = records(tmp_path / "one"), records(tmp_path / "two")
+    for name, single in one.items():
+        losses, others = single["training"]["losses"], two[name]["training"]["losses"]
+        assert others[0] == losses[0] and others == pytest.approx(losses, rel=1e-2)
+        assert two[name]["environment"]["zero"] == {"stage": 2, "offload": False}
+        assert two[name]["environment"]["processes"] == 2
 
 
 def sharded(rank: int, folder: Path, runs: list[Run], inputs: Inputs, zero: Zero, stops_at: int | None = None) -> None:
