@@ -81,6 +81,9 @@ def notes(rows: Sequence[Row], workload: Workload, target: Target, calibration: 
     hosts = max((r.host or 0 for r in rows), default=0)
     if hosts:
         found.append(f"offload needs up to {hosts / GB:.0f} GB of main memory")
+    disks = [r.disk for r in rows if r.disk]
+    if disks:
+        found.append(f"disk: {max(disks) / GB:,.0f} GB one run at a time, {sum(disks) / GB:,.0f} GB for all runs at once")
     hours = [r.gpu_hours for r in rows if r.gpu_hours is not None]
     if hours:
         found.append(f"all {len(hours)} runs that train: {sum(hours) / target.gpus:.3g} h, {sum(hours):.3g} GPU hours")
@@ -141,7 +144,7 @@ def show(table: Table) -> None:
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=200)
+        console = Console(width=220)
     # In the order in which they may go.
     spare = [*_FOR_FILES, "run, h", "asked, %", "how", "paper, %", "peak at", "disk, GB"]
     columns = [i for i, _ in enumerate(table.header) if any(row[i] for row in table.rows)]
