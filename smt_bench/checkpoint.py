@@ -31,6 +31,24 @@ def checkpoints(store: Store, key: str) -> Checkpoints:
     return Checkpoints(store.root / "checkpoints" / key)
 
 
+class Deaths:
+    """Whether a run whose processes died is tried again: as long as its checkpoint moves on, and once more if it does not.
+
+    Args:
+        store: the results folder.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._seen: dict[str, list[str]] = {}
+
+    def again(self, key: str) -> bool:
+        """Counts one death; False if the one before was at the same checkpoint."""
+        before = self._seen.get(key)
+        self._seen[key] = sorted(path.name for path in checkpoints(self.store, key).folder.glob("[0-9]*.pt"))
+        return self._seen[key] != before
+
+
 class Checkpoints:
     """The checkpoint folder of one run; the process that holds the run's claim is the only one to use it.
 
@@ -71,10 +89,10 @@ class Checkpoints:
             for left in self.folder.glob(".*"):  # of a process that was killed while writing
                 left.unlink(missing_ok=True)
         for path in self._states() if name is None else [self.folder / name]:
-            state = self._read(path)
+            state = self._read(path, name is None)
             if state is None or state.get("version") != VERSION:
                 continue
-            base = state["base"] and self._read(self.folder / state["base"])
+            base = state["base"] and self._read(self.folder / state["base"], name is None)
             if state["base"] and base is None:
                 continue
             return {**state, "base_tensors": base or {}, "file": path}
@@ -130,13 +148,15 @@ class Checkpoints:
                 temporary.unlink(missing_ok=True)
             raise
 
-    def _read(self, path: Path) -> Any:
+    def _read(self, path: Path, ours: bool) -> Any:
+        """A file's content; None, with a warning, where it cannot be trusted: set aside if it is `ours` to do so."""
         import torch
 
         try:
             if _file_hash(path) == path.stem.rpartition("-")[2]:
                 return torch.load(path, map_location="cpu", weights_only=True)
-            self.set_aside(path, "its content is not what its name says")
+            if ours:
+                self.set_aside(path, "its content is not what its name says")
         except FileNotFoundError:
             warnings.warn(f"checkpoint {path.name} of {self.folder.name} is missing", BenchWarning, stacklevel=3)
         except OSError as error:
@@ -146,7 +166,8 @@ class Checkpoints:
                 stacklevel=3,
             )
         except Exception as error:  # whole, yet not loadable: by another version of torch, or of a method's state
-            self.set_aside(path, f"it cannot be loaded ({type(error).__name__})")
+            if ours:
+                self.set_aside(path, f"it cannot be loaded ({type(error).__name__})")
         return None
 
 

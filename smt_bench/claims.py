@@ -65,17 +65,17 @@ class Claims:
         if not self._create(key, owner):
             return None
         for left in self.folder.glob(f".{key}.*"):  # half-written files of a process that was killed
-            left.unlink(missing_ok=True)
+            if ".void." not in left.name:  # another process may be about to give that claim back: it is this one
+                left.unlink(missing_ok=True)
         return Claim(self, key, owner)
 
     def owner(self, key: str) -> Owner | None:
         """Who has the run, alive or not; None where nobody has. An unreadable claim belongs to an unknown owner."""
         try:
-            found = json.loads(self.path(key).read_text(encoding="utf-8"))
-            return found if isinstance(found, dict) else {}
+            return _owner(self.path(key))
         except FileNotFoundError:
             return None
-        except (ValueError, OSError):
+        except OSError:
             return {}
 
     def alive(self, key: str, owner: Owner) -> bool:
@@ -91,8 +91,11 @@ class Claims:
             touched = self.path(key).stat().st_mtime
         except OSError:
             return False
-        with tempfile.TemporaryFile(dir=self.folder) as probe:
-            now = os.fstat(probe.fileno()).st_mtime  # both times are the file server's: clocks may differ
+        try:
+            with tempfile.TemporaryFile(dir=self.folder) as probe:
+                now = os.fstat(probe.fileno()).st_mtime  # both times are the file server's: clocks may differ
+        except OSError:
+            now = time.time()  # only looking, in a folder that this process must not write
         return now - touched < EXPIRY
 
     def progress(self, key: str) -> dict[str, Any]:
@@ -124,8 +127,9 @@ class Claims:
         aside = self.folder / f".{key}.void.{uuid.uuid4().hex}"
         try:
             self.path(key).rename(aside)
-            taken = json.loads(aside.read_text(encoding="utf-8")) if dead else {}
-            if taken.get("token") != dead.get("token"):  # another was faster, and this is its claim: give it back
+            if _owner(aside).get("token") != dead.get(
+                "token"
+            ):  # another was faster, and this is its claim: give it back
                 os.link(aside, self.path(key))
         except (FileNotFoundError, FileExistsError):
             pass  # somebody else did it
@@ -178,7 +182,7 @@ class Claim:
         while not self._end.wait(wait):
             wait = BEAT
             try:
-                mine = (self.claims.owner(self.key) or {}).get("token") == self.owner["token"]
+                mine = self._mine()
                 if not mine:
                     message = f"run {self.key} was taken over, this process was silent for too long: leaving"
                     warnings.warn(message, BenchWarning, stacklevel=2)
@@ -191,6 +195,30 @@ class Claim:
                     write_text(self.claims.progress_path(self.key), json.dumps(self._written))
             except OSError:
                 continue  # a full disk, a server that is away: the next beat may succeed, and no result depends on it
+
+    def _mine(self) -> bool:
+        """Whether the claim is still this process's.
+
+        Raises:
+            OSError: that cannot be told now.
+        """
+        try:
+            return _owner(self.claims.path(self.key)).get("token") == self.owner["token"]
+        except FileNotFoundError:
+            return False
+
+
+def _owner(path: Path) -> Owner:
+    """Who wrote a claim; empty where it is damaged.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,7 +37,9 @@ def run(
     ] = None,
     jobs: Annotated[int, typer.Option(help="Runs at the same time; GPUs or cores are shared out.")] = 1,
     gpus_per_run: Annotated[int | None, typer.Option(help="GPUs of each run; default: all, divided by --jobs.")] = None,
-    processes: Annotated[int, typer.Option(help="Processes that each run is spread over, data parallel.")] = 1,
+    processes: Annotated[
+        int | None, typer.Option(help="Processes of each run, data parallel; on a cluster one per GPU, else 1.")
+    ] = None,
     zero: Annotated[int | None, typer.Option(help="2 or 3: dense phases through DeepSpeed ZeRO.")] = None,
     offload: Annotated[bool, typer.Option("--offload", help="Their optimizer state in main memory.")] = False,
     cluster: Annotated[str | None, typer.Option(help="slurm: submit the runs as a job array and leave.")] = None,
@@ -54,7 +57,7 @@ def run(
 ) -> None:
     """Does the runs of an experiment that are missing, then writes its tables and figures."""
     import experiments
-    from smt_bench import resources
+    from smt_bench import parallel, resources
     from smt_bench.cluster import Allocation
     from smt_bench.dispatch import How
     from smt_bench.parts import needs_data, plan_parts, union
@@ -75,11 +78,21 @@ def run(
     if cluster is None and (partition or time_limit or nodes != 1):
         raise ValueError("--partition, --time and --nodes go with --cluster slurm")
     sharding = None if zero is None else Zero(zero, offload)
-    how = How(jobs, gpus_per_run, processes, sharding, Pace(checkpoint_steps, 60 * checkpoint_minutes))
+    how = How(
+        jobs,
+        gpus_per_run,
+        1 if processes is None else processes,
+        sharding,
+        Pace(checkpoint_steps, 60 * checkpoint_minutes),
+    )
     gpus = gpus_per_run or 0
     wanted = None
     if cluster:
-        wanted = Allocation(partition, time_limit or "12:00:00", nodes, gpus, max(processes, gpus))
+        if jobs != 1:
+            raise ValueError("--jobs goes with one machine: on a cluster every run is a task of its own")
+        wanted = Allocation(
+            partition, time_limit or "12:00:00", nodes, gpus, (gpus or nodes) if processes is None else processes
+        )
     request = Request(
         experiment,
         model,
@@ -96,6 +109,10 @@ def run(
     )
     store = Store(results)
     here = resources.node(gpus) if wanted else resources.machine()
+    spread = wanted.processes if wanted else max(how.processes, parallel.launched())
+    if sharding is not None:
+        sharding.check(spread)
+    here = replace(here, processes=spread, stage=zero or 0, offload=offload)
     parts = plan_parts(experiments.parts(experiment), request, here, store, not dry_run, say)
     if dry_run:
         planned = union(parts)
@@ -114,11 +131,11 @@ def run(
         raise typer.Exit(1)
 
 
-def _do(part: Part, store: Store, how: How, wanted: Allocation | None, named: bool) -> int:
+def _do(part: Part, store: Store, how: How, wanted: Allocation | None, several: bool) -> int:
     """One experiment's runs, here or on a cluster, and its tables; how many runs failed."""
     from smt_bench import parallel
     from smt_bench.bars import print_to
-    from smt_bench.dispatch import carry_out, submit_missing
+    from smt_bench.dispatch import How, carry_out, submit_missing
     from smt_bench.index import Index
     from smt_bench.sweep import Interrupted
 
@@ -126,8 +143,13 @@ def _do(part: Part, store: Store, how: How, wanted: Allocation | None, named: bo
     runs = [run for run, _ in part.planned]
     index = Index.read(place)
     index.add(runs)
-    if named:
+    if several:
         say(f"{module.NAME} ({planner.request.family})")
+    if several and hasattr(module, "measure"):
+        if wanted:
+            say(f"note: {module.NAME} is measured on one machine: left out, `run {module.NAME}` there does it")
+            return 0
+        how = How(pace=how.pace)  # in this process, with all the machine has
     if wanted:
         job, count = submit_missing(module, planner, runs, store, how, wanted)
         say(f"submitted {count} runs as job {job}: see `status`, `cancel`" if job else "nothing to submit")

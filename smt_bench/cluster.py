@@ -21,9 +21,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from smt_bench.checkpoint import Deaths
 from smt_bench.launch import torchrun
-from smt_bench.runs import Question
-from smt_bench.store import Store, write_text
+from smt_bench.runs import Question, question
+from smt_bench.store import Record, Store, write_text
 
 NOTES = "logs/slurm"  # below the results folder: one file per array
 LOG_LINES = 12
@@ -58,6 +59,8 @@ class Allocation:
         for option, value in {"--gpus-per-run": self.gpus, "--processes": self.processes}.items():
             if value % self.nodes:
                 raise ValueError(f"{option} {value} on --nodes {self.nodes}: choose a multiple of the nodes")
+        if self.gpus and self.processes > self.gpus:
+            raise ValueError(f"--processes {self.processes} on --gpus-per-run {self.gpus}: choose at most one per GPU")
 
     @property
     def minutes(self) -> int:
@@ -107,7 +110,7 @@ def submit(order: Path, runs: Sequence[Question], store: Store, wanted: Allocati
             **gpus,
         )
         task = Task(order, str(store.root.absolute()), wanted.processes)
-        jobs = executor.map_array(task, [run.key for run in runs])
+        jobs = executor.map_array(task, [run.key for run in runs], [run.to_dict() for run in runs])
     except (RuntimeError, submitit.core.utils.FailedJobError, OSError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise ValueError(
@@ -177,31 +180,36 @@ class Task:
         self.order, self.results, self.processes = order, results, processes
         self._child: subprocess.Popen[bytes] | None = None
 
-    def __call__(self, key: str) -> str:
-        """Until the run `key` has a record, whose status it returns.
+    def __call__(self, key: str, asked: dict[str, Any]) -> str:
+        """Until the run `key` has a record, whose status it returns; `asked` is the run, should it fail to be planned here.
 
         Processes that die without one are started again, as long as the run's checkpoint moves on.
         """
         store = Store(Path(self.results))
-        tries, position = 0, None
+        deaths = Deaths(store)
         while True:
             code, said = self._run(key, store.root / "logs" / f"run-{key}-{os.environ.get('SLURM_PROCID', '0')}.log")
-            record = store.read(key)
+            record = self._record(store, key, patient=code == 0)
             if record is not None:
                 return record["status"]
             if any(TERMINATED in line for line in said):  # this task was sent SIGTERM too, and is about to be ended
                 time.sleep(GRACE)
-            from smt_bench.checkpoint import checkpoints
-            from smt_bench.dispatch import Order
-            from smt_bench.execute import failure
+            if not deaths.again(key):
+                from smt_bench.execute import failure
 
-            before, position = position, sorted(p.name for p in checkpoints(store, key).folder.glob("[0-9]*.pt"))
-            tries = 1 if position != before else tries + 1
-            if tries > 2:
-                run = next(run for run in Order.read(self.order).plan()[2] if run.key == key)
-                store.write(failure(run, f"its processes ended with exit code {code}", said[-LOG_LINES:]))
+                why = f"its processes ended with exit code {code}"
+                store.write(failure(question(asked), why, said[-LOG_LINES:]))
+                return "failed"
 
-    def checkpoint(self, key: str) -> Any:
+    @staticmethod
+    def _record(store: Store, key: str, patient: bool) -> Record | None:
+        """The run's record; where its processes ended well, the file server is given time to show it to this node."""
+        end = time.monotonic() + (GRACE if patient else 0)
+        while (record := store.read(key)) is None and time.monotonic() < end:
+            time.sleep(1)
+        return record
+
+    def checkpoint(self, key: str, asked: dict[str, Any]) -> Any:
         """Called by submitit on USR2: ends the processes, which save their state, and asks for the same again."""
         import submitit
 
@@ -210,7 +218,7 @@ class Task:
             end = time.monotonic() + GRACE
             while self._child.poll() is None and time.monotonic() < end:
                 time.sleep(0.2)
-        return submitit.helpers.DelayedSubmission(Task(self.order, self.results, self.processes), key)
+        return submitit.helpers.DelayedSubmission(Task(self.order, self.results, self.processes), key, asked)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_child": None}

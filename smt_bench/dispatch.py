@@ -98,8 +98,6 @@ def carry_out(
     parallel.join()
     processes = max(how.processes, parallel.size())
     check_shares(runs, processes)
-    if how.zero is not None:
-        how.zero.check(processes)
     places = slots(how.jobs, how.gpus_per_run, how.processes, os.environ)
     stop = stopping.Stop()
     with stop.installed():
@@ -210,7 +208,7 @@ class Order:
         """
         try:
             o = json.loads(path.read_text(encoding="utf-8"))
-            here = o["here"] and resources.Machine(tuple(o["here"]["gpus"]), o["here"]["memory"])
+            here = o["here"] and resources.Machine(**{**o["here"], "gpus": tuple(o["here"]["gpus"])})
             request, pace = Request.from_dict(o["request"]), Pace(**o["pace"])
             return cls(o["experiment"], request, Path(o["results"]), pace, o["zero"] and Zero(**o["zero"]), here)
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
@@ -264,8 +262,6 @@ def submit_missing(
     if not all(isinstance(run, Run) for run in runs):
         raise ValueError("--cluster: this experiment measures a machine: start it there, as a job of its own")
     check_shares(runs, wanted.processes)
-    if how.zero is not None:
-        how.zero.check(wanted.processes)
     there = queued(store)
     missing = [run for run in runs if store.read(run.key) is None and run.key not in there]
     if not missing:

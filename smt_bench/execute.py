@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
+from accelerate import PartialState
 
 import methods
 from methods.base import Capacity, Method, Shapes
@@ -160,7 +160,9 @@ def _recorded(run: Question, fill: Callable[[Record], None]) -> Record:
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error):
             record["status"] = "out_of_memory"
     record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-    record.setdefault("seconds", {})["total"] = round(time.perf_counter() - started, 3)
+    seconds = record.setdefault("seconds", {})
+    # A run that was interrupted also took what its checkpoint says of earlier processes.
+    seconds["total"] = round(max(time.perf_counter() - started, sum(seconds.values())), 3)
     record.setdefault("memory_bytes", {}).update(environment.peak_memory())
     gc.collect()
     return record
@@ -176,12 +178,13 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     def clock(part: str, since: float) -> None:
         seconds[part] = round(time.perf_counter() - since, 3)
 
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    # Of accelerate only the device: its environment variables (accumulation, precision) would change the numbers of a run.
+    device = PartialState(cpu=not torch.cuda.is_available()).device
     environment.reset_peaks()
     start = time.perf_counter()
     model, tokenizer = load(inputs.located, run.train.precision, inputs.device_map)
     if inputs.device_map is None:
-        model.to(accelerator.device)
+        model.to(device)
     clock("load", start)
     method, capacity = plan(run, {name: tuple(p.shape) for name, p in model.named_parameters()})
     record["capacity"] = {
@@ -196,7 +199,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         assert trainable == capacity.trainable, f"{trainable} numbers train, {capacity.trainable} were planned"
 
-    loop = _loop(run, inputs, model, tokenizer, method, accelerator)
+    loop = _loop(run, inputs, model, tokenizer, method, device)
     try:
         loop.train(check)
     finally:
@@ -221,7 +224,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         raise Diverged(run.train.steps, record["heldout"]["nll"])
 
 
-def _loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, accelerator: Accelerator) -> Loop:
+def _loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, device: torch.device) -> Loop:
     d, t = run.data, run.train
 
     def encoded(number: int) -> Encoded:
@@ -234,7 +237,7 @@ def _loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, 
     def on_step(step: int, loss: float) -> None:
         inputs.watch("train", step, t.steps, f"loss {loss:.3f}")
 
-    return Loop(run, model, method, lengths, encoded, pad_id, accelerator, on_step, inputs.keeper, inputs.zero)
+    return Loop(run, model, method, lengths, encoded, pad_id, device, on_step, inputs.keeper, inputs.zero)
 
 
 def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable[[str, float], None]) -> dict[str, Any]:

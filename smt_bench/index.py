@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 from collections import Counter
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.runs import Measurement, Question, Run
-from smt_bench.store import Store, write_text
+from smt_bench.store import BenchWarning, Store, write_text
 
 INDEX = "runs.json"
 
@@ -48,9 +49,11 @@ class Index:
         except FileNotFoundError:
             return cls(path, {}, None)
         except (ValueError, KeyError, TypeError, AttributeError):
-            warnings.warn(
-                f"{path / INDEX} is damaged: starting a new one; repeat `run` to list its runs again", stacklevel=2
-            )
+            aside = path / f"{INDEX}.damaged"
+            with contextlib.suppress(OSError):
+                (path / INDEX).replace(aside)
+            what = f"{path / INDEX} is damaged, set aside as {aside.name}: repeat `run` to list its runs again"
+            warnings.warn(what, BenchWarning, stacklevel=2)
             return cls(path, {}, None)
 
     def add(self, runs: Sequence[Question]) -> None:

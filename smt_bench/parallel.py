@@ -30,9 +30,10 @@ def gone(error: Exception) -> bool:
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/transport" in str(error))
 
 
-def launched() -> bool:
-    """Whether a launcher started several processes."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+def launched() -> int:
+    """How many processes a launcher started; 0 where none did, or a single one."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    return count if count > 1 else 0
 
 
 def join() -> None:

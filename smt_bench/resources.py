@@ -20,10 +20,21 @@ FRAMEWORK = 1 * GB  # per GPU: context and workspaces
 
 @dataclass(frozen=True)
 class Machine:
-    """What is here: bytes of every GPU's memory, bytes of main memory."""
+    """What a run is given, and how it is spread over it.
+
+    Attributes:
+        gpus: bytes of every GPU's memory.
+        memory: bytes of main memory.
+        processes: data-parallel, one GPU each where there are GPUs; 1: the layers are spread over all GPUs.
+        stage: of ZeRO, in phases that train all parameters; 0: none.
+        offload: of their optimizer state.
+    """
 
     gpus: tuple[int, ...]
     memory: int
+    processes: int = 1
+    stage: int = 0
+    offload: bool = False
 
     def __str__(self) -> str:
         gpus = ", ".join(f"{b / GB:.0f} GB" for b in self.gpus)
@@ -40,7 +51,7 @@ def machine() -> Machine:
 def node(gpus: int) -> Machine:
     """What is planned for on a cluster whose login node need not have GPUs: so many of 80 GB, or CPUs as here."""
     here = machine()
-    if gpus and torch.version.cuda is not None and not here.gpus:
+    if gpus and torch.version.cuda is not None and len(here.gpus) < gpus:
         return Machine((80_000_000_000,) * gpus, here.memory)
     return here
 
@@ -72,13 +83,16 @@ def check(
         ValueError: what is needed, what was found, and what would work here.
     """
     kind = precision(here) if parameters <= CPU_LIMIT else "bf16"
+    if here.processes > 1 and here.gpus:
+        _check_shares(model, parameters, dense, kind, here)
+        return
     need = parameters * (DENSE_BYTES if dense else SPARSE_BYTES)[kind]
     if here.gpus:
         need += ACTIVATIONS + FRAMEWORK * len(here.gpus)
         spread = len(here.gpus) if parameters > CPU_LIMIT else 1
         fits = sum(sorted(here.gpus, reverse=True)[:spread]) >= need
     else:
-        fits = parameters <= CPU_LIMIT and here.memory * 0.9 >= need
+        fits = parameters <= CPU_LIMIT and here.memory * 0.9 >= need * here.processes
     if fits:
         return
     if parameters <= CPU_LIMIT:
@@ -99,3 +113,46 @@ def check(
         f"    python -m smt_bench run {experiment} --model smollm2-135m --data FOLDER",
     ]
     raise ValueError("\n".join(lines))
+
+
+def _check_shares(model: str, parameters: int, dense: Sequence[str], kind: str, here: Machine) -> None:
+    """Refuses data-parallel processes whose share does not fit the smallest GPU.
+
+    Raises:
+        ValueError: what is needed, what was found, and what would do.
+    """
+    smallest, n = min(here.gpus), here.processes
+    needs = {
+        stage: share_bytes(parameters, bool(dense), kind, n, stage, here.offload and stage > 0) for stage in (0, 2, 3)
+    }
+    if needs[here.stage] <= smallest:
+        return
+    fitting = [stage for stage in (2, 3) if needs[stage] <= smallest]
+    remedy = (
+        f"add --zero {fitting[0]}" if fitting else "choose larger GPUs, or more with --zero 3, or --zero 3 --offload"
+    )
+    trains = f"{', '.join(dense)} train all parameters" if dense else "every process holds the model"
+    raise ValueError(
+        f"model {model} in {n} processes needs {needs[here.stage] / GB:.0f} GB on each GPU ({trains}), the smallest has "
+        f"{smallest / GB:.0f} GB: {remedy}"
+    )
+
+
+def share_bytes(parameters: int, dense: bool, kind: str, processes: int, stage: int, offload: bool) -> float:
+    """Bytes on one of several data-parallel GPUs, by rule; `plan` counts.
+
+    Args:
+        parameters: of the base model.
+        dense: whether some phase trains all of them.
+        kind: bf16 or fp32.
+        processes: in all.
+        stage: of ZeRO.
+        offload: of the optimizer.
+    """
+    extra = ACTIVATIONS / processes + FRAMEWORK
+    if not dense:
+        return parameters * SPARSE_BYTES[kind] + extra
+    weight = 2 if kind == "bf16" else 4
+    states = weight if offload else DENSE_BYTES[kind] - weight  # of what is offloaded the gradients stay
+    held = weight / processes if stage == 3 else weight
+    return parameters * (held + (states / processes if stage else states)) + extra

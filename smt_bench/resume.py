@@ -66,6 +66,11 @@ class Keeper:
         name = parallel.broadcast(state and state["file"].name)
         if name is not None and state is None:
             state = self.files.load(name)
+        (lacking,) = parallel.agreed(name is not None and state is None)
+        if lacking:
+            raise RuntimeError(
+                f"checkpoint {name} can be read by some of the run's processes only: all nodes have to see the results folder"
+            )
         if state is not None:
             self.resumed = [*state["resumed"], state["step"]]
             self._saved_step = state["step"]
@@ -154,10 +159,15 @@ class Keeper:
 
 def unpack_method(state: State) -> dict[str, Any]:
     """The method's state, its tensors on the devices they were on."""
-    where: Any = None if torch.cuda.is_available() else "cpu"
-    if where is None and parallel.size() > 1:
-        where = torch.device("cuda", torch.cuda.current_device())  # it was rank 0 that saved
-    return torch.load(io.BytesIO(state["method"].numpy().tobytes()), map_location=where, weights_only=True)
+
+    def place(storage: Any, location: str) -> Any:
+        # Saved by rank 0, perhaps on more GPUs: where the same one is not this process's, its own.
+        device = torch.device(location)
+        if device.type == "cuda" and (parallel.size() > 1 or device.index >= torch.cuda.device_count()):
+            location = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+        return torch.serialization.default_restore_location(storage, location)
+
+    return torch.load(io.BytesIO(state["method"].numpy().tobytes()), map_location=place, weights_only=True)
 
 
 def _pack(state: dict[str, Any]) -> torch.Tensor:

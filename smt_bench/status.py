@@ -29,7 +29,7 @@ def collect(store: Store) -> list[dict[str, Any]]:
     rows = []
     for path in sorted(store.root.rglob(INDEX)):
         index = Index.read(path.parent)
-        for key in index.keys:
+        for key in dict.fromkeys(key for keys in index.settings.values() for key in keys):
             place = str(path.parent.relative_to(store.root))
             row: dict[str, Any] = {"experiment": place, "key": key, "run": index.names.get(key, "")}
             row |= _state(key, store, claims)

@@ -20,6 +20,7 @@ SCHEMA = 1
 Record = dict[str, Any]
 UPGRADES: dict[int, Callable[[Record], Record]] = {}  # from schema n to n + 1
 
+STATUSES = ("done", "diverged", "out_of_memory", "failed")
 FINISHED = ("done", "diverged")  # outcomes of the question itself; out_of_memory and failed are worth another try
 
 
@@ -118,14 +119,18 @@ class Store:
         except (ValueError, KeyError, TypeError):
             _set_aside(path, "it is not a complete record")
             return None
-        if not isinstance(schema, int) or schema > SCHEMA:
+        if type(schema) is not int:  # True is one, to Python
+            _set_aside(path, "its schema is no number")
+            return None
+        if schema > SCHEMA:
             raise ValueError(f"record {path} has schema {schema}, this version reads up to {SCHEMA}: update smt-bench")
         try:
             while record["schema"] < SCHEMA:
                 record = UPGRADES[record["schema"]](record)
             asked = question(record["run"])
             parts = asked.PARTS if record["status"] == "done" else ()
-            intact = record["key"] == key == asked.key and all(p in record for p in parts)
+            intact = record["key"] == key == asked.key and record["status"] in STATUSES
+            intact = intact and all(isinstance(record[part], dict) for part in parts)
         except (KeyError, TypeError):
             intact = False
         if intact:

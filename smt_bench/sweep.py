@@ -126,6 +126,7 @@ def _claimed(
         claim.say(phase, done, total)
         keeper.stop.poll()  # what another thread asked for
 
+    dying = False
     try:
         claim.start(keeper.stop.request)
         record = store.read(run.key)
@@ -139,9 +140,14 @@ def _claimed(
             if record["status"] in FINISHED and keeper.files is not None:
                 keeper.files.clear()
         return record, True
+    except parallel.Gone:
+        # Without a record the claim stays, so that whoever started these processes sees what they were on.
+        dying = store.read(run.key) is None
+        raise
     finally:
-        with keeper.stop.held():
-            claim.release()
+        if not dying:
+            with keeper.stop.held():
+                claim.release()
 
 
 def _tidy(key: str, record: Record, claims: Claims, store: Store) -> None:

@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch.nn import functional as F
 
 from methods.base import Method, OptimizerSettings, ParamGroup
@@ -88,7 +87,7 @@ class Loop:
         lengths: length of every training example, in any unit, for the buckets.
         encoded: gives an example's tokens by its number.
         pad_id: padding token.
-        accelerator: device and backward pass.
+        device: where the batches go.
         on_step: called with (step, loss) after every step.
         keeper: saves and restores the state.
         zero: how phases that train everything are sharded over the processes.
@@ -102,14 +101,14 @@ class Loop:
         lengths: list[int],
         encoded: Callable[[int], Encoded],
         pad_id: int,
-        accelerator: Accelerator,
+        device: torch.device,
         on_step: Callable[[int, float], None],
         keeper: Keeper,
         zero: Zero | None,
     ) -> None:
         self.run, self.model, self.method, self.pad_id = run, model, method, pad_id
         self.lengths, self.encoded = lengths, encoded
-        self.accelerator, self.on_step, self.keeper = accelerator, on_step, keeper
+        self.device, self.on_step, self.keeper = device, on_step, keeper
         self.zero = zero
         method.average = parallel.averaged
         t = run.train
@@ -216,11 +215,14 @@ class Loop:
     def _keep(self, phase: str, step: int, updater: AnyUpdater | None, clock: Timer) -> None:
         """Saves the state if it is time or training is over, and leaves if asked to."""
         stop = self.keeper.stop
-        due, stop.asked = parallel.agreed(self.keeper.due(step), stop.asked)
+        due, asked = parallel.agreed(self.keeper.due(step), stop.asked)
+        if asked and not stop.asked:  # another process was; a request that comes meanwhile waits for the next step
+            stop.request()
         if due or step == self.run.train.steps:
             with clock.paused("checkpoints"):
                 self.keeper.save(phase, step, self.model, self.method, updater, self._measured())
-        stop.check()
+        if asked:
+            stop.check()
 
     def _step(
         self,
@@ -241,8 +243,7 @@ class Loop:
         sharded = updater if isinstance(updater, ZeroUpdater) else None
         own = 0.0
         for number, part in enumerate(parts, start=1):
-            device = self.accelerator.device
-            on_device = Batch(part.ids_BT.to(device), part.labels_BT.to(device), part.targets, part.tokens)
+            on_device = Batch(part.ids_BT.to(self.device), part.labels_BT.to(self.device), part.targets, part.tokens)
             # One mean over all label tokens of the step, so that neither the micro-batch size nor the number of processes,
             # whose gradients are averaged, changes anything but rounding.
             loss = response_loss(sharded.engine if sharded else self.model, on_device) / targets * parallel.size()
@@ -250,7 +251,7 @@ class Loop:
             if sharded is not None:
                 sharded.backward(loss, last=number == len(parts))
             elif loss.requires_grad:  # a warm-up may only look at activations
-                self.accelerator.backward(loss)
+                loss.backward()
         (total,) = parallel.total(own)
         if not math.isfinite(total):
             raise Diverged(step, total)
@@ -265,7 +266,7 @@ class Loop:
             parallel.average_gradients(self.model.parameters())
             self._show(step, after_backward)
             if updater is not None:
-                norm = float(self.accelerator.clip_grad_norm_(updater.params, t.max_grad_norm))
+                norm = float(torch.nn.utils.clip_grad_norm_(updater.params, t.max_grad_norm))
         if norm is not None and not math.isfinite(norm):
             raise Diverged(step, norm)
         if isinstance(updater, Updater):

@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 
 from smt_bench.bars import Bars, outcome
+from smt_bench.checkpoint import Deaths
 from smt_bench.claims import PARENT, WORKER, Claims
 from smt_bench.execute import failure
 from smt_bench.index import describe
@@ -126,8 +128,8 @@ def supervise(
 ) -> Counter[str]:
     """Starts a worker per place and waits until every run has a record.
 
-    A worker that dies (a crash in native code, the kernel's out-of-memory killer) fails the run it was on, with the last
-    lines of its log, and is replaced.
+    A worker that dies (a crash in native code, the kernel's out-of-memory killer) is replaced. The run it was on goes on from
+    its checkpoint; where it dies again without having come further it has failed, with the last lines of the log.
 
     Args:
         order: what the workers do; removed at the end.
@@ -148,7 +150,7 @@ def supervise(
     counts: Counter[str] = Counter()
     waiting, names = list(runs), describe(runs)
     workers: list[Worker] = []
-    started = 0
+    deaths, started = Deaths(store), 0
 
     def start(slot: Slot) -> None:
         nonlocal started
@@ -185,10 +187,10 @@ def supervise(
                     workers.remove(worker)
                     if code == 0:
                         worker.log.unlink(missing_ok=True)
-                    elif code not in (2, EXIT_CODE):
-                        _record_crash(worker, code, waiting, store)
+                    crashed = code not in (0, 2, EXIT_CODE) and _crashed(worker, code, waiting, store, deaths)
                     look()
-                    if code == 2 or (code != 0 and len(waiting) == worker.waiting):  # another one would do no better
+                    idle = len(waiting) == worker.waiting and not crashed
+                    if code == 2 or (code != 0 and idle):  # another one would do no better
                         said = [line for line in worker.last_lines() if line.startswith("error: ")]
                         reason = said[-1].removeprefix("error: ") if said else f"a worker failed: see {worker.log}"
                         raise ValueError(reason)
@@ -198,23 +200,32 @@ def supervise(
             done = sum(counts[status] for status in ("there", *FINISHED))
             raise Interrupted(f"{done} of {len(runs)} runs are finished") from None
         finally:
-            _end(workers)
-            order.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                (store.root / "logs").rmdir()  # where nothing went wrong
+            with stop.held():  # a second Ctrl-C within a second is the first one
+                _end(workers)
+                order.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    (store.root / "logs").rmdir()  # where nothing went wrong
     return counts
 
 
-def _record_crash(worker: Worker, code: int, runs: Sequence[Question], store: Store) -> None:
-    """Fails the run that a dead worker was on."""
-    claims = Claims(store.runs)
+def _crashed(worker: Worker, code: int, runs: Sequence[Question], store: Store, deaths: Deaths) -> bool:
+    """Whether a dead worker was on a run, which is left to the next one, or has failed."""
+    claims, found = Claims(store.runs), False
     how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
+    for process in psutil.process_iter():  # those that torchrun left behind when it was killed itself
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(WORKER) == worker.name:
+                process.kill()
     for run in runs:
         owner = claims.owner(run.key)
         if owner is not None and owner.get("worker") == worker.name:
-            if store.read(run.key) is None:  # one of several processes may have written why
+            found = True
+            if store.read(run.key) is None and not deaths.again(
+                run.key
+            ):  # one of several processes may have written why
                 store.write(failure(run, f"its process ended with {how}", worker.last_lines()))
             claims.drop(run.key)
+    return found
 
 
 def _end(workers: Sequence[Worker]) -> None:

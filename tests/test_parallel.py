@@ -17,6 +17,7 @@ from rich.console import Console
 from test_resume import question, result
 
 from smt_bench import parallel
+from smt_bench.claims import Claims
 from smt_bench.dispatch import check_shares, sweep_together
 from smt_bench.execute import Inputs, execute
 from smt_bench.resume import Keeper, Pace
@@ -174,7 +175,9 @@ def test_a_run_whose_process_is_killed_has_not_failed_and_goes_on(
     for child in children:
         child.join(300)
     assert children[victim].exitcode == -signal.SIGKILL and children[1 - victim].exitcode == 1
-    assert Store(tmp_path).records() == []
+    store = Store(tmp_path)
+    assert store.records() == []
+    assert Claims(store.runs).owner(runs[0].key)  # whoever started the processes sees what they were on
     assert finish_group(together, tmp_path, runs, inputs) == [0, 0]
     (record,) = Store(tmp_path).records()
     assert record["resumed_at_steps"] and result(record) == result(Store(paired).read(record["key"]) or {})

@@ -74,7 +74,7 @@ def test_sharding_and_offload_as_asked(cli: Cli) -> None:
     def peak(*args: str) -> dict[str, Any]:
         return planned(cli, "--methods", "full", "--batch", "4", "--gpus", "4", *args)[0]
 
-    whole, two, offload = peak("--zero-stage", "0"), peak("--zero-stage", "2"), peak("--zero-stage", "2", "--offload")
+    whole, two, offload = peak("--zero", "0"), peak("--zero", "2"), peak("--zero", "2", "--offload")
     assert whole["peak_bytes"] > two["peak_bytes"] > offload["peak_bytes"]
     assert two["layout"] == {"tuning": "ZeRO-2"} and offload["layout"] == {"tuning": "ZeRO-2+offload"}
     assert offload["host_bytes"] == 24 * 2_042_304 and not two["host_bytes"]
@@ -120,7 +120,7 @@ def test_tables_and_figure_are_written(cli: Cli, tmp_path: Path) -> None:
         (["plateau", "--model", "tiny", "--gpus", "0"], "--gpus 0"),
         (["plateau", "--model", "tiny", "--gpus", "3"], "--gpus 3 with 32 examples per step"),
         (["plateau", "--model", "tiny", "--bits", "8"], "--bits 8"),
-        (["plateau", "--model", "tiny", "--zero-stage", "4"], "--zero-stage 4"),
+        (["plateau", "--model", "tiny", "--zero", "4"], "--zero 4"),
         (["plateau", "--model", "tiny", "--precision", "fp8"], "--precision fp8: choose from fp32, bf16, bf16-pure"),
         (["plateau", "--model", "tiny", "--attention", "slow"], "--attention slow: choose from flash, eager"),
         (["plateau", "--model", "tiny", "--efficiency", "2"], "--efficiency 2"),

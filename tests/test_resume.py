@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from experiments import plateau
-from smt_bench import resources
+from smt_bench import parallel, resources
 from smt_bench.checkpoint import Checkpoints
 from smt_bench.execute import Inputs, execute
 from smt_bench.planning import Planner, Request
@@ -122,3 +122,30 @@ def test_a_signal_waits_for_the_end_of_the_step_and_a_second_ctrl_c_does_not() -
                 os.kill(os.getpid(), signal.SIGINT)
             os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
+
+
+def test_launchers_settings_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, inputs = question("smt")
+    expected = execute(run, inputs)
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert result(execute(run, inputs)) == result(expected)
+
+
+def test_a_request_that_comes_while_processes_agree_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, inputs = question("smt")
+    stop, agree, calls = Stop(), parallel.agreed, list[int]()
+
+    def interrupted(*flags: bool) -> tuple[bool, ...]:
+        answer = agree(*flags)
+        calls.append(1)
+        if len(calls) == 2:
+            stop.request()
+        return answer
+
+    monkeypatch.setattr(parallel, "agreed", interrupted)
+    with pytest.raises(Stopped):
+        execute(run, replace(inputs, keeper=Keeper(Checkpoints(tmp_path / "c"), Pace(), stop)))
+    assert len(calls) == 3

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 import slurm_local
+from test_resume import question
 
 from smt_bench.claims import Claims
-from smt_bench.cluster import NOTES, Allocation, submitted
+from smt_bench.cluster import NOTES, Allocation, Task, submitted
 from smt_bench.status import collect
 from smt_bench.store import Record, Store
 
@@ -171,11 +172,21 @@ def test_cancelled_runs_can_be_submitted_again(cluster: None, tmp_path: Path) ->
         ({"time": "12"}, "--time 12: write HH:MM:SS"),
         ({"nodes": 0}, "--nodes 0"),
         ({"nodes": 3, "gpus": 4}, "--gpus-per-run 4 on --nodes 3"),
+        ({"processes": 8}, "--processes 8 on --gpus-per-run 4"),
     ],
 )
 def test_bad_requests_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Allocation(**{"partition": None, "time": "1:00:00", "nodes": 1, "gpus": 4, "processes": 4, **values})
+
+
+def test_processes_that_cannot_even_plan_leave_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = question("smt")[0]
+    monkeypatch.setattr(Task, "_run", lambda *_: (2, ["error: data folder nowhere does not exist"]))
+    assert Task(tmp_path / "gone.json", str(tmp_path), 2)(run.key, run.to_dict()) == "failed"
+    record = Store(tmp_path).read(run.key)
+    assert record is not None and record["message"] == "its processes ended with exit code 2"
+    assert record["traceback"] == ["error: data folder nowhere does not exist"]
 
 
 def test_time_limits_are_read() -> None:

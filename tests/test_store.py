@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,16 @@ def test_damaged_records_are_set_aside(tmp_path: Path, content: str | bytes) -> 
     assert not path.exists()
     assert path.with_name(path.name + ".damaged").exists()
     assert store.missing([RUN]) == [RUN]
+
+
+@pytest.mark.parametrize(
+    "change", [{"status": "weird"}, {"status": ["done"]}, {"evaluation": "x"}, {"schema": True}, {"schema": "1"}]
+)
+def test_records_that_say_nonsense_are_set_aside(change: dict[str, Any], tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_text(store.path(RUN.key), json.dumps(record() | change))
+    with pytest.warns(UserWarning, match="set aside"):
+        assert store.read(RUN.key) is None
 
 
 def test_edited_records_are_set_aside(tmp_path: Path) -> None:

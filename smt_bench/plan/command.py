@@ -28,7 +28,9 @@ def plan(
     ] = None,
     attention: Annotated[str, typer.Option(help="flash or eager.")] = "flash",
     bits: Annotated[int | None, typer.Option(help="4: a quantized base (by rule).")] = None,
-    zero_stage: Annotated[int | None, typer.Option(help="0 to 3; default: the first of 0, 2, 3 that fits.")] = None,
+    zero_stage: Annotated[
+        int | None, typer.Option("--zero", help="0 to 3; default: the first of 0, 2, 3 that fits.")
+    ] = None,
     offload: Annotated[bool, typer.Option("--offload", help="Optimizer in main memory.")] = False,
     methods: Annotated[Many, typer.Option(help="Methods, separated by commas.")] = None,
     fractions: Annotated[Many, typer.Option(help="Trainable fractions in %, separated by commas.")] = None,
@@ -109,7 +111,7 @@ def _check(
     if bits not in (None, 4):
         raise ValueError(f"--bits {bits}: only 4 is known (NF4)")
     if stage not in (None, 0, 1, 2, 3):
-        raise ValueError(f"--zero-stage {stage}: choose 0, 1, 2 or 3")
+        raise ValueError(f"--zero {stage}: choose 0, 1, 2 or 3")
     if efficiency is not None and not 0 < efficiency <= 1:
         raise ValueError(f"--efficiency {efficiency:g}: choose a share above 0, at most 1")
     if efficiency is not None and calibrate:
