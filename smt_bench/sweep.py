@@ -128,7 +128,9 @@ def _claimed(
 
     dying = False
     try:
-        claim.start(keeper.stop.request)
+        with keeper.stop.held():  # a thread that is half started could not be waited for
+            claim.start(keeper.stop.request)
+        keeper.stop.poll()
         record = store.read(run.key)
         if record is not None:
             return record, False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 from helpers import Cli
+from rich.console import Console
 from test_resume import question, result, session
 
 from smt_bench import claims
@@ -27,6 +30,7 @@ from smt_bench.resume import Keeper, Pace
 from smt_bench.status import collect
 from smt_bench.stopping import Stop
 from smt_bench.store import Store, write_text
+from smt_bench.sweep import Interrupted, sweep
 from smt_bench.workers import Worker, _crashed, slots
 
 
@@ -95,6 +99,23 @@ def test_a_claim_that_cannot_be_read_for_a_moment_is_not_lost(tmp_path: Path, mo
         time.sleep(0.05)
     assert len(reads) >= 3 and not told
     held.release()
+
+
+def test_a_signal_while_a_claim_is_being_taken_stops_the_sweep_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if "_beat" in repr(thread):
+            os.kill(os.getpid(), signal.SIGTERM)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    stop, store = Stop(), Store(tmp_path)
+    with stop.installed(), pytest.raises(Interrupted):
+        sweep([question("smt")[0]], store, lambda *_: pytest.fail("started"), Console(file=io.StringIO()), stop)
+    assert list(store.runs.iterdir()) == []
 
 
 def test_a_claim_that_was_mistaken_for_a_dead_one_is_given_back(tmp_path: Path) -> None:
