@@ -17,7 +17,7 @@ from smt_bench.store import Record
 from smt_bench.summary import Group, groups, percent, rank, title
 from smt_bench.verdicts import Claim
 
-_NEAR = 0.05  # relative; the papers print 0.83, 0.84 and 0.86 for the same request
+NEAR = 0.05  # relative; the papers print 0.83, 0.84 and 0.86 for the same request
 
 
 def best(cells: Sequence[Group]) -> Group | None:
@@ -35,7 +35,7 @@ def equal_budget(fractions: Sequence[float]) -> float | None:
     if not fractions:
         return None
     near = min(fractions, key=lambda f: abs(100 * f - PAPER_PCT))
-    return near if abs(100 * near - PAPER_PCT) <= _NEAR * PAPER_PCT else sorted(fractions)[len(fractions) // 2]
+    return near if abs(100 * near - PAPER_PCT) <= NEAR * PAPER_PCT else sorted(fractions)[len(fractions) // 2]
 
 
 def cells(records: Sequence[Record]) -> list[Group]:

@@ -9,8 +9,8 @@ import pytest
 from made_up import record
 
 from smt_bench import data
-from smt_bench.accuracy_tables import table2, table3
 from smt_bench.overlap import RULE
+from smt_bench.report import table2, table3
 from smt_bench.store import Record
 from smt_bench.sweep import overlap_warning
 
@@ -22,7 +22,7 @@ def with_overlap(made: Record, **tests: int) -> Record:
 
 
 def rows(records: list[Record], table) -> dict[str, list[str]]:
-    return {str(r[0]): [str(c) for c in r[1:]] for r in table(records, "m", False).rows}
+    return {str(r[0]): [str(c) for c in r[1:]] for r in table(records, "m").rows}
 
 
 def test_cells_of_overlapping_test_sets_are_marked() -> None:
@@ -32,7 +32,7 @@ def test_cells_of_overlapping_test_sets_are_marked() -> None:
     assert by_task["base"][-3:] == ["50.0", "100.0", "75.0"]  # nothing is trained
     assert any("75.0" in c and "†" in c for c in by_fraction["SMT"]) and "†" not in "".join(by_fraction["base"])
     for table in (table2, table3):
-        made = table(records, "m", False)
+        made = table(records, "m")
         assert sum(note.startswith("†") and "PIQA 1 of 2." in note for note in made.notes) == 1
         assert [row["overlap"] for row in made.data or []] == [None, 1]
 
@@ -42,9 +42,9 @@ def test_clean_and_older_records_have_no_mark(known: bool) -> None:
     made = record("smt", 1.0, 0, RIGHT)
     records = [with_overlap(made) if known else made]
     for table in (table2, table3):
-        text = table(records, "m", False).to_markdown()
+        text = table(records, "m").to_markdown()
         assert "†" not in text
-    assert [row["overlap"] for row in table3(records, "m", False).data or []] == [0 if known else None]
+    assert [row["overlap"] for row in table3(records, "m").data or []] == [0 if known else None]
 
 
 def test_one_record_speaks_for_older_ones_on_the_same_data() -> None:

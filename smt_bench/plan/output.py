@@ -83,7 +83,9 @@ def notes(rows: Sequence[Row], workload: Workload, target: Target, calibration: 
         found.append(f"offload needs up to {hosts / GB:.0f} GB of main memory")
     disks = [r.disk for r in rows if r.disk]
     if disks:
-        found.append(f"disk: {max(disks) / GB:,.0f} GB one run at a time, {sum(disks) / GB:,.0f} GB for all runs at once")
+        found.append(
+            f"disk: {max(disks) / GB:,.0f} GB one run at a time, {sum(disks) / GB:,.0f} GB for all runs at once"
+        )
     hours = [r.gpu_hours for r in rows if r.gpu_hours is not None]
     if hours:
         found.append(f"all {len(hours)} runs that train: {sum(hours) / target.gpus:.3g} h, {sum(hours):.3g} GPU hours")
