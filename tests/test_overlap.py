@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers import Cli
 from made_up import record
 
 from smt_bench import data
@@ -93,3 +94,15 @@ def test_a_run_records_the_counts(tmp_path: Path) -> None:
     assert made["status"] == "done"
     assert made["overlap"] == {"rule": RULE, "tests": planner.data.overlap} and made["overlap"]["tests"]["boolq"] > 0
     assert "overlap" not in json.dumps(made["run"])  # recorded, not keyed
+
+
+def test_run_says_what_it_left_out_and_marks_what_overlaps(cli: Cli, tmp_path: Path) -> None:
+    source = folder(tmp_path / "data", 40)
+    place = tmp_path / "data" / "dataset" / "boolq" / "train.json"
+    train = json.loads(place.read_text())
+    place.write_text(json.dumps([*train, {**train[0], "instruction": "Unanswered?", "output": ""}]))
+    done = cli("run", "plateau", "--data", source, "--preset", "smoke", "--methods", "lora", "--steps", "1")
+    assert done.returncode == 0, done.stderr
+    assert "note: training set boolq: 1 without a response left out" in done.stderr
+    assert "warning: training set boolq holds test questions" in done.stderr
+    assert "†" in (tmp_path / "results" / "plateau" / "tiny" / "table3.md").read_text()
