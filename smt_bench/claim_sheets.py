@@ -38,6 +38,7 @@ class Sheet:
         first: what the first column holds.
         printed_on: the model of the printed numbers.
         printed_pct: their trainable percentage; None where `printed` minds it.
+        printed_at: the trainable percentage to show with a row's printed number; None where it is that of the row.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Sheet:
     first: str = "variant"
     printed_on: str = "llama-7b"
     printed_pct: float | None = 0.84
+    printed_at: Callable[[str, float | None], float | None] = lambda label, fraction: None
 
 
 def why_unpublished(found: Sequence[Group], model: str, printed_on: str) -> str | None:

@@ -82,6 +82,7 @@ def _table(found: Sequence[Group], model: str, sheet: Sheet, judged: Sequence[We
         line = _numbers(group, tasks, found, sheet)
         printed = sheet.printed(group.method, group.fraction_pct) if comparable and _at_budget(group, sheet) else None
         line["published"] = printed
+        line["published_pct"] = None if printed is None else sheet.printed_at(group.method, group.fraction_pct)
         line["minus_published"] = None if printed is None or line["accuracy"] is None else line["accuracy"] - printed
         mark = notes.OVERLAP_MARK if shared and group.trains and line["accuracy"] is not None else ""
         cells: list[Cell] = [
@@ -91,7 +92,10 @@ def _table(found: Sequence[Group], model: str, sheet: Sheet, judged: Sequence[We
             (_plus(line["accuracy"], line["ci95"], 1) or group.status) + mark,
         ]
         if comparable:
-            cells += [_plus(printed, None, 1), minus_published(line["accuracy"], line["ci95"], line["stderr"], printed)]
+            at = line["published_pct"]
+            shown = _plus(printed, None, 1)
+            cells.append(shown if shown is None or at is None else f"{shown} ({percent(at)})")
+            cells.append(minus_published(line["accuracy"], line["ci95"], line["stderr"], printed))
         cells += [
             versus(line, "", 1),
             _plus(line["heldout_nll"], line["heldout_nll_ci95"], 4),

@@ -14,7 +14,18 @@ import pytest
 from made_up import EIGHT, record
 
 import experiments
-from experiments import anatomy, best_of, break_even, criteria, gradients, qkv, saturation, selection, warmup
+from experiments import (
+    anatomy,
+    best_of,
+    break_even,
+    commonsense,
+    criteria,
+    gradients,
+    qkv,
+    saturation,
+    selection,
+    warmup,
+)
 from smt_bench import resources
 from smt_bench.cli import main
 from smt_bench.data import DataSet
@@ -152,6 +163,27 @@ def test_warmup_separates_training_from_choosing(tmp_path: Path) -> None:
     assert by_text["chosen blocks beat random ones", "trains for 5"] != HOLDS
     assert by_text["chosen blocks beat random ones where nothing was trained before", "frozen for 5"] == HOLDS
     assert "holds (1 claim: 1 holds)" in (tmp_path / "table10.md").read_text()  # controls have no vote
+
+
+def test_printed_rows_of_tables_2_and_5_say_at_which_fraction(tmp_path: Path) -> None:
+    assert best_of.printed_row("LoRA (best)", "llama-7b", "commonsense") == (76.3, 0.83)
+    assert best_of.printed_row("SpIEL (equal)", "llama-7b", "commonsense") == (77.4, 0.84)  # table 3; table 2: 76.5
+    assert best_of.printed_row("SMT (equal)", "llama-13b", "commonsense") == (82.4, 0.68)
+    assert best_of.printed_row("SMT (equal)", "llama-7b", "commonsense") == (78.7, 0.84)
+    assert best_of.printed_row("SMT (best)", "llama-7b", "commonsense") == (81.4, 4.91)
+    assert best_of.printed_row("DoRA (equal)", "llama-13b", "commonsense") is None  # no table 3
+    assert best_of.printed_row("LoRA (equal)", "llama-7b", "math") == (60.9, 0.86)
+    assert best_of.printed_row("full", "llama-7b", "math") is None
+    right = {task: [1, 0] for task in EIGHT}
+    made = [
+        record(m, pct, 0, right, nll=2 - pct / 10, model="llama-7b", protocol="llm-adapters")
+        for m in ("lora", "smt") for pct in (0.84, 4.91)
+    ]  # fmt: skip
+    files = commonsense.render(made, tmp_path, "llama-7b")
+    rows = {r["row"]: r for r in read(files[1])}
+    shown = {name: (r["fraction_pct"], r["published"], r["published_pct"]) for name, r in rows.items()}
+    assert shown["LoRA (best)"] == ("4.91", "76.3", "0.83") and shown["LoRA (equal)"] == ("0.84", "76.3", "0.84")
+    assert "76.3 (0.83 %)" in files[0].read_text() and "81.4 (4.91 %)" in files[0].read_text()
 
 
 def test_best_is_chosen_by_heldout_loss_and_never_by_the_test_set() -> None:
