@@ -150,6 +150,16 @@ def test_selection_fills_two_tables(tmp_path: Path) -> None:
     assert [c["verdict"] for c in read(files["table9_claims.csv"])] == [HOLDS] * 3
 
 
+def test_table_8s_budgets_stand_beside_our_smallest_and_largest(tmp_path: Path) -> None:
+    def printed(fractions: Sequence[float], model: str) -> list[float | None]:
+        made = [smt(0, 0.5, fraction=f, metric=m, model=model) for f in fractions for m in ("mean_abs", "activation")]
+        return [selection.table8(made)("gradient", f) for f in fractions]
+
+    assert printed((2.0, 4.0, 8.0), "tiny") == [78.7, None, 81.4]
+    assert printed((2.0,), "tiny") == [None]  # neither small nor large
+    assert printed((0.84, 2.0), "llama-7b") == [78.7, None] and printed((2.0, 8.0), "llama-7b") == [None, None]
+
+
 def test_warmup_separates_training_from_choosing(tmp_path: Path) -> None:
     gains = {(True, "global"): 0.8, (False, "global"): 0.6, (True, "random"): 0.8, (False, "random"): 0.5}
     made = [
@@ -369,6 +379,21 @@ def test_criteria_verdicts(slope: float, verdict: str, tmp_path: Path) -> None:
     assert f"the warm-up score predicts benefit: {verdict}." in files[0].read_text()
     assert {f.name for f in files} == {"criteria.md", "criteria.csv", "blocks.csv", "criteria.png", "criteria.svg"}
     assert len(read(tmp_path / "blocks.csv")) == 3 * 48
+
+
+def test_a_few_large_benefits_do_not_hide_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    save = criteria.save
+    monkeypatch.setattr(criteria, "save", lambda figure, *rest: drawn.append(figure) or save(figure, *rest))
+    made = trial(0, 1.0)
+    for block in made["result"]["blocks"][:3]:
+        block["benefit"] *= 100
+    criteria.render([made], tmp_path, "tiny")
+    axes = drawn[0].axes[0]
+    benefits = [1000 * b["benefit"] for b in made["result"]["blocks"]]
+    heights = axes.transAxes.inverted().transform(axes.transData.transform([(1, b) for b in benefits]))[:, 1]
+    assert heights.min() > 0 and heights.max() < 1
+    assert np.percentile(heights, 75) - np.percentile(heights, 25) > 0.05
 
 
 def saturated(seed: int, own: float) -> Record:
