@@ -387,7 +387,7 @@ def test_a_few_large_benefits_do_not_hide_the_others(tmp_path: Path, monkeypatch
     monkeypatch.setattr(criteria, "save", lambda figure, *rest: drawn.append(figure) or save(figure, *rest))
     made = trial(0, 1.0)
     for block in made["result"]["blocks"][:3]:
-        block["benefit"] *= 100
+        block["benefit"] *= 1000
     criteria.render([made], tmp_path, "tiny")
     axes = drawn[0].axes[0]
     benefits = [1000 * b["benefit"] for b in made["result"]["blocks"]]
