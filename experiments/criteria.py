@@ -12,6 +12,7 @@ gains levels off soon.
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.ticker import FuncFormatter, NullLocator, SymmetricalLogLocator
 
 from experiments.block_trial import Bench, stratified
 from smt_bench.canvas import STYLE, lay_out, save
@@ -174,9 +176,15 @@ def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
     return [*files, *table.write(folder, "blocks")[1:], *_draw(blocks, found, folder, len(done))]
 
 
+def _round_down(value: float) -> float:
+    """A power of ten, so that ticks stand at powers of ten; 1 where there is nothing to round."""
+    return 10.0 ** math.floor(math.log10(value)) if value > 0 else 1.0
+
+
 def _draw(blocks: Sequence[dict[str, Any]], found: dict[str, dict[str, Any]], folder: Path, seeds: int) -> list[Path]:
     with matplotlib.rc_context(STYLE):
         about = f"{len(blocks)} blocks, {seeds} seed{'s' if seeds > 1 else ''}; rank correlation {_shown(found['mean_abs'])}."
+        about += " The y axis is linear between its two ticks next to 0."
         caption = textwrap.wrap(about, 78)
         figure = blank(caption)
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
@@ -194,8 +202,20 @@ def _draw(blocks: Sequence[dict[str, Any]], found: dict[str, dict[str, Any]], fo
             )
         axes.axhline(0, color="#888888", linewidth=0.6)
         axes.set_xscale("log")
+        # A few blocks gain a hundred times what the others do, and some lose: logarithms both ways from a linear middle.
+        benefits = 1000 * _column(blocks, "benefit")
+        middle = _round_down(float(np.median(np.abs(benefits))))
+        axes.set_yscale("symlog", linthresh=middle, linscale=0.8)
+        axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=middle))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_ylim(min(2 * float(benefits.min()), -middle), max(2 * float(benefits.max()), middle))
+        axes.grid(axis="y", linewidth=0.3, color="#DDDDDD")
+        axes.set_axisbelow(True)
         axes.set_xlabel("warm-up score of the block: |mean gradient| (log scale)")
-        axes.set_ylabel("fall of the held-out loss from tuning it alone\n(millinats per token)")
+        axes.set_ylabel(
+            "fall of the held-out loss from tuning it alone\n(millinats per token, log scale both ways from 0)"
+        )
         axes.tick_params(width=0.6, length=2.5)
         legend = handles("QKV")
         for entry in legend:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import methods
+from experiments import plateau_claims
 from methods.base import Capacity
 from smt_bench.planning import Planner
 from smt_bench.report import write_plateau
@@ -57,5 +58,6 @@ def runs(planner: Planner) -> list[tuple[Run, Capacity]]:
 
 
 def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
-    """Table 3, table 2, figure 9 and the paired comparisons."""
-    return write_plateau(records, folder, model, reference="smt")
+    """Table 3 with its claims, table 2, figure 9 and the paired comparisons."""
+    found = plateau_claims.cells(records)
+    return write_plateau(records, folder, model, "smt", found, plateau_claims.sheet(found, model))

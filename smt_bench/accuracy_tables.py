@@ -1,4 +1,4 @@
-"""Accuracy by method and trainable fraction (SMT's table 3) and by task (its table 2), from records."""
+"""Accuracy by method and trainable fraction (SMT's table 3), from records."""
 
 from __future__ import annotations
 
@@ -11,39 +11,51 @@ import pandas as pd
 
 from smt_bench import notes
 from smt_bench import published as papers
-from smt_bench.stats import mean_ci
+from smt_bench.claim_sheets import minus_published, why_unpublished
 from smt_bench.store import Record
-from smt_bench.summary import Group, accuracy, common_tasks, groups, percent, rank, summarise, task_title, title
+from smt_bench.summary import Group, groups, percent, rank, summarise, title
 from smt_bench.tables import Cell, Table
-from smt_bench.tasks import TASKS
 
 _OWN = "own fraction"  # column of methods that take no fraction and whose records do not say what it came to
-_SAME = 0.05  # relative; the papers print 0.83, 0.84 and 0.86 for the same request
+MINUS_PUBLISHED = (
+    "Ours − published: ± is ours over seeds; with one seed, [low, high] is ours over examples (1.96 standard errors)."
+)
 
 
-def table3(records: Iterable[Record], model: str, published: bool) -> Table:
+def publishable(found: Sequence[Group], model: str) -> tuple[bool, list[str]]:
+    """Whether the paper's numbers of this model may stand beside ours; if not, the note that says why."""
+    if papers.by_task(model, found[0].run["data"]["family"]).empty:
+        return False, ["No published numbers: the paper has none for this model and these tasks."]
+    why = why_unpublished(found, model, model)
+    return why is None, [] if why is None else [f"No published numbers: those of this model are {why}."]
+
+
+def table3(records: Iterable[Record], model: str, verdict: Sequence[str] = ()) -> Table:
     """Average accuracy by method (rows) and trainable fraction (columns), with the published averages beside ours.
 
     Args:
         records: of one experiment on one model.
-        model: name for the title, and for looking up published numbers.
-        published: whether to show those.
+        model: name for the title, and for looking up published numbers; shown where model, protocol and tasks match.
+        verdict: what the table says of the paper's claims, in sentences.
 
     Raises:
         ValueError: no records, or records that no table may compare.
     """
     found = groups(records)
-    cells = plateau_cells(found, model, published)
+    comparable, reasons = publishable(found, model)
+    cells = plateau_cells(found, model, comparable)
     best, winner = _marks(cells, "accuracy", highest=True)
     texts = [_cell(row, "accuracy", "ci95", 1, i in winner, i in best, cells) for i, row in cells.iterrows()]
     lines = [
+        *verdict,
         notes.coverage(cells),
         notes.spread(cells),
         r"Bold: best method of the column. \*: best fraction of the row. Ties are all marked; nothing without a rival.",
     ]
     lines += notes.overlap(found, cells["tasks"].iloc[0])
+    lines += reasons
     if cells["published"].notna().any():
-        lines.append(_published_note(cells["tasks"].iloc[0]))
+        lines.append(f"In brackets: published (SMT, tables 2 and 3; single runs). {MINUS_PUBLISHED}")
     lines += [*notes.setting(found), *notes.deviations(found), notes.format_failures(cells), *notes.losses(found)]
     data: list[dict[str, Cell]] = []
     for i, row in cells.iterrows():
@@ -54,11 +66,18 @@ def table3(records: Iterable[Record], model: str, published: bool) -> Table:
             | {name: row[name] for name in ("lr", "accuracy", "ci95", "stderr")}
             | {"n_seeds": int(row["n_seeds"]), "n_examples": None if missing else int(row["n_examples"])}
             | {"best": None if missing else int(i in best), "published": row["published"]}
+            | {"minus_published": row["accuracy"] - row["published"]}
             | {name: row[name] for name in ("heldout_nll", "heldout_nll_ci95", "format_failure_pct")}
             | {"overlap": None if pd.isna(row["overlap"]) else int(row["overlap"])}
             | {"diverged": int(row["diverged"]), "failed": int(row["failed"]), "keys": " ".join(row["keys"])}
         )
     header, rows = _grid(cells, texts)
+    apart = [_minus_published(row) for _, row in cells.iterrows()]
+    differences = {str(row[0]): row[1:] for row in _grid(cells, apart)[1]}
+    for i in reversed(range(len(rows))):
+        method = str(rows[i][0])
+        if any(differences[method]):
+            rows.insert(i + 1, [f"{method} − published", *differences[method]])
     heading = f"Table 3: accuracy (%) by method and trainable parameters (% of the model), {model}"
     return Table(heading, header, rows, [*lines, notes.provenance(found)], data)
 
@@ -155,6 +174,13 @@ def _marks(cells: pd.DataFrame, value: str, highest: bool) -> tuple[set[int], se
     return found[0], found[1]
 
 
+def _minus_published(row: pd.Series) -> str:
+    numbers = [
+        None if math.isnan(row[name]) else float(row[name]) for name in ("accuracy", "ci95", "stderr", "published")
+    ]
+    return minus_published(*numbers) or ""
+
+
 def _cell(row: pd.Series, value: str, ci: str, digits: int, bold: bool, star: bool, cells: pd.DataFrame) -> str:
     """E.g. "**76.3 ± 1.2**\\* n=2 [1 diverged] (76.3)"."""
     parts = []
@@ -170,85 +196,3 @@ def _cell(row: pd.Series, value: str, ci: str, digits: int, bold: bool, star: bo
     if value == "accuracy" and not math.isnan(row["published"]):
         parts.append(f"({row['published']:.1f})")
     return " ".join(parts)
-
-
-def _published_note(tasks: Sequence[str]) -> str:
-    theirs = [t.title for t in TASKS.values() if t.family == "commonsense" and t.published_column]
-    text = f"In brackets: published (SMT, tables 2 and 3; single runs), averages over {', '.join(theirs)}."
-    if [task_title(t) for t in tasks] != theirs:
-        text += " Our average covers other tasks: do not compare the two."
-    return text
-
-
-def table2(records: Iterable[Record], model: str, published: bool) -> Table:
-    """Accuracy per task, one row per method and fraction; published rows stand below ours where the paper has them.
-
-    Raises:
-        ValueError: no records, or records that no table may compare.
-    """
-    found = groups(records)
-    summary = summarise(r for g in found for r in (*g.done, *g.lost))
-    tasks = common_tasks(found)
-    shared = notes.overlapping(found)
-    theirs = papers.by_task(model, found[0].run["data"]["family"]) if published else pd.DataFrame()
-    rows: list[list[Cell]] = []
-    data: list[dict[str, Cell]] = []
-    for group, (_, line) in zip(found, summary.iterrows()):
-        scores = [[accuracy(r, [t]) for r in group.done] for t in tasks]
-        if tasks:
-            scores.append([accuracy(r, tasks) for r in group.done])
-        pairs = [mean_ci(s) if s else (None, None) for s in scores] or [(None, None)]
-        marked = [group.trains and t in shared for t in tasks]
-        marked.append(any(marked))  # the average
-        shown: list[Cell] = [_pair(mean, ci, mark) for (mean, ci), mark in zip(pairs, marked)]
-        if not group.done:
-            shown = [*[None] * (len(pairs) - 1), group.status]
-        share = None if group.fraction_pct is None else percent(group.fraction_pct)
-        rows.append([title(group.method), share or _realised(line), str(len(group.done)), *shown])
-        data.append(_wide(group.method, "ours", group.fraction_pct, len(group.done), tasks, [p[0] for p in pairs]))
-        data[-1] |= dict(zip((f"{name}_ci95" for name in (*tasks, "avg")), (p[1] for p in pairs)))
-        data[-1]["overlap"] = None if pd.isna(line["overlap"]) else int(line["overlap"])
-        for _, row in theirs.iterrows():
-            wanted = 100.0 if group.fraction_pct is None else group.fraction_pct
-            if row["method"] == group.method and abs(row["params_pct"] - wanted) <= _SAME * wanted:
-                values = _published_row(row, tasks)
-                texts = [None if v is None else f"({v:.1f})" for v in values]
-                rows.append([f"{title(group.method)} (published)", f"({percent(row['params_pct'])})", "", *texts])
-                printed = None if row["params_pct"] == 100 else float(row["params_pct"])
-                data.append(_wide(group.method, "published", printed, None, tasks, values))
-                data[-1] |= dict.fromkeys([*(f"{name}_ci95" for name in (*tasks, "avg")), "overlap"])
-    lines = [notes.coverage(summary), "AVG: over exactly the tasks of the header.", notes.spread(summary)]
-    lines.append("Column seeds: runs behind the numbers of a row.")
-    lines += notes.overlap(found, tasks)
-    if len(rows) > len(found):
-        lines.append("In brackets: published; AVG over the same tasks (as printed where these are all of the paper's).")
-    lines += [*notes.setting(found), *notes.deviations(found), notes.format_failures(summary), *notes.losses(found)]
-    header = ["method", "parameters", "seeds", *map(task_title, tasks), "AVG"]
-    return Table(f"Table 2: accuracy (%) by task, {model}", header, rows, lines, data)
-
-
-def _realised(line: pd.Series) -> str:
-    return "" if math.isnan(line["trainable_pct"]) else percent(line["trainable_pct"])
-
-
-def _pair(mean: float | None, ci: float | None, marked: bool) -> str | None:
-    if mean is None:
-        return None
-    return f"{mean:.1f}" + ("" if ci is None else f" ± {ci:.1f}") + (notes.OVERLAP_MARK if marked else "")
-
-
-def _wide(
-    method: str, source: str, pct: float | None, seeds: int | None, tasks: Sequence[str], values: Sequence[float | None]
-) -> dict[str, Cell]:
-    head: dict[str, Cell] = {"method": method, "source": source, "fraction_pct": pct, "n_seeds": seeds}
-    return head | dict(zip((*tasks, "avg"), values))
-
-
-def _published_row(row: pd.Series, tasks: Sequence[str]) -> list[float | None]:
-    """Published numbers of these tasks and their average; blank where one is missing."""
-    columns = [TASKS[t].published_column if t in TASKS else None for t in tasks]
-    values = [None if c is None or c not in row or math.isnan(row[c]) else float(row[c]) for c in columns]
-    known = [v for v in values if v is not None]
-    everything = set(row.index) - {"method", "params_pct", "avg"}
-    printed = float(row["avg"]) if set(columns) == everything else (float(np.mean(known)) if known else None)
-    return [*values, printed if len(known) == len(values) else None]

@@ -128,12 +128,15 @@ def _rendered(experiment: str, model: str, results: Path, endings: tuple[str, ..
                 continue
             store.check_writable(place)
             index = Index.read(place)
-            files += [f for f in render(module, store, index, place, name) if f.suffix in endings]
+            files += render(module, store, index, place, name)
     if not files:
         raise ValueError(
             f"no runs of {experiment} on {name} in {results}: `run {experiment} --model {name}` makes them"
         )
-    return files
+    wanted = [f for f in files if f.suffix in endings]
+    if not wanted:
+        raise ValueError(f"{experiment} draws no figure: see `table {experiment} --model {name}`")
+    return wanted
 
 
 @app.command()

@@ -121,6 +121,8 @@ def run(
     for planner in {id(p.planner): p.planner for p in parts if needs_data(p.module)}.values():
         for name in planner.data.missing:
             say(f"note: no test file for {name}: left out, averages name the tasks they cover")
+        if planner.data.empty:
+            say(f"note: training set {planner.data.train_source}: {planner.data.empty:,} without a response left out")
         if overlap := overlap_warning(planner.data):
             say(f"warning: {overlap}")
     if retry:

@@ -11,7 +11,17 @@ import pandas as pd
 from smt_bench import notes
 from smt_bench.stats import RESAMPLES, mean_ci, paired_bootstrap, paired_bootstrap_ratio
 from smt_bench.store import Record
-from smt_bench.summary import Group, accuracy, common_tasks, correctness, groups, heldout_parts, percent, title
+from smt_bench.summary import (
+    Group,
+    accuracy,
+    common_tasks,
+    correctness,
+    groups,
+    heldout_parts,
+    percent,
+    task_title,
+    title,
+)
 from smt_bench.tables import Cell, Table
 
 _UNDECIDED = "no difference can be told"
@@ -118,22 +128,27 @@ def comparisons(records: Iterable[Record], model: str, reference: str) -> Table:
     found = groups(records)
     frame = verdicts((r for g in found for r in (*g.done, *g.lost)), reference)
     frame = frame.astype(object).where(frame.notna(), None)
+    tasks = common_tasks(found)
+    # One side of every comparison trains.
+    mark = notes.OVERLAP_MARK if notes.overlapping(found) & set(tasks) else ""
     rows: list[list[Cell]] = []
     for _, row in frame.iterrows():
         sides = [_side(row["method"], row["fraction_pct"]), _side(row["versus"], row["versus_fraction_pct"])]
         points = _interval(row["difference"], row["low"], row["high"], row["seeds_ci95"], 1)
+        points = None if points is None else points + mark
         nats = _interval(row["nll_difference"], row["nll_low"], row["nll_high"], row["nll_seeds_ci95"], 4)
         rows.append([" vs ".join(sides), str(row["n_seeds"]), points, row["verdict"], nats, row["nll_verdict"]])
     data = [{str(name): _number(value) for name, value in row.items()} for _, row in frame.iterrows()]
     told = sum(row["difference"] is not None for row in data)
-    tasks = [notes.task_title(t) for t in common_tasks(found)]
+    named = ", ".join(map(task_title, tasks)) or "no task"
     lines = [
-        f"Accuracy: difference in points, first minus second, mean over {', '.join(tasks) or 'no task'}; held-out NLL: "
+        f"Accuracy: difference in points, first minus second, mean over {named}; held-out NLL: "
         "difference in nats per response token, lower is better.",
         f"[low, high]: 95 % percentile interval of a paired bootstrap over examples ({RESAMPLES:,} resamples within "
         "tasks; answers averaged over the seeds that both sides have, so differences can deviate from the table's).",
         "±: 95 % Student-t interval of the differences of equal seeds; blank with one seed. Better: both leave out 0.",
         f"{told} comparisons, not corrected for their number: by chance about {0.05 * told:.1f} would leave out 0.",
+        *notes.overlap(found, tasks),
         *notes.losses(found),
     ]
     header = ["comparison", "seeds", "accuracy (points)", "verdict", "held-out NLL (nats)", "verdict on NLL"]

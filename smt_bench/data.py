@@ -41,6 +41,7 @@ class DataSet:
         heldout: examples for model selection, split off with `HELDOUT_SEED`.
         tests: task -> test examples.
         missing: tasks of the family without a test file here.
+        empty: training records left out because their response is empty.
     """
 
     family: str
@@ -49,6 +50,7 @@ class DataSet:
     heldout: list[Example]
     tests: dict[str, list[Example]]
     missing: list[str] = field(default_factory=list)
+    empty: int = 0
 
     @cached_property  # a sweep asks once per run
     def train_sha256(self) -> str:
@@ -87,12 +89,13 @@ def content_hash(examples: Sequence[Example]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def read_examples(path: Path, optional: tuple[str, ...] = ("input",)) -> list[Example]:
+def read_examples(path: Path, optional: tuple[str, ...] = ("input",), blank: tuple[str, ...] = ()) -> list[Example]:
     """Reads one JSON array of records.
 
     Args:
         path: the file.
-        optional: fields that may be empty.
+        optional: fields that may be empty, or missing.
+        blank: fields that may be empty, but have to be there.
 
     Raises:
         ValueError: not JSON, not a list, empty, or a record with a missing or non-text field; the message names file,
@@ -113,10 +116,10 @@ def read_examples(path: Path, optional: tuple[str, ...] = ("input",)) -> list[Ex
     if not isinstance(values, list) or not values:
         what = "an empty list" if isinstance(values, list) else type(values).__name__
         raise ValueError(f"{path}: {what}, expected a non-empty list of records with {', '.join(FIELDS)}")
-    return [_example(path, number, value, optional) for number, value in enumerate(values, start=1)]
+    return [_example(path, number, value, optional, blank) for number, value in enumerate(values, start=1)]
 
 
-def _example(path: Path, number: int, value: Any, optional: tuple[str, ...]) -> Example:
+def _example(path: Path, number: int, value: Any, optional: tuple[str, ...], blank: tuple[str, ...]) -> Example:
     if not isinstance(value, dict):
         raise ValueError(f"{path}: record {number} is {type(value).__name__}, expected an object")
     texts = []
@@ -124,11 +127,24 @@ def _example(path: Path, number: int, value: Any, optional: tuple[str, ...]) -> 
         text = value.get(name, "" if name in optional else None)
         if isinstance(text, (int, float)) and not isinstance(text, bool) and name == "answer":
             text = str(text)
-        if not isinstance(text, str) or (not text.strip() and name not in optional):
+        if not isinstance(text, str) or (not text.strip() and name not in (*optional, *blank)):
             problem = "is missing" if name not in value else f"is {text!r}"
             raise ValueError(f"{path}: record {number}: field {name!r} {problem}, expected text")
         texts.append(text)
     return Example(*texts)
+
+
+def read_training(paths: Sequence[Path]) -> tuple[list[Example], int]:
+    """The records of training files that have a response, and how many have an empty one: these teach nothing.
+
+    Raises:
+        ValueError: as `read_examples`; or no record has a response.
+    """
+    found = [example for path in paths for example in read_examples(path, blank=("output",))]
+    kept = [example for example in found if example.output.strip()]
+    if not kept:
+        raise ValueError(f"{paths[0]}: field 'output' is empty in all {len(found):,} records: nothing to train on")
+    return kept, len(found) - len(kept)
 
 
 def load(source: str | None, family: str, tasks: Sequence[str], heldout: int, limit: int | None) -> DataSet:
@@ -149,12 +165,12 @@ def load(source: str | None, family: str, tasks: Sequence[str], heldout: int, li
             raise ValueError(f"task {name!r} is not one of {family}: ask for tasks of one family at a time")
     if source is None:
         train, tests = world.load(family)
-        origin, absent = f"embedded-{world.VERSION}", list[str]()
+        origin, absent, empty = f"embedded-{world.VERSION}", list[str](), 0
         unknown = [name for name in tasks if name not in tests]
         if unknown:
             raise ValueError(f"task {unknown[0]!r} is not embedded: choose from {', '.join(tests)}, or pass --data")
     else:
-        origin, train, tests, absent = _from_folder(Path(source), family, tasks)
+        origin, train, empty, tests, absent = _from_folder(Path(source), family, tasks)
     if tasks:
         tests, absent = {name: tests[name] for name in tests if name in tasks}, []
     if limit is not None:
@@ -171,6 +187,7 @@ def load(source: str | None, family: str, tasks: Sequence[str], heldout: int, li
         [train[i] for i in order[:heldout]],
         tests,
         absent,
+        empty,
     )
 
 
@@ -193,7 +210,7 @@ def _read_test(path: Path, task: str) -> list[Example]:
 
 def _from_folder(
     root: Path, family: str, tasks: Sequence[str]
-) -> tuple[str, list[Example], dict[str, list[Example]], list[str]]:
+) -> tuple[str, list[Example], int, dict[str, list[Example]], list[str]]:
     if not root.is_dir():
         raise ValueError(f"data folder {root} does not exist: pass a folder in the LLM-Adapters layout with --data")
     names = [t.name for t in TASKS.values() if t.family == family and t.source != "tiny"]
@@ -209,12 +226,12 @@ def _from_folder(
     for folder in (root / "ft-training_set", root):
         mixture = folder / MIXTURES[family]
         if mixture.is_file():
-            return mixture.name, read_examples(mixture), tests, absent
+            return mixture.name, *read_training([mixture]), tests, absent
     parts = [name for name in names if (root / "dataset" / name / "train.json").is_file()]
     if not parts:
         raise ValueError(
             f"data folder {root} has no training set for {family}: expected ft-training_set/{MIXTURES[family]} or "
             f"dataset/<task>/train.json"
         )
-    train = [e for name in parts for e in read_examples(root / "dataset" / name / "train.json")]
-    return "+".join(parts), train, tests, absent
+    train, empty = read_training([root / "dataset" / name / "train.json" for name in parts])
+    return "+".join(parts), train, empty, tests, absent

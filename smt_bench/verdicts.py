@@ -12,11 +12,11 @@ from smt_bench.summary import Group
 HOLDS, REFUTED, OPEN = "holds", "does not hold", "cannot be told at this scale"
 POINTS, NATS = 1.0, 0.01  # the smallest differences that matter: of accuracy (points), of held-out NLL (per token)
 RULE = (
-    f"Verdicts: a claim that one row is ahead holds where the 95 % intervals over seeds (Student t, differences of equal seeds) "
-    f"and over examples (paired bootstrap) both lie above 0, and does not hold where both lie below {POINTS:g} point (NLL: "
-    f"{NATS:g} nats); a claim of no difference holds where both lie within ± {POINTS:g} point ({NATS:g} nats) and does not hold "
-    f"where both lie beyond. Everything else, and every single seed, cannot be told at this scale. Not corrected for the number "
-    "of claims."
+    "Verdicts: a claim that one row is ahead holds where the 95 % intervals over seeds (Student t, differences of equal "
+    f"seeds) and over examples (paired bootstrap) both lie above 0, and does not hold where both lie below {POINTS:g} point "
+    f"(NLL: {NATS:g} nats); a claim that it is not ahead, the other way round; a claim of no difference holds where both lie "
+    f"within ± {POINTS:g} point ({NATS:g} nats) and does not hold where both lie beyond. Everything else, and every single "
+    "seed, cannot be told at this scale. Not corrected for the number of claims."
 )
 
 
@@ -29,6 +29,7 @@ class Claim:
         ahead: label of the row said to be better.
         behind: label of the other row.
         equal: the statement is that there is no difference.
+        denied: the statement is that the first row is not ahead.
         control: not the paper's statement: it has a verdict, but none on the table.
     """
 
@@ -36,6 +37,7 @@ class Claim:
     ahead: str
     behind: str
     equal: bool = False
+    denied: bool = False
     control: bool = False
 
 
@@ -82,11 +84,12 @@ def tally(verdicts: Sequence[str]) -> str:
 def weigh(claim: Claim, a: Group, b: Group, tasks: Sequence[str]) -> dict[str, Any]:
     """The evidence on a claim about two cells, and the verdicts; columns as in `comparisons.verdicts`.
 
-    `difference` and its intervals favour the claim where they are positive, `nll_difference` where it is negative.
+    `difference` and its intervals favour the first row where they are positive, `nll_difference` where it is negative.
     """
     row = compare(a, b, tasks)
-    row["verdict"] = _verdict(row, "", POINTS, 1, claim.equal)
-    row["nll_verdict"] = _verdict(row, "nll_", NATS, -1, claim.equal)
+    for prefix, matters, sign in (("", POINTS, 1), ("nll_", NATS, -1)):
+        verdict = _verdict(row, prefix, matters, sign, claim.equal)
+        row[f"{prefix}verdict"] = {HOLDS: REFUTED, REFUTED: HOLDS}.get(verdict, verdict) if claim.denied else verdict
     return row
 
 

@@ -15,8 +15,9 @@ LRS = {"full": 1e-3, "base": 0.0}
 
 
 def run(method: str, fraction_pct: float | None, seed: int = 0, **changes: Any) -> Run:
-    """A run; changes: tasks, model, lr, steps, version, weight_decay, tests (content hash)."""
+    """A run; changes: tasks, model, lr, steps, version, weight_decay, tests (content hash), protocol."""
     trains = method != "base"
+    tests = dict.fromkeys(changes.get("tasks", ("boolq", "piqa")), changes.get("tests", "h"))
     return Run(
         ModelRef(changes.get("model", "tiny"), "rev0", "embedded"),
         DataRef("commonsense", "boolq+piqa", "ab" * 32, 100, 0, "alpaca", False, 128),
@@ -25,9 +26,7 @@ def run(method: str, fraction_pct: float | None, seed: int = 0, **changes: Any) 
             changes.get("lr", LRS.get(method, 3e-3)) if trains else 0.0, changes.get("steps", 120),
             32, 32, 5, changes.get("weight_decay", 0.0), (0.9, 0.999), 1e-8, 1.0, "fp32", False,
         ),
-        EvalRef(
-            "likelihood", 1, dict.fromkeys(changes.get("tasks", ("boolq", "piqa")), changes.get("tests", "h")), 1, 32, 24
-        ),
+        EvalRef(changes.get("protocol", "likelihood"), 1, tests, 1, 32, 24),
         seed if trains else 0,
     )  # fmt: skip
 
@@ -104,6 +103,7 @@ def sweep(
     tasks: tuple[str, ...] = EIGHT,
     n: int = 200,
     skill: float = 0.7,
+    protocol: str = "likelihood",
 ) -> list[Record]:
     """Records of a whole sweep, drawn at random around plausible values."""
     made = []
@@ -115,5 +115,5 @@ def sweep(
                 p = skill + gain + 0.006 * rng.standard_normal()
                 right = {t: (rng.random(n) < p).astype(int).tolist() for t in tasks}
                 nll = 1.9 - 1.2 * p + 0.004 * rng.standard_normal()
-                made.append(record(method, fraction, seed, right, nll=nll, model=model))
+                made.append(record(method, fraction, seed, right, nll=nll, model=model, protocol=protocol))
     return made

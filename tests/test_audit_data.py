@@ -139,6 +139,12 @@ def test_bad_folders_are_one_line(
     assert not (tmp_path / "results").exists()
 
 
+def test_records_without_a_response_are_counted() -> None:
+    files = [question("One?", "4"), Example("Two?", "", "", "5"), Example("Three?", "", " ", "5")]
+    assert collection.file_report("a.json", "train", None, files).empty == 2
+    assert collection.file_report("a.json", "train", None, files[:1]).empty == 0
+
+
 def test_the_real_collection() -> None:
     root = Path(__file__).parents[2] / "shared" / "data" / "llm-adapters"
     if not root.is_dir():
@@ -147,6 +153,7 @@ def test_the_real_collection() -> None:
     counts = {(o.train, o.task): (o.exact, o.normalised) for o in found.overlaps}
     contaminated = "ft-training_set/math_data.json"
     assert counts[contaminated, "gsm8k"] == (1055, 1055) and counts[contaminated, "SingleEq"] == (406, 425)
+    assert {f.file: f.empty for f in found.files}[contaminated] == 3
     assert not any(counts["dataset/gsm8k/train.json", task] != (0, 0) for task in ("gsm8k", "AddSub", "MultiArith"))
     assert counts["dataset/piqa/train.json", "piqa"] == (1, 2) and counts[
         "dataset/ARC-Easy/train.json", "ARC-Easy"

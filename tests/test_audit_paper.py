@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from smt_bench import published
 from smt_bench.audit import paper, repeats, tables
 from smt_bench.audit.finding import Finding
+from smt_bench.audit.page import markdown
 from smt_bench.audit.rivals import RIVALS
 from smt_bench.audit.statements_smt import SMT
 from smt_bench.audit.statements_spiel import SPIEL
@@ -121,3 +123,54 @@ def test_the_command(
         assert len(values) == len(found) and all(set(v) == keys for v in values)
     else:
         assert done.out == written
+
+
+def test_the_tables_are_those_handed_out_and_one_row_of_the_papers_text() -> None:
+    shared = Path(__file__).parents[2] / "shared"
+    texts = sorted((shared / "seeds").glob("000_*.txt"))
+    if not (shared / "paper").is_dir() or not texts:
+        pytest.skip("../shared is not here")
+    more = {}
+    for path in sorted((shared / "paper").glob("*.csv")):
+        ours = (published.folder() / path.name).read_text(encoding="utf-8").splitlines()
+        theirs = path.read_text(encoding="utf-8").splitlines()
+        assert ours[: len(theirs)] == theirs, path.name
+        if ours[len(theirs) :]:
+            more[path.stem] = ours[len(theirs) :]
+    # The table that was handed out ends before the paper's last line.
+    (row,) = more.pop("smt_table12_block_size")
+    side, *scores = row.split(",")
+    assert texts[0].read_text(encoding="utf-8").splitlines()[-1].split() == [f"SMT-{side}", *scores]
+    assert not more
+
+
+def test_block_64_is_the_half_point_of_appendix_i(found: list[Finding]) -> None:
+    assert verdict(found, "statement", "SMT appendix I", "+0.5 point") == "agrees"
+    assert verdict(found, "difference and noise", "SMT table 12", "block 64 over 256") == "within the noise"
+
+
+def test_table_3_and_appendix_i_shares(found: list[Finding]) -> None:
+    shares = [f for f in found if f.check == "trainable share" and f.table == "SMT table 3"]
+    assert {f.printed for f in shares} == {Decimal(x) for x in ("0.43", "0.84", "1.26", "2.5", "3.73", "4.91")}
+    assert all(f.holds for f in shares if "smt" in f.row)
+    lora = [f for f in shares if f.row == "llama-7b lora on q, k, v, up, down" and not f.holds]
+    assert [str(f.printed) for f in lora] == ["0.43", "0.84", "4.91"]
+    assert verdict(found, "trainable share", "SMT table 2", "llama2-7b spiel(best)") == "differs by 0.01 from llama-7b"
+    assert verdict(found, "trainable share", "SMT appendix I", "256 x 256") == "no number of blocks gives it"
+
+
+def test_lora_does_get_better_above_its_best_share(found: list[Finding]) -> None:
+    lines = {f.column.split(" above")[0]: f.verdict for f in found if "will not achieve better" in f.row}
+    assert lines == {
+        "llama-7b, lora": "not so: 76.3 to 76.4", "llama2-7b, lora": "not so: 77.6 to 78.4",
+        "llama-7b, dora": "agrees", "llama2-7b, dora": "agrees",
+    }  # fmt: skip
+
+
+def test_the_readme_and_the_committed_page_are_of_this_audit(found: list[Finding]) -> None:
+    root = Path(__file__).parents[1]
+    counts = Counter(f.holds for f in found)
+    said = f"{len(found)} findings on the two papers {counts[True]} agree, {counts[None]} cannot be told and {counts[False]} do"
+    assert said in " ".join((root / "README.md").read_text(encoding="utf-8").split())
+    page = (root / "results" / "reference" / "audit" / "paper.md").read_text(encoding="utf-8")
+    assert page == markdown(paper.page(found))

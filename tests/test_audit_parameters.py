@@ -51,6 +51,29 @@ def test_blocks_of_smt() -> None:
     assert found[0].computed == "2 blocks: 1.2500"
 
 
+def test_one_request_has_one_share_on_one_architecture() -> None:
+    other = SHAPES | {"more.weight": (8, 8)}
+    shapes = {"a": SHAPES, "b": dict(SHAPES), "c": other}
+
+    def verdicts(*cells: tuple[str, str, str]) -> list[str]:
+        rows = [dict(zip(("model", "method", "params_pct"), cell)) for cell in cells]
+        return [f.verdict for f in p.one_request("smt_table2_x", rows, shapes)]
+
+    assert verdicts(("a", "spiel", "0.84"), ("b", "spiel", "0.83")) == ["differs by 0.01 from a"]
+    assert verdicts(("a", "spiel", "0.84"), ("b", "spiel", "0.84")) == ["agrees"]
+    assert verdicts(("a", "spiel", "0.84"), ("c", "spiel", "0.83")) == []  # another architecture
+    assert verdicts(("a", "spiel", "0.84"), ("b", "lora", "0.83"), ("x", "spiel", "0.83")) == []
+    assert verdicts(("a", "dora", "0.84"), ("b", "dora", "0.42")) == []  # another request
+    assert verdicts(("a", "full", "100"), ("b", "full", "100")) == []
+
+
+def test_blocks_of_one_matrix() -> None:
+    found = p.blocks_of_matrix(D("2.1"), (4096, 4096), 256)
+    assert (found.computed, found.verdict) == ("5 blocks: 1.95, 6 blocks: 2.34", "no number of blocks gives it")
+    assert p.blocks_of_matrix(D("2.1"), (4096, 4096), 128).verdict == "agrees"
+    assert [p.blocks_of_matrix(D(x), (4096, 4096), 256).verdict for x in ("2.0", "2.3")] == ["agrees"] * 2
+
+
 def test_spiels_shares_of_ranks() -> None:
     found = p.spiel_ranks((8, 8), (D("0.81"), D("0.85")), "m", SHAPES, p.FIVE)
     assert [f.verdict for f in found] == [f"agrees: {p.WITH_ADAPTERS}", "neither way of counting gives it"]

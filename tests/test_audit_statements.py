@@ -59,6 +59,8 @@ A, B, C, NONE = (cell("t", method=m) for m in "abcx")
         (o.Ahead(*WHERE, "always", ((A, B), (B, C))), "not in 1: avg 78.0 to 79.9"),
         (o.Ahead(*WHERE, "always", ((A, A),)), "not in 1: avg 80.0 to 80.0"),  # a tie is no lead
         (o.Ahead(*WHERE, "cheaper", ((B, A),), lower=True), "agrees"),
+        (o.Unsurpassed(*WHERE, "no better", A, (B, C, A)), "agrees"),  # the same is no gain
+        (o.Unsurpassed(*WHERE, "no better", C, (B, A)), "not so: 79.9 to 80.0"),
         (o.Rises(*WHERE, "rises", (B, C, A)), "agrees"),
         (o.Rises(*WHERE, "rises", (B, A, C)), "falls from 80.0 to 79.9"),
         (o.Best(*WHERE, "100", "steps", "steps"), "agrees"),

@@ -18,6 +18,28 @@ def test_a_real_process_says_the_same(tmp_path: Path) -> None:
     assert done.stderr == "error: unknown experiment 'platau': did you mean plateau?\n"
 
 
+REFERENCE = Path(__file__).parents[1] / "results" / "reference"
+
+
+def test_an_experiment_without_figures_says_so(cli: Cli, tmp_path: Path) -> None:
+    import shutil
+
+    from smt_bench.index import INDEX, Index
+
+    place = tmp_path / "results" / "block-metric" / "tiny"
+    place.mkdir(parents=True)
+    shutil.copy(REFERENCE / "block-metric" / "tiny" / INDEX, place)
+    nothing = cli("figure", "block-metric", "--results", str(tmp_path / "results"))
+    assert nothing.returncode == 2 and "no runs of block-metric on tiny" in nothing.stderr  # an index, no record
+    (tmp_path / "results" / "runs").mkdir(exist_ok=True)
+    for key in Index.read(place).keys:
+        shutil.copy(REFERENCE / "runs" / f"{key}.json", tmp_path / "results" / "runs")
+    done = cli("figure", "block-metric", "--results", str(tmp_path / "results"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: block-metric draws no figure: see `table block-metric --model tiny`\n"
+    assert cli("table", "block-metric", "--results", str(tmp_path / "results")).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -63,6 +63,36 @@ def test_bad_files_are_named(tmp_path: Path, content: str, message: str) -> None
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
+def test_training_records_without_a_response_are_left_out_and_counted(tmp_path: Path) -> None:
+    folder(tmp_path)
+    assert data.load(str(tmp_path), "commonsense", (), 5, None).empty == 0
+    place = tmp_path / "ft-training_set" / "commonsense_170k.json"
+    place.parent.mkdir()
+    full = [{**GOOD, "instruction": f"{i}?"} for i in range(30)]
+    place.write_text(json.dumps(full))
+    clean = data.load(str(tmp_path), "commonsense", (), 5, None)
+    place.write_text(json.dumps([*full[:7], {**GOOD, "output": ""}, *full[7:], {**GOOD, "output": " \n"}]))
+    found = data.load(str(tmp_path), "commonsense", (), 5, None)
+    assert found.empty == 2 and found.train_sha256 == clean.train_sha256  # the same question as without them
+    assert (found.train, found.heldout) == (clean.train, clean.heldout)
+    place.write_text(json.dumps([{**GOOD, "output": ""}] * 30))
+    with pytest.raises(ValueError, match="'output' is empty in all 30 records"):
+        data.load(str(tmp_path), "commonsense", (), 5, None)
+    place.write_text(json.dumps([*full, {k: v for k, v in GOOD.items() if k != "output"}]))
+    with pytest.raises(ValueError, match="record 31: field 'output' is missing"):
+        data.load(str(tmp_path), "commonsense", (), 5, None)
+
+
+def test_the_contaminated_file_can_be_trained_on(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2] / "shared" / "data" / "llm-adapters"
+    if not root.is_dir():
+        pytest.skip("../shared/data/llm-adapters is not here")
+    (tmp_path / "dataset").symlink_to(root / "dataset")
+    (tmp_path / "math_10k.json").symlink_to(root / "ft-training_set" / "math_data.json")
+    found = data.load(str(tmp_path), "math", (), 100, None)
+    assert (found.empty, len(found.train) + 100) == (3, 3257) and found.overlap["gsm8k"] > 1000
+
+
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not exist"):
         data.load(str(tmp_path / "no"), "commonsense", (), 5, None)

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers import Cli
 from made_up import record
 
 from smt_bench import data
-from smt_bench.accuracy_tables import table2, table3
 from smt_bench.overlap import RULE
+from smt_bench.report import table2, table3
 from smt_bench.store import Record
 from smt_bench.sweep import overlap_warning
 
@@ -22,7 +23,7 @@ def with_overlap(made: Record, **tests: int) -> Record:
 
 
 def rows(records: list[Record], table) -> dict[str, list[str]]:
-    return {str(r[0]): [str(c) for c in r[1:]] for r in table(records, "m", False).rows}
+    return {str(r[0]): [str(c) for c in r[1:]] for r in table(records, "m").rows}
 
 
 def test_cells_of_overlapping_test_sets_are_marked() -> None:
@@ -32,7 +33,7 @@ def test_cells_of_overlapping_test_sets_are_marked() -> None:
     assert by_task["base"][-3:] == ["50.0", "100.0", "75.0"]  # nothing is trained
     assert any("75.0" in c and "†" in c for c in by_fraction["SMT"]) and "†" not in "".join(by_fraction["base"])
     for table in (table2, table3):
-        made = table(records, "m", False)
+        made = table(records, "m")
         assert sum(note.startswith("†") and "PIQA 1 of 2." in note for note in made.notes) == 1
         assert [row["overlap"] for row in made.data or []] == [None, 1]
 
@@ -42,9 +43,9 @@ def test_clean_and_older_records_have_no_mark(known: bool) -> None:
     made = record("smt", 1.0, 0, RIGHT)
     records = [with_overlap(made) if known else made]
     for table in (table2, table3):
-        text = table(records, "m", False).to_markdown()
+        text = table(records, "m").to_markdown()
         assert "†" not in text
-    assert [row["overlap"] for row in table3(records, "m", False).data or []] == [0 if known else None]
+    assert [row["overlap"] for row in table3(records, "m").data or []] == [0 if known else None]
 
 
 def test_one_record_speaks_for_older_ones_on_the_same_data() -> None:
@@ -93,3 +94,15 @@ def test_a_run_records_the_counts(tmp_path: Path) -> None:
     assert made["status"] == "done"
     assert made["overlap"] == {"rule": RULE, "tests": planner.data.overlap} and made["overlap"]["tests"]["boolq"] > 0
     assert "overlap" not in json.dumps(made["run"])  # recorded, not keyed
+
+
+def test_run_says_what_it_left_out_and_marks_what_overlaps(cli: Cli, tmp_path: Path) -> None:
+    source = folder(tmp_path / "data", 40)
+    place = tmp_path / "data" / "dataset" / "boolq" / "train.json"
+    train = json.loads(place.read_text())
+    place.write_text(json.dumps([*train, {**train[0], "instruction": "Unanswered?", "output": ""}]))
+    done = cli("run", "plateau", "--data", source, "--preset", "smoke", "--methods", "lora", "--steps", "1")
+    assert done.returncode == 0, done.stderr
+    assert "note: training set boolq: 1 without a response left out" in done.stderr
+    assert "warning: training set boolq holds test questions" in done.stderr
+    assert "†" in (tmp_path / "results" / "plateau" / "tiny" / "table3.md").read_text()

@@ -14,7 +14,18 @@ import pytest
 from made_up import EIGHT, record
 
 import experiments
-from experiments import anatomy, best_of, break_even, criteria, gradients, qkv, saturation, selection, warmup
+from experiments import (
+    anatomy,
+    best_of,
+    break_even,
+    commonsense,
+    criteria,
+    gradients,
+    qkv,
+    saturation,
+    selection,
+    warmup,
+)
 from smt_bench import resources
 from smt_bench.cli import main
 from smt_bench.data import DataSet
@@ -139,6 +150,16 @@ def test_selection_fills_two_tables(tmp_path: Path) -> None:
     assert [c["verdict"] for c in read(files["table9_claims.csv"])] == [HOLDS] * 3
 
 
+def test_table_8s_budgets_stand_beside_our_smallest_and_largest(tmp_path: Path) -> None:
+    def printed(fractions: Sequence[float], model: str) -> list[float | None]:
+        made = [smt(0, 0.5, fraction=f, metric=m, model=model) for f in fractions for m in ("mean_abs", "activation")]
+        return [selection.table8(made)("gradient", f) for f in fractions]
+
+    assert printed((2.0, 4.0, 8.0), "tiny") == [78.7, None, 81.4]
+    assert printed((2.0,), "tiny") == [None]  # neither small nor large
+    assert printed((0.84, 2.0), "llama-7b") == [78.7, None] and printed((2.0, 8.0), "llama-7b") == [None, None]
+
+
 def test_warmup_separates_training_from_choosing(tmp_path: Path) -> None:
     gains = {(True, "global"): 0.8, (False, "global"): 0.6, (True, "random"): 0.8, (False, "random"): 0.5}
     made = [
@@ -152,6 +173,27 @@ def test_warmup_separates_training_from_choosing(tmp_path: Path) -> None:
     assert by_text["chosen blocks beat random ones", "trains for 5"] != HOLDS
     assert by_text["chosen blocks beat random ones where nothing was trained before", "frozen for 5"] == HOLDS
     assert "holds (1 claim: 1 holds)" in (tmp_path / "table10.md").read_text()  # controls have no vote
+
+
+def test_printed_rows_of_tables_2_and_5_say_at_which_fraction(tmp_path: Path) -> None:
+    assert best_of.printed_row("LoRA (best)", "llama-7b", "commonsense") == (76.3, 0.83)
+    assert best_of.printed_row("SpIEL (equal)", "llama-7b", "commonsense") == (77.4, 0.84)  # table 3; table 2: 76.5
+    assert best_of.printed_row("SMT (equal)", "llama-13b", "commonsense") == (82.4, 0.68)
+    assert best_of.printed_row("SMT (equal)", "llama-7b", "commonsense") == (78.7, 0.84)
+    assert best_of.printed_row("SMT (best)", "llama-7b", "commonsense") == (81.4, 4.91)
+    assert best_of.printed_row("DoRA (equal)", "llama-13b", "commonsense") is None  # no table 3
+    assert best_of.printed_row("LoRA (equal)", "llama-7b", "math") == (60.9, 0.86)
+    assert best_of.printed_row("full", "llama-7b", "math") is None
+    right = {task: [1, 0] for task in EIGHT}
+    made = [
+        record(m, pct, 0, right, nll=2 - pct / 10, model="llama-7b", protocol="llm-adapters")
+        for m in ("lora", "smt") for pct in (0.84, 4.91)
+    ]  # fmt: skip
+    files = commonsense.render(made, tmp_path, "llama-7b")
+    rows = {r["row"]: r for r in read(files[1])}
+    shown = {name: (r["fraction_pct"], r["published"], r["published_pct"]) for name, r in rows.items()}
+    assert shown["LoRA (best)"] == ("4.91", "76.3", "0.83") and shown["LoRA (equal)"] == ("0.84", "76.3", "0.84")
+    assert "76.3 (0.83 %)" in files[0].read_text() and "81.4 (4.91 %)" in files[0].read_text()
 
 
 def test_best_is_chosen_by_heldout_loss_and_never_by_the_test_set() -> None:
@@ -337,6 +379,21 @@ def test_criteria_verdicts(slope: float, verdict: str, tmp_path: Path) -> None:
     assert f"the warm-up score predicts benefit: {verdict}." in files[0].read_text()
     assert {f.name for f in files} == {"criteria.md", "criteria.csv", "blocks.csv", "criteria.png", "criteria.svg"}
     assert len(read(tmp_path / "blocks.csv")) == 3 * 48
+
+
+def test_a_few_large_benefits_do_not_hide_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    save = criteria.save
+    monkeypatch.setattr(criteria, "save", lambda figure, *rest: drawn.append(figure) or save(figure, *rest))
+    made = trial(0, 1.0)
+    for block in made["result"]["blocks"][:3]:
+        block["benefit"] *= 1000
+    criteria.render([made], tmp_path, "tiny")
+    axes = drawn[0].axes[0]
+    benefits = [1000 * b["benefit"] for b in made["result"]["blocks"]]
+    heights = axes.transAxes.inverted().transform(axes.transData.transform([(1, b) for b in benefits]))[:, 1]
+    assert heights.min() > 0 and heights.max() < 1
+    assert np.percentile(heights, 75) - np.percentile(heights, 25) > 0.05
 
 
 def saturated(seed: int, own: float) -> Record:

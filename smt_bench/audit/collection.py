@@ -38,6 +38,7 @@ class FileReport:
         unreadable_records: the first of them, numbered from 1.
         contradictory: questions with different gold answers.
         contradictory_questions: the first of them, normalised.
+        empty: records without a response; of test sets it is not used, training leaves them out.
     """
 
     file: str
@@ -52,6 +53,7 @@ class FileReport:
     unreadable_records: list[int]
     contradictory: int
     contradictory_questions: list[str]
+    empty: int
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def file_report(file: str, kind: str, task: Task | None, examples: Sequence[Exam
         bad[:_SHOWN],
         len(both),
         both[:_SHOWN],
+        sum(not example.output.strip() for example in examples),
     )
 
 
@@ -169,7 +172,7 @@ def _files(title: str, files: Sequence[FileReport]) -> Table:
     for f in files:
         best = None if f.majority_pct is None else f"{f.majority_pct:.1f}"
         row: list[Cell] = [f.file, f.records, f.repeated_exactly, f.repeated, f.majority, best]
-        rows.append([*row, f.unreadable, f.contradictory])
+        rows.append([*row, f.unreadable, f.contradictory, f.empty])
         if f.unreadable:
             notes.append(f"{f.file}: unreadable gold answer in record {_first(f.unreadable_records, f.unreadable)}.")
         if f.contradictory:
@@ -184,13 +187,14 @@ def _files(title: str, files: Sequence[FileReport]) -> Table:
         "its %",
         "unreadable",
         "contradictory",
+        "empty",
     ]
     rules = [
         "Normalised, and repeated: instruction and input in lower-case words and numbers, whatever stands between them; "
         "options belong to the question. Paraphrases are not found.",
         "Majority answer: the most frequent gold answer; its share is what answering without reading gives.",
         "Unreadable: a gold answer that is none of the question's options, or no number. Contradictory: questions "
-        "with several gold answers.",
+        "with several gold answers. Empty: no response; training leaves these records out.",
     ]
     return Table(title, header, rows, [*notes, *rules])
 

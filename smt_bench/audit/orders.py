@@ -67,6 +67,25 @@ class Ahead(Statement):
 
 
 @dataclass(frozen=True)
+class Unsurpassed(Statement):
+    """None of some cells is above the first; the same number is no gain."""
+
+    claim: str
+    first: Cell
+    others: tuple[Cell, ...]
+
+    def check(self, tables: Tables) -> Finding:
+        """Names the numbers above the first."""
+        first, values = self.first.find(tables), [c.find(tables) for c in self.others]
+        known = [v for v in values if v is not None]
+        if first is None or not known or len(known) < len(values):
+            return self.missing(self.claim)
+        above = [str(v) for v in known if v > first]
+        verdict = f"not so: {first} to {', '.join(above)}" if above else AGREES
+        return self.finding(self.claim, f"{first}; then {', '.join(map(str, known))}", verdict)
+
+
+@dataclass(frozen=True)
 class Rises(Statement):
     """Every cell is above the one before."""
 

@@ -20,6 +20,8 @@ D = Decimal
 # Footnote 6 of SMT's section 3, and section 5.2 with figure 5.
 EXAMPLE_TRAINABLE, EXAMPLE_TOTAL = 33_685_504, 6_738_411_520
 SHARE_IN_V, SHARE_TRAINED = D("95.17"), D("0.86")
+# Appendix I: the matrix of its profile, how much of it was selected, and the block sides compared.
+PROFILED, SHARE_OF_V, SIDES = "model.layers.0.self_attn.v_proj.weight", D("2.1"), (256, 128, 64)
 # SpIEL's appendix D: ranks searched, and the shares printed for them. LLaMA 2 has LLaMA's architecture.
 RANKS = (8, 16, 32, 64)
 SPIEL_SHARES = {
@@ -40,7 +42,7 @@ RULES = (
     "Constant answer: what the most frequent gold answer of the test set (BoolQ: true, 62.17 %) or, where that file was not at "
     "hand, an equal share per option gives.",
     "Trainable share: rank x (inputs + outputs) per matrix, DoRA plus its magnitudes, over the parameters of the base model "
-    "or, as peft prints it, of the base model with adapters.",
+    "or, as peft prints it, of the base model with adapters. Table 3 heads its columns with one share for all methods.",
     "Statements: a few words of the text, its section, and what the printed numbers give. Where a statement can be read in "
     "several ways, each reading is a line.",
     "Searched grid: whether a value at the end of the searched grid is optimal cannot be told.",
@@ -72,9 +74,12 @@ def findings(printed: Tables) -> list[Finding]:
     least = noise.bound(printed[noise.METRICS])
     if least is not None:
         found += noise.within_noise(printed, RIVALS, least)
-    for name in (speed, by_task, math):
+    for name in (speed, by_task, plateau, math):
         found += parameters.adapter_sizes(name, printed[name], shapes)
         found += parameters.block_sizes(name, printed[name], shapes)
+    found += parameters.one_request(by_task, printed[by_task], shapes)
+    v_proj = shapes["llama-7b"][PROFILED]
+    found += [parameters.blocks_of_matrix(SHARE_OF_V, (v_proj[0], v_proj[1]), side) for side in SIDES]
     total = parameters.parameter_count(EXAMPLE_TOTAL, shapes["llama-7b"], "llama-7b")
     found += [parameters.whole_blocks(EXAMPLE_TRAINABLE), total]
     assert isinstance(total.computed, Decimal)

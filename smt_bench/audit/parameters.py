@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from itertools import combinations
 
 import methods
 from methods.base import Capacity, Shapes, numel, total_parameters
-from smt_bench.audit.finding import AGREES, Finding, Interval, against, rounded, unit
+from smt_bench.audit.finding import AGREES, Finding, Interval, against, differs, rounded, unit
 from smt_bench.audit.tables import Row, number, title
 
 FIVE = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
@@ -84,6 +85,42 @@ def block_sizes(table: str, rows: Iterable[Row], shapes_of: dict[str, Shapes]) -
         where = f"{row['model']} {row['method']}"
         found.append(Finding("trainable share", title(table), where, "#Params%", printed, computed, verdict))
     return found
+
+
+def one_request(table: str, rows: Iterable[Row], shapes_of: dict[str, Shapes], near: float = 0.05) -> list[Finding]:
+    """Shares of one method on models of one architecture that are nearly the same: one setting gives one share.
+
+    Args:
+        table: file name without ".csv".
+        rows: the table.
+        shapes_of: of the models that are known; equal shapes are one architecture.
+        near: shares further apart than this (relative) are different requests and say nothing.
+    """
+    cells = [(row, printed) for row in rows if row["model"] in shapes_of and (printed := number(row["params_pct"]))]
+    cells = [(row, printed) for row, printed in cells if printed < 100]  # full fine-tuning is no request
+    found = []
+    for (a, x), (b, y) in combinations(cells, 2):
+        alike = (
+            a["method"] == b["method"] and a["model"] != b["model"] and shapes_of[a["model"]] == shapes_of[b["model"]]
+        )
+        if not alike or abs(x - y) > Decimal(near) * max(x, y):
+            continue
+        where = f"{b['model']} {b['method']}, the architecture of {a['model']}"
+        verdict = AGREES if Interval.of(x).meets(Interval.of(y)) else f"{differs(y, x)} from {a['model']}"
+        found.append(Finding("trainable share", title(table), where, "#Params%", y, x, verdict))
+    return found
+
+
+def blocks_of_matrix(printed: Decimal, shape: tuple[int, int], side: int) -> Finding:
+    """Whether some whole number of blocks is `printed` % of one matrix (SMT's appendix I: 2.1 % of a V matrix)."""
+    total = (shape[0] // side) * (shape[1] // side)
+    below = int(printed * total / 100)
+    shares = {n: Decimal(100 * n) / total for n in (below, below + 1)}
+    fit = any(rounded(share, printed) == printed for share in shares.values())
+    shown = ", ".join(f"{n} blocks: {rounded(share, Decimal('0.01'))}" for n, share in shares.items())
+    row = f'"in a V vector where {printed}% parameters were selected", blocks of {side} x {side}'
+    verdict = AGREES if fit else "no number of blocks gives it"
+    return Finding("trainable share", "SMT appendix I", row, "% of the matrix", printed, shown, verdict)
 
 
 def spiel_ranks(

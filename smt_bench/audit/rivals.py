@@ -66,4 +66,5 @@ RIVALS = (
     _pair("100 over 160 warm-up steps", "smt_table10_warmup_commonsense", "warmup_iterations", "100", "160"),
     _pair("30 over 70 warm-up steps", "smt_table11_warmup_math10k", "warmup_iterations", "30", "70", False),
     _pair("block 128 over 256", "smt_table12_block_size", "block_size", "128", "256"),
+    _pair("block 64 over 256", "smt_table12_block_size", "block_size", "64", "256"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from smt_bench.audit.finding import Interval
-from smt_bench.audit.orders import Ahead, AtLeast, Best, Rises
+from smt_bench.audit.orders import Ahead, AtLeast, Best, Rises, Unsurpassed
 from smt_bench.audit.statements import (
     Amounts,
     AtMost,
@@ -125,6 +125,14 @@ RESULTS: tuple[Statement, ...] = (
                                 for m in _MODELS for task in COMMONSENSE)),
     Ahead("SMT section 4.1", "outstrip ChatGPT-3.5-turbo", "averages of SMT at the baselines' budget", "outstrip",
           tuple((_t2(m, "smt"), cell(_T2, method="chatgpt")) for m in _MODELS)),
+    # Larger than the share of the rows that table 2 calls best.
+    *(
+        Unsurpassed("SMT section 4.1", "LoRA and DoRA will not achieve better performance with larger trainable parameters",
+                    f"{m}, {method} above {best} %, its best in table 2", "not better", _t3(m, method, best),
+                    tuple(_t3(m, method, pct) for pct in _FRACTIONS[_FRACTIONS.index(best) + 1:]))
+        for m, method, best in (("llama-7b", "lora", "0.84"), ("llama-7b", "dora", "0.84"),
+                                ("llama2-7b", "lora", "0.84"), ("llama2-7b", "dora", "0.43"))
+    ),
     Similar("SMT section 4.1", "similar accuracy performance of full fine-tuning", "llama-7b, SMT 4.91 % and full",
             _t2("llama-7b", "smt(best)"), _t2("llama-7b", "full")),
     Similar("SMT section 4.1", "similar accuracy [...] while speedup 14.6x",
