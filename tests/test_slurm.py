@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,14 +34,13 @@ def cli(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[None]:
+def cluster() -> Iterator[None]:
     pytest.importorskip("submitit", reason="the extra smt-bench[slurm] is not installed")
     why = slurm_local.missing()
     if why:
         pytest.skip(why)
-    place = tmp_path / "slurm"
-    place.mkdir()
-    with slurm_local.slurm(place):
+    # SLURM makes sockets there, whose paths may have 107 letters only.
+    with tempfile.TemporaryDirectory(prefix="slurm-") as place, slurm_local.slurm(Path(place)):
         yield
 
 
