@@ -17,8 +17,6 @@ from smt_bench.store import Record
 from smt_bench.summary import Group, groups, percent, rank, title
 from smt_bench.verdicts import Claim
 
-NEAR = 0.05  # relative; the papers print 0.83, 0.84 and 0.86 for the same request
-
 
 def best(cells: Sequence[Group]) -> Group | None:
     """The cell of one method with the lowest held-out loss; None where no run has one."""
@@ -35,7 +33,7 @@ def equal_budget(fractions: Sequence[float]) -> float | None:
     if not fractions:
         return None
     near = min(fractions, key=lambda f: abs(100 * f - PAPER_PCT))
-    return near if abs(100 * near - PAPER_PCT) <= NEAR * PAPER_PCT else sorted(fractions)[len(fractions) // 2]
+    return near if abs(100 * near - PAPER_PCT) <= published.NEAR * PAPER_PCT else sorted(fractions)[len(fractions) // 2]
 
 
 def cells(records: Sequence[Record]) -> list[Group]:
@@ -68,7 +66,7 @@ def printed_row(label: str, model: str, about: str) -> tuple[float, float] | Non
         average = published.plateau_average(model, method, PAPER_PCT)
         return None if average is None else (average, PAPER_PCT)
     elif kind == "equal":
-        rows = rows[(rows["params_pct"] - PAPER_PCT).abs() <= NEAR * PAPER_PCT]
+        rows = rows[(rows["params_pct"] - PAPER_PCT).abs() <= published.NEAR * PAPER_PCT]
     if rows.empty:
         return None
     row = rows.iloc[-1]

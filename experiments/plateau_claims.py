@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.best_of import NEAR, best
+from experiments.best_of import best
 from smt_bench import published
 from smt_bench.claim_sheets import Sheet
 from smt_bench.sheets import relabelled
@@ -84,7 +84,7 @@ def _printed(model: str, method: str, place: str, pct: float | None, ends: Seque
         return published.plateau_average(model, method, None)
     rows = published.plateau(model)
     values = {p: v for m, p, v in rows.itertuples(index=False) if m == method and p < 100}
-    near = [v for p, v in values.items() if abs(p - pct) <= NEAR * p]
+    near = [v for p, v in values.items() if abs(p - pct) <= published.NEAR * p]
     if not ends or not values:
         return near[0] if near else None
     if place == "best smaller":

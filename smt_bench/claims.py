@@ -127,9 +127,8 @@ class Claims:
         aside = self.folder / f".{key}.void.{uuid.uuid4().hex}"
         try:
             self.path(key).rename(aside)
-            if _owner(aside).get("token") != dead.get(
-                "token"
-            ):  # another was faster, and this is its claim: give it back
+            if _owner(aside).get("token") != dead.get("token"):
+                # Another was faster, and this is its claim: give it back.
                 os.link(aside, self.path(key))
         except (FileNotFoundError, FileExistsError):
             pass  # somebody else did it

@@ -17,8 +17,6 @@ from smt_bench.summary import Group, accuracy, common_tasks, groups, percent, su
 from smt_bench.tables import Cell, Table
 from smt_bench.tasks import TASKS
 
-_NEAR = 0.05  # relative; the papers print 0.83, 0.84 and 0.86 for the same request
-
 
 def table2(records: Iterable[Record], model: str) -> Table:
     """Accuracy per task, a row per method and fraction; published ones and the differences below where they are comparable.
@@ -52,7 +50,7 @@ def table2(records: Iterable[Record], model: str) -> Table:
         data[-1]["overlap"] = None if pd.isna(line["overlap"]) else int(line["overlap"])
         for _, row in theirs.iterrows():
             wanted = 100.0 if group.fraction_pct is None else group.fraction_pct
-            if row["method"] == group.method and abs(row["params_pct"] - wanted) <= _NEAR * wanted:
+            if row["method"] == group.method and abs(row["params_pct"] - wanted) <= papers.NEAR * wanted:
                 values = _published_row(row, tasks)
                 texts = [None if v is None else f"({v:.1f})" for v in values]
                 rows.append([f"{title(group.method)} (published)", f"({percent(row['params_pct'])})", "", *texts])

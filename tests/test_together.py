@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -275,39 +275,42 @@ def test_status_tells_what_runs_where_and_what_is_left(tmp_path: Path) -> None:
     assert rows[crashed.key]["status"] == "interrupted"
 
 
+def killed_once(folder: Path, spread: str, victim: Callable[[dict[str, Any]], int | None]) -> Store:
+    """A sweep of two runs with `spread` 2, one of whose processes is killed: it ends well all the same."""
+    command = [sys.executable, "-m", "smt_bench", "run", "plateau", "--preset", "smoke", "--methods", "lora,full"]
+    command += ["--limit", "1", "--steps", "40", spread, "2"]
+    sweeping = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    store, pid = Store(folder / "results"), None
+    while pid is None and sweeping.poll() is None:
+        time.sleep(0.05)
+        rows = collect(store) if store.root.exists() else []
+        pid = next((found for row in rows if (found := victim(row))), None)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    _, stderr = sweeping.communicate(timeout=300)
+    assert sweeping.returncode == 0 and "2 done" in stderr, stderr
+    return store
+
+
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "smt_bench", "run", "plateau", "--preset", "smoke", "--methods", "lora,full"]
-    command += ["--limit", "1", "--steps", "40", "--jobs", "2"]
-    sweeping = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    store, victim = Store(tmp_path / "results"), None
-    while victim is None and sweeping.poll() is None:
-        time.sleep(0.05)
-        rows: list[dict[str, Any]] = collect(store) if store.root.exists() else []
-        victim = next((row for row in rows if row["status"] == "running" and row["run"].startswith("full")), None)
-    assert victim is not None
-    os.kill(victim["pid"], signal.SIGKILL)
-    _, stderr = sweeping.communicate(timeout=200)
-    assert sweeping.returncode == 0 and "2 done" in stderr, stderr
+    def full(row: dict[str, Any]) -> int | None:
+        return row["pid"] if row["status"] == "running" and row["run"].startswith("full") else None
+
+    store = killed_once(tmp_path, "--jobs", full)
     assert sorted(p.suffix for p in store.runs.iterdir()) == [".json", ".json"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_of_several_does_not_end_the_sweep(rank: int, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "smt_bench", "run", "plateau", "--preset", "smoke", "--methods", "lora,full"]
-    command += ["--limit", "1", "--steps", "40", "--processes", "2"]
-    sweeping = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    store, owner = Store(tmp_path / "results"), None
-    while owner is None and sweeping.poll() is None:
-        time.sleep(0.05)
-        rows: list[dict[str, Any]] = collect(store) if store.root.exists() else []
-        owner = next((row["pid"] for row in rows if row.get("phase") == "train"), None)
-    assert owner is not None
-    ranks = {p.environ()["RANK"]: p for p in psutil.Process(owner).parent().children()}
-    ranks[str(rank)].kill()
-    _, stderr = sweeping.communicate(timeout=300)
-    assert sweeping.returncode == 0 and "2 done" in stderr, stderr
+    def of_rank(row: dict[str, Any]) -> int | None:
+        if row.get("phase") != "train":
+            return None
+        siblings = psutil.Process(row["pid"]).parent().children()
+        return next(p.pid for p in siblings if p.environ()["RANK"] == str(rank))
+
+    killed_once(tmp_path, "--processes", of_rank)
 
 
 def test_failed_runs_are_done_again_when_asked(tmp_path: Path, cli: Cli) -> None:
