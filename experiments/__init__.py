@@ -8,32 +8,18 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from experiments import (
-    allocation,
-    anatomy,
-    block_metric,
-    block_size,
-    break_even,
-    commonsense,
-    criteria,
-    frozen_warmup,
-    gradients,
-    kernels,
-    learning_rate,
-    math10k,
-    memory,
-    paper,
-    plateau,
-    qkv,
-    saturation,
-    selection,
-    speed,
-    warmup,
-)
-from methods.base import Capacity
-from smt_bench.planning import Planner
-from smt_bench.runs import Measurement, Run
-from smt_bench.store import Record
+from smt_bench.experiments import paper
+from smt_bench.experiments.accuracy import commonsense, learning_rate, math10k, plateau
+from smt_bench.experiments.choices import allocation, block_metric, block_size, qkv, selection, warmup
+from smt_bench.experiments.cost import break_even
+from smt_bench.experiments.cost.kernels import experiment as kernels
+from smt_bench.experiments.cost.memory import experiment as memory
+from smt_bench.experiments.cost.speed import experiment as speed
+from smt_bench.experiments.why import anatomy, criteria, frozen_warmup, gradients, saturation
+from smt_bench.methods.base import Capacity
+from smt_bench.questions.planner import Planner
+from smt_bench.records.runs import Measurement, Run
+from smt_bench.records.store import Record
 
 
 class Experiment(Protocol):
@@ -42,7 +28,7 @@ class Experiment(Protocol):
     One that measures instead of training has `measure(measurement, watch) -> result` besides, and its `runs` returns
     `Measurement`s with None for the capacity; it needs no data and no weights, unless it says `TRAINED = True`: then
     `measure` is given the run's `Inputs` as a third argument. `FAMILIES` names the data families it covers where no task is
-    asked for (by default commonsense). One that only has `PARTS` stands for the experiments of these names.
+    asked for (by default commonsense). One that only has `MEMBERS` stands for the experiments of these names.
     """
 
     NAME: str
@@ -95,10 +81,10 @@ def find(name: str) -> Experiment:
     return found[name]
 
 
-def parts(name: str) -> list[Experiment]:
+def members(name: str) -> list[Experiment]:
     """The experiment called `name`, or those it stands for.
 
     Raises:
         ValueError: no such experiment.
     """
-    return [find(part) for part in getattr(find(name), "PARTS", (name,))]
+    return [find(part) for part in getattr(find(name), "MEMBERS", (name,))]

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from methods.base import Method
-from methods.full import Base, Full
-from methods.lora import Dora, Lora
-from methods.smt import Smt
-from methods.spiel import Spiel
+from smt_bench.methods.base import Method
+from smt_bench.methods.full import Base, Full
+from smt_bench.methods.lora import Dora, Lora
+from smt_bench.methods.smt.method import Smt
+from smt_bench.methods.spiel.method import Spiel
 
 REGISTRY: dict[str, type[Method]] = {m.name: m for m in (Base, Full, Smt, Spiel, Lora, Dora)}
 

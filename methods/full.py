@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from methods.base import Capacity, Method, ParamGroup, Shapes, freeze, total_parameters
+from smt_bench.methods.base import Capacity, Method, ParamGroup, Shapes
+from smt_bench.methods.modules import freeze, total_parameters
 
 
 class Full(Method):

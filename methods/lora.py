@@ -14,17 +14,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from methods.base import (
-    Capacity,
-    Method,
-    MethodConfig,
-    ParamGroup,
-    Shapes,
-    freeze,
-    replace_module,
-    targeted,
-    total_parameters,
-)
+from smt_bench.methods.base import Capacity, Method, MethodConfig, ParamGroup, Shapes
+from smt_bench.methods.modules import freeze, replace_module, targeted, total_parameters
 
 
 @dataclass(frozen=True)

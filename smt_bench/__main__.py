@@ -1,5 +1,5 @@
 """`python -m smt_bench`."""
 
-from smt_bench.cli import main
+from smt_bench.cli.app import main
 
 main()

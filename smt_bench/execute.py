@@ -2,96 +2,29 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import time
-import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from accelerate import PartialState
 
-import methods
-from methods.base import Capacity, Method, Shapes
-from smt_bench import environment, parallel
-from smt_bench.data import DataSet
-from smt_bench.evaluate import EvalSettings, evaluate, merge_shares, response_loglik
-from smt_bench.models import Located, load
-from smt_bench.overlap import RULE
-from smt_bench.prompts import Encoded, encode
-from smt_bench.resume import Keeper
-from smt_bench.runs import Measurement, Question, Run
-from smt_bench.store import SCHEMA, Record
-from smt_bench.train import Diverged, Loop
-from smt_bench.zero import Zero
-
-EVAL_BATCH = 32
-TOLERANCE = 0.05  # realised against requested trainable fraction, relative
-
-
-class Watcher(Protocol):
-    """Sees a run go by; the progress bars are one."""
-
-    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
-        """`done` of `total` units of `phase` are finished."""
-
-
-def unwatched(phase: str, done: int, total: int, note: str = "") -> None:
-    """Nobody looks."""
-
-
-@dataclass
-class Inputs:
-    """What a run needs besides itself; shared by the runs of a sweep.
-
-    Attributes:
-        located: the model's files.
-        data: examples; their hashes are in the run.
-        device_map: for models spread over several GPUs.
-        watch: progress.
-        keeper: of this run's checkpoints; the default keeps none.
-        zero: how phases that train everything are sharded over several processes.
-    """
-
-    located: Located
-    data: DataSet
-    device_map: str | None = None
-    watch: Watcher = unwatched
-    keeper: Keeper = field(default_factory=Keeper)
-    zero: Zero | None = None
-
-
-def plan(run: Run, shapes: Shapes) -> tuple[Method, Capacity]:
-    """Builds the method and its capacity, before any weight is loaded.
-
-    Raises:
-        ValueError: the request is impossible, or its realised fraction is too far off.
-    """
-    m = run.method
-    method = methods.build(m.name, m.config, m.fraction, run.seed, run.train.steps)
-    capacity = method.capacity(shapes)
-    check_fraction(m.name, m.fraction, capacity)
-    return method, capacity
-
-
-def check_fraction(name: str, fraction: float | None, capacity: Capacity) -> None:
-    """Refuses a capacity more than `TOLERANCE` off the request, unless one capacity unit is larger than that.
-
-    Raises:
-        ValueError: the realised fraction is too far off.
-    """
-    if fraction is None:
-        return
-    off = abs(capacity.fraction - fraction) / fraction
-    unit = capacity.unit_numbers / (fraction * capacity.total)
-    if off > TOLERANCE and unit <= TOLERANCE:
-        raise ValueError(
-            f"{name}: fraction {fraction:.4%} becomes {capacity.fraction:.4%} ({capacity.units} {capacity.unit}), "
-            f"{off:.0%} off: choose a fraction that it can meet"
-        )
+from smt_bench.data.overlap import RULE
+from smt_bench.data.prompts import Encoded, encode
+from smt_bench.evaluation.evaluate import evaluate, merge_shares
+from smt_bench.evaluation.heldout import _heldout, response_loglik
+from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
+from smt_bench.machine import facts, parallel
+from smt_bench.methods.base import Method
+from smt_bench.models.build import load
+from smt_bench.questions.capacity import method_of
+from smt_bench.questions.inputs import Inputs
+from smt_bench.records.outcome import Diverged, _recorded
+from smt_bench.records.runs import Run
+from smt_bench.records.store import Record
+from smt_bench.training.loop import Loop
 
 
 def execute(run: Run, inputs: Inputs) -> Record:
@@ -101,71 +34,6 @@ def execute(run: Run, inputs: Inputs) -> Record:
     `inputs.keeper` keeps them.
     """
     return _recorded(run, lambda record: _execute(run, inputs, record))
-
-
-def measure(
-    measurement: Measurement, answer: Callable[[Measurement, Watcher], dict[str, Any]], watch: Watcher
-) -> Record:
-    """Answers a measurement; the record is as that of a run, with `result` in place of what training gives."""
-
-    def fill(record: Record) -> None:
-        environment.reset_peaks()
-        record["result"] = answer(measurement, watch)
-
-    return _recorded(measurement, fill)
-
-
-def failure(run: Question, message: str, log: Sequence[str]) -> Record:
-    """The record of a run whose process died, so that it could not write one.
-
-    Args:
-        run: the run.
-        message: what is known.
-        log: the last lines the process wrote.
-    """
-
-    def fill(record: Record) -> None:
-        raise ChildProcessError(message)
-
-    record = _recorded(run, fill)
-    status = "out_of_memory" if any("OutOfMemoryError" in line for line in log) else "failed"
-    return {**record, "status": status, "message": message, "traceback": list(log), "memory_bytes": {}}
-
-
-def _recorded(run: Question, fill: Callable[[Record], None]) -> Record:
-    record: Record = {
-        "schema": SCHEMA,
-        "key": run.key,
-        "run": run.to_dict(),
-        "status": "failed",
-        "message": None,
-        "step": None,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": dict(environment.describe()),
-    }
-    started = time.perf_counter()
-    try:
-        fill(record)
-        record["status"] = "done"
-    except Diverged as error:
-        record |= {"status": "diverged", "message": str(error), "step": error.step}
-        for part in ("heldout", "evaluation"):
-            record.pop(part, None)
-    except Exception as error:
-        if parallel.size() > 1 and parallel.gone(error):
-            raise parallel.Gone(_first_line(error)) from error
-        # The sweep goes on: the record names what went wrong and where
-        record |= {"message": _first_line(error), "traceback": traceback.format_exc().splitlines()[-12:]}
-        # torch's CPU allocator has no exception of its own.
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error):
-            record["status"] = "out_of_memory"
-    record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-    seconds = record.setdefault("seconds", {})
-    # A run that was interrupted also took what its checkpoint says of earlier processes.
-    seconds["total"] = round(max(time.perf_counter() - started, sum(seconds.values())), 3)
-    record.setdefault("memory_bytes", {}).update(environment.peak_memory())
-    gc.collect()
-    return record
 
 
 def _execute(run: Run, inputs: Inputs, record: Record) -> None:
@@ -180,13 +48,13 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
 
     # Of accelerate only the device: its environment variables (accumulation, precision) would change the numbers of a run.
     device = PartialState(cpu=not torch.cuda.is_available()).device
-    environment.reset_peaks()
+    facts.reset_peaks()
     start = time.perf_counter()
     model, tokenizer = load(inputs.located, run.train.precision, inputs.device_map)
     if inputs.device_map is None:
         model.to(device)
     clock("load", start)
-    method, capacity = plan(run, {name: tuple(p.shape) for name, p in model.named_parameters()})
+    method, capacity = method_of(run, {name: tuple(p.shape) for name, p in model.named_parameters()})
     record["capacity"] = {
         "unit": capacity.unit,
         "units": capacity.units,
@@ -262,26 +130,3 @@ def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable
         scores = merge_shares(parallel.gathered(scores), list(inputs.data.tests))
     clock("evaluation", start)
     return {"heldout": _heldout(heldout), "evaluation": scores}
-
-
-def _heldout(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean negative log-likelihood per response token (nats), over all tokens together.
-
-    None where no response fitted into the cut-off; NaN (the caller calls that diverged) where one is not finite.
-    """
-    scored = [e for e in examples if e["tokens"]]
-    tokens = sum(e["tokens"] for e in scored)
-    finite = all(e["loglik"] is not None for e in scored)
-    total = sum(e["loglik"] for e in scored) if finite else math.nan
-    return {
-        "nll": -total / tokens if tokens else None,
-        "examples": {
-            "loglik": [None if e["loglik"] is None else round(e["loglik"], 6) for e in examples],
-            "tokens": [e["tokens"] for e in examples],
-        },
-    }
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from helpers import Cli
 
-from smt_bench.cli import main
+from smt_bench.cli.app import main
 
 MARKERS = {"slow": "takes more than half a minute; part of .ci/run", "slurm": "starts a real SLURM; part of .ci/run"}
 

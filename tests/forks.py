@@ -10,7 +10,13 @@ from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["smt_bench.dispatch", "experiments.plateau", "peft", "lm_eval.tasks", "lm_eval.models.huggingface"]
+    [
+        "smt_bench.cli.work",
+        "smt_bench.experiments.accuracy.plateau",
+        "peft",
+        "lm_eval.tasks",
+        "lm_eval.models.huggingface",
+    ]
 )
 
 
@@ -39,7 +45,7 @@ def _ranked(rank: int, size: int, port: int, target: Callable[..., None], args: 
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
-    from smt_bench import parallel
+    from smt_bench.machine import parallel
 
     parallel.join()
     target(rank, *args)

@@ -59,7 +59,7 @@ def call(*args: str) -> str:
     Raises:
         RuntimeError: it ended with another exit code than 0.
     """
-    from smt_bench.cli import main
+    from smt_bench.cli.app import main
 
     out, before = io.StringIO(), sys.argv
     sys.argv = ["smt_bench", *args]
@@ -89,10 +89,10 @@ def planned(name: str) -> list[str]:
 
 def on_llama(model: str, experiment: str) -> list[str]:
     """The keys of an experiment on the paper's model, planned without weights and data, as for four GPUs."""
-    import experiments
+    from smt_bench import experiments
+    from smt_bench.machine.fits import Machine
     from smt_bench.plan.rows import DryPlanner
-    from smt_bench.planning import Request
-    from smt_bench.resources import Machine
+    from smt_bench.questions.request import Request
 
     planner = DryPlanner(Request(experiment, model), Machine((80_000_000_000,) * 4, 0))
     planner.open_without_data()

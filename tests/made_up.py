@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from smt_bench.runs import DataRef, EvalRef, MethodRef, ModelRef, Run, TrainRef
-from smt_bench.store import SCHEMA, Record
+from smt_bench.records.runs import DataRef, EvalRef, MethodRef, ModelRef, Run, TrainRef
+from smt_bench.records.store import SCHEMA, Record
 
 EIGHT = ("boolq", "piqa", "social_i_qa", "hellaswag", "winogrande", "ARC-Easy", "ARC-Challenge", "openbookqa")
 LRS = {"full": 1e-3, "base": 0.0}

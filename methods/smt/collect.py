@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from methods.base import linears, replace_module
-from methods.smt.install import same_input
-from methods.smt.layer import Shared
-from methods.smt.pooled import PooledLinear, pool
-from methods.smt.selection import ACTIVATION, METRICS, activation_scores, block_sums
+from smt_bench.methods.modules import linears, replace_module
+from smt_bench.methods.smt.install import same_input
+from smt_bench.methods.smt.layer import Shared
+from smt_bench.methods.smt.pooled import PooledLinear, pool
+from smt_bench.methods.smt.selection import ACTIVATION, METRICS, activation_scores, block_sums
 
 
 class Collector:

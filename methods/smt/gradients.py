@@ -44,7 +44,7 @@ def batched(dy_TO: torch.Tensor, kept_TC: torch.Tensor, pairs: Pairs, side: int)
 
 def fused(dy_TO: torch.Tensor, kept_TC: torch.Tensor, pairs: Pairs, side: int) -> torch.Tensor:
     """(N, l, l), by one Triton kernel; needs the triton package, which torch's CUDA builds bring along."""
-    from methods.smt.triton_kernel import block_gradients
+    from smt_bench.methods.smt.triton_kernel import block_gradients
 
     return block_gradients(dy_TO, kept_TC, pairs, side)
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from methods.smt.layer import Shared, SparseLinear, columns_of
-from methods.smt.selection import Selection
+from smt_bench.methods.smt.layer import Shared, SparseLinear, columns_of
+from smt_bench.methods.smt.selection import Selection
 
 # Layers of one module that read the same input. Others are taken to have an input of their own; were one of these not to
 # read what its siblings read, it would keep columns that only they need, and all numbers would still be right.

@@ -20,7 +20,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from methods.smt.gradients import block_gradients
+from smt_bench.methods.smt.gradients import block_gradients
 
 
 class Shared:

@@ -19,7 +19,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from methods.smt.layer import Shared, plain
+from smt_bench.methods.smt.layer import Shared, plain
 
 
 def pool(x: torch.Tensor, side: int) -> torch.Tensor:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from methods.base import Shapes, targeted
+from smt_bench.methods.base import Shapes
+from smt_bench.methods.modules import targeted
 
 Selection = dict[str, list[tuple[int, int]]]  # layer name -> (row, column) of its blocks, sorted by column, then row
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from smt_bench.audit.labels import contradictory, majority, repeated, unreadable
 from smt_bench.audit.page import Page
-from smt_bench.data import read_examples
-from smt_bench.overlap import exact_question, normalised_question, shared
-from smt_bench.prompts import Example
-from smt_bench.summary import task_title
-from smt_bench.tables import Cell, Table
-from smt_bench.tasks import TASKS, Task
+from smt_bench.data.datasets import read_examples
+from smt_bench.data.overlap import exact_question, normalised_question, shared
+from smt_bench.data.prompts import Example
+from smt_bench.data.tasks import TASKS, Task
+from smt_bench.evidence.words import task_title
+from smt_bench.report.table import Cell, Table
 
 _OPTIONAL = ("input", "output")  # published files have records without a response
 _SHOWN = 5  # record numbers or questions named in the report

@@ -6,9 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 
-from smt_bench.overlap import normalised_question
-from smt_bench.prompts import Example
-from smt_bench.tasks import TOLERANCE, Task, gold, offered, parse_number
+from smt_bench.data.overlap import normalised_question
+from smt_bench.data.prompts import Example
+from smt_bench.data.tasks import TOLERANCE, Task, gold, offered, parse_number
 
 _FORMAT = re.compile(r"Answer format:\s*(\S+)")
 _LETTERS = ("A", "B", "C", "D", "E")  # AQuA's answers, in the mixtures of arithmetic tasks

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table as Grid
 
-from smt_bench.tables import Table
+from smt_bench.report.table import Table
 
 Page = Sequence[str | Table]
 

@@ -6,15 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
-from smt_bench import models
-from smt_bench.audit import granularity, marks, noise, parameters, repeats, statements_spiel
-from smt_bench.audit.averages import row_averages, speedups
+from smt_bench.audit.checks import granularity, marks, noise, parameters, repeats
+from smt_bench.audit.checks.averages import row_averages, speedups
+from smt_bench.audit.checks.rivals import RIVALS
 from smt_bench.audit.finding import Finding
 from smt_bench.audit.page import Page
-from smt_bench.audit.rivals import RIVALS
-from smt_bench.audit.statements_smt import SMT
-from smt_bench.audit.tables import Tables
-from smt_bench.tables import Table
+from smt_bench.audit.printed import Tables
+from smt_bench.audit.statements import spiel
+from smt_bench.audit.statements.smt import SMT
+from smt_bench.models import build, registry
+from smt_bench.report.table import Table
 
 D = Decimal
 # Footnote 6 of SMT's section 3, and section 5.2 with figure 5.
@@ -55,14 +56,14 @@ def findings(printed: Tables) -> list[Finding]:
     Args:
         printed: `tables.load()`.
     """
-    shapes = {e.name: models.shapes(e.name) for e in models.REGISTRY.values() if e.published}
+    shapes = {e.name: build.shapes(e.name) for e in registry.REGISTRY.values() if e.published}
     found: list[Finding] = []
     for name, rows in printed.items():
         found += row_averages(name, rows) + repeats.identical_rows(name, rows)
         found += granularity.shares(name, rows) + granularity.constant_answers(name, rows)
     for configuration in repeats.CONFIGURATIONS:
         found += repeats.same_configuration(printed, configuration)
-    found += statements_spiel.repeated_base(statements_spiel.T1, printed[statements_spiel.T1])
+    found += spiel.repeated_base(spiel.T1, printed[spiel.T1])
     by_task, plateau, math, speed = (
         f"smt_table{t}" for t in ("2_commonsense", "3_plateau", "5_math10k", "1_speed")
     )  # fmt: skip
@@ -89,14 +90,14 @@ def findings(printed: Tables) -> list[Finding]:
         found += parameters.spiel_ranks(RANKS, shares, model, shapes[model])
     memory = "smt_figure11_memory"
     found += parameters.tensor_memory(memory, printed[memory])
-    found += [statement.check(printed) for statement in (*SMT, *statements_spiel.SPIEL)]
+    found += [statement.check(printed) for statement in (*SMT, *spiel.SPIEL)]
     found += _spiel(printed)
     return found
 
 
 def _spiel(printed: Tables) -> list[Finding]:
     """The checks that are SpIEL's alone."""
-    s = statements_spiel
+    s = spiel
     main = printed[s.T1]
     ours, theirs = ("spiel-ag", "spiel-ma", "qspiel-ag", "qspiel-ma"), ("ia3", "lora", "full", "qlora")
     return [

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-import methods
-from methods.base import OptimizerSettings
-from smt_bench.accounting import Accountant
-from smt_bench.optim import Updater
-from smt_bench.plan.roofline import compute_seconds
-from smt_bench.train import response_loss
+from smt_bench import methods
+from smt_bench.measuring.accountant import Accountant
+from smt_bench.methods.base import OptimizerSettings
+from smt_bench.plan.gpu.roofline import compute_seconds
+from smt_bench.training.loss import response_loss
+from smt_bench.training.optimizer import Updater
 
 SIDE = 1024  # of the squared product that shows the peak
 TIMES = 5

@@ -21,15 +21,15 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_map
 
-import methods
-from methods.base import Method, OptimizerSettings
-from smt_bench import models
-from smt_bench.accounting import Accountant
-from smt_bench.ledger import Account, Phase
-from smt_bench.optim import Updater
+from smt_bench import methods
+from smt_bench.data.prompts import IGNORED
+from smt_bench.measuring.account import Account, Phase
+from smt_bench.measuring.accountant import Accountant
+from smt_bench.methods.base import Method, OptimizerSettings
+from smt_bench.models import build
 from smt_bench.plan.fakes import LIMIT, Fakes, gpu_kernels
-from smt_bench.plan.roofline import Operations
-from smt_bench.prompts import IGNORED
+from smt_bench.plan.gpu.roofline import Operations
+from smt_bench.training.optimizer import Updater
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "bf16-pure": torch.bfloat16}
 ATTENTIONS = ("flash", "eager")
@@ -75,7 +75,7 @@ class Workload:
         ):
             if text not in choices:
                 raise ValueError(f"--{option} {text}: choose from {', '.join(choices)}")
-        positions = getattr(models.config(self.model), "max_position_embeddings", None)
+        positions = getattr(build.config(self.model), "max_position_embeddings", None)
         if positions is not None and self.length > positions:
             raise ValueError(
                 f"--length {self.length}: {self.model} has {positions} positions: choose at most {positions}"
@@ -90,7 +90,7 @@ class Workload:
 
     def build(self) -> nn.Module:
         """The architecture, on "meta"."""
-        model = models.build(self.model)
+        model = build.build(self.model)
         if self.attention == "eager":
             model.set_attn_implementation("eager")
         return model
@@ -143,11 +143,11 @@ class DryRuns:
         key = f"{settings} {fraction}"
         if key not in self._done:
             method = methods.build(name, config, fraction, 0, steps)
-            self._done[key] = execute(self.workload, method, self._warmups, settings)
+            self._done[key] = dry_run(self.workload, method, self._warmups, settings)
         return self._done[key]
 
 
-def execute(workload: Workload, method: Method, warmups: dict[str, Warmup], settings: str) -> DryRun:
+def dry_run(workload: Workload, method: Method, warmups: dict[str, Warmup], settings: str) -> DryRun:
     """One step of every stage on fake tensors.
 
     Args:

@@ -9,11 +9,11 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from smt_bench.canvas import STYLE, WIDTH, save
-from smt_bench.ledger import CATEGORIES
-from smt_bench.plan.hardware import CONTEXT
+from smt_bench.evidence.words import title
+from smt_bench.measuring.account import CATEGORIES
+from smt_bench.plan.gpu.hardware import CONTEXT
 from smt_bench.plan.row import Row, Target
-from smt_bench.summary import title
+from smt_bench.report.canvas import STYLE, WIDTH, save
 
 GB = 1e9
 BAR = 0.125  # inches per bar

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from smt_bench.ledger import CATEGORIES
+from smt_bench.evidence.words import title
+from smt_bench.measuring.account import CATEGORIES
 from smt_bench.plan.calibrate import Calibration
 from smt_bench.plan.dry import Workload
-from smt_bench.plan.hardware import CONTEXT, GIB, HOST_SOURCE, TIGHT
+from smt_bench.plan.gpu.hardware import CONTEXT, GIB, HOST_SOURCE, TIGHT
 from smt_bench.plan.row import Row, Target
-from smt_bench.summary import title
-from smt_bench.tables import Table
+from smt_bench.report.table import Table
 
 GB = 1e9
 _FOR_FILES = ("forward, TFLOP", "backward, TFLOP")

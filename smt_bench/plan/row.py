@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import nn
 
-from methods.base import Capacity
-from smt_bench import models
-from smt_bench.ledger import Account
-from smt_bench.plan.hardware import Gpu
-from smt_bench.plan.roofline import EFFICIENCY, StepTime
-from smt_bench.plan.sharding import Layout
-from smt_bench.runs import Run
+from smt_bench.measuring.account import Account
+from smt_bench.methods.base import Capacity
+from smt_bench.models import build
+from smt_bench.plan.gpu.hardware import Gpu
+from smt_bench.plan.gpu.roofline import EFFICIENCY, StepTime
+from smt_bench.plan.gpu.sharding import Layout
+from smt_bench.records.runs import Run
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Anatomy:
     @classmethod
     def of(cls, name: str) -> Anatomy:
         """A registered model's, or any other's."""
-        model = models.build(name)
+        model = build.build(name)
         head = model.get_output_embeddings()
         return cls(
             sum(p.numel() for p in model.parameters()),

@@ -6,16 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from methods.base import Capacity
-from smt_bench import published
-from smt_bench.ledger import CATEGORIES, Account
+from smt_bench.evidence import published
+from smt_bench.measuring.account import CATEGORIES, Account
+from smt_bench.methods.base import Capacity
 from smt_bench.plan.dry import DryRun, DryRuns, Workload
-from smt_bench.plan.hardware import GPUS, NUMBERS, TIGHT, Gpu
-from smt_bench.plan.roofline import StepTime, step_time
+from smt_bench.plan.gpu.hardware import GPUS, NUMBERS, TIGHT, Gpu
+from smt_bench.plan.gpu.roofline import StepTime, step_time
+from smt_bench.plan.gpu.sharding import Layout, host_bytes, per_gpu, quantize
 from smt_bench.plan.row import Anatomy, Row, Target
-from smt_bench.plan.sharding import Layout, host_bytes, per_gpu, quantize
-from smt_bench.planning import Planner
-from smt_bench.runs import Run
+from smt_bench.questions.planner import Planner
+from smt_bench.records.runs import Run
 
 VERDICTS = ("no", "tight", "OK")
 NEAR = 0.02  # percentage points between a requested and a published fraction that mean the same

@@ -20,14 +20,14 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from smt_bench import prompts
-from smt_bench.batches import Batch, collate
-from smt_bench.optim import linear_factor
-from smt_bench.prompts import Encoded, Example
-from smt_bench.store import write_text
-from smt_bench.testbed import WEIGHTS, world
-from smt_bench.testbed.world import pick, shuffled
-from smt_bench.train import response_loss
+from smt_bench.data import prompts, world
+from smt_bench.data.batches import Batch, collate
+from smt_bench.data.prompts import Encoded, Example
+from smt_bench.data.world import pick, shuffled
+from smt_bench.records.files import write_text
+from smt_bench.testbed import WEIGHTS
+from smt_bench.training.loss import response_loss
+from smt_bench.training.optimizer import linear_factor
 
 STEPS = 700
 BATCH = 64

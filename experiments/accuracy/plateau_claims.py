@@ -1,0 +1,95 @@
+"""What the SMT paper says of its table 3, as claims about the cells of the plateau's grid.
+
+The papers' fractions are seldom ours: on other models its smallest and largest fraction stand beside our smallest and largest.
+A baseline's best smaller fraction is chosen by held-out loss, never by a test set; being the best of several it is a little too
+good on held-out NLL itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from smt_bench.evidence import published
+from smt_bench.evidence.cells import Group, groups
+from smt_bench.evidence.claims import Sheet
+from smt_bench.evidence.verdicts import Claim
+from smt_bench.evidence.words import title
+from smt_bench.experiments.accuracy.best_of import best
+from smt_bench.records.store import Record
+from smt_bench.report.accuracy.variants import relabelled
+
+BASELINES = ("lora", "spiel", "dora")
+
+
+def cells(records: Sequence[Record]) -> list[Group]:
+    """The rows that claims are about: every cell under its method's title, and its method's ends under their own names."""
+    found = groups(records)
+    made: list[Group] = []
+    for method in dict.fromkeys(g.method for g in found):
+        own = sorted((g for g in found if g.method == method and g.fraction is not None), key=lambda g: g.fraction or 0)
+        if not own:
+            made += [g for g in found if g.method == method]
+            continue
+        made += [_named(g, title(method)) for g in own]
+        made.append(_named(own[-1], f"{title(method)} (largest)"))
+        if len(own) > 1:
+            made.append(_named(own[0], f"{title(method)} (smallest)"))
+            smaller = best(own[:-1])
+            made += [] if smaller is None else [_named(smaller, f"{title(method)} (best smaller)")]
+    return made
+
+
+def _named(group: Group, label: str) -> Group:
+    return groups(relabelled(r, label) for r in (*group.done, *group.lost))[0]
+
+
+def sheet(found: Sequence[Group], model: str) -> Sheet:
+    """The claims that `cells` can speak to, with the printed differences where there are any."""
+    family = found[0].run["data"]["family"]
+    printed_on = model if not published.plateau(model).empty else "llama-7b"
+    fractions = {name: {g.fraction for g in found if g.method == name} for name in {g.method for g in found}}
+    claims = [
+        Claim(f"SMT beats {title(name)} at the same fraction (section 1, table 3)", "SMT", title(name))
+        for name in BASELINES
+        if fractions.get("SMT", set()) & fractions.get(title(name), set())
+    ]
+    if "SMT (smallest)" in fractions:
+        text = "SMT goes on gaining, from its smallest fraction to its largest (section 4.2)"
+        claims.append(Claim(text, "SMT (largest)", "SMT (smallest)"))
+    for name in map(title, BASELINES):
+        if f"{name} (best smaller)" in fractions:
+            text = f"{name} gains nothing at its largest fraction over its best smaller one (section 4.2)"
+            claims.append(Claim(text, f"{name} (largest)", f"{name} (best smaller)", denied=True))
+    if "full" in fractions and family == "commonsense":
+        text = "SMT at its largest fraction is as good as full fine-tuning (section 4.1)"
+        claims.append(Claim(text, "SMT (largest)", "full", equal=True))
+
+    def printed(label: str, pct: float | None) -> float | None:
+        method, _, place = label.removesuffix(")").partition(" (")
+        ends = sorted(100 * f for f in fractions.get(method, set()) if f is not None)
+        return _printed(printed_on, method.lower(), place, pct, [] if model == printed_on else ends)
+
+    source = f"SMT table 3 (full: table 2), {printed_on}"
+    if model != printed_on:
+        source += ", whose smallest and largest fraction and own best smaller one stand beside ours"
+    known = family == "commonsense"
+    return Sheet(
+        "table3", f"Table 3, {family}", lambda record: None, (), "SMT", tuple(claims),
+        printed if known else lambda label, pct: None, source if known else "", printed_on=printed_on, printed_pct=None,
+    )  # fmt: skip
+
+
+def _printed(model: str, method: str, place: str, pct: float | None, ends: Sequence[float]) -> float | None:
+    """The printed average of a row; `ends` are our fractions where the printed ends stand beside them, else empty."""
+    if pct is None:
+        return published.plateau_average(model, method, None)
+    rows = published.plateau(model)
+    values = {p: v for m, p, v in rows.itertuples(index=False) if m == method and p < 100}
+    near = [v for p, v in values.items() if abs(p - pct) <= published.NEAR * p]
+    if not ends or not values:
+        return near[0] if near else None
+    if place == "best smaller":
+        return max(v for p, v in values.items() if p < max(values))
+    if len(ends) > 1 and abs(pct - ends[-1]) < 1e-9:
+        return values[max(values)]
+    return values[min(values)] if len(ends) > 1 and abs(pct - ends[0]) < 1e-9 else (near[0] if near else None)

@@ -1,0 +1,110 @@
+"""What the ablations share: SMT under changed settings, all else equal, at one trainable fraction unless asked otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from smt_bench.evidence.claims import Sheet
+from smt_bench.methods.base import Capacity
+from smt_bench.methods.smt.selection import grid
+from smt_bench.questions.planner import Planner
+from smt_bench.records.runs import Run
+from smt_bench.records.store import Record
+from smt_bench.report.accuracy.variants import write_sheet
+
+PAPER_PCT = 0.84  # the budget of the paper's ablations
+ANY = "any model; commonsense (default) or math tasks"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run but for its seed: SMT at a fraction, with settings that differ from the recipe's."""
+
+    fraction: float
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+def budgets(planner: Planner, variants: Sequence[dict[str, Any]], paper_pct: float = PAPER_PCT) -> list[float]:
+    """The fractions asked for, else one: the paper's, or on small models the recipe's middle one.
+
+    Where some variant's matrices cannot hold that much, the largest smaller fraction of the recipe that all can hold
+    (halves of the smallest after that), so that all rows train equally many numbers.
+
+    Raises:
+        ValueError: a setting that fits no fraction.
+    """
+    if planner.request.fractions_pct:
+        return planner.fractions()
+    grid = sorted(planner.fractions())
+    papers = planner.recipe.protocol == "llm-adapters"
+    candidates = [round(paper_pct / 100, 12)] if papers else grid[: len(grid) // 2 + 1][::-1]
+    candidates += [round(candidates[-1] / 2, 12), round(candidates[-1] / 4, 12)]
+    for i, fraction in enumerate(candidates):
+        try:
+            for changes in variants:
+                planner.check_capacity("smt", fraction, **changes)
+            return [fraction]
+        except ValueError:
+            if i == len(candidates) - 1:
+                raise
+    raise AssertionError("no candidate")
+
+
+def one_side(planner: Planner, targets: tuple[str, ...]) -> dict[str, Any]:
+    """The setting that gives rows with other targets the block side that all of `targets` share.
+
+    Nothing where the recipe names a side; where it says "auto", Q alone would get larger blocks than Q, K and V together.
+    """
+    usual = planner.config("smt", 1000)["block_size"]
+    return {"block_size": grid(planner.shapes, targets, "auto")[0]} if usual == "auto" else {}
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """An experiment made of SMT runs; its methods are what the experiment modules offer.
+
+    Attributes:
+        grid: the cells for a request, from shapes alone.
+        sheets: the tables that records become, the main one first.
+    """
+
+    grid: Callable[[Planner], list[Cell]]
+    sheets: Callable[[Sequence[Record]], Sequence[Sheet]]
+
+    def method_names(self, planner: Planner) -> list[str]:
+        """SMT.
+
+        Raises:
+            ValueError: other methods were asked for.
+        """
+        return planner.only("smt")
+
+    def check(self, planner: Planner) -> None:
+        """Every cell must be possible."""
+        for cell in self.grid(planner):
+            planner.check_capacity("smt", cell.fraction, **cell.changes)
+
+    def runs(self, planner: Planner) -> list[tuple[Run, Capacity]]:
+        """Cells x seeds; cells that come to the same question run once."""
+        made: dict[str, tuple[Run, Capacity]] = {}
+        for seed in planner.seeds():
+            for cell in self.grid(planner):
+                run, capacity = planner.run("smt", cell.fraction, seed, **cell.changes)
+                made.setdefault(run.key, (run, capacity))
+        return list(made.values())
+
+    def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+        """The tables of which there are records."""
+        files: list[Path] = []
+        for sheet in self.sheets(records):
+            if any(sheet.label(record) is not None for record in records):
+                files += write_sheet(records, folder, model, sheet)
+        return files
+
+
+def config(record: Record) -> dict[str, Any]:
+    """The method's settings of a record."""
+    return record["run"]["method"]["config"]

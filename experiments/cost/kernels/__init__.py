@@ -1,0 +1,1 @@
+"""Experiment `kernels`: SMT's pieces one by one."""

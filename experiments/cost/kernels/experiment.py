@@ -1,0 +1,97 @@
+"""Appendix G and I, and SMT's own choices: what blocks cost against other ways to the same numbers.
+
+Claims: sparse storage takes five times the memory of dense blocks (appendix G, figures 10 and 11: 16.0 against 3.2 MB, 83.2 MB
+in all); writing blocks of 256 x 256 into the weight takes under 3 % of the forward pass, of 128 10 %, of 64 24 % (appendix I).
+
+Decided: the matrix is the model's V projection (figure 11's is always 4096 x 4096, as printed); the paper writes blocks into
+the weight in every forward pass, so its projection stands beside one forward pass, while here it happens once per
+optimizer step. No weights are needed, so every model works on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from smt_bench.experiments.cost.kernels import pieces
+from smt_bench.experiments.cost.kernels.inplace import updates
+from smt_bench.experiments.cost.kernels.tables import write_kernels
+from smt_bench.machine.watch import Watcher
+from smt_bench.questions.planner import Planner
+from smt_bench.records.runs import Measurement
+from smt_bench.records.store import Record
+
+NAME = "kernels"
+REPRODUCES = "SMT appendix G (figures 10, 11) and I: storage, projection and gradients of blocks"
+NEEDS = "any model on any machine, no weights, no data"
+VERSION = 1
+ROUNDS = 15
+SIDES = (256, 128, 64, 32)
+
+
+def method_names(planner: Planner) -> list[str]:
+    """None: matrices are measured, not methods."""
+    return []
+
+
+def check(planner: Planner) -> None:
+    """The model needs a V projection that some block size divides.
+
+    Raises:
+        ValueError: it has none.
+    """
+    _matrix(planner)
+
+
+def _matrix(planner: Planner) -> tuple[int, int]:
+    shape = next((s for n, s in planner.shapes.items() if n.endswith("v_proj.weight")), None)
+    if shape is None or not _sides(shape):
+        raise ValueError(
+            f"--model {planner.request.model}: no v_proj that {', '.join(map(str, SIDES))} divides: choose e.g. bench-60m"
+        )
+    return shape[0], shape[1]
+
+
+def _sides(shape: Sequence[int]) -> list[int]:
+    return [side for side in SIDES if all(n % side == 0 for n in shape)]
+
+
+def runs(planner: Planner) -> list[tuple[Measurement, None]]:
+    """One measurement per seed."""
+    shape = _matrix(planner)
+    settings = {
+        "matrix": list(shape),
+        "sides": _sides(shape),
+        "tokens": 128 if planner.request.preset else planner.recipe.micro_batch_size * planner.recipe.cutoff,
+        "rounds": planner.request.steps or (2 if planner.request.preset else ROUNDS),
+    }
+    return [(planner.measurement(NAME, VERSION, settings, seed), None) for seed in planner.seeds()]
+
+
+def measure(measurement: Measurement, watch: Watcher) -> dict[str, Any]:
+    """Rows of every table; bytes are exact, milliseconds are medians."""
+    s = measurement.settings
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(measurement.seed)
+    shape, tokens, rounds = tuple(s["matrix"]), s["tokens"], s["rounds"]
+    result: dict[str, Any] = {}
+    parts = {
+        "storage": lambda: pieces.storage(tokens, rounds, device),
+        "projection": lambda: pieces.projection(shape, s["sides"], tokens, rounds, device, measurement.seed),
+        "gradient": lambda: pieces.gradients(shape, s["sides"], tokens, rounds, device, measurement.seed),
+        "update": lambda: updates(shape, s["sides"][0], rounds, device, measurement.seed),
+        "scores": lambda: pieces.scores(shape, s["sides"], tokens, rounds, device),
+    }
+    with torch.no_grad():
+        for done, (name, part) in enumerate(parts.items()):
+            watch("kernels", done, len(parts), name)
+            result[name] = part()
+    return result
+
+
+def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+    """One table per question."""
+    return write_kernels(records, folder, model)

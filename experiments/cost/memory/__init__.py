@@ -1,0 +1,1 @@
+"""Experiment `memory`: exact bytes of a training step."""

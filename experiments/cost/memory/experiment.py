@@ -1,0 +1,69 @@
+"""The 67 % claim: exact bytes of a training step by category and method, beside the peak of the process or device.
+
+Claims (SMT, abstract and section 4.4): 67 % less GPU memory than full fine-tuning; lower memory than LoRA and DoRA at the same
+number of trainable parameters; activations of the selected layers kept in part only (section 3).
+
+Every method takes a real step with and without checkpointing, each in a process of its own, whose peak is then that of this
+method alone. Bytes are counted by `measuring.accountant`, the same account that `plan` makes of models too large for this
+machine. SMT's warm-up, which trains everything unless it is frozen, stands apart from its tuning. Weights and tokens are
+random.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from smt_bench.experiments.cost.memory.process import weigh
+from smt_bench.experiments.cost.memory.tables import write_memory
+from smt_bench.experiments.cost.speed.experiment import METHODS, check, method_names, settings
+from smt_bench.machine.watch import Watcher
+from smt_bench.questions.planner import Planner
+from smt_bench.records.runs import Measurement
+from smt_bench.records.store import Record
+
+NAME = "memory"
+REPRODUCES = "SMT's memory claims (abstract, section 4.4): bytes of a training step by category"
+NEEDS = "any model that fits, no weights, no data"
+VERSION = 1
+
+__all__ = ["METHODS", "NAME", "NEEDS", "REPRODUCES", "check", "measure", "method_names", "render", "runs"]
+
+
+def runs(planner: Planner) -> list[tuple[Measurement, None]]:
+    """One measurement of all methods; bytes do not depend on the seed, so that the first is enough."""
+    asked = settings(planner)
+    # Dropout masks are part of what a method keeps, so that the variants without them count as well. A frozen warm-up is what
+    # lets SMT do without dense gradients.
+    for entry in [e for e in asked["methods"] if e["config"].get("warmup_trains")]:
+        frozen = {**entry, "config": {**entry["config"], "warmup_trains": False}, "variant": "frozen"}
+        asked["methods"].insert(asked["methods"].index(entry) + 1, frozen)
+    del asked["checkpointing"]
+    return [(planner.measurement(NAME, VERSION, asked, planner.seeds()[0]), None)]
+
+
+def measure(measurement: Measurement, watch: Watcher) -> dict[str, Any]:
+    """One row per method, variant and checkpointing; a method that does not fit has a message in place of bytes."""
+    s, rows = measurement.settings, []
+    jobs = [(entry, checkpointing) for checkpointing in (False, True) for entry in s["methods"]]
+    # Forked from a server that has imported everything and computed nothing, so that every process starts alike.
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["smt_bench.experiments.cost.memory.process"])
+    for done, (entry, checkpointing) in enumerate(jobs):
+        watch("memory", done, len(jobs), entry["name"])
+        with ProcessPoolExecutor(1, mp_context=server) as pool:
+            try:
+                found = pool.submit(weigh, measurement.model.name, s, entry, checkpointing, measurement.seed).result()
+            except BrokenProcessPool:  # the kernel's answer to too little memory
+                found = {"message": "the process was killed, most likely for want of memory"}
+        rows.append({**{k: entry[k] for k in ("name", "variant", "fraction")}, "checkpointing": checkpointing, **found})
+    return {"rows": rows}
+
+
+def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+    """Bytes by category, the activations of SMT's layers, and a figure."""
+    return write_memory(records, folder, model)

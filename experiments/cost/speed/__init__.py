@@ -1,0 +1,1 @@
+"""Experiment `speed`: time of a training step, in parts."""

@@ -1,0 +1,250 @@
+"""From the records of `speed` to its tables and figure."""
+
+from __future__ import annotations
+
+import statistics
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from smt_bench.evidence import published as papers
+from smt_bench.evidence.words import title
+from smt_bench.experiments.cost.speed.decomposition import decomposition
+from smt_bench.experiments.cost.speed.figure import parts_figure
+from smt_bench.records.store import Record, finished
+from smt_bench.report.table import Table
+
+PHASES = ("forward", "backward", "hooks", "optimizer")
+Row = dict[str, Any]
+_SAME = {"method": "name", "variant": "variant", "fraction": "fraction"}  # columns of a row, parts of an entry
+
+
+def write_speed(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+    """Writes table 1, `speed.csv`, the decomposition and the figure; returns the files, the main table first."""
+    done = finished(records, model)
+    rows = speed_rows(done)
+    both = pick(rows, "smt", "forward_backward")
+    lowest, layers = _lowest_layer(done)
+    caption = "\n".join(textwrap.fill(note, 78) for note in setting_notes(done))
+    return [
+        *table1(rows, done, model).write(folder, "table1"),
+        *parts(rows, done, model).write(folder, "speed"),
+        *decomposition(lowest / layers if both else None, both["flop_limit_ratio"] if both else None).write(
+            folder, "decomposition"
+        ),
+        *parts_figure(rows, folder, caption),
+    ]
+
+
+def _lowest_layer(records: Sequence[Record]) -> tuple[int, int]:
+    """The lowest layer with a block of SMT, and the number of layers; of the first seed."""
+    result = records[0]["result"]
+    blocks: dict[str, Any] = next(
+        (d["blocks"] for name, d in result["described"].items() if name.split()[0] == "smt"), {}
+    )
+    found = [int(part) for name in blocks for part in name.split(".") if part.isdigit()]
+    return min(found, default=0), result["layers"]
+
+
+def _medians(steps: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Median of every phase and of sums over phases: a median of sums, not a sum of medians."""
+    steps = list(steps)
+    whole = {phase: [step[phase] for step in steps] for phase in PHASES}
+    whole["forward_backward"] = [step["forward"] + step["backward"] for step in steps]
+    whole["step"] = [sum(step.values()) for step in steps]
+    return {phase: statistics.median(values) for phase, values in whole.items() if values}
+
+
+def speed_rows(records: Sequence[Record]) -> list[Row]:
+    """One row per method, fraction and phase, over all rounds of all seeds.
+
+    `ratio_to_full` is full fine-tuning's time over this one's, of the same phase (of the step, for phases that full
+    fine-tuning does not have); `flop_limit_ratio` the same of FLOPs.
+    """
+    first = records[0]["result"]
+    steps: dict[str, list[dict[str, float]]] = {}
+    estimating: dict[str, list[bool]] = {}
+    for record in records:
+        for name, taken in record["result"]["milliseconds"].items():
+            steps.setdefault(name, []).extend(taken)
+            estimating.setdefault(name, []).extend(record["result"]["estimating"].get(name, [False] * len(taken)))
+    full = _medians(steps["full"]) if "full" in steps else {}
+    full_flops = first["flops"].get("full")
+    rows: list[Row] = []
+
+    def add(entry: Row, phase: str, ms: float, n: int, flops: dict[str, int] | None, like: str) -> None:
+        per = {"forward": ("forward",), "backward": ("backward",), "forward_backward": ("forward", "backward")}
+        parts = per.get(like, ("forward", "backward") if like == "step" else ())
+        limit = None
+        if flops and full_flops and parts:
+            limit = sum(full_flops[p] for p in parts) / sum(flops[p] for p in parts)
+        rows.append(
+            {
+                "method": entry["name"],
+                "variant": entry["variant"],
+                "fraction": entry["fraction"],
+                "trainable": entry["trainable"],
+                "phase": phase,
+                "step_ms": ms,
+                "tokens_per_s": 1e3 * first["tokens"] / ms if like in ("step", "forward_backward") else None,
+                "ratio_to_full": full[like] / ms if like in full and ms else None,
+                "flop_limit_ratio": limit,
+                "gflops": sum(flops[p] for p in parts) / 1e9 if flops and parts else None,
+                "repeats": n,
+                "seeds": len(records),
+            }
+        )
+
+    for entry in first["entries"]:
+        name, flops = entry["label"], first["flops"][entry["label"]]
+        apart = [s for s, e in zip(steps[name], estimating[name]) if e]
+        plain = [s for s, e in zip(steps[name], estimating[name]) if not e] or steps[name]
+        found = _medians(plain)
+        for phase, ms in found.items():
+            add(entry, phase, ms, len(plain), flops, phase)
+        amortised = found["step"]
+        if apart:
+            slower = _medians(apart)["step"]
+            add(entry, "estimation_step", slower, len(apart), None, "step")
+            share = entry["config"]["estimate_steps"] / entry["config"]["update_every"]
+            amortised = share * slower + (1 - share) * found["step"]
+        if entry["name"] == "smt" and "smt warm-up" in steps:
+            trains = entry["config"]["warmup_trains"]
+            whole, count = records[0]["run"]["settings"]["run_steps"], entry["config"]["warmup_steps"]
+            selection = statistics.median(r["result"]["selection_ms"][name] for r in records)
+            warm = {}
+            for kind, phase in (("smt warm-up", "warmup_step"), ("smt frozen warm-up", "frozen_warmup_step")):
+                warm[phase] = _medians(steps[kind])["step"]
+                add(entry, phase, warm[phase], len(steps[kind]), first["flops"][kind], "step")
+            add(entry, "selection", selection, len(records), None, "")
+            spent = count * warm["warmup_step" if trains else "frozen_warmup_step"] + selection
+            amortised = (spent + (whole - count) * found["step"]) / whole
+        add(entry, "step_amortised", amortised, len(plain), flops, "step")
+    if "frozen model" in steps:
+        nothing = {"name": "frozen model", "variant": "", "fraction": None, "trainable": 0}
+        for phase, ms in _medians(steps["frozen model"]).items():
+            if phase in ("forward", "backward", "forward_backward", "step"):
+                add(nothing, phase, ms, len(steps["frozen model"]), first["flops"]["frozen model"], phase)
+    return rows
+
+
+def full_title(method: str, variant: str) -> str:
+    """A method's name with what is special about it here."""
+    return title(method) + (f", {variant}" if variant else "")
+
+
+def pick(rows: Sequence[Row], method: str, phase: str) -> Row | None:
+    """The first row of a method's phase."""
+    return next((r for r in rows if (r["method"], r["phase"]) == (method, phase)), None)
+
+
+def setting_notes(records: Sequence[Record]) -> list[str]:
+    """What was measured, where, and how often."""
+    run, result = records[0]["run"], records[0]["result"]
+    s = run["settings"]
+    return [
+        f"{run['machine']}; {s['precision']}, batch {s['batch_size']} x {s['length']} random tokens, loss on all of them, "
+        f"{'with' if s['checkpointing'] else 'without'} checkpointing; random weights; fused AdamW",
+        f"medians of {s['rounds']} rounds in which every method takes one step, x {len(records)} seed(s); "
+        f"{result['tokens']:,} tokens a step",
+    ]
+
+
+def table1(rows: Sequence[Row], records: Sequence[Record], model: str) -> Table:
+    """Time of a step, its ratio to full fine-tuning, and what FLOPs allow."""
+    printed = papers.published("smt_table1_speed").set_index("method")["speedup"].to_dict()
+    cells, data = [], []
+    for entry in records[0]["result"]["entries"]:
+        mine = [r for r in rows if all(r[k] == entry[v] for k, v in _SAME.items())]
+        step, both = (next(r for r in mine if r["phase"] == phase) for phase in ("step", "forward_backward"))
+        amortised = next(r for r in mine if r["phase"] == "step_amortised")
+        reached = both["ratio_to_full"] / both["flop_limit_ratio"] if both["ratio_to_full"] else None
+        paper = None if entry["variant"] else printed.get(entry["name"])
+        row = {
+            "method": entry["name"],
+            "variant": entry["variant"],
+            "trainable_pct": 100 * entry["trainable"] / entry["total"],
+            "step_ms": step["step_ms"],
+            "tokens_per_s": step["tokens_per_s"],
+            "ratio_to_full": step["ratio_to_full"],
+            "ratio_amortised": amortised["ratio_to_full"],
+            "forward_backward_ratio": both["ratio_to_full"],
+            "flop_limit_ratio": both["flop_limit_ratio"],
+            "reached_of_limit": reached,
+            "paper_speedup": paper,
+        }
+        data.append(row)
+        cells.append(
+            [
+                full_title(entry["name"], entry["variant"]),
+                f"{row['trainable_pct']:.2f}",
+                f"{row['step_ms']:,.0f}",
+                f"{row['tokens_per_s']:,.0f}",
+                _number(row["ratio_to_full"], ".2f"),
+                _number(row["ratio_amortised"], ".2f"),
+                _number(row["forward_backward_ratio"], ".2f"),
+                _number(row["flop_limit_ratio"], ".2f"),
+                _number(paper, ".1f"),
+            ]
+        )
+    notes = [*setting_notes(records), *_findings(rows, records)]
+    header = [
+        "method", "trainable, %", "step, ms", "tokens/s", "x full", "x full, amortised",
+        "forward + backward, x full", "FLOP limit of that", "paper, x full",
+    ]  # fmt: skip
+    return Table(f"Table 1: time of a training step, {model}", header, cells, notes, data)
+
+
+def _number(value: float | None, form: str) -> str | None:
+    return None if value is None else format(value, form)
+
+
+def _findings(rows: Sequence[Row], records: Sequence[Record]) -> list[str]:
+    found = ["x full: full fine-tuning's time over the method's. All on one device, no offloading on either side"]
+    smt = pick(rows, "smt", "step")
+    if smt is None:
+        return found
+    others = [r for r in rows if r["phase"] == "step" and r["method"] not in ("smt", "full", "frozen model")]
+    found += [
+        f"SMT's step is {r['step_ms'] / smt['step_ms']:.2f} times faster than that of {full_title(r['method'], r['variant'])}"
+        for r in others
+        if r["fraction"] == smt["fraction"]
+    ]
+    if any(r["variant"] for r in others):
+        found.append("no dropout: the paper's LoRA and DoRA have dropout 0.05, whose masks are slow to draw on a CPU")
+    lowest, layers = _lowest_layer(records)
+    found.append(f"SMT's lowest block is in layer {lowest} of 0 to {layers - 1}; no backward pass runs below it")
+    frozen, plain = pick(rows, "smt", "frozen_warmup_step"), pick(rows, "frozen model", "step")
+    if frozen is not None and plain is not None:
+        more = 100 * (frozen["step_ms"] / plain["step_ms"] - 1)
+        found.append(
+            f"a step of the frozen warm-up, with scores, takes {more:+.1f} % over one forward and backward pass of the frozen "
+            "model to the same depth"
+        )
+    s = records[0]["run"]["settings"]
+    config = next(e["config"] for e in s["methods"] if e["name"] == "smt")
+    found.append(
+        f"amortised: SMT with its {config['warmup_steps']} warm-up steps (training: {config['warmup_trains']}) and selection, "
+        f"SpIEL with its estimation steps, over the {s['run_steps']:,} steps of the paper's commonsense run"
+    )
+    return found
+
+
+def parts(rows: Sequence[Row], records: Sequence[Record], model: str) -> Table:
+    """Every phase of every method; the CSV holds `speed_rows`."""
+    cells = [
+        [
+            full_title(r["method"], r["variant"]),
+            None if r["fraction"] is None else f"{100 * r['fraction']:g}",
+            r["phase"].replace("_", " "),
+            f"{r['step_ms']:,.1f}",
+            None if r["tokens_per_s"] is None else f"{r['tokens_per_s']:,.0f}",
+            None if r["ratio_to_full"] is None else f"{r['ratio_to_full']:.2f}",
+            None if r["flop_limit_ratio"] is None else f"{r['flop_limit_ratio']:.2f}",
+            r["repeats"],
+        ]
+        for r in rows
+    ]
+    header = ["method", "fraction, %", "phase", "ms", "tokens/s", "x full", "FLOP limit", "repeats"]
+    return Table(f"Time by phase: {model}", header, cells, setting_notes(records), rows)

@@ -1,0 +1,1 @@
+"""Experiments on why: where gradients and blocks are, whether scores predict benefit."""

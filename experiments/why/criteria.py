@@ -1,0 +1,225 @@
+"""The open question behind SMT: does a block's warm-up score predict what tuning that block is worth?
+
+The paper ranks blocks by gradients and shows that the ranking beats others when hundreds of blocks train together; it never looks
+at one block. Here blocks, drawn evenly over the ranking, are tuned one at a time from the same weights on the same batches; the
+benefit is the fall of the held-out loss. Its rank correlation with the score is set against those of the mean of absolute
+gradients, activation, weight magnitude and chance.
+
+Decisions: the warm-up is frozen (gradients of the weights as they are, so that score and benefit speak of the same point); AdamW
+at SMT's learning rate, which evens out the size of gradients as it does in SMT; a few steps, since what a single block
+gains levels off soon.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.ticker import FuncFormatter, NullLocator, SymmetricalLogLocator
+
+from smt_bench.evidence.stats import mean_ci, rank_correlations
+from smt_bench.evidence.verdicts import judge, tally
+from smt_bench.experiments.why.block_trial import Bench, stratified
+from smt_bench.experiments.why.projections import LOOKS, blank, handles, place
+from smt_bench.machine.watch import Watcher
+from smt_bench.questions.inputs import Inputs
+from smt_bench.questions.planner import Planner
+from smt_bench.records.runs import Measurement
+from smt_bench.records.store import Record
+from smt_bench.report.canvas import STYLE, lay_out, save
+from smt_bench.report.table import Table
+
+NAME = "criteria"
+REPRODUCES = "no table of the papers: rank correlation of a block's warm-up score with what tuning it alone is worth"
+NEEDS = "any model that fits on one device; its training data"
+VERSION = 1
+TRAINED = True
+TITLES = {
+    "mean_abs": "gradient, mean-abs (SMT)", "abs_mean": "gradient, abs-mean", "activation": "activation",
+    "weight": "weight magnitude", "random": "random",
+}  # fmt: skip
+MATTERS = 0.1  # of a rank correlation
+STRATA = 8
+
+
+def method_names(planner: Planner) -> list[str]:
+    """SMT, whose warm-up needs the gradients of all targeted matrices."""
+    return ["smt"]
+
+
+def check(planner: Planner) -> None:
+    """Refuses options that could change nothing, and blocks that do not fit."""
+    planner.refuse_training_options()
+    planner.check_capacity("smt", min(planner.fractions()))
+
+
+def runs(planner: Planner) -> list[tuple[Measurement, None]]:
+    """One measurement per seed: other blocks, other batches."""
+    config, steps = planner.config("smt", planner.steps), planner.steps
+    settings = {
+        "targets": config["targets"],
+        "block_size": config["block_size"],
+        "warmup_steps": config["warmup_steps"],
+        "batch_size": planner.recipe.micro_batch_size,
+        "lr": planner.recipe.lr("smt"),
+        "steps": max(4, min(10, steps // 20)),
+        "blocks": STRATA * (1 if planner.request.preset else 6),
+    }
+    return [(planner.trained_measurement(NAME, VERSION, settings, seed), None) for seed in planner.seeds()]
+
+
+def measure(measurement: Measurement, watch: Watcher, inputs: Inputs) -> dict[str, Any]:
+    """Scores all blocks, then tunes a sample of them one by one."""
+    s, seed = measurement.settings, measurement.seed
+    bench = Bench.open(s, seed, inputs)
+    scores = bench.scores(s["warmup_steps"], seed)
+    before = bench.heldout()
+    batches = [next(bench.batches) for _ in range(s["steps"])]
+    sample = stratified(scores["mean_abs"], s["blocks"], STRATA, seed)
+    rows = []
+    for number, (block, stratum) in enumerate(sample, start=1):
+        layer, row, col = block
+        after = bench.tune(block, batches, s["lr"])
+        watch("blocks", number, len(sample), f"held-out {after:.4f}")
+        rows.append(
+            {"layer": layer, "row": row, "column": col, "stratum": stratum, "benefit": before - after}
+            | {name: float(by_layer[layer][row, col]) for name, by_layer in scores.items()}
+        )
+    total = sum(r * c for r, c in bench.sizes.values())
+    return {"heldout_before": before, "blocks": rows, "total_blocks": total, "side": bench.side}
+
+
+def _column(blocks: Sequence[dict[str, Any]], name: str) -> np.ndarray:
+    return np.array([b[name] for b in blocks])
+
+
+def correlations(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Per criterion the rank correlation with the benefit: mean over seeds, intervals over seeds and over blocks.
+
+    Returns:
+        By criterion `rho`, `ci95` (over seeds), `low` and `high` (bootstrap over blocks), and `ahead`: the same four for how far
+        SMT's score is ahead of it.
+    """
+    found = [
+        rank_correlations({n: _column(r["blocks"], n) for n in TITLES}, _column(r["blocks"], "benefit"), seed=i)
+        for i, r in enumerate(results)
+    ]
+
+    def summary(values: Sequence[float], draws: Sequence[np.ndarray]) -> dict[str, Any]:
+        rho, half = mean_ci(values)
+        low, high = np.percentile(np.mean(draws, axis=0), (2.5, 97.5))
+        return {"rho": rho, "ci95": half, "low": float(low), "high": float(high)}
+
+    made = {}
+    for name in TITLES:
+        made[name] = summary([f[name][0] for f in found], [f[name][1] for f in found])
+        made[name]["ahead"] = summary(
+            [f["mean_abs"][0] - f[name][0] for f in found], [f["mean_abs"][1] - f[name][1] for f in found]
+        )
+    return made
+
+
+def _verdict(evidence: dict[str, Any], seeds: int) -> str:
+    intervals = [(evidence["low"], evidence["high"])]
+    if evidence["ci95"] is not None:
+        intervals.append((evidence["rho"] - evidence["ci95"], evidence["rho"] + evidence["ci95"]))
+    return judge(intervals, seeds, MATTERS)
+
+
+def _shown(evidence: dict[str, Any]) -> str:
+    half = "" if evidence["ci95"] is None else f" ± {evidence['ci95']:.2f}"
+    return f"{evidence['rho']:+.2f}{half} [{evidence['low']:+.2f}, {evidence['high']:+.2f}]"
+
+
+def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+    """The correlations with their verdicts, every block in a CSV file, and a picture of both."""
+    done = [r for r in records if r["status"] == "done"]
+    if not done:
+        return []
+    results, s = [r["result"] for r in done], done[0]["run"]["settings"]
+    found = correlations(results)
+    claims = [("the warm-up score predicts benefit", _verdict(found["mean_abs"], len(done)))]
+    claims += [
+        (f"it predicts better than {TITLES[name]}", _verdict(found[name]["ahead"], len(done)))
+        for name in ("weight", "activation", "random")
+    ]
+    rows, data = [], []
+    for name, title in TITLES.items():
+        ahead = None if name == "mean_abs" else found[name]["ahead"]
+        rows.append([title, _shown(found[name]), None if ahead is None else _shown(ahead), len(done)])
+        line = {k: v for k, v in found[name].items() if k != "ahead"}
+        data.append({"criterion": name, **line, "ahead": (ahead or {}).get("rho"), "n_seeds": len(done)})
+    blocks = [b for r in results for b in r["blocks"]]
+    strata = [np.mean([b["benefit"] for b in blocks if b["stratum"] == i]) for i in range(STRATA)]
+    lines = [
+        f"Verdict: {tally([verdict for _, verdict in claims])}.",
+        *(f"{statement}: {verdict}." for statement, verdict in claims),
+        f"Rule: holds where the 95 % intervals over seeds (±) and over blocks [bootstrap] lie above 0, does not hold where both "
+        f"lie below {MATTERS:g}; else, and with one seed, it cannot be told at this scale.",
+        f"Per seed {len(results[0]['blocks'])} of {results[0]['total_blocks']} blocks of side {results[0]['side']}, drawn evenly "
+        f"over {STRATA} parts of the ranking, each tuned alone for {s['steps']} steps of {s['batch_size']} examples at rate "
+        f"{s['lr']:g}; scores from {s['warmup_steps']} frozen warm-up steps.",
+        "Mean fall of the held-out loss by part of the ranking, lowest scores first (millinats per token): "
+        + ", ".join(f"{1000 * v:+.2f}" for v in strata) + ".",
+    ]  # fmt: skip
+    header = ["criterion", "rank correlation with benefit", "SMT's score minus it", "seeds"]
+    files = Table(f"Does the warm-up score predict benefit? {model}", header, rows, lines, data).write(
+        folder, "criteria"
+    )
+    names = list(blocks[0])
+    plain = [{"seed": r["run"]["seed"], **{n: b[n] for n in names}} for r in done for b in r["result"]["blocks"]]
+    table = Table(f"Blocks tuned alone, {model}", ["seed", *names], [list(p.values()) for p in plain])
+    return [*files, *table.write(folder, "blocks")[1:], *_draw(blocks, found, folder, len(done))]
+
+
+def _round_down(value: float) -> float:
+    """A power of ten, so that ticks stand at powers of ten; 1 where there is nothing to round."""
+    return 10.0 ** math.floor(math.log10(value)) if value > 0 else 1.0
+
+
+def _draw(blocks: Sequence[dict[str, Any]], found: dict[str, dict[str, Any]], folder: Path, seeds: int) -> list[Path]:
+    with matplotlib.rc_context(STYLE):
+        about = f"{len(blocks)} blocks, {seeds} seed{'s' if seeds > 1 else ''}; rank correlation {_shown(found['mean_abs'])}."
+        about += " The y axis is linear between its two ticks next to 0."
+        caption = textwrap.wrap(about, 78)
+        figure = blank(caption)
+        axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        for name in "QKV":
+            own = [b for b in blocks if (spot := place(b["layer"])) is not None and spot[1] == name]
+            colour, marker = LOOKS[name]
+            axes.scatter(
+                _column(own, "mean_abs"),
+                1000 * _column(own, "benefit"),
+                s=9,
+                color=colour,
+                marker=marker,
+                alpha=0.75,
+                linewidth=0,
+            )
+        axes.axhline(0, color="#888888", linewidth=0.6)
+        axes.set_xscale("log")
+        # A few blocks gain a hundred times what the others do, and some lose: logarithms both ways from a linear middle.
+        benefits = 1000 * _column(blocks, "benefit")
+        middle = _round_down(float(np.median(np.abs(benefits))))
+        axes.set_yscale("symlog", linthresh=middle, linscale=0.8)
+        axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=middle))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_ylim(min(2 * float(benefits.min()), -middle), max(2 * float(benefits.max()), middle))
+        axes.grid(axis="y", linewidth=0.3, color="#DDDDDD")
+        axes.set_axisbelow(True)
+        axes.set_xlabel("warm-up score of the block: |mean gradient| (log scale)")
+        axes.set_ylabel(
+            "fall of the held-out loss from tuning it alone\n(millinats per token, log scale both ways from 0)"
+        )
+        axes.tick_params(width=0.6, length=2.5)
+        legend = handles("QKV")
+        for entry in legend:
+            entry.set(linewidth=0)
+        lay_out(figure, axes, legend, caption, [])
+        return [save(figure, folder, f"criteria.{kind}", kind) for kind in ("png", "svg")]

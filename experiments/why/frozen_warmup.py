@@ -1,0 +1,145 @@
+"""Does SMT's warm-up have to train? Blocks chosen by a frozen warm-up against those of a training one, and what follows.
+
+Question behind it: with a frozen warm-up the block scores of `mean_abs` need no weight gradient, no dense optimizer state and
+no offloading (`methods/smt/pooled.py`), so that SMT never needs more memory than its tuning phase. That is worth nothing if
+it chooses other blocks or ends elsewhere. The paper has no such table: its warm-up steps are full fine-tuning steps.
+
+Both runs differ in `warmup_trains` alone: same data order, same number of steps. The training one has also learned during
+its warm-up, so an advantage of it is not one of its blocks.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from smt_bench.evidence.stats import mean_ci
+from smt_bench.methods.base import Capacity
+from smt_bench.questions.planner import Planner
+from smt_bench.records.runs import Run
+from smt_bench.records.store import Record
+from smt_bench.report.table import Table
+
+NAME = "frozen-warmup"
+REPRODUCES = "no table of the papers: blocks and results of a warm-up that only looks against one that trains"
+NEEDS = "any model; commonsense (default) or math tasks"
+
+
+def method_names(planner: Planner) -> list[str]:
+    """SMT alone."""
+    return ["smt"]
+
+
+def check(planner: Planner) -> None:
+    """Every fraction must be possible.
+
+    Raises:
+        ValueError: it is not, or other methods were asked for.
+    """
+    if planner.request.methods not in ((), ("smt",)):
+        raise ValueError(
+            f"--methods {','.join(planner.request.methods)}: {NAME} compares SMT with itself: leave it out"
+        )
+    for fraction in planner.fractions():
+        planner.check_capacity("smt", fraction)
+
+
+def runs(planner: Planner) -> list[tuple[Run, Capacity]]:
+    """Fractions x seeds x (training, frozen)."""
+    return [
+        planner.run("smt", fraction, seed, warmup_trains=trains)
+        for seed in planner.seeds()
+        for fraction in planner.fractions()
+        for trains in (True, False)
+    ]
+
+
+def _blocks(record: Record) -> set[tuple[str, int, int]]:
+    return {(name, row, column) for name, found in record["method"]["blocks"].items() for row, column in found}
+
+
+def _accuracy(record: Record) -> float:
+    return 100 * statistics.mean(task["accuracy"] for task in record["evaluation"].values())
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    mean, ci = mean_ci(values)
+    return f"{mean:{form}}" + ("" if ci is None else f" ± {ci:{form}}")
+
+
+def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+    """One row per fraction: overlap of the blocks, then accuracy and held-out loss of both."""
+    pairs: dict[float, dict[int, dict[bool, Record]]] = {}
+    for record in records:
+        run = record["run"]
+        if record["status"] == "done":
+            by_seed = pairs.setdefault(run["method"]["fraction"], {})
+            by_seed.setdefault(run["seed"], {})[run["method"]["config"]["warmup_trains"]] = record
+    data, cells = [], []
+    for fraction, by_seed in sorted(pairs.items()):
+        both = [pair for pair in by_seed.values() if len(pair) == 2]
+        if not both:
+            continue
+        row = _row(fraction, both)
+        data.append({k: v for k, v in row.items() if k != "cells"})
+        cells.append(row["cells"])
+    sample = records[0]["run"]
+    config = sample["method"]["config"]
+    notes = [
+        f"{sample['train']['steps']} steps, {config['warmup_steps']} of them warm-up; metric {config['metric']}, scope "
+        f"{config['scope']}; {max((r['n_seeds'] for r in data), default=0)} seed(s), ± is the 95 % interval over them",
+        "blocks in common: of the blocks chosen by the training warm-up, those that the frozen one chose too; by chance: what a "
+        "random choice of as many blocks would share",
+        "difference: frozen minus training, paired by seed; the training warm-up has also learned while it looked",
+        "warm-up, s: of the whole warm-up, on a machine that did other work as well",
+    ]
+    header = [
+        "trainable, %", "blocks", "in common, %", "by chance, %", "accuracy, training", "accuracy, frozen", "difference",
+        "held-out NLL, training", "held-out NLL, frozen", "warm-up, s, training", "warm-up, s, frozen",
+    ]  # fmt: skip
+    title = f"A frozen warm-up against a training one: {model}, {sample['data']['family']}"
+    columns = ["fraction_pct", "blocks", "overlap_pct"]
+    return Table(title, header, cells, notes, data, columns).write(folder, "frozen_warmup")
+
+
+def _row(fraction: float, both: Sequence[dict[bool, Record]]) -> dict[str, Any]:
+    overlap = [100 * len(_blocks(p[True]) & _blocks(p[False])) / len(_blocks(p[True])) for p in both]
+    units, capacity = both[0][True]["capacity"]["units"], both[0][True]
+    chance = 100 * units / capacity["method"]["blocks_available"]
+    accuracy = {kind: [_accuracy(p[kind]) for p in both] for kind in (True, False)}
+    nll = {kind: [p[kind]["heldout"]["nll"] for p in both] for kind in (True, False)}
+    seconds = {kind: statistics.median(p[kind]["seconds"]["warmup"] for p in both) for kind in (True, False)}
+    apart = [b - a for a, b in zip(accuracy[True], accuracy[False])]
+    known = all(n is not None for kind in nll for n in nll[kind])
+    difference, interval = mean_ci(apart)
+    return {
+        "fraction_pct": 100 * fraction,
+        "blocks": units,
+        "overlap_pct": statistics.mean(overlap),
+        "chance_pct": chance,
+        "accuracy_training": statistics.mean(accuracy[True]),
+        "accuracy_frozen": statistics.mean(accuracy[False]),
+        "difference": difference,
+        "difference_ci95": interval,
+        "heldout_nll_training": statistics.mean(nll[True]) if known else None,
+        "heldout_nll_frozen": statistics.mean(nll[False]) if known else None,
+        "warmup_s_training": seconds[True],
+        "warmup_s_frozen": seconds[False],
+        "n_seeds": len(both),
+        "keys": " ".join(r["key"] for p in both for r in p.values()),
+        "cells": [
+            f"{100 * fraction:g}",
+            units,
+            _spread(overlap, ".0f"),
+            f"{chance:.0f}",
+            _spread(accuracy[True], ".1f"),
+            _spread(accuracy[False], ".1f"),
+            _spread(apart, "+.1f").replace("± +", "± "),
+            _spread(nll[True], ".3f") if known else "",
+            _spread(nll[False], ".3f") if known else "",
+            f"{seconds[True]:.1f}",
+            f"{seconds[False]:.1f}",
+        ],
+    }

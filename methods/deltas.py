@@ -1,0 +1,188 @@
+"""The SpIEL linear layer: sparse deltas inside a dense weight (SpIEL, section 3.1, equations 4 to 6).
+
+Shapes: T tokens (all leading dimensions together), O outputs, I inputs, D deltas, K growth candidates, k replaced
+weights. `indices_D` point into the flattened (O, I) weight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+def mean_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor averaged over data-parallel processes; the tensor itself where there is one process."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return tensor
+    tensor = tensor.clone()
+    dist.all_reduce(tensor)
+    return tensor / dist.get_world_size()
+
+
+def index_dtype(numel: int) -> torch.dtype:
+    """The smallest integer type that addresses every weight of the matrix."""
+    return torch.int32 if numel < 2**31 else torch.int64
+
+
+@dataclass
+class Candidates:
+    """Growth candidates of one matrix during a gradient estimation phase, each tensor (K,).
+
+    Attributes:
+        indices: where they are in the flattened weight.
+        step: gradient of the current step, summed over its backward passes.
+        total: gradients summed over the phase's finished steps.
+        square: squared step gradients, summed likewise.
+    """
+
+    indices: torch.Tensor
+    step: torch.Tensor
+    total: torch.Tensor
+    square: torch.Tensor
+
+    def fold(self) -> None:
+        """Ends a step: its gradient joins the sums. Squares are of the whole step's gradient, as Adam's are."""
+        step_K = mean_over_ranks(self.step)
+        self.total += step_K
+        self.square += step_K * step_K
+        self.step.zero_()
+
+
+class DeltaGradient(torch.autograd.Function):
+    """A linear map whose weight gradient is computed densely, gathered at the deltas and dropped (equation 6)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight_OI: torch.Tensor,
+        bias_O: torch.Tensor | None,
+        deltas_D: torch.Tensor,
+        layer: SpielLinear,
+    ) -> torch.Tensor:
+        """x (..., I) to (..., O). The weight already holds the deltas; they are an input for autograd's sake."""
+        x_saved = x
+        if torch.is_autocast_enabled(x.device.type):
+            x_saved = x.to(torch.get_autocast_dtype(x.device.type))
+        ctx.layer = layer
+        ctx.x_dtype = x.dtype
+        ctx.save_for_backward(x_saved if ctx.needs_input_grad[3] else None, weight_OI)
+        return F.linear(x_saved, weight_OI, bias_O)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of x, bias and deltas; the dense one lives only inside this call."""
+        x, weight_OI = ctx.saved_tensors
+        need_x, _, need_bias, need_deltas, _ = ctx.needs_input_grad
+        grad_x = (grad @ weight_OI.to(grad.dtype)).to(ctx.x_dtype) if need_x else None
+        grad_TO = grad.reshape(-1, grad.shape[-1])
+        grad_deltas_D = None
+        if need_deltas:
+            grad_n = (grad_TO.t() @ x.reshape(-1, x.shape[-1])).view(-1)
+            grad_deltas_D = grad_n[ctx.layer.indices.long()].to(ctx.layer.deltas.dtype)
+            if ctx.layer.collecting:
+                ctx.layer.collect(grad_n)
+        return grad_x, None, grad_TO.sum(0) if need_bias else None, grad_deltas_D, None
+
+
+class SpielLinear(nn.Module):
+    """A frozen linear layer with trainable deltas at `indices`, kept in place in its dense weight.
+
+    Always weight[indices] = base + deltas and, elsewhere, the pretrained value; inactive weights need no copy. The sum
+    is recomputed from `base`, never accumulated, so low-precision weights do not drift.
+
+    Args:
+        linear: the layer to wrap; its weight and bias parameters are shared, not copied.
+        indices_D: distinct positions in the flattened weight.
+    """
+
+    indices: torch.Tensor
+    base: torch.Tensor
+
+    def __init__(self, linear: nn.Linear, indices_D: torch.Tensor) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = linear.weight, linear.bias
+        if not self.weight.is_contiguous():
+            self.weight.data = self.weight.data.contiguous()
+        device, dtype = self.weight.device, self.weight.dtype
+        indices_D = indices_D.to(device)
+        self.register_buffer("indices", indices_D.to(index_dtype(self.weight.numel())))
+        self.register_buffer("base", self.flat()[indices_D.long()])
+        # Deltas are float32 beside a bfloat16 model (appendix C); a float64 model keeps its precision.
+        self.deltas = nn.Parameter(
+            torch.zeros(len(indices_D), dtype=torch.promote_types(dtype, torch.float32), device=device)
+        )
+        self.collecting = False
+        self.candidates: Candidates | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (..., I) to (..., O)."""
+        return DeltaGradient.apply(x, self.weight, self.bias, self.deltas, self)
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, deltas={len(self.deltas)}"
+
+    def flat(self) -> torch.Tensor:
+        """The weight as a vector (a view, outside autograd)."""
+        return self.weight.detach().view(-1)
+
+    @torch.no_grad()
+    def write_back(self) -> None:
+        """Puts base + deltas into the dense weight (equation 4)."""
+        self.flat()[self.indices.long()] = (self.base.to(self.deltas.dtype) + self.deltas).to(self.weight.dtype)
+
+    @torch.no_grad()
+    def select(self, indices_D: torch.Tensor, base_D: torch.Tensor) -> None:
+        """Moves to other indices with their pretrained values, restoring the weights left behind."""
+        self.flat()[self.indices.long()] = self.base
+        self.indices.copy_(indices_D)
+        self.base.copy_(base_D)
+        self.write_back()
+
+    @torch.no_grad()
+    def collect(self, grad_n: torch.Tensor) -> None:
+        """Takes what the estimation phase needs from one backward pass's dense gradient, flattened.
+
+        The first pass of the phase also picks the candidates: the K_i largest magnitudes outside the active indices.
+        """
+        if self.candidates is None:
+            magnitude_n = mean_over_ranks(grad_n).abs()
+            magnitude_n[self.indices.long()] = -1  # below every magnitude: active weights cannot be grown
+            room = min(len(self.deltas), len(grad_n) - len(self.deltas))
+            indices_K = magnitude_n.topk(room, sorted=False).indices.to(self.indices.dtype)
+            zeros_K = torch.zeros(room, dtype=self.deltas.dtype, device=grad_n.device)
+            self.candidates = Candidates(indices_K, zeros_K, zeros_K.clone(), zeros_K.clone())
+        self.candidates.step += grad_n[self.candidates.indices.long()]
+
+    @torch.no_grad()
+    def replace(self, k: int, phase: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Drops the k smallest deltas, grows the k candidates with the largest mean gradient, ends the phase.
+
+        Args:
+            k: how many, at most; fewer where there are fewer candidates.
+            phase: steps of the estimation phase (gamma).
+
+        Returns:
+            Slots (positions in `deltas`) now held by grown weights, with their mean gradient and mean squared gradient.
+        """
+        found, self.candidates, self.collecting = self.candidates, None, False
+        assert found is not None, "no gradient reached this layer during the estimation phase"
+        k = min(k, len(found.indices))
+        slots_k = self.deltas.abs().topk(k, largest=False).indices
+        mean_K = found.total / phase
+        grown_k = mean_K.abs().topk(k).indices
+        flat_n = self.flat()
+        flat_n[self.indices[slots_k].long()] = self.base[slots_k]
+        self.indices[slots_k] = found.indices[grown_k]
+        self.base[slots_k] = flat_n[self.indices[slots_k].long()]
+        self.deltas[slots_k] = 0
+        return slots_k, mean_K[grown_k], found.square[grown_k] / phase

@@ -1,0 +1,229 @@
+"""SMT, sparse matrix tuning (ICLR 2025): warm up, score l x l blocks of Q, K and V, then train the best blocks only.
+
+The way of a run (section 3): the first `warmup_steps` steps train all parameters (`warmup_trains`) while gradients of
+the allowed matrices are summed up; the n blocks with the highest score over all of them are chosen; every other number
+is frozen for the rest of the run.
+
+Decisions where the paper is ambiguous:
+- The text ranks "average absolute gradient", its table 7 and its code `mean().abs()` of the summed signed gradient. The
+  default metric is the latter, `mean_abs`.
+- Nothing is restored after the warm-up: tuning starts from the moved weights, with fresh optimizer moments and the
+  learning-rate schedule going on.
+- Activation norms (AW-selection) are taken over all positions of the padded batches; a method sees no masks.
+- `warmup_lr_scale` multiplies the learning rate during the dense warm-up, because a rate right for 1 % of the numbers
+  is far too high for all of them. 1.0 is the paper's description.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from smt_bench.methods.base import Capacity, Method, MethodConfig, ParamGroup, Shapes
+from smt_bench.methods.modules import freeze, linears, replace_module, total_parameters
+from smt_bench.methods.smt.collect import Collector
+from smt_bench.methods.smt.install import FlatBlocks, sparse_layers
+from smt_bench.methods.smt.layer import SparseLinear
+from smt_bench.methods.smt.selection import ACTIVATION, METRICS, SCOPES, Selection, grid, select, share_out
+
+
+@dataclass(frozen=True)
+class SmtConfig(MethodConfig):
+    """SMT's settings; the defaults are the paper's (section 4).
+
+    Attributes:
+        targets: layers whose blocks may train.
+        block_size: l, or "auto" for the greatest common divisor of the targeted sides.
+        metric: block score, one of table 7's four, or "activation" (AW-selection).
+        scope: "global", "per_layer" or "random" (table 9).
+        warmup_steps: steps before selection (paper: 100 on commonsense, 25 on math).
+        warmup_trains: whether they also train all parameters; a frozen warm-up only looks.
+        warmup_lr_scale: factor on the learning rate while they do.
+        shares: part of the budget for each group of targets, e.g. {"up_proj+down_proj": 0.25, "v_proj": 0.75}; the best blocks
+            are then chosen within each group (section 5.1). None: over all targets together.
+    """
+
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
+    block_size: int | str = 256
+    metric: str = "mean_abs"
+    scope: str = "global"
+    warmup_steps: int = 100
+    warmup_trains: bool = True
+    warmup_lr_scale: float = 1.0
+    shares: dict[str, float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Without `shares` where there are none: keys of runs from before there were any stay as they are."""
+        values = super().to_dict()
+        if self.shares is None:
+            del values["shares"]
+        return values
+
+
+class Smt(Method):
+    """Trains the blocks that the warm-up's statistics point at."""
+
+    name = "smt"
+    version = 2
+    summary = "sparse l x l blocks of Q, K, V, chosen by warm-up gradients"
+    Config = SmtConfig
+
+    def __init__(self, config: MethodConfig, fraction: float | None, seed: int, steps: int) -> None:
+        super().__init__(config, fraction, seed, steps)
+        self.selection: Selection = {}
+        self._sums: dict[str, torch.Tensor] = {}
+        self._observed = 0
+        self._collector: Collector | None = None
+        self._layers: dict[str, SparseLinear] = {}
+        self._flat: FlatBlocks | None = None
+
+    def check(self) -> None:
+        """Refuses unknown metrics and scopes, and warm-ups that leave nothing to tune."""
+        c = self.config
+        if c.metric not in (*METRICS, ACTIVATION):
+            raise ValueError(f"metric={c.metric!r}: choose from {', '.join((*METRICS, ACTIVATION))}")
+        if c.scope not in SCOPES:
+            raise ValueError(f"scope={c.scope!r}: choose from {', '.join(SCOPES)}")
+        if c.block_size != "auto" and (not isinstance(c.block_size, int) or c.block_size < 1):
+            raise ValueError(f"block_size={c.block_size!r}: choose a positive whole number, or auto")
+        if c.shares is not None:
+            named = [t for group in c.shares for t in group.split("+")] if isinstance(c.shares, dict) else []
+            if sorted(named) != sorted(c.targets):
+                raise ValueError(
+                    f"shares={c.shares}: name each of the targets {', '.join(c.targets)} once, joined by +"
+                )
+            if min(c.shares.values()) <= 0 or abs(sum(c.shares.values()) - 1) > 1e-6:
+                raise ValueError(f"shares={c.shares}: choose positive parts of the budget that add up to 1")
+        if not 1 <= c.warmup_steps < self.steps:
+            raise ValueError(
+                f"warmup_steps={c.warmup_steps} with steps={self.steps}: SMT needs at least one warm-up step and one "
+                "tuning step: choose a smaller warm-up or more steps"
+            )
+
+    def capacity(self, shapes: Shapes) -> Capacity:
+        """n blocks, the whole number nearest to fraction x parameters / l²."""
+        assert self.fraction is not None
+        side, blocks = grid(shapes, self.config.targets, self.config.block_size)
+        total, available = total_parameters(shapes), sum(r * c for r, c in blocks.values())
+        count = max(1, round(self.fraction * total / side**2))
+        if count > available:
+            raise ValueError(
+                f"fraction {self.fraction:.4%} needs {count} blocks of {side}x{side}, but {', '.join(self.config.targets)} "
+                f"hold {available} ({available * side**2 / total:.2%}): choose a smaller fraction or more targets"
+            )
+        for group, wanted in share_out(count, self.config.shares or {}).items():
+            held = sum(r * c for name, (r, c) in blocks.items() if name.rpartition(".")[2] in group.split("+"))
+            if wanted > held:
+                raise ValueError(
+                    f"shares: {group} is to get {wanted} blocks of {side}x{side} but holds {held}: choose a smaller share"
+                )
+        return Capacity("blocks", count, count * side**2, side**2, total)
+
+    @property
+    def trains_dense(self) -> bool:
+        """The warm-up trains everything unless told otherwise."""
+        return self.config.warmup_trains
+
+    @property
+    def warmup_steps(self) -> int:
+        """Counted within the run's steps, as in the paper."""
+        return self.config.warmup_steps
+
+    def warmup(self, model: nn.Module) -> list[ParamGroup]:
+        """Starts the statistics; returns all parameters, or none for the frozen warm-up."""
+        collector = self._prepare(model)
+        freeze(model)
+        collector.start(model, self.config.warmup_trains)
+        if not self.config.warmup_trains:
+            return []
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        return [ParamGroup(list(model.parameters()), lr_scale=self.config.warmup_lr_scale)]
+
+    def observe(self, model: nn.Module, step: int) -> None:
+        """Adds one step's gradients to the sums."""
+        self._observed += 1
+        self._prepare(model).observe(model, self.config.warmup_trains)
+
+    def attach(self, model: nn.Module) -> list[ParamGroup]:
+        """Selects (unless a selection was restored), freezes everything and puts sparse layers where blocks were chosen."""
+        collector = self._prepare(model)
+        collector.stop(model)
+        if not self.selection:
+            self.selection = self._select(collector.scores())
+        self._sums.clear()
+        freeze(model)
+        found = dict(linears(model, self.config.targets))
+        self._layers, self._flat = sparse_layers(found, self.selection, self._side)
+        for name, layer in self._layers.items():
+            replace_module(model, name, layer)
+        return [ParamGroup(self._flat.parameters)]
+
+    def before_step(self, model: nn.Module, step: int) -> None:
+        """Gradients start from zero."""
+        assert self._flat is not None
+        self._flat.clear_gradients()
+
+    def after_backward(self, model: nn.Module, step: int) -> None:
+        """Gradients go to the optimizer."""
+        assert self._flat is not None
+        self._flat.publish_gradients()
+
+    def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Writes the blocks back into the dense weights."""
+        for layer in self._layers.values():
+            layer.write_back()
+
+    def merge(self, model: nn.Module) -> None:
+        """Plain linear layers again."""
+        for name, layer in self._layers.items():
+            replace_module(model, name, layer.dense())
+        self._layers, self._flat = {}, None
+
+    def describe(self) -> dict[str, Any]:
+        """The selection, block by block, and how the budget fell on the projections."""
+        per_target: Counter[str] = Counter()
+        for name, blocks in self.selection.items():
+            per_target[name.rpartition(".")[2]] += len(blocks)
+        return {
+            "block_size": self._side,
+            "blocks_available": self._available,
+            "warmup_steps_observed": self._observed,
+            "blocks_per_target": dict(per_target),
+            "blocks": {name: [list(block) for block in blocks] for name, blocks in self.selection.items()},
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums so far, or the selection once it is made."""
+        return {"observed": self._observed, "sums": dict(self._sums), "selection": dict(self.selection)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict`, before `warmup` goes on or, where a selection was made, before `attach`."""
+        self._observed, self._sums, self.selection = state["observed"], dict(state["sums"]), dict(state["selection"])
+
+    def _select(self, scores: dict[str, torch.Tensor]) -> Selection:
+        c = self.config
+        if c.shares is None:
+            return select(scores, self._count, c.scope, self.seed)
+        chosen: Selection = {}
+        for group, count in share_out(self._count, c.shares).items():
+            own = {name: s for name, s in scores.items() if name.rpartition(".")[2] in group.split("+")}
+            chosen |= select(own, count, c.scope, self.seed)
+        return {name: chosen[name] for name in scores if name in chosen}  # model order
+
+    def _prepare(self, model: nn.Module) -> Collector:
+        """Measures the untouched model, the first time."""
+        if self._collector is None:
+            c = self.config
+            shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+            self._side, blocks = grid(shapes, c.targets, c.block_size)
+            self._count, self._available = self.capacity(shapes).units, sum(r * c for r, c in blocks.values())
+            self._collector = Collector(c.targets, c.metric, c.scope, self._side, blocks, self._sums, self.average)
+        return self._collector
+
+
+__all__ = ["Selection", "Smt", "SmtConfig", "SparseLinear"]

@@ -1,0 +1,260 @@
+"""SpIEL-AG: sparse fine-tuning whose indices move (Ansell et al., 2024, sections 3.1 and 3.2, appendix C).
+
+Each targeted matrix i has a fixed number of deltas d_i at indices eta_i, at the same density in every matrix (footnote
+2), random at first. At an update, k_i of them are replaced (equation 8):
+
+    k_i(t) = d_i                            at the first update, t = gamma
+    k_i(t) = floor(xi (T - t) / T * d_i)    at the later ones
+
+DROP takes the weights with the smallest |delta| and resets them to their pretrained values. GROW takes, among K_i = d_i
+candidates, those with the largest |mean gradient| over the gamma steps up to the update (equation 7); the candidates
+are the inactive weights with the largest gradients in the first batch of these steps. Grown weights start at delta 0
+with Adam moments seeded from the same steps (`optim.py`). Beyond the model, memory is a few numbers per delta; dense
+gradients and magnitudes exist for one matrix at a time, inside its backward pass.
+
+Shapes: O outputs, I inputs, D deltas (d_i) and K candidates (K_i) of one matrix, k replaced; T is the run's steps.
+
+Deviations / decisions:
+    - DROP: the text has |delta|, algorithm 1 has |delta - delta at the last update|. We follow the text: the second
+      would drop large deltas that have settled.
+    - Updates: at gamma, then at those multiples of S whose estimation phase starts after gamma, so that phases never
+      overlap (only matters where gamma > S/2). Algorithm 1's "gamma divides t" contradicts "every S steps". No update
+      at t = T, where k is 0; hence a run of T <= gamma steps keeps its random indices.
+    - Candidates come from the first backward pass of the phase: with gradient accumulation that is the first
+      micro-batch; with data parallelism its gradient is averaged over the processes (one dense all-reduce per matrix
+      and phase), since all of them must pick the same. Sharded weights (FSDP, ZeRO-3) are not supported.
+    - Weights active in a phase are never candidates, so an update cannot regrow what it dropped.
+    - At most half of a matrix can be active: beyond, d_i candidates do not exist and equation 8's full replacement is
+      impossible. Such a fraction is refused.
+    - The estimates use gradients before clipping, which in the optimizer scales the active ones. A loss scaler (fp16)
+      would scale the estimates too: use bfloat16 or float32.
+    - The dense weight holds base + delta in the model's dtype; deltas, estimates and Adam's state are float32.
+    - `weight_decay` is the paper's lambda; it found 30 best for SpIEL-AG (table 4, at learning rate 1e-4 for 7B).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from smt_bench.methods.base import Capacity, Method, MethodConfig, OptimizerSettings, ParamGroup, Shapes
+from smt_bench.methods.deltas import Candidates, SpielLinear
+from smt_bench.methods.modules import freeze, linears, numel, replace_module, targeted, total_parameters
+from smt_bench.methods.spiel.optim import SpielAdamW
+from smt_bench.methods.spiel.selection import is_update, random_indices, replaced, spread
+
+
+@dataclass(frozen=True)
+class SpielConfig(MethodConfig):
+    """SpIEL-AG's settings, the paper's values by default.
+
+    Attributes:
+        targets: linear layers to tune.
+        update_every: S, steps between updates of the indices.
+        estimate_steps: gamma, steps of the gradient estimation phase before each update.
+        replace_rate: xi, share of the deltas replaced per update, extrapolated to step 0.
+        weight_decay: lambda, decoupled, on the deltas; overrides the run's.
+    """
+
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    update_every: int = 20
+    estimate_steps: int = 5
+    replace_rate: float = 0.2
+    weight_decay: float = 0.0
+
+
+class Spiel(Method):
+    """SpIEL-AG behind the Method contract."""
+
+    name: ClassVar[str] = "spiel"
+    version: ClassVar[int] = 1
+    summary: ClassVar[str] = "SpIEL-AG: sparse deltas; the smallest are dropped, high-gradient weights grown"
+    Config: ClassVar[type[MethodConfig]] = SpielConfig
+
+    def __init__(self, config: MethodConfig, fraction: float | None, seed: int, steps: int) -> None:
+        super().__init__(config, fraction, seed, steps)
+        self.layers: dict[str, SpielLinear] = {}
+        self._restored: dict[str, Any] | None = None
+        self._originals: dict[str, nn.Linear] = {}
+        self._optimizer: SpielAdamW | None = None
+        self._stale = False
+        self._histogram: dict[str, int] = {}
+        self.updates = self.replaced = self.step = 0
+
+    def check(self) -> None:
+        """Refuses settings that are wrong for every model."""
+        c = self.config
+        if self.fraction is None or not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction={self.fraction}: choose trainable numbers / all parameters, e.g. 0.01")
+        if c.update_every < 1:
+            raise ValueError(f"update_every={c.update_every}: choose 1 or more steps, e.g. 20")
+        if not 1 <= c.estimate_steps <= c.update_every:
+            raise ValueError(f"estimate_steps={c.estimate_steps}: choose 1 to update_every={c.update_every}")
+        if not 0 <= c.replace_rate <= 1:
+            raise ValueError(f"replace_rate={c.replace_rate}: choose a share from 0 to 1, e.g. 0.2")
+        if not (c.weight_decay >= 0 and math.isfinite(c.weight_decay)):
+            raise ValueError(f"weight_decay={c.weight_decay}: choose 0 or more")
+
+    def _counts(self, shapes: Shapes) -> dict[str, int]:
+        """Deltas per matrix."""
+        assert self.fraction is not None
+        sizes = {name: numel(shape) for name, shape in targeted(shapes, self.config.targets).items()}
+        total, held = total_parameters(shapes), sum(sizes.values())
+        wanted = round(self.fraction * total)
+        if wanted < 1:
+            raise ValueError(f"fraction={self.fraction}: less than 1 of {total} parameters: choose more")
+        if 2 * wanted > held:
+            raise ValueError(
+                f"fraction={self.fraction}: {wanted} deltas are over half of the {held} weights in the targeted "
+                f"matrices, with no room to grow: choose at most {math.floor(held / 2 / total * 1e6) / 1e6:.6f}"
+            )
+        return spread(wanted, sizes)
+
+    def capacity(self, shapes: Shapes) -> Capacity:
+        """The fraction as a number of deltas."""
+        deltas = sum(self._counts(shapes).values())
+        return Capacity("deltas", deltas, deltas, 1, total_parameters(shapes))
+
+    def attach(self, model: nn.Module) -> list[ParamGroup]:
+        """Wraps the targeted layers with deltas at random indices."""
+        counts = self._counts({name: tuple(p.shape) for name, p in model.named_parameters()})
+        found = dict(linears(model, self.config.targets))
+        for name in counts:
+            if name not in found:
+                kind = type(model.get_submodule(name)).__name__
+                raise ValueError(f"targets: {name} is a {kind}, not a linear layer: leave it out")
+        freeze(model)
+        for position, (name, count) in enumerate(counts.items()):
+            linear = found[name]
+            if not count:
+                continue
+            # On the CPU, so that every device starts from the same indices; a stream per matrix keeps one matrix's
+            # draw independent of the others' sizes.
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + position)
+            layer = SpielLinear(linear, random_indices(linear.weight.numel(), count, generator))
+            replace_module(model, name, layer)
+            self.layers[name], self._originals[name] = layer, linear
+        if self._restored is not None:
+            state, self._restored = self._restored, None
+            self.load_state_dict(state)
+        return [ParamGroup([layer.deltas for layer in self.layers.values()], weight_decay=self.config.weight_decay)]
+
+    def optimizer(self, groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.Optimizer:
+        """AdamW with an age per weight."""
+        self._optimizer = SpielAdamW(groups, settings.lr, settings.betas, settings.eps, settings.weight_decay)
+        return self._optimizer
+
+    def phase(self, step: int) -> int:
+        """Position of the step in its estimation phase, 1 to gamma; 0 outside."""
+        c = self.config
+        for ahead in range(c.estimate_steps):
+            if is_update(step + ahead, c.update_every, c.estimate_steps, self.steps):
+                return c.estimate_steps - ahead
+        return 0
+
+    def before_step(self, model: nn.Module, step: int) -> None:
+        """Starts or continues an estimation phase."""
+        position = self.phase(step)
+        for layer in self.layers.values():
+            layer.collecting = position > 0
+            if position <= 1:
+                layer.candidates = None
+            if self._stale:
+                layer.write_back()
+        self._stale = False
+
+    def after_backward(self, model: nn.Module, step: int) -> None:
+        """Adds the step's gradients at the candidates to the phase's sums."""
+        for layer in self.layers.values():
+            if layer.collecting and layer.candidates is not None:
+                layer.candidates.fold()
+
+    def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Writes the deltas into the weights; at an update drops and grows."""
+        self.step = step
+        for layer in self.layers.values():
+            layer.write_back()
+        c = self.config
+        if not is_update(step, c.update_every, c.estimate_steps, self.steps):
+            return
+        while not isinstance(optimizer, SpielAdamW):  # accelerate hands over a wrapper
+            optimizer = optimizer.optimizer  # type: ignore[attr-defined]
+        for layer in self.layers.values():
+            if layer.candidates is None:  # the layer took no part in the forward passes
+                continue
+            k = replaced(step, len(layer.deltas), c.replace_rate, c.estimate_steps, self.steps)
+            slots_k, mean_k, square_k = layer.replace(k, c.estimate_steps)
+            optimizer.reseed(layer.deltas, slots_k, mean_k, square_k, age=c.estimate_steps)
+            self.replaced += len(slots_k)
+        self.updates += 1
+
+    def merge(self, model: nn.Module) -> None:
+        """Puts the original layers back; their weights already hold the deltas."""
+        self._histogram = self._ages()
+        for name, layer in self.layers.items():
+            layer.write_back()
+            linear = self._originals[name]
+            linear.weight, linear.bias = layer.weight, layer.bias
+            replace_module(model, name, linear)
+        self.layers, self._originals, self._optimizer = {}, {}, None
+
+    def _ages(self) -> dict[str, int]:
+        """Deltas by the step at which they were last grown (the paper's figure 2).
+
+        A weight grown at step u has age gamma + (t - u), so the age tells u.
+        """
+        if self._optimizer is None:
+            return self._histogram
+        counts: Counter[int] = Counter()
+        for layer in self.layers.values():
+            if layer.deltas in self._optimizer.state:
+                ages, numbers = self._optimizer.state[layer.deltas]["age"].unique(return_counts=True)
+                counts.update({int(age): int(number) for age, number in zip(ages.tolist(), numbers.tolist())})
+        offset = self.step + self.config.estimate_steps if self.updates else self.step
+        return {str(offset - age): counts[age] for age in sorted(counts, reverse=True)}
+
+    def describe(self) -> dict[str, Any]:
+        """Updates so far, weights replaced in them, and deltas by the step they were last grown (0: no update yet)."""
+        return {"updates": self.updates, "replaced": self.replaced, "age_histogram": self._ages()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters and, per matrix, its indices, pretrained values there and running estimates (references)."""
+        matrices = {}
+        for name, layer in self.layers.items():
+            found = layer.candidates
+            matrices[name] = {
+                "indices": layer.indices,
+                "base": layer.base,
+                "candidates": None if found is None else dict(vars(found)),
+            }
+        return {"updates": self.updates, "replaced": self.replaced, "step": self.step, "matrices": matrices}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict`, before `attach` or after it, before or after the parameters are loaded.
+
+        The model may hold the checkpoint's dense weights or the pretrained ones; both lead to the same weights.
+
+        Raises:
+            ValueError: the state is of other matrices.
+        """
+        if not self.layers:
+            self._restored = state
+            return
+        if set(state["matrices"]) != set(self.layers):
+            raise ValueError(f"state of {len(state['matrices'])} matrices: attach the same targets and fraction")
+        self.updates, self.replaced, self.step = state["updates"], state["replaced"], state["step"]
+        for name, layer in self.layers.items():
+            saved = state["matrices"][name]
+            layer.select(saved["indices"], saved["base"])
+            found = saved["candidates"]
+            device = layer.weight.device
+            layer.candidates = found and Candidates(**{k: v.to(device, copy=True) for k, v in found.items()})
+        self._stale = True  # deltas loaded after this call still have to reach the weights
+
+
+__all__ = ["Spiel", "SpielAdamW", "SpielConfig"]

@@ -1,0 +1,4 @@
+"""Checks of the printed tables against each other.
+
+Imported by `audit.paper`.
+"""

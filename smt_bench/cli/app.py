@@ -1,0 +1,85 @@
+"""The command line: `run`, `plan`, `status`, `cancel`, `list`, `show`, `table`, `figure`, `fetch`, `audit`.
+
+Bad input is one line on standard error (what, value, remedy) and exit code 2; an interrupted sweep ends with 130, one with
+failed runs with 1. Heavy libraries are imported inside the commands, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from smt_bench.cli.audit import audit
+from smt_bench.cli.browse import list_, show
+from smt_bench.cli.draw import figure, table
+from smt_bench.cli.manage import cancel, fetch, status
+from smt_bench.cli.options import say
+from smt_bench.cli.plan import plan
+from smt_bench.cli.run import run
+
+app = typer.Typer(
+    help="Re-runs the tables and figures of the SMT and SpIEL papers, on any hardware.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for command in (run, plan, show, table, figure, fetch, status, cancel):
+    app.command()(command)
+app.command("list")(list_)
+app.add_typer(audit, name="audit")
+
+
+@app.command(hidden=True)
+def work(order: Path, only: Annotated[str | None, typer.Option()] = None) -> None:
+    """One worker of a sweep."""
+    from smt_bench.cli.work import work as sweep_order
+    from smt_bench.machine.signals import EXIT_CODE
+    from smt_bench.sweep.loop import Interrupted
+
+    try:
+        sweep_order(order, only)
+    except Interrupted:
+        raise typer.Exit(EXIT_CODE) from None
+
+
+def main() -> None:
+    """Entry point: turns expected errors into one line and an exit code."""
+    from smt_bench.records.files import BenchWarning
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+    def show_warning(message: Any, category: type[Warning], *_: Any) -> None:
+        if issubclass(category, BenchWarning):  # libraries' warnings are for developers
+            say(f"warning: {message}")
+
+    warnings.showwarning = show_warning  # type: ignore[assignment]  # fewer names for the same arguments
+    warnings.simplefilter("always", BenchWarning)
+    # DeepSpeed's launcher says with an option of its own what it also says in the environment.
+    asked = [word for word in sys.argv[1:] if not word.startswith("--local_rank=")]
+    try:
+        sys.exit(app(args=asked, standalone_mode=False) or 0)
+    except ValueError as error:
+        say(f"error: {error}")
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        say(f"error: {where}{error.strerror or error}: finished runs are kept; make room or choose another folder")
+    except typer.Abort:
+        say("interrupted: finished runs are kept, the same command goes on")
+        sys.exit(130)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not one of the command line's own
+            raise
+        say(f"error: {error.format_message()}: see --help")
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""The commands `list` and `show`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from smt_bench.cli.options import Json, Results
+
+
+def list_(
+    what: Annotated[str, typer.Argument(help="experiments, methods, models, runs or all.")] = "all",
+    results: Results = Path("results"),
+    as_json: Json = False,
+) -> None:
+    """Shows experiments, methods and models with what they need, or the stored runs."""
+    from smt_bench import experiments, methods
+    from smt_bench.models import registry
+    from smt_bench.records.store import Store
+
+    kinds = ("experiments", "methods", "models", "runs")
+    if what not in (*kinds, "all"):
+        raise ValueError(f"list {what!r}: choose from {', '.join(kinds)}, all")
+    found: dict[str, list[dict[str, Any]]] = {}
+    if what in ("experiments", "all"):
+        found["experiments"] = [
+            {"name": name, "reproduces": e.REPRODUCES, "needs": e.NEEDS}
+            for name, e in experiments.all_experiments().items()
+        ]
+    if what in ("methods", "all"):
+        found["methods"] = [
+            {"name": name, "version": m.version, "what": m.summary, "settings": m.Config().to_dict()}
+            for name, m in methods.all_methods().items()
+        ]
+    if what in ("models", "all"):
+        found["models"] = [
+            {"name": e.name, "hub_id": e.hub_id, "recipe": e.recipe, "needs": e.note}
+            for e in registry.REGISTRY.values()
+        ]
+    if what == "runs":
+        found["runs"] = [
+            {
+                "key": r["key"],
+                "status": r["status"],
+                "model": r["run"]["model"]["name"],
+                "method": r["run"].get("kind") or r["run"]["method"]["name"],
+                "fraction_pct": None
+                if (f := r["run"].get("method", {}).get("fraction")) is None
+                else round(100 * f, 10),
+                "seed": r["run"]["seed"],
+            }
+            for r in Store(results).records()
+        ]
+    if as_json:
+        print(json.dumps(found if what == "all" else found[what], indent=1))
+        return
+    for kind, rows in found.items():
+        print(kind)
+        cells = [
+            [str("" if v is None else v) for k, v in row.items() if k not in ("settings", "version")] for row in rows
+        ]
+        widths = [max(map(len, column)) for column in zip(*cells)]
+        for row in cells:
+            print("  " + "  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
+
+
+def show(
+    key: Annotated[str, typer.Argument(help="Key of a run, or its first digits.")],
+    results: Results = Path("results"),
+    as_json: Json = False,
+) -> None:
+    """Shows one record; --json prints all of it."""
+    from smt_bench.records.store import Store
+
+    record = Store(results).resolve(key)
+    if not as_json and "kind" not in record["run"]:
+        # The long per-step and per-example lists are for machines.
+        record["training"] = {k: v for k, v in record.get("training", {}).items() if k == "tokens"} | {
+            "first_loss": (record.get("training", {}).get("losses") or [None])[0],
+            "last_loss": (record.get("training", {}).get("losses") or [None])[-1],
+        }
+        record.get("heldout", {}).pop("examples", None)
+        record.get("method", {}).pop("blocks", None)
+        for task in record.get("evaluation", {}).values():
+            task.pop("examples", None)
+    print(json.dumps(record, indent=1))

@@ -1,0 +1,35 @@
+"""The commands around sweeps: `fetch`, `status`, `cancel`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smt_bench.cli.options import Json, Results, say
+
+
+def fetch(name: Annotated[str, typer.Argument(help="A model, or the data family commonsense or math.")]) -> None:
+    """Brings weights or data onto this machine."""
+    from smt_bench.data.datasets import MIXTURES
+    from smt_bench.data.fetch import fetch_data
+    from smt_bench.models.fetch import fetch_model
+
+    print(fetch_data(name, say) if name in MIXTURES else fetch_model(name, say))
+
+
+def status(results: Results = Path("results"), as_json: Json = False) -> None:
+    """Shows what is done, running (where, how long still), failed and missing of the sweeps in a results folder."""
+    from smt_bench.sweep.status import show_status
+
+    show_status(results, as_json)
+
+
+def cancel(results: Results = Path("results")) -> None:
+    """Cancels the jobs of a results folder that SLURM still has."""
+    from smt_bench.records.store import Store
+    from smt_bench.sweep.slurm import cancel as cancel_jobs
+
+    jobs = cancel_jobs(Store(results))
+    say(f"cancelled {', '.join(jobs)}" if jobs else "SLURM has none of this folder's runs")

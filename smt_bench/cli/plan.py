@@ -1,0 +1,138 @@
+"""`python -m smt_bench plan EXPERIMENT` and `plan claims`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from smt_bench.cli.options import Many, numbers, say, setting, several
+
+
+def plan(
+    experiment: Annotated[
+        str, typer.Argument(help="Name of the experiment, or claims: the papers' efficiency statements.")
+    ],
+    model: Annotated[str, typer.Option(help="Registered model, Hugging Face id or local folder.")] = "llama-7b",
+    gpus: Annotated[int, typer.Option(help="GPUs, data-parallel.")] = 1,
+    gpu: Annotated[str, typer.Option(help="Kind of GPU, e.g. a100-40gb.")] = "a100-80gb",
+    batch: Annotated[int | None, typer.Option(help="Examples per step over all GPUs; default: the recipe's.")] = None,
+    length: Annotated[int | None, typer.Option(help="Tokens per example; default: the recipe's cut-off.")] = None,
+    precision: Annotated[
+        str, typer.Option(help="bf16 (float32 masters, as `run` trains), fp32, or bf16-pure (no masters).")
+    ] = "bf16",
+    checkpointing: Annotated[
+        bool | None, typer.Option(help="Recompute activations; default: the recipe's choice.")
+    ] = None,
+    attention: Annotated[str, typer.Option(help="flash or eager.")] = "flash",
+    bits: Annotated[int | None, typer.Option(help="4: a quantized base (by rule).")] = None,
+    zero_stage: Annotated[
+        int | None, typer.Option("--zero", help="0 to 3; default: the first of 0, 2, 3 that fits.")
+    ] = None,
+    offload: Annotated[bool, typer.Option("--offload", help="Optimizer in main memory.")] = False,
+    methods: Annotated[Many, typer.Option(help="Methods, separated by commas.")] = None,
+    fractions: Annotated[Many, typer.Option(help="Trainable fractions in %, separated by commas.")] = None,
+    tasks: Annotated[Many, typer.Option(help="Test tasks; math tasks plan math runs.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A method's setting, e.g. smt.warmup_trains=false; repeatable.")
+    ] = None,
+    efficiency: Annotated[float | None, typer.Option(help="Share of the peaks that is reached; default 0.5.")] = None,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure the efficiency on this machine.")] = False,
+    results: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path("results"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, write nothing.")] = False,
+) -> None:
+    """Says what every run would train, cost and need: no weights, no data, no GPU."""
+    from smt_bench.plan.gpu.hardware import find
+
+    where = find(gpu)
+    _check(gpus, batch, bits, zero_stage, efficiency, calibrate)
+    if experiment == "claims":
+        from smt_bench.plan.claims import page
+
+        page.main(results / "plan" / "claims", as_json)
+        return
+    from smt_bench.machine.fits import Machine
+    from smt_bench.models import registry
+    from smt_bench.plan import output
+    from smt_bench.plan.calibrate import Calibration
+    from smt_bench.plan.calibrate import calibrate as measure
+    from smt_bench.plan.dry import Workload
+    from smt_bench.plan.gpu.roofline import EFFICIENCY
+    from smt_bench.plan.row import Target
+    from smt_bench.plan.rows import DryPlanner, plan_rows
+    from smt_bench.questions.request import Request
+
+    module = _experiment(experiment)
+    request = Request(
+        experiment, model, methods=tuple(several(methods)), fractions_pct=numbers(fractions, float, "--fractions"),
+        tasks=tuple(several(tasks)), settings=tuple(setting(text) for text in settings or []),
+    )  # fmt: skip
+    planner = DryPlanner(request, Machine((where.memory,) * gpus, 0))
+    recipe = planner.recipe
+    examples = recipe.batch_size if batch is None else batch
+    if examples % gpus:
+        raise ValueError(
+            f"--gpus {gpus} with {examples} examples per step: choose a --batch that is a multiple of {gpus}"
+        )
+    workload = Workload(
+        model,
+        examples // gpus,
+        recipe.cutoff if length is None else length,
+        precision,
+        recipe.gradient_checkpointing if checkpointing is None else checkpointing,
+        attention,
+    )
+    measured: Calibration | None = None
+    if calibrate:
+        measured = measure()
+        efficiency = measured.efficiency
+    target = Target(where, gpus, zero_stage, offload, bits, EFFICIENCY if efficiency is None else efficiency)
+    rows = _watched(lambda watch: plan_rows(module, planner, workload, target, watch))
+    if as_json:
+        print(json.dumps([row.to_dict() for row in rows], indent=1))
+        return
+    name = registry.find(model).name
+    heading = f"Plan of {experiment}: {name} on {gpus} x {gpu}"
+    table = output.table(rows, heading, output.notes(rows, workload, target, measured))
+    output.show(table)
+    files = output.write(rows, table, results / "plan" / experiment / name.replace("/", "--"), target)
+    say("wrote " + ", ".join(str(f) for f in files))
+
+
+def _check(
+    gpus: int, batch: int | None, bits: int | None, stage: int | None, efficiency: float | None, calibrate: bool
+) -> None:
+    if gpus < 1:
+        raise ValueError(f"--gpus {gpus}: choose 1 or more")
+    if batch is not None and batch < 1:
+        raise ValueError(f"--batch {batch}: choose a positive whole number")
+    if bits not in (None, 4):
+        raise ValueError(f"--bits {bits}: only 4 is known (NF4)")
+    if stage not in (None, 0, 1, 2, 3):
+        raise ValueError(f"--zero {stage}: choose 0, 1, 2 or 3")
+    if efficiency is not None and not 0 < efficiency <= 1:
+        raise ValueError(f"--efficiency {efficiency:g}: choose a share above 0, at most 1")
+    if efficiency is not None and calibrate:
+        raise ValueError("--efficiency and --calibrate: choose one")
+
+
+def _experiment(name: str) -> Any:
+    from smt_bench import experiments
+
+    module = experiments.find(name)
+    if hasattr(module, "measure"):
+        raise ValueError(f"{name} measures this machine: there is nothing to plan, choose an experiment that trains")
+    return module
+
+
+def _watched(work: Any) -> Any:
+    """Runs with a status line on a terminal's standard error."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return work(lambda done, total, what: None)
+    with console.status("planning") as status:
+        return work(lambda done, total, what: status.update(f"run {done + 1} of {total}: {what}"))

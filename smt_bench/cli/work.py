@@ -1,0 +1,119 @@
+"""The hidden command `work`: a worker of a sweep, from the order that `run` wrote."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from smt_bench.execute import execute
+from smt_bench.machine import fits, parallel, signals
+from smt_bench.machine.watch import Watcher
+from smt_bench.questions.parts import needs_data
+from smt_bench.questions.planner import Planner
+from smt_bench.questions.request import Request
+from smt_bench.records.files import write_text
+from smt_bench.records.outcome import measure
+from smt_bench.records.runs import Question
+from smt_bench.records.store import Record, Store
+from smt_bench.sweep.loop import Interrupted, Perform
+from smt_bench.sweep.progress import print_to
+from smt_bench.sweep.together import sweep_together
+from smt_bench.training.resume import Keeper, Pace
+from smt_bench.training.zero import Zero
+
+
+def performer(module: Any, planner: Planner, zero: Zero | None) -> Perform:
+    """What answers one question of an experiment."""
+
+    def answer(question: Any, watch: Watcher, _keeper: Keeper) -> Record:
+        if needs_data(module):
+            return measure(question, lambda asked, watch: module.measure(asked, watch, planner.inputs()), watch)
+        return measure(question, module.measure, watch)
+
+    def perform(question: Any, watch: Watcher, keeper: Keeper) -> Record:
+        inputs = planner.inputs()
+        spread = inputs.device_map if parallel.size() == 1 else None  # else every process holds the model
+        return execute(question, replace(inputs, watch=watch, keeper=keeper, device_map=spread, zero=zero))
+
+    return answer if hasattr(module, "measure") else perform
+
+
+@dataclass(frozen=True)
+class Order:
+    """What workers and tasks of a cluster read: what was asked for, and all that plans and does it the same way there.
+
+    Attributes:
+        experiment: one that has runs of its own.
+        request: what a user asked for.
+        results: the results folder, absolute.
+        pace: of checkpoints.
+        zero: how dense phases are sharded.
+        here: the machine that was planned for; None: whichever reads this.
+    """
+
+    experiment: str
+    request: Request
+    results: Path
+    pace: Pace
+    zero: Zero | None = None
+    here: fits.Machine | None = None
+
+    def write(self) -> Path:
+        """As JSON below the results folder, under a name of its own."""
+        path = self.results / "logs" / f"order-{uuid.uuid4().hex[:12]}.json"
+        write_text(path, json.dumps({**asdict(self), "results": str(self.results)}, indent=1) + "\n")
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Order:
+        """The inverse of `write`.
+
+        Raises:
+            ValueError: not an order.
+        """
+        try:
+            o = json.loads(path.read_text(encoding="utf-8"))
+            here = o["here"] and fits.Machine(**{**o["here"], "gpus": tuple(o["here"]["gpus"])})
+            request, pace = Request.from_dict(o["request"]), Pace(**o["pace"])
+            return cls(o["experiment"], request, Path(o["results"]), pace, o["zero"] and Zero(**o["zero"]), here)
+        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"order {path} is not readable ({type(error).__name__}): it is written by `run`") from None
+
+    def plan(self) -> tuple[Any, Planner, list[Question]]:
+        """The experiment, its planner, ready, and the runs."""
+        from smt_bench import experiments
+
+        module: Any = experiments.find(self.experiment)
+        planner = Planner(self.request, self.here or fits.here())
+        if needs_data(module):
+            planner.open()
+        return module, planner, [run for run, _ in module.runs(planner)]
+
+
+def work(path: Path, only: str | None = None) -> None:
+    """A worker's whole life.
+
+    Args:
+        path: its order.
+        only: key of the one run to do; None: all.
+
+    Raises:
+        Interrupted: asked to leave.
+        ValueError: the order is not readable, or cannot be planned here.
+    """
+    stop = signals.Stop()
+    with stop.installed():
+        try:
+            order = Order.read(path)
+            parallel.join()
+            module, planner, runs = order.plan()
+            if only is not None:
+                runs = [run for run in runs if run.key == only]
+            perform = performer(module, planner, order.zero)
+            sweep_together(runs, Store(order.results), perform, print_to(), stop, order.pace)
+        except signals.Stopped:  # before there was a run to save
+            raise Interrupted("nothing was under way") from None
+    parallel.leave()

@@ -1,0 +1,237 @@
+"""Data sets: records in the LLM-Adapters layout, from a local folder, the hub, or the embedded testbed.
+
+Layout: `dataset/<task>/{train,test}.json` and `ft-training_set/<name>.json`, each a JSON array of
+`{instruction, input, output, answer}`. Nothing is trained on that is not named here: a family's training set is its
+published mixture where that file exists, else the train files of its tasks. `math_data.json`, which LLM-Adapters also
+ships, holds most of several test sets word for word and is never read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from smt_bench.data import world
+from smt_bench.data.overlap import normalised_question, shared
+from smt_bench.data.prompts import Example
+from smt_bench.data.tasks import TASKS, find_task, gold
+
+MIXTURES = {"commonsense": "commonsense_170k.json", "math": "math_10k.json"}
+# Records in the published mixtures (LLM-Adapters), for plans that read no data.
+MIXTURE_SIZES = {"commonsense": 170_420, "math": 9_919}
+FIELDS = ("instruction", "input", "output", "answer")
+HELDOUT_SEED = 0
+LIMIT_SEED = 0
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One family's examples.
+
+    Attributes:
+        family: "commonsense" or "math".
+        train_source: what the training records are, for the record.
+        train: training examples without the held-out ones.
+        heldout: examples for model selection, split off with `HELDOUT_SEED`.
+        tests: task -> test examples.
+        missing: tasks of the family without a test file here.
+        empty: training records left out because their response is empty.
+    """
+
+    family: str
+    train_source: str
+    train: list[Example]
+    heldout: list[Example]
+    tests: dict[str, list[Example]]
+    missing: list[str] = field(default_factory=list)
+    empty: int = 0
+
+    @cached_property  # a sweep asks once per run
+    def train_sha256(self) -> str:
+        """Content hash of training and held-out examples together, in order."""
+        return content_hash([*self.train, *self.heldout])
+
+    @cached_property
+    def overlap(self) -> dict[str, int]:
+        """Test set -> its examples whose question a training example asks too, by the rule of `data.overlap`.
+
+        Held-out examples are not trained on and do not count.
+        """
+        return shared(self.train, self.tests, normalised_question)
+
+
+@dataclass(frozen=True)
+class Unread(DataSet):
+    """A data set of which only the size is known."""
+
+    @property
+    def train_sha256(self) -> str:
+        """No content, no hash."""
+        return "unread"
+
+
+def unread(family: str, heldout: int) -> Unread:
+    """The published mixture of a family, as long as it is and empty."""
+    nothing = Example("", "", "", "")
+    size = MIXTURE_SIZES[family] - heldout
+    return Unread(family, MIXTURES[family], [nothing] * size, [nothing] * heldout, {}, [])
+
+
+def content_hash(examples: Sequence[Example]) -> str:
+    """First 16 hex digits of the SHA-256 over all fields of all examples, in order."""
+    text = json.dumps([astuple(e) for e in examples], ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_examples(path: Path, optional: tuple[str, ...] = ("input",), blank: tuple[str, ...] = ()) -> list[Example]:
+    """Reads one JSON array of records.
+
+    Args:
+        path: the file.
+        optional: fields that may be empty, or missing.
+        blank: fields that may be empty, but have to be there.
+
+    Raises:
+        ValueError: not JSON, not a list, empty, or a record with a missing or non-text field; the message names file,
+            record number (from 1) and field.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}): save it as UTF-8 JSON") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path}: not valid JSON (line {error.lineno}: {error.msg}): repair or fetch it again"
+        ) from None
+    if not isinstance(values, list) or not values:
+        what = "an empty list" if isinstance(values, list) else type(values).__name__
+        raise ValueError(f"{path}: {what}, expected a non-empty list of records with {', '.join(FIELDS)}")
+    return [_example(path, number, value, optional, blank) for number, value in enumerate(values, start=1)]
+
+
+def _example(path: Path, number: int, value: Any, optional: tuple[str, ...], blank: tuple[str, ...]) -> Example:
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: record {number} is {type(value).__name__}, expected an object")
+    texts = []
+    for name in FIELDS:
+        text = value.get(name, "" if name in optional else None)
+        if isinstance(text, (int, float)) and not isinstance(text, bool) and name == "answer":
+            text = str(text)
+        if not isinstance(text, str) or (not text.strip() and name not in (*optional, *blank)):
+            problem = "is missing" if name not in value else f"is {text!r}"
+            raise ValueError(f"{path}: record {number}: field {name!r} {problem}, expected text")
+        texts.append(text)
+    return Example(*texts)
+
+
+def read_training(paths: Sequence[Path]) -> tuple[list[Example], int]:
+    """The records of training files that have a response, and how many have an empty one: these teach nothing.
+
+    Raises:
+        ValueError: as `read_examples`; or no record has a response.
+    """
+    found = [example for path in paths for example in read_examples(path, blank=("output",))]
+    kept = [example for example in found if example.output.strip()]
+    if not kept:
+        raise ValueError(f"{paths[0]}: field 'output' is empty in all {len(found):,} records: nothing to train on")
+    return kept, len(found) - len(kept)
+
+
+def load(source: str | None, family: str, tasks: Sequence[str], heldout: int, limit: int | None) -> DataSet:
+    """Loads a family.
+
+    Args:
+        source: None for the embedded testbed, else a folder in the LLM-Adapters layout.
+        family: "commonsense" or "math".
+        tasks: tasks wanted; empty for all of the family that are present.
+        heldout: examples to split off the training set.
+        limit: test examples per task at most, drawn with `LIMIT_SEED`.
+
+    Raises:
+        ValueError: missing folder or files, malformed records, unknown task, a task of another family.
+    """
+    for name in tasks:
+        if find_task(name).family != family:
+            raise ValueError(f"task {name!r} is not one of {family}: ask for tasks of one family at a time")
+    if source is None:
+        train, tests = world.load(family)
+        origin, absent, empty = f"embedded-{world.VERSION}", list[str](), 0
+        unknown = [name for name in tasks if name not in tests]
+        if unknown:
+            raise ValueError(f"task {unknown[0]!r} is not embedded: choose from {', '.join(tests)}, or pass --data")
+    else:
+        origin, train, empty, tests, absent = _from_folder(Path(source), family, tasks)
+    if tasks:
+        tests, absent = {name: tests[name] for name in tests if name in tasks}, []
+    if limit is not None:
+        tests = {name: _draw(examples, limit) for name, examples in tests.items()}
+    if len(train) < heldout + 1:
+        raise ValueError(f"training set {origin} has {len(train)} records, fewer than the {heldout} to hold out")
+    order = list(range(len(train)))
+    random.Random(HELDOUT_SEED).shuffle(order)
+    aside = set(order[:heldout])
+    return DataSet(
+        family,
+        origin,
+        [e for i, e in enumerate(train) if i not in aside],
+        [train[i] for i in order[:heldout]],
+        tests,
+        absent,
+        empty,
+    )
+
+
+def _draw(examples: list[Example], limit: int) -> list[Example]:
+    if limit >= len(examples):
+        return examples
+    keep = sorted(random.Random(LIMIT_SEED).sample(range(len(examples)), limit))
+    return [examples[i] for i in keep]
+
+
+def _read_test(path: Path, task: str) -> list[Example]:
+    examples = read_examples(path, ("input", "output"))
+    for number, example in enumerate(examples, start=1):
+        try:
+            gold(find_task(task), example)
+        except ValueError as error:
+            raise ValueError(f"{path}: record {number}: field 'answer': {error}") from None
+    return examples
+
+
+def _from_folder(
+    root: Path, family: str, tasks: Sequence[str]
+) -> tuple[str, list[Example], int, dict[str, list[Example]], list[str]]:
+    if not root.is_dir():
+        raise ValueError(f"data folder {root} does not exist: pass a folder in the LLM-Adapters layout with --data")
+    names = [t.name for t in TASKS.values() if t.family == family and t.source != "tiny"]
+    present = [name for name in names if (root / "dataset" / name / "test.json").is_file()]
+    absent = [name for name in names if name not in present]
+    wanted = [name for name in present if not tasks or name in tasks]
+    lost = [name for name in tasks if name not in present]
+    if lost or not wanted:
+        lost = lost or names
+        raise ValueError(f"data folder {root} has no dataset/{lost[0]}/test.json: expected the LLM-Adapters layout")
+    # Gold is `answer`: the responses of test files are not used, and some of the published ones are empty.
+    tests = {name: _read_test(root / "dataset" / name / "test.json", name) for name in wanted}
+    for folder in (root / "ft-training_set", root):
+        mixture = folder / MIXTURES[family]
+        if mixture.is_file():
+            return mixture.name, *read_training([mixture]), tests, absent
+    parts = [name for name in names if (root / "dataset" / name / "train.json").is_file()]
+    if not parts:
+        raise ValueError(
+            f"data folder {root} has no training set for {family}: expected ft-training_set/{MIXTURES[family]} or "
+            f"dataset/<task>/train.json"
+        )
+    train, empty = read_training([root / "dataset" / name / "train.json" for name in parts])
+    return "+".join(parts), train, empty, tests, absent

@@ -1,0 +1,222 @@
+"""What speaks lm-eval's language: its tasks over our examples, its model around ours, and the quiet to run them in."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import math
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from smt_bench.data.prompts import Example, prompt
+from smt_bench.data.tasks import Task, offered, parse, same
+from smt_bench.evaluation.protocols import EvalSettings, finite
+
+_LEAD = "the correct answer is"  # how every response of the commonsense tasks begins
+_MARKER = "### Response:"  # a model that starts a new prompt is cut there, as LLM-Adapters' split does
+
+
+def lm_eval_task(
+    task: Task,
+    examples: Sequence[Example],
+    golds: Sequence[str | float],
+    tokenizer: Any,
+    settings: EvalSettings,
+    folder: Path,
+) -> Any:
+    """An lm-eval task over a JSON file of these examples, written to `folder`."""
+    protocol = settings.protocol_of(task)
+    prompts = [prompt(example, settings.template) for example in examples]
+    docs: list[dict[str, Any]] = [{"index": i, "text": text} for i, text in enumerate(prompts)]
+    if protocol == "likelihood":
+        lead, shared = _split(tokenizer, prompts[0], task.options or ())
+        for doc, example in zip(docs, examples):
+            doc["text"] += lead
+            doc["options"] = list(offered(task, example))
+            doc["choices"] = [f" {option}"[len(shared) :] if lead else f"{_LEAD} {option}" for option in doc["options"]]
+    else:
+        for doc in docs:
+            doc["text"] = _as_trained(tokenizer, doc["text"])
+    file = folder / f"{task.name}.json"
+    file.write_text("".join(json.dumps(doc) + "\n" for doc in docs), encoding="utf-8")
+
+    def process_results(doc: dict[str, Any], responses: list[Any]) -> dict[str, Any]:
+        right = golds[doc["index"]]
+        prediction: str | float | None
+        loglik = None
+        if protocol == "likelihood":
+            scores = {option: score for option, (score, _) in zip(doc["options"], responses)}
+            loglik = finite(scores.get(str(right), math.nan))
+            broken = any(math.isnan(score) for score in scores.values())
+            prediction = None if broken else max(scores, key=lambda option: scores[option])
+        else:
+            prediction = parse(task, responses[0])
+        parsed = prediction is not None
+        return {"acc": int(same(prediction, right)), "parsed": int(parsed), "prediction": prediction, "loglik": loglik}
+
+    aggregations = {"acc": "mean", "parsed": "mean", "prediction": _not_aggregated, "loglik": _not_aggregated}
+    config: dict[str, Any] = {
+        "task": task.name,
+        "dataset_path": "json",
+        # The data sets library caches beside the file: gone with the folder, and so never stale.
+        "dataset_kwargs": {
+            "data_files": {"test": str(file)},
+            "cache_dir": str(folder / "cache"),
+            "keep_in_memory": True,
+        },
+        "test_split": "test",
+        "num_fewshot": 0,
+        "doc_to_text": "text",
+        "doc_to_target": "index",  # the gold answer is looked up, so that no JSON reader changes its type
+        "target_delimiter": "",
+        "process_results": process_results,
+        "metric_list": [
+            {"metric": name, "aggregation": how, "higher_is_better": True} for name, how in aggregations.items()
+        ],
+    }
+    if protocol == "likelihood":
+        config |= {"output_type": "multiple_choice", "doc_to_choice": "choices", "doc_to_target": 0}
+    else:
+        limits = {"max_gen_toks": settings.new_tokens(task), "num_beams": settings.beams, "do_sample": False}
+        config |= {"output_type": "generate_until", "generation_kwargs": {"until": [_MARKER], **limits}}
+    _, quiet_task = lm_eval_classes()
+    return quiet_task(config=config)
+
+
+def _as_trained(tokenizer: Any, text: str) -> str:
+    """The prompt without those of its last spaces that training text fuses with the response.
+
+    The template ends in spaces. Many tokenizers join the last of them to the first word of the response, so that the
+    tokens of the bare prompt end in something training never showed.
+    """
+    stem = text.rstrip(" ")
+    whole = tokenizer(text + "the").input_ids
+    for spaces in range(len(text) - len(stem), -1, -1):
+        head = tokenizer(stem + " " * spaces).input_ids
+        if whole[: len(head)] == head:
+            return stem + " " * spaces
+    return text
+
+
+def _split(tokenizer: Any, text: str, options: tuple[str, ...]) -> tuple[str, str]:
+    """How much of an answer goes into the context, so that the options differ in as few tokens as possible.
+
+    Mostly "the correct answer is answer", leaving "1", "2", ...; where a tokenizer reads "answer1" as one token the
+    context ends one word earlier, and in the worst case (the boundary to "is" is no token boundary) with the prompt.
+
+    Returns:
+        The text to append to the prompt, and the part of " option" that it contains.
+    """
+    for shared in (os.path.commonprefix([f" {option}" for option in options]).rstrip(), ""):
+        context = text + _LEAD + shared
+        head = tokenizer(context).input_ids
+        wholes = [tokenizer(f"{text}{_LEAD} {option}").input_ids for option in options]
+        if all(len(whole) > len(head) and whole[: len(head)] == head for whole in wholes):
+            return _LEAD + shared, shared
+    return "", ""
+
+
+def _not_aggregated(_values: list[Any]) -> None:
+    """A column that lm-eval carries along without a mean."""
+
+
+@cache
+def lm_eval_classes() -> tuple[Any, Any]:
+    """lm-eval's model and task, adapted; made on first use because their import takes seconds."""
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.models.huggingface import HFLM
+
+    class InMemory(HFLM):
+        """Reports progress, shows no bars, and ends generation at the end-of-text token alone.
+
+        HFLM also stops where the end-of-text string appears in the first rows of the batch, one row per prompt. Under
+        beam search a prompt has several rows and a finished beam is not yet the best one: the search would be cut
+        short, differently for every batch size.
+        """
+
+        report: Callable[[str, int], None]
+
+        def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
+            return super().loglikelihood(requests, disable_tqdm=True)
+
+        def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
+            return super().generate_until(requests, disable_tqdm=True)
+
+        def _model_call(self, inps: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            logits = super()._model_call(inps, *args, **kwargs)
+            self.report("likelihood", len(inps))
+            return logits
+
+        def _model_generate(self, context: Tensor, max_length: int, stop: Any, **kwargs: Any) -> Tensor:
+            tokens = super()._model_generate(context, max_length, [], eos_token_id=self.eot_token_id, **kwargs)
+            self.report("llm-adapters", len(context))
+            return tokens
+
+    class QuietTask(ConfigurableTask):
+        """Renders its prompts without a progress bar."""
+
+        def build_all_requests(self, **kwargs: Any) -> None:
+            with contextlib.redirect_stderr(io.StringIO()):  # its bar cannot be switched off otherwise
+                super().build_all_requests(**kwargs)
+
+    return InMemory, QuietTask
+
+
+@contextlib.contextmanager
+def eval_mode(model: Any) -> Iterator[None]:
+    """Puts the model in evaluation mode and every module back into the mode it had."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextlib.contextmanager
+def borrowed(model: Any, tokenizer: Any) -> Iterator[None]:
+    """Evaluation mode, a padding token, and generation defaults of our own; all put back at the end.
+
+    A checkpoint's generation config may ask for sampling or a repetition penalty, which no protocol here has. And
+    lm-eval draws from Python's random numbers (to name tasks), which must not move those of a training run, and ties
+    the weights anew, which fails where a method has put its own module in place of a tied one.
+    """
+    from transformers import GenerationConfig
+
+    before = model.generation_config, tokenizer.pad_token, tokenizer.padding_side
+    numbers = random.getstate()
+    model.generation_config = GenerationConfig(length_penalty=1.0, early_stopping=False)
+    model.tie_weights = lambda *_args, **_kwargs: None  # hides the class's method until deleted
+    try:
+        with eval_mode(model):
+            yield
+    finally:
+        del model.tie_weights
+        model.generation_config, tokenizer.pad_token, tokenizer.padding_side = before
+        random.setstate(numbers)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silences lm-eval below ERROR and the bars of the data sets library; exceptions and errors pass."""
+    import datasets
+
+    logger = logging.getLogger("lm_eval")
+    level, bars = logger.level, datasets.are_progress_bars_disabled()
+    logger.setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if not bars:
+            datasets.enable_progress_bars()

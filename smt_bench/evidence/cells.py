@@ -1,0 +1,240 @@
+"""Records grouped into cells: one (method, fraction), its seeds, and what they say together.
+
+Only "done" records contribute numbers. Runs of one cell may differ in nothing but the seed; older runs of the same cell
+with other settings are left out and named. What a table compares must share model, data and test examples.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from smt_bench.data.tasks import TASKS
+from smt_bench.evidence.stats import macro_stderr, mean_ci, ratio_stderr
+from smt_bench.evidence.words import percent, rank, title
+from smt_bench.records.store import Record
+
+FLOATS = (
+    "fraction_pct", "trainable_pct", "lr", "accuracy", "ci95", "stderr", "heldout_nll", "heldout_nll_ci95",
+    "heldout_nll_stderr", "format_failure_pct", "overlap",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Group:
+    """One cell of a table.
+
+    Attributes:
+        method: method name.
+        fraction: requested trainable fraction; None for methods that take none.
+        done: records with numbers, by seed.
+        lost: diverged, out of memory, failed or unfinished ones.
+        older: records of other settings, superseded by those above; they contribute nothing.
+    """
+
+    method: str
+    fraction: float | None
+    done: tuple[Record, ...]
+    lost: tuple[Record, ...]
+    older: tuple[Record, ...]
+
+    @property
+    def fraction_pct(self) -> float | None:
+        """Requested trainable parameters in % of the model."""
+        return None if self.fraction is None else round(100 * self.fraction, 10)
+
+    @property
+    def label(self) -> str:
+        """Method and fraction for people."""
+        return title(self.method) + ("" if self.fraction_pct is None else f" {percent(self.fraction_pct)}")
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """What was asked, the same for all its records but for the seed."""
+        return (self.done or self.lost)[0]["run"]
+
+    @property
+    def trains(self) -> bool:
+        """False for an untouched model, whose answers depend on no seed."""
+        return self.run["train"]["lr"] > 0 and self.run["train"]["steps"] > 0
+
+    @property
+    def capacity(self) -> dict[str, Any]:
+        """What the fraction became; empty if no record says."""
+        return next((r["capacity"] for r in (*self.done, *self.lost) if r.get("capacity")), {})
+
+    @property
+    def status(self) -> str:
+        """What happened to the runs without numbers, e.g. "diverged" or "2 diverged, 1 out of memory"."""
+        counts = Counter(r["status"].replace("_", " ") for r in self.lost)
+        if len(counts) == 1 and not self.done:
+            return next(iter(counts))
+        return ", ".join(f"{n} {what}" for what, n in sorted(counts.items()))
+
+    def by_seed(self) -> dict[int, Record]:
+        """Its records with numbers."""
+        return {r["run"]["seed"]: r for r in self.done}
+
+
+def groups(records: Iterable[Record]) -> list[Group]:
+    """Records by method and fraction, in display order, whatever order they come in.
+
+    Raises:
+        ValueError: no records, or records that no table may compare.
+    """
+    unique = {r["key"]: r for r in records}
+    if not unique:
+        raise ValueError("no records to report: run the experiment first")
+    cells: dict[tuple[str, float | None], list[Record]] = {}
+    for record in sorted(unique.values(), key=lambda r: (r["run"]["seed"], r["key"])):
+        method = record["run"]["method"]
+        cells.setdefault((method["name"], method["fraction"]), []).append(record)
+    made = [_group(name, fraction, cell) for (name, fraction), cell in cells.items()]
+    made.sort(key=lambda g: (rank(g.method), g.fraction or 0.0))
+    _check_comparable(made)
+    return made
+
+
+def _group(name: str, fraction: float | None, cell: list[Record]) -> Group:
+    def variant(record: Record) -> str:
+        return json.dumps({k: v for k, v in record["run"].items() if k != "seed"}, sort_keys=True)
+
+    # A new learning rate or method version leaves the old runs of the cell behind: averaging them would be no
+    # average over seeds.
+    newest = variant(max(cell, key=lambda r: (r.get("started") or "", r["key"])))
+    now = [r for r in cell if variant(r) == newest]
+    return Group(
+        name,
+        fraction,
+        tuple(r for r in now if r["status"] == "done"),
+        tuple(r for r in now if r["status"] != "done"),
+        tuple(r for r in cell if variant(r) != newest),
+    )
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as dotted paths."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        found |= flat(value, f"{path}.") if isinstance(value, dict) else {path: value}
+    return found
+
+
+def _check_comparable(found: Sequence[Group]) -> None:
+    seen: dict[str, tuple[Any, Group]] = {}
+    for group in found:
+        for path, value in flat({k: group.run[k] for k in ("model", "data", "evaluation")}).items():
+            other, first = seen.setdefault(path, (value, group))
+            if other != value:
+                raise ValueError(
+                    f"{group.label} and {first.label} differ in {path} ({value} and {other}): "
+                    "a table compares runs on the same model, data and tests"
+                )
+
+
+def common_tasks(found: Sequence[Group]) -> list[str]:
+    """The tasks that every contributing record has, in the order of the registry: what averages cover."""
+    sets = [set(r["evaluation"]) for g in found for r in g.done]
+    shared = set.intersection(*sets) if sets else set()
+    known = [name for name in TASKS if name in shared]
+    return known + sorted(shared - set(known))
+
+
+def trained_on(found: Sequence[Group]) -> dict[str, int] | None:
+    """Test set -> its examples that are also trained on; None if no record says.
+
+    Older records do not say it. What a table compares has the same training and test examples, so that one record
+    speaks for all.
+    """
+    return next((r["overlap"]["tests"] for g in found for r in (*g.done, *g.lost) if r.get("overlap")), None)
+
+
+def correctness(records: Sequence[Record], tasks: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Per task and example, the share of these records (seeds) that answered it rightly."""
+    return {t: np.mean([r["evaluation"][t]["examples"]["correct"] for r in records], axis=0) for t in tasks}
+
+
+def heldout_parts(records: Sequence[Record]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Per held-out example, negative log-likelihood (nats, mean over these records) and response tokens.
+
+    Without examples whose response the cut-off left nothing of; None where a record has no held-out number.
+    """
+    if not records or any((r["heldout"] or {}).get("nll") is None for r in records):
+        return None
+    tokens = np.asarray(records[0]["heldout"]["examples"]["tokens"], dtype=float)
+    scored = tokens > 0
+    nats = -np.mean([np.asarray(r["heldout"]["examples"]["loglik"], dtype=float)[scored] for r in records], axis=0)
+    return nats, tokens[scored]
+
+
+def summarise(records: Iterable[Record]) -> pd.DataFrame:
+    """One row per method and fraction, over seeds.
+
+    Returns:
+        Columns: `method`, `fraction_pct` (requested; NaN for methods that take none), `trainable_pct` (realised),
+        `capacity_unit`, `capacity`, `lr`, `trained` (False for an untouched model), `n_seeds` (records that
+        contribute), `accuracy` (%, mean over `tasks`, every task counting the same, then over seeds), `ci95`
+        (half-width over seeds), `stderr` (over examples), `heldout_nll` (nats per response token),
+        `heldout_nll_ci95`, `heldout_nll_stderr`, `format_failure_pct`, `overlap` (test examples of `tasks` that are
+        also trained on), `n_examples` (test examples behind
+        `accuracy`), `n_heldout`, `diverged` and `failed` (runs without numbers), `status` (what became of those, in
+        words), `tasks` and `keys` (of all its runs). Missing numbers are NaN.
+
+    Raises:
+        ValueError: no records, or records that no table may compare.
+    """
+    found = groups(records)
+    tasks = common_tasks(found)
+    shared = trained_on(found)
+    rows = [_row(group, tasks, shared) for group in found]
+    return pd.DataFrame(rows).astype(dict.fromkeys(FLOATS, float)).astype({"capacity": "Int64"})
+
+
+def _row(group: Group, tasks: list[str], shared: dict[str, int] | None) -> dict[str, Any]:
+    done = group.done
+    row: dict[str, Any] = {
+        "method": group.method,
+        "fraction_pct": group.fraction_pct,
+        "trainable_pct": 100 * group.capacity["fraction"] if group.capacity else None,
+        "capacity_unit": group.capacity.get("unit", ""),
+        "capacity": group.capacity.get("units"),
+        "lr": group.run["train"]["lr"] if group.trains else None,
+        "trained": group.trains,
+        "n_seeds": len(done),
+        **dict.fromkeys(FLOATS[3:]),
+        "n_examples": 0,
+        "n_heldout": 0,
+        "diverged": sum(r["status"] == "diverged" for r in group.lost),
+        "failed": sum(r["status"] != "diverged" for r in group.lost),
+        "status": group.status,
+        "tasks": tuple(tasks),
+        "keys": [r["key"] for r in sorted((*done, *group.lost), key=lambda r: r["run"]["seed"])],
+    }
+    if done and tasks:
+        row["accuracy"], row["ci95"] = mean_ci([accuracy(r, tasks) for r in done])
+        row["stderr"] = 100 * macro_stderr(correctness(done, tasks))
+        row["format_failure_pct"] = 100 * float(
+            np.mean([r["evaluation"][t]["format_failure_rate"] for r in done for t in tasks])
+        )
+        if group.trains and shared is not None:
+            row["overlap"] = sum(shared.get(t, 0) for t in tasks)
+        row["n_examples"] = sum(done[0]["evaluation"][t]["n"] for t in tasks)
+    parts = heldout_parts(done)
+    if parts is not None:
+        row["heldout_nll"], row["heldout_nll_ci95"] = mean_ci([r["heldout"]["nll"] for r in done])
+        row["heldout_nll_stderr"] = ratio_stderr(*parts)
+        row["n_heldout"] = len(parts[0])
+    return row
+
+
+def accuracy(record: Record, tasks: Sequence[str]) -> float:
+    """Accuracy of one run in %, every task counting the same."""
+    return 100 * sum(record["evaluation"][t]["accuracy"] for t in tasks) / len(tasks)

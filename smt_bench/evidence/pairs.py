@@ -1,0 +1,107 @@
+"""Which differences can be told: paired comparisons of methods, on the same examples and the same seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from smt_bench.evidence.cells import Group, accuracy, common_tasks, correctness, groups, heldout_parts
+from smt_bench.evidence.stats import RESAMPLES, mean_ci, paired_bootstrap, paired_bootstrap_ratio
+from smt_bench.evidence.words import title
+from smt_bench.records.store import Record
+
+_UNDECIDED = "no difference can be told"
+
+
+def verdicts(records: Iterable[Record], reference: str, seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
+    """Compares the reference with every other method at the same fraction, and all with the methods without a fraction.
+
+    Per comparison, over the seeds that both sides have: answers are averaged over seeds, examples resampled in pairs.
+    A method counts as better where the interval over examples leaves out zero and, with several seeds, the t-interval
+    of the differences of equal seeds does so too.
+
+    Args:
+        records: of one experiment on one model.
+        reference: name of the method in question.
+        seed: of the bootstrap.
+        resamples: bootstrap samples.
+
+    Returns:
+        Columns `method`, `fraction_pct`, `versus`, `versus_fraction_pct`, `difference`, `low`, `high` (points of
+        accuracy, 95 % over examples), `seeds_ci95` (half-width over seeds), `n_seeds`, `n_examples`, `nll_difference`,
+        `nll_low`, `nll_high`, `nll_seeds_ci95` (nats per token, lower is better), `n_heldout`, `verdict`, `nll_verdict`.
+
+    Raises:
+        ValueError: no records, or records that no table may compare.
+    """
+    found = groups(records)
+    tasks = common_tasks(found)
+    whole = [g for g in found if g.fraction is None and g.trains]
+    tunable = [g for g in found if g.fraction is not None]
+    mine = [g for g in tunable if g.method == reference]
+    pairs = [(a, b) for a in mine for b in tunable if b.fraction == a.fraction and b.method != reference]
+    pairs += [(a, b) for b in whole for a in sorted(tunable, key=lambda g: g.method != reference)]
+    columns = list(compare(found[0], found[0], tasks, seed, 1))
+    return pd.DataFrame([compare(a, b, tasks, seed, resamples) for a, b in pairs], columns=columns)
+
+
+def compare(a: Group, b: Group, tasks: Sequence[str], seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """One row of `verdicts`: the first cell minus the second, on the examples and seeds that both have."""
+    mine, theirs = _paired(a, b)
+    row: dict[str, Any] = {
+        "method": a.method,
+        "fraction_pct": a.fraction_pct,
+        "versus": b.method,
+        "versus_fraction_pct": b.fraction_pct,
+        **dict.fromkeys(("difference", "low", "high", "seeds_ci95")),
+        "n_seeds": len(mine),
+        "n_examples": None,
+        **dict.fromkeys(("nll_difference", "nll_low", "nll_high", "nll_seeds_ci95", "n_heldout")),
+        "verdict": "",
+        "nll_verdict": "",
+    }
+    if not mine:
+        row["verdict"] = f"no result: {' and '.join(_lacking(a, b))}"
+        return row
+    if tasks:
+        result = paired_bootstrap(correctness(mine, tasks), correctness(theirs, tasks), seed, resamples)
+        row |= {name: 100 * result[name] for name in ("difference", "low", "high")} | {"n_examples": result["n"]}
+        seeds = [accuracy(x, tasks) - accuracy(y, tasks) for x, y in zip(mine, theirs)]
+        row["seeds_ci95"] = mean_ci(seeds)[1]
+        row["verdict"] = _text(a, b, row["difference"], row["low"], row["high"], seeds)
+    parts = heldout_parts(mine), heldout_parts(theirs)
+    if parts[0] is not None and parts[1] is not None:
+        result = paired_bootstrap_ratio(parts[0][0], parts[1][0], parts[0][1], seed, resamples)
+        row |= {f"nll_{name}": result[name] for name in ("difference", "low", "high")} | {"n_heldout": result["n"]}
+        seeds = [x["heldout"]["nll"] - y["heldout"]["nll"] for x, y in zip(mine, theirs)]
+        row["nll_seeds_ci95"] = mean_ci(seeds)[1]
+        # Lower is better: turned round for the words.
+        row["nll_verdict"] = _text(a, b, -result["difference"], -result["high"], -result["low"], [-s for s in seeds])
+    return row
+
+
+def _paired(a: Group, b: Group) -> tuple[list[Record], list[Record]]:
+    """Records of equal seeds; a side that trains nothing answers the same whatever the seed."""
+    mine, theirs = a.by_seed(), b.by_seed()
+    if not a.trains and mine:
+        mine = dict.fromkeys(theirs, next(iter(mine.values())))
+    if not b.trains and theirs:
+        theirs = dict.fromkeys(mine, next(iter(theirs.values())))
+    common = sorted(mine.keys() & theirs.keys())
+    return [mine[s] for s in common], [theirs[s] for s in common]
+
+
+def _lacking(a: Group, b: Group) -> list[str]:
+    return [f"{g.label} {g.status}" for g in (a, b) if not g.done] or ["no seed in common"]
+
+
+def _text(a: Group, b: Group, difference: float, low: float, high: float, seeds: Sequence[float]) -> str:
+    if low <= 0 <= high:
+        return _UNDECIDED
+    text = f"{title((a if difference > 0 else b).method)} better"
+    mean, ci = mean_ci(seeds)
+    if ci is None:
+        return f"{text} (one seed)"
+    return text if abs(mean) > ci else f"{text} on these examples, not beyond the spread of seeds"

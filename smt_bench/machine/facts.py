@@ -1,0 +1,92 @@
+"""Where and with what a run was made: recorded, never keyed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "lm-eval", "tokenizers", "numpy", "deepspeed")
+
+
+ROOT = Path(__file__).resolve().parents[2]  # of a checkout
+
+
+@cache
+def describe() -> dict[str, Any]:
+    """Commit, package versions and hardware."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "smt_bench": _version("smt-bench"),
+        **_git(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpus": gpus,
+    }
+
+
+def one_line() -> str:
+    """The hardware that a time was measured on, in one line."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ", ".join(gpus) if gpus else f"{_cpu()}, {torch.get_num_threads()} threads"
+
+
+def reset_peaks() -> None:
+    """Starts the GPUs' peak counters anew; the process's own peak cannot be reset."""
+    for i in range(torch.cuda.device_count()):
+        torch.cuda.reset_peak_memory_stats(i)
+
+
+def peak_memory() -> dict[str, int]:
+    """Peak bytes: of every GPU's allocator since `reset_peaks`; of this process since its start, earlier runs included."""
+    peaks = {"process_peak_since_start": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    for i in range(torch.cuda.device_count()):
+        peaks[f"gpu{i}_peak"] = torch.cuda.max_memory_allocated(i)
+    return peaks
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any]:
+    def ask(*args: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    commit = ask("rev-parse", "HEAD") if (ROOT / ".git").exists() else None
+    # Only code can make a difference: results written by this very sweep do not make the tree dirty.
+    changed = ask("status", "--porcelain", "--", "smt_bench", "methods", "experiments") if commit else None
+    return {"commit": commit, "dirty": None if changed is None else bool(changed)}
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"
+
+
+def cache_folder() -> Path:
+    """Where `fetch` puts things: SMT_BENCH_CACHE, or smt_bench in the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "smt_bench"
+    return Path(os.environ.get("SMT_BENCH_CACHE", default))

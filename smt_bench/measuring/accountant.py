@@ -1,0 +1,259 @@
+"""Exact bytes of one training step, by category and phase: the model, the method and the optimizer really run.
+
+One account serves real tensors (experiment `memory`) and fake ones (command `plan`), so that planned and measured stand
+in one table. It goes through the hooks in the engine's order (`training.loop`): warm-up, attach, tuning. Each stage
+does one whole step, with the optimizer's state already there, as in every step but the first.
+
+The categories are in `measuring.account`. Not counted: workspaces inside an operation, the allocator's rounding and
+fragmentation, the framework itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import peft  # noqa: F401 - makes tensors of its own when first imported: they must not fall into an account
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from smt_bench.data.batches import Batch
+from smt_bench.data.prompts import IGNORED
+from smt_bench.measuring.account import CATEGORIES, HELD, WORK, Account, Phase
+from smt_bench.measuring.live_tensors import LiveStorages
+from smt_bench.methods.base import Method, OptimizerSettings, ParamGroup
+from smt_bench.training.loss import enable_checkpointing, response_loss
+from smt_bench.training.optimizer import Updater
+
+
+def account(
+    model: Any,
+    method: Method,
+    settings: OptimizerSettings,
+    ids_BT: torch.Tensor,
+    labels_BT: torch.Tensor,
+    checkpointing: bool = False,
+    max_grad_norm: float = 1.0,
+) -> Account:
+    """Runs and counts one step of every stage.
+
+    Args:
+        model: a causal language model in train mode; afterwards the method is attached to it.
+        method: fresh.
+        settings: of the optimizer.
+        ids_BT: token ids.
+        labels_BT: the token to predict from each position, `IGNORED` where there is none (as `batches.Batch`).
+        checkpointing: recompute activations.
+        max_grad_norm: gradient clipping of the tuning steps.
+    """
+    run = Accountant(model, method, settings, ids_BT, labels_BT, checkpointing, max_grad_norm)
+    if method.warmup_steps:
+        run.warmup()
+    run.attach()
+    run.tuning()
+    return run.account
+
+
+class Accountant:
+    """The stages one by one; `account` is the whole.
+
+    Args:
+        model: see `account`; so are the others.
+        updater: the engine's; another one may treat precision differently.
+        adapt: called with the optimizer before its first step, e.g. to choose its GPU kernel.
+
+    Attributes:
+        account: what was found so far.
+        operations: stage -> the operations of one step, for time estimates (`LiveStorages.operations`).
+        saved: stage -> bytes of a checkpoint's tensors: weights that changed, optimizer, method.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        method: Method,
+        settings: OptimizerSettings,
+        ids_BT: torch.Tensor,
+        labels_BT: torch.Tensor,
+        checkpointing: bool = False,
+        max_grad_norm: float = 1.0,
+        updater: type[Updater] = Updater,
+        adapt: Callable[[torch.optim.Optimizer], None] = lambda optimizer: None,
+    ) -> None:
+        self.model, self.method, self.settings = model, method, settings
+        self.batch = Batch(ids_BT, labels_BT, int((labels_BT != IGNORED).sum()), ids_BT.numel())
+        self.max_grad_norm, self.updater, self.adapt = max_grad_norm, updater, adapt
+        self.account = Account()
+        self.operations: dict[str, Counter[tuple[bool, torch.dtype, int, int]]] = {}
+        self.saved: dict[str, int] = {}
+        self._live = LiveStorages()
+        self._groups: list[ParamGroup] = []
+        if checkpointing:
+            # One context for the forward pass, one around what the backward pass computes again.
+            enable_checkpointing(model, context_fn=lambda: (contextlib.nullcontext(), self._live.recomputation()))
+
+    def keep(self, state: Any) -> None:
+        """Counts tensors that the method brought along (a resumed run's statistics)."""
+        self._live.tag((t for t in tree_leaves(state) if isinstance(t, torch.Tensor)), "method_state")
+
+    def warmup(self) -> None:
+        """The warm-up's steps."""
+        with self._watched():
+            groups = self.method.warmup(self.model)
+            self._steps("warmup", groups, 1)
+
+    def attach(self) -> None:
+        """Selection and conversion."""
+        with self._watched():
+            self._hold(None)
+            self._live.mark("attach attach")
+            self._groups = self.method.attach(self.model)
+            self._hold(None)
+            self._live.mark("")
+        self._report("attach")
+
+    def tuning(self) -> None:
+        """The first tuning steps; nothing where the method trains nothing."""
+        if self._groups:
+            with self._watched():
+                self._steps("tuning", self._groups, self.method.warmup_steps + 1)
+
+    def _steps(self, stage: str, groups: list[ParamGroup], first: int) -> None:
+        updater = self.updater(self.method, groups, self.settings) if groups else None
+        self._live.written.clear()
+        if updater is not None:
+            self.adapt(updater.optimizer)
+            for parameter in updater.params:  # a step at rate 0 creates the optimizer's state
+                parameter.grad = torch.zeros_like(parameter)
+            updater.step(0.0)
+        self._hold(updater)
+        if self._step(stage, updater, first):
+            # The step left something behind that the next one starts with: count that one as well.
+            self._step(stage, updater, first + 1)
+        self._report(stage)
+        self.account.trained[stage] = sum(p.numel() for p in updater.params) if updater else 0
+        tensors = [t for t in self.model.state_dict().values() if isinstance(t, torch.Tensor)]
+        once = {self._live.number(t): t for t in tensors}  # tied weights are saved once
+        changed = [t for number, t in once.items() if number in self._live.written]
+        brought = [t for t in tree_leaves(self.method.state_dict()) if isinstance(t, torch.Tensor)]
+        size = sum(t.numel() * t.element_size() for t in (*changed, *brought))
+        self.saved[stage] = size + (updater.state_bytes() if updater else 0)
+
+    def _step(self, stage: str, updater: Updater | None, step: int) -> bool:
+        """One step; returns whether the method keeps something that it did not have before."""
+        live, method, model = self._live, self.method, self.model
+        tuning, start = stage == "tuning", len(live.events)
+        live.flops.clear()
+        live.operations.clear()
+        live.work = "forward"
+        live.mark(f"{stage} forward {step}")
+        if tuning:
+            method.before_step(model, step)
+        loss = self._forward()
+        live.tag_born(start, "saved_activations")
+        live.mark(f"{stage} backward {step}")
+        live.work = "backward"
+        if loss.requires_grad:  # a warm-up may only look at activations
+            loss.backward()
+        del loss
+        live.born_as = None
+        params = updater.params if updater else []
+        self._tag_gradients(params)
+        if tuning:
+            method.after_backward(model, step)
+        else:
+            method.observe(model, step)
+        self._tag_gradients(params)
+        if updater is not None:
+            torch.nn.utils.clip_grad_norm_(params, self.max_grad_norm)
+        live.mark(f"{stage} optimizer {step}")
+        live.work = "optimizer"
+        if updater is None:
+            model.zero_grad(set_to_none=True)
+        else:
+            # The masters get their gradients inside the updater's step.
+            hook = updater.optimizer.register_step_pre_hook(
+                lambda optimizer, *_: live.tag((p.grad for p in _parameters(optimizer)), "gradients")
+            )
+            updater.step(1.0)
+            hook.remove()
+            if tuning:
+                method.after_step(model, updater.optimizer, step)
+        live.mark("")
+        self._hold(updater)
+        kept = live.tag_kept("method_state", (*HELD, "gradients"), self.batch.ids_BT, self.batch.labels_BT)
+        return any(number >= start for number in kept)
+
+    def _forward(self) -> torch.Tensor:
+        live = self._live
+
+        def output_layer(_module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+            live.born_as = "logits_loss"
+            if args[0].requires_grad:
+
+                def arrived(_: torch.Tensor) -> None:
+                    live.born_as = None
+
+                args[0].register_hook(arrived)  # the backward pass has left the output layer
+
+        hook = self.model.get_output_embeddings().register_forward_pre_hook(output_layer)
+        try:
+            return response_loss(self.model, self.batch) / max(1, self.batch.targets)
+        finally:
+            hook.remove()
+
+    def _hold(self, updater: Updater | None) -> None:
+        """Gives what model and optimizer hold its category."""
+        live = self._live
+        held = [*self.model.parameters(), *self.model.buffers()]
+        if updater is not None:
+            mine = {id(p) for p in updater.params}
+            held += updater.params
+            live.tag((p for p in _parameters(updater.optimizer) if id(p) not in mine), "master_copies")
+            states = updater.optimizer.state.values()
+            live.tag((t for s in states for t in s.values() if isinstance(t, torch.Tensor)), "optimizer_state")
+        live.tag((self.batch.ids_BT, self.batch.labels_BT), "saved_activations")
+        live.tag(held, "parameters")
+        live.weights = {live.number(tensor) for tensor in held}
+
+    def _tag_gradients(self, params: list[nn.Parameter]) -> None:
+        self._live.tag((p.grad for p in (*self.model.parameters(), *params)), "gradients", keep=HELD)
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Counts; the garbage collector, which comes when it likes, is kept out."""
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            with self._live:
+                yield
+        finally:
+            if enabled:
+                gc.enable()
+
+    def _report(self, stage: str) -> None:
+        """Adds the phases of a stage; where two steps were counted, each phase of the one with the higher peak."""
+        live, found = self._live, dict[str, Phase]()
+        for name, (peak, end) in live.replay().items():
+            of, _, rest = name.partition(" ")
+            if of != stage:
+                continue
+            peak, end = ({c: found_bytes.get(c, 0) for c in CATEGORIES} for found_bytes in (peak, end))
+            phase = Phase(stage, rest.partition(" ")[0], peak, end)
+            if phase.phase not in found or phase.peak_bytes > found[phase.phase].peak_bytes:
+                found[phase.phase] = phase
+        self.account.phases += found.values()
+        if stage != "attach":
+            self.operations[stage] = Counter(live.operations)
+            self.account.flops[stage] = {kind: live.flops.get(kind, 0) for kind in WORK}
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
+    return (p for group in optimizer.param_groups for p in group["params"])
+
+
+__all__ = ["CATEGORIES", "Account", "Accountant", "Phase", "account"]

@@ -1,0 +1,90 @@
+"""The models: where weights come from, their architecture, and how they are loaded.
+
+Only safetensors weights, never remote code. Sizes of the registered models are known without any download, so that
+impossible requests and missing hardware are named before anything is fetched.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from smt_bench.methods.base import Shapes
+from smt_bench.models.locate import TINY_FOLDER, Located
+from smt_bench.models.registry import find
+from smt_bench.records.runs import ModelRef, digest
+
+
+def config(name: str) -> Any:
+    """The model's configuration; no weights are read, and for the registered models nothing is downloaded.
+
+    Raises:
+        ValueError: unknown model, or a configuration that cannot be used.
+    """
+    from transformers import AutoConfig, LlamaConfig
+
+    entry = find(name)
+    if entry.llama:
+        return LlamaConfig(**entry.llama)
+    # Of a hub model this downloads the config alone: too large a model is refused before its weights are fetched.
+    source = TINY_FOLDER if name == "tiny" else entry.hub_id or name
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"model {name}: config.json is not usable ({str(error).splitlines()[0][:120]})") from None
+
+
+def build(name: str, device: str = "meta") -> Any:
+    """The architecture alone: without storage on "meta", else with random weights from torch's generator; float32.
+
+    Raises:
+        ValueError: unknown model, or not a causal language model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    found = config(name)
+    with torch.device(device):
+        try:
+            model = AutoModelForCausalLM.from_config(found, attn_implementation="sdpa")
+        except ValueError:
+            raise ValueError(f"model {name}: {type(found).__name__} is not a causal language model") from None
+    model.config.use_cache = False
+    return model.train()
+
+
+def shapes(name: str) -> Shapes:
+    """Parameter names and shapes of the base model, tied ones once; no weights are read.
+
+    Raises:
+        ValueError: unknown model, or not a causal language model.
+    """
+    return {parameter: tuple(tensor.shape) for parameter, tensor in build(name).named_parameters()}
+
+
+def architecture(name: str) -> ModelRef:
+    """What a measurement on random weights is keyed by: the model's name and the hash of its shapes."""
+    return ModelRef(find(name).name, digest({k: list(v) for k, v in shapes(name).items()}), "random")
+
+
+def load(located: Located, precision: str, device_map: str | None = None) -> tuple[Any, Any]:
+    """Model and tokenizer, in train mode, fp32 or bf16.
+
+    Args:
+        located: where the files are.
+        precision: "fp32" or "bf16".
+        device_map: "balanced" to spread the layers over several GPUs.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(
+        located.path,
+        dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+        attn_implementation="sdpa",
+        device_map=device_map,
+    )
+    tokenizer = AutoTokenizer.from_pretrained(located.path, trust_remote_code=False)
+    model.config.use_cache = False
+    return model.train(), tokenizer

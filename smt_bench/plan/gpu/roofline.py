@@ -1,0 +1,90 @@
+"""How long a step takes: every operation at the rate of what limits it, arithmetic or memory (a roofline per operation).
+
+    compute   sum over operations of max(FLOPs / (e x peak of its dtype), bytes read and written / (e x memory bandwidth));
+              the optimizer's are divided by N from ZeRO-1 on, and gone with offload
+    link      data parallelism: all gradients once around the ring, 2 (N - 1) / N of their bytes; ZeRO-3 also gathers the
+              parameters twice, (N - 1) / N of their bytes each time
+    host      offload: gradients down and parameters up the host link, 2 bytes per trained number each, divided over N links;
+              Adam there reads and writes 28 bytes per number (gradient, and master and moments both ways) at the host's
+              memory rate, which all GPUs share
+    step      compute + link + host: no overlap, since none is promised
+
+The efficiency e is one number for arithmetic and bandwidth, stated in every output; `calibrate` measures it. Links run at their
+peak. A first-order model: launches, padding and overlap are not in it. Ratios between methods stand on firmer ground than
+seconds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+
+from smt_bench.plan.gpu.hardware import HOST_BANDWIDTH, Gpu
+from smt_bench.plan.gpu.sharding import Layout
+
+EFFICIENCY = 0.5  # of the peaks; large-model training reports 0.4 to 0.6
+HALF = (torch.bfloat16, torch.float16)
+ADAM_BYTES = 28  # per number on the host: gradient 4, master 4 + 4, two moments 8 + 8
+WIRE_BYTES = 2  # per number that travels, bf16
+Operations = Counter[tuple[bool, torch.dtype, int, int]]
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of one step, by what they are spent on."""
+
+    compute: float
+    link: float = 0.0
+    host: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """The step."""
+        return self.compute + self.link + self.host
+
+
+def compute_seconds(
+    operations: Operations, bf16: float, fp32: float, bandwidth: float, efficiency: float, optimizer: float = 1.0
+) -> float:
+    """One step's operations.
+
+    Args:
+        operations: how often (in the optimizer, dtype, FLOPs, bytes) occurs.
+        bf16: peak FLOP/s of half-precision products.
+        fp32: peak FLOP/s of float32 products.
+        bandwidth: bytes/s of the memory.
+        efficiency: reached share of the peaks.
+        optimizer: share of the optimizer's work that is done here.
+    """
+    seconds = 0.0
+    for (updates, dtype, flops, moved), times in operations.items():
+        rate = bf16 if dtype in HALF else fp32
+        seconds += times * (optimizer if updates else 1) * max(flops / rate, moved / bandwidth)
+    return seconds / efficiency
+
+
+def step_time(
+    operations: Operations, trained: int, parameters: int, gpu: Gpu, layout: Layout, efficiency: float = EFFICIENCY
+) -> StepTime:
+    """One step on one of the layout's GPUs.
+
+    Args:
+        operations: of one GPU's share of the batch.
+        trained: numbers that the optimizer updates.
+        parameters: numbers in the model.
+        gpu: which.
+        layout: how many, and how the state is spread.
+        efficiency: reached share of the peaks.
+    """
+    n = layout.gpus
+    optimizer = 0 if layout.offload else 1 / n if layout.stage else 1
+    compute = compute_seconds(operations, gpu.bf16, gpu.fp32, gpu.bandwidth, efficiency, optimizer)
+    travelling = 2 * (n - 1) / n * WIRE_BYTES * trained
+    if layout.stage >= 3:
+        travelling += 2 * (n - 1) / n * WIRE_BYTES * parameters
+    host = 0.0
+    if layout.offload:
+        host = 2 * WIRE_BYTES * trained / n / gpu.host + ADAM_BYTES * trained / HOST_BANDWIDTH
+    return StepTime(compute, travelling / gpu.link, host)

@@ -1,0 +1,133 @@
+"""How a step's bytes divide over GPUs (ZeRO stages, offload to the host) and shrink with a 4-bit base: stated rules.
+
+ZeRO (Rajbhandari et al., 2019) over N data-parallel GPUs, on the bytes of one GPU with its share of the batch:
+
+    stage 1     optimizer state and master copies are divided by N
+    stage 2     gradients as well
+    stage 3     parameters as well; the largest layer is whole while it is used: 4 bytes per number of it
+    offload     optimizer state, master copies and gradients live on the host; the host holds the 16 bytes per trained number
+                of float32 gradients, masters and moments, with room for 1.5 times as much
+
+For full fine-tuning these are DeepSpeed's own estimates (`estimate_zero2_model_states_mem_needs`: 2P + 18P/N, with offload 2P
+and 24P on the host; `estimate_zero3_...`: 4L + 18P/N, where we count the 16-bit gradients too: 20P/N); tests compare them.
+Activations, logits and temporaries are each GPU's own.
+
+4-bit bases (bitsandbytes NF4 with double quantization; QLoRA, Dettmers et al., 2023): the weights of all linear layers but the
+output layer take half a byte per number, one 8-bit constant per 64 numbers, one float32 per 256 of these, and per matrix two
+code tables (16 and 256 float32 numbers) and one float32 offset. In use one matrix at a time stands there in the model's
+precision. The base must be frozen.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from smt_bench.measuring.account import Account
+from smt_bench.methods.base import Shapes
+from smt_bench.methods.modules import numel
+
+STAGES = (0, 1, 2, 3)
+HOST_FACTOR = 1.5  # DeepSpeed's `additional_buffer_factor`
+_STATES = ("optimizer_state", "master_copies")
+_OF_BATCH = ("saved_activations", "logits_loss")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a run is spread.
+
+    Attributes:
+        gpus: data-parallel processes.
+        stage: ZeRO stage; 0 copies everything.
+        offload: whether the optimizer lives on the host.
+    """
+
+    gpus: int = 1
+    stage: int = 0
+    offload: bool = False
+
+    def __str__(self) -> str:
+        parts = [f"ZeRO-{self.stage}"] if self.stage else []
+        parts += ["offload"] if self.offload else []
+        return "+".join(parts) or ("one GPU" if self.gpus == 1 else "whole copies")
+
+
+def divide(peak: Mapping[str, int], layout: Layout, largest_layer: int, batch_share: float = 1.0) -> dict[str, int]:
+    """Bytes per GPU by category.
+
+    Args:
+        peak: bytes by category of one GPU that holds everything.
+        layout: over what.
+        largest_layer: numbers in the largest single module.
+        batch_share: examples per GPU against those of `peak`; activations and logits follow it.
+    """
+    n, found = layout.gpus, dict(peak)
+    for category in _OF_BATCH:
+        found[category] = round(found[category] * batch_share)
+    if layout.stage >= 1:
+        for category in _STATES:
+            found[category] = math.ceil(found[category] / n)
+    if layout.stage >= 2:
+        found["gradients"] = math.ceil(found["gradients"] / n)
+    if layout.stage >= 3:
+        found["parameters"] = math.ceil(found["parameters"] / n) + 4 * largest_layer
+    if layout.offload:
+        found |= dict.fromkeys((*_STATES, "gradients"), 0)
+    return found
+
+
+def host_bytes(trained: int, layout: Layout) -> int:
+    """Main memory for all processes of a machine that offload `trained` numbers; 0 without offload."""
+    return int(16 * trained * HOST_FACTOR) if layout.offload else 0
+
+
+def per_gpu(
+    account: Account, layout: Layout, largest_layer: int, batch_share: float = 1.0
+) -> tuple[int, str, dict[str, int]]:
+    """The peak of one GPU: bytes, where it is reached ("tuning backward"), bytes by category."""
+    best: tuple[int, str, dict[str, int]] = (-1, "", {})
+    for phase in account.phases:
+        found = divide(phase.peak, layout, largest_layer, batch_share)
+        total = sum(found.values())
+        if total > best[0]:
+            best = total, f"{phase.stage} {phase.phase}" if phase.stage != phase.phase else phase.stage, found
+    return best
+
+
+def nf4_bytes(shape: tuple[int, ...]) -> int:
+    """Bytes of one matrix in NF4 with double quantization, block sizes 64 and 256."""
+    n = numel(shape)
+    blocks = math.ceil(n / 64)
+    return math.ceil(n / 2) + blocks + 4 * math.ceil(blocks / 256) + 4 * (16 + 256 + 1)
+
+
+def quantized_shapes(shapes: Shapes, linears: set[str]) -> dict[str, tuple[int, ...]]:
+    """The matrices that a 4-bit base quantizes.
+
+    Args:
+        shapes: parameter name -> shape.
+        linears: names of the linear layers without the output layer.
+    """
+    return {name: shape for name, shape in shapes.items() if name.removesuffix(".weight") in linears}
+
+
+def quantize(account: Account, matrices: Mapping[str, tuple[int, ...]], element: int) -> Account:
+    """The account with a 4-bit base.
+
+    Args:
+        account: of the run with all weights at `element` bytes.
+        matrices: what is quantized.
+        element: bytes per number of the model's precision.
+    """
+    saved = sum(numel(shape) * element - nf4_bytes(shape) for shape in matrices.values())
+    whole = max((numel(shape) * element for shape in matrices.values()), default=0)
+    made = copy.deepcopy(account)
+    for phase in made.phases:
+        for found in (phase.peak, phase.end):
+            found["parameters"] -= saved
+        if phase.phase in ("forward", "backward"):
+            phase.peak["temporaries"] += whole
+    return made

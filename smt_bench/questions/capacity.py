@@ -1,0 +1,39 @@
+"""What a requested fraction becomes, and whether that is near enough."""
+
+from __future__ import annotations
+
+from smt_bench import methods
+from smt_bench.methods.base import Capacity, Method, Shapes
+from smt_bench.records.runs import Run
+
+TOLERANCE = 0.05  # realised against requested trainable fraction, relative
+
+
+def method_of(run: Run, shapes: Shapes) -> tuple[Method, Capacity]:
+    """Builds the method and its capacity, before any weight is loaded.
+
+    Raises:
+        ValueError: the request is impossible, or its realised fraction is too far off.
+    """
+    m = run.method
+    method = methods.build(m.name, m.config, m.fraction, run.seed, run.train.steps)
+    capacity = method.capacity(shapes)
+    check_fraction(m.name, m.fraction, capacity)
+    return method, capacity
+
+
+def check_fraction(name: str, fraction: float | None, capacity: Capacity) -> None:
+    """Refuses a capacity more than `TOLERANCE` off the request, unless one capacity unit is larger than that.
+
+    Raises:
+        ValueError: the realised fraction is too far off.
+    """
+    if fraction is None:
+        return
+    off = abs(capacity.fraction - fraction) / fraction
+    unit = capacity.unit_numbers / (fraction * capacity.total)
+    if off > TOLERANCE and unit <= TOLERANCE:
+        raise ValueError(
+            f"{name}: fraction {fraction:.4%} becomes {capacity.fraction:.4%} ({capacity.units} {capacity.unit}), "
+            f"{off:.0%} off: choose a fraction that it can meet"
+        )

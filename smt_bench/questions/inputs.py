@@ -1,0 +1,32 @@
+"""What a run needs besides itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from smt_bench.data.datasets import DataSet
+from smt_bench.machine.watch import Watcher, unwatched
+from smt_bench.models.locate import Located
+from smt_bench.training.resume import Keeper
+from smt_bench.training.zero import Zero
+
+
+@dataclass
+class Inputs:
+    """What a run needs besides itself; shared by the runs of a sweep.
+
+    Attributes:
+        located: the model's files.
+        data: examples; their hashes are in the run.
+        device_map: for models spread over several GPUs.
+        watch: progress.
+        keeper: of this run's checkpoints; the default keeps none.
+        zero: how phases that train everything are sharded over several processes.
+    """
+
+    located: Located
+    data: DataSet
+    device_map: str | None = None
+    watch: Watcher = unwatched
+    keeper: Keeper = field(default_factory=Keeper)
+    zero: Zero | None = None

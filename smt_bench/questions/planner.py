@@ -1,0 +1,269 @@
+"""From what a user asks for to a list of runs: every check that needs no weights happens here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from smt_bench import methods
+from smt_bench.data.datasets import HELDOUT_SEED, DataSet, content_hash, load, unread
+from smt_bench.data.fetch import fetch_data
+from smt_bench.evaluation.protocols import EVALUATION_VERSION
+from smt_bench.machine import facts, fits
+from smt_bench.methods.base import Capacity, Shapes
+from smt_bench.methods.modules import total_parameters
+from smt_bench.models import build, locate, registry
+from smt_bench.questions.capacity import check_fraction, method_of
+from smt_bench.questions.inputs import Inputs
+from smt_bench.questions.recipes import Recipe, recipe
+from smt_bench.questions.request import Request
+from smt_bench.records.runs import DataRef, EvalRef, Measurement, MethodRef, Run, TrainRef
+
+TEMPLATE = "llm-adapters"
+
+
+class Planner:
+    """Builds runs for one request; the experiments call `run`.
+
+    Args:
+        request: what was asked for.
+        here: the machine; refuses models that cannot be trained on it.
+        say: one-line messages, e.g. on downloads.
+
+    Raises:
+        ValueError: anything about the request that cannot work.
+    """
+
+    def __init__(self, request: Request, here: fits.Machine, say: Any = lambda text: None) -> None:
+        self.request = request
+        self.here = here
+        self.say = say
+        self.entry = registry.find(request.model)
+        self.recipe: Recipe = recipe(self.entry.recipe, request.family, request.preset)
+        self.shapes: Shapes = build.shapes(request.model)
+        self.data: DataSet
+        self.located: locate.Located
+        self.opened = False
+
+    def method_names(self, default: Sequence[str]) -> list[str]:
+        """The methods asked for, else the default ones."""
+        return list(dict.fromkeys(self.request.methods or default))
+
+    def only(self, name: str) -> list[str]:
+        """The one method of an experiment that is about it.
+
+        Raises:
+            ValueError: others were asked for.
+        """
+        r = self.request
+        others = [other for other in r.methods if other != name]
+        if others and r.experiment != "paper":
+            raise ValueError(f"--methods {','.join(others)}: {r.experiment} is about {name} alone: leave it out")
+        return [name]
+
+    def fractions(self) -> list[float]:
+        """Fractions of all parameters, from the percentages asked for or the recipe's."""
+        return [round(p / 100, 12) for p in dict.fromkeys(self.request.fractions_pct or self.recipe.fractions_pct)]
+
+    def seeds(self) -> list[int]:
+        """Seeds asked for or the recipe's."""
+        return list(dict.fromkeys(self.request.seeds or self.recipe.seeds))
+
+    def measurement(self, kind: str, version: int, settings: dict[str, Any], seed: int) -> Measurement:
+        """A question about cost on this machine, on the model's architecture with random weights.
+
+        Raises:
+            ValueError: a model that its name alone does not identify.
+        """
+        if self.entry.name != self.request.model:
+            raise ValueError(
+                f"--model {self.request.model}: {kind} measures registered models and Hugging Face ids: choose one of "
+                f"{', '.join(registry.REGISTRY)}"
+            )
+        model = build.architecture(self.request.model)
+        return Measurement(kind, version, model, settings, facts.one_line(), seed)
+
+    def trained_measurement(self, kind: str, version: int, settings: dict[str, Any], seed: int) -> Measurement:
+        """A question about the trained weights and the data, whose answer depends on no machine.
+
+        `settings` are completed by the training data: what they are, their hash and how they become a loss.
+        """
+        assert self.opened
+        data = {"family": self.data.family, "train_sha256": self.data.train_sha256, "heldout": len(self.data.heldout)}
+        loss = {"template": TEMPLATE, "train_on_inputs": self.recipe.train_on_inputs, "cutoff": self.recipe.cutoff}
+        return Measurement(kind, version, self.located.ref, {**settings, "data": data | loss}, "any", seed)
+
+    def refuse_data_options(self) -> None:
+        """For experiments that look at no data.
+
+        Raises:
+            ValueError: an option that could change nothing.
+        """
+        r = self.request
+        if r.experiment == "paper":
+            return  # the options are for the other parts
+        for option, value in {"data": r.data, "tasks": r.tasks, "limit": r.limit, "protocol": r.protocol}.items():
+            if value:
+                raise ValueError(f"--{option}: {r.experiment} measures on random inputs: leave it out")
+
+    def refuse_training_options(self) -> None:
+        """For experiments that look at trained weights and data but make no training run.
+
+        Raises:
+            ValueError: an option that could change nothing.
+        """
+        r = self.request
+        if r.experiment == "paper":
+            return  # the options are for the other parts
+        options = {
+            "methods": r.methods,
+            "fractions": r.fractions_pct,
+            "protocol": r.protocol,
+            "set": r.settings,
+            "limit": r.limit,
+        }
+        for option, value in options.items():
+            if value:
+                raise ValueError(f"--{option}: {r.experiment} makes no training run: leave it out")
+
+    def check_machine(self, names: Sequence[str]) -> None:
+        """Refuses what this machine cannot hold, before any file is touched."""
+        dense: list[str] = []
+        sparse: list[str] = []
+        for name in names:
+            method = methods.build(name, self.config(name, 1000), 0.01, 0, 1000)
+            (dense if method.trains_dense else sparse).append(name)
+        total = total_parameters(self.shapes)
+        fits.check(self.request.experiment, self.request.model, total, dense, sparse, self.here)
+
+    def open(self) -> None:
+        """Reads data and locates the weights; downloads where neither is here."""
+        r = self.request
+        source = r.data
+        if self.entry.weightless:
+            locate.locate(r.model)  # refuses it, before anything is fetched
+        if source is None and r.model != "tiny":
+            source = str(fetch_data(r.family, self.say))
+        limit = r.limit if r.limit is not None else self.recipe.limit
+        self.data = load(source, r.family, r.tasks, self.recipe.heldout, limit)
+        self.located = locate.locate(r.model)
+        self.opened = True
+
+    def open_without_data(self) -> None:
+        """Stands in for `open` where nothing will run (`plan`): published sizes for the data, shapes for the weights."""
+        self.data = unread(self.request.family, self.recipe.heldout)
+        self.located = locate.Located(build.architecture(self.request.model), Path())
+        self.opened = True
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps: asked for, the recipe's, or its epochs over the training set."""
+        if self.request.steps is not None:
+            return self.request.steps
+        if self.recipe.steps is not None:
+            return self.recipe.steps
+        return math.ceil(len(self.data.train) * self.recipe.epochs / self.recipe.batch_size)
+
+    def config(self, name: str, steps: int, **changes: Any) -> dict[str, Any]:
+        """A method's full settings for a run of so many steps: the recipe's, with `changes`, then what was asked for."""
+        asked = {setting: value for method, setting, value in self.request.settings if method == name}
+        values = {**self.recipe.configs(steps).get(name, {}), **changes, **asked}
+        return methods.find(name).Config.from_dict(values).to_dict()
+
+    def check_capacity(self, name: str, fraction: float | None, **changes: Any) -> None:
+        """Refuses a capacity that this model cannot give; needs no data and no weights.
+
+        Args:
+            name: method.
+            fraction: requested trainable fraction; None for methods without one.
+            **changes: method settings that differ from the recipe's.
+
+        Raises:
+            ValueError: what, the value, the remedy.
+        """
+        steps = self.request.steps or self.recipe.steps or 1000
+        method = methods.build(name, self.config(name, steps, **changes), fraction, 0, steps)
+        check_fraction(name, fraction, method.capacity(self.shapes))
+
+    def run(
+        self,
+        name: str,
+        fraction: float | None,
+        seed: int,
+        lr: float | None = None,
+        probes: tuple[str, ...] = (),
+        **changes: Any,
+    ) -> tuple[Run, Capacity]:
+        """One run and its capacity.
+
+        Args:
+            name: method.
+            fraction: requested trainable fraction; None for methods without one.
+            seed: seed.
+            lr: peak learning rate; None: the recipe's.
+            probes: what to record on the way.
+            **changes: method settings that differ from the recipe's.
+
+        Raises:
+            ValueError: the request is impossible for this model.
+        """
+        run = self.question(name, fraction, seed, lr, probes, **changes)
+        _, capacity = method_of(run, self.shapes)
+        return (run if capacity.trainable else run.without_training()), capacity
+
+    def question(
+        self,
+        name: str,
+        fraction: float | None,
+        seed: int,
+        lr: float | None = None,
+        probes: tuple[str, ...] = (),
+        **changes: Any,
+    ) -> Run:
+        """`run` without asking whether the model can give the fraction."""
+        assert self.opened
+        r, d, steps = self.recipe, self.data, self.steps
+        method = methods.find(name)
+        return Run(
+            model=self.located.ref,
+            data=DataRef(
+                d.family,
+                d.train_source,
+                d.train_sha256,
+                len(d.heldout),
+                HELDOUT_SEED,
+                TEMPLATE,
+                r.train_on_inputs,
+                r.cutoff,
+            ),
+            method=MethodRef(name, method.version, fraction, self.config(name, steps, **changes)),
+            train=TrainRef(
+                lr=r.lr(name) if lr is None else lr,
+                steps=steps,
+                batch_size=r.batch_size,
+                micro_batch_size=r.micro_batch_size,
+                lr_warmup_steps=min(r.lr_warmup_steps, max(1, steps // 4)),
+                weight_decay=r.weight_decay,
+                betas=r.betas,
+                eps=1e-8,
+                max_grad_norm=r.max_grad_norm,
+                precision=fits.precision(self.here),
+                gradient_checkpointing=r.gradient_checkpointing,
+            ),
+            evaluation=EvalRef(
+                self.request.protocol or r.protocol,
+                EVALUATION_VERSION,
+                {task: content_hash(examples) for task, examples in d.tests.items()},
+                r.beams,
+                r.max_new_tokens,
+                r.max_new_tokens_math,
+            ),
+            seed=seed,
+            probes=probes,
+        )
+
+    def inputs(self) -> Inputs:
+        """What executing the runs needs."""
+        return Inputs(self.located, self.data, fits.device_map(total_parameters(self.shapes), self.here))

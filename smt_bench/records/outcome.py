@@ -1,0 +1,83 @@
+"""How a question's answer becomes a record, whatever happens on the way."""
+
+from __future__ import annotations
+
+import gc
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from smt_bench.machine import facts, parallel
+from smt_bench.machine.watch import Watcher
+from smt_bench.records.runs import Measurement, Question
+from smt_bench.records.store import SCHEMA, Record
+
+
+def measure(
+    measurement: Measurement, answer: Callable[[Measurement, Watcher], dict[str, Any]], watch: Watcher
+) -> Record:
+    """Answers a measurement; the record is as that of a run, with `result` in place of what training gives."""
+
+    def fill(record: Record) -> None:
+        facts.reset_peaks()
+        record["result"] = answer(measurement, watch)
+
+    return _recorded(measurement, fill)
+
+
+def _recorded(run: Question, fill: Callable[[Record], None]) -> Record:
+    record: Record = {
+        "schema": SCHEMA,
+        "key": run.key,
+        "run": run.to_dict(),
+        "status": "failed",
+        "message": None,
+        "step": None,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": dict(facts.describe()),
+    }
+    started = time.perf_counter()
+    try:
+        fill(record)
+        record["status"] = "done"
+    except Diverged as error:
+        record |= {"status": "diverged", "message": str(error), "step": error.step}
+        for part in ("heldout", "evaluation"):
+            record.pop(part, None)
+    except Exception as error:
+        if parallel.size() > 1 and parallel.gone(error):
+            raise parallel.Gone(_first_line(error)) from error
+        # The sweep goes on: the record names what went wrong and where
+        record |= {"message": _first_line(error), "traceback": traceback.format_exc().splitlines()[-12:]}
+        # torch's CPU allocator has no exception of its own.
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error):
+            record["status"] = "out_of_memory"
+    record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    seconds = record.setdefault("seconds", {})
+    # A run that was interrupted also took what its checkpoint says of earlier processes.
+    seconds["total"] = round(max(time.perf_counter() - started, sum(seconds.values())), 3)
+    record.setdefault("memory_bytes", {}).update(facts.peak_memory())
+    gc.collect()
+    return record
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+class Diverged(Exception):
+    """The loss stopped being a number.
+
+    Args:
+        step: the optimizer step (1-based) at which it was seen.
+        loss: what the loss was.
+    """
+
+    def __init__(self, step: int, loss: float) -> None:
+        super().__init__(f"loss is {loss} at step {step}")
+        self.step = step

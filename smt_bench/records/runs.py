@@ -1,0 +1,203 @@
+"""A run: one fully explicit question, and its key. A measurement: the same for questions about cost.
+
+The key is the hash of the canonical JSON. Same key = same question; whatever merely happened (time, hardware,
+commit, realised fraction) belongs to the record. Code changes that can change numbers bump `TRAINING_VERSION`, the
+method's version or the evaluation's version, and so the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
+
+TRAINING_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """Which weights: registry name or id, revision (content or commit hash) and how they were obtained."""
+
+    name: str
+    revision: str
+    weights: str
+
+
+@dataclass(frozen=True)
+class DataRef:
+    """Which training text, and how it becomes a loss.
+
+    Attributes:
+        family: "commonsense" or "math".
+        train: where the training records come from, e.g. "commonsense_170k.json" or "boolq+piqa".
+        train_sha256: content hash of the training records in order.
+        heldout: training records set aside for model selection.
+        heldout_seed: seed of that split.
+        template: prompt template.
+        train_on_inputs: loss on prompt and response (True) or response only.
+        cutoff: tokens per example at most.
+    """
+
+    family: str
+    train: str
+    train_sha256: str
+    heldout: int
+    heldout_seed: int
+    template: str
+    train_on_inputs: bool
+    cutoff: int
+
+
+@dataclass(frozen=True)
+class MethodRef:
+    """Which method; `config` is complete (defaults filled in), `fraction` is numbers trained / base parameters."""
+
+    name: str
+    version: int
+    fraction: float | None
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainRef:
+    """How it trains. `batch_size` examples per optimizer step, in micro-batches of `micro_batch_size`."""
+
+    lr: float
+    steps: int
+    batch_size: int
+    micro_batch_size: int
+    lr_warmup_steps: int
+    weight_decay: float
+    betas: tuple[float, float]
+    eps: float
+    max_grad_norm: float
+    precision: str
+    gradient_checkpointing: bool
+    schedule: str = "linear"
+    optimizer: str = "adamw"
+    version: int = TRAINING_VERSION
+
+
+@dataclass(frozen=True)
+class EvalRef:
+    """How it is judged; `tasks` maps each task to the content hash of the examples used."""
+
+    protocol: str
+    version: int
+    tasks: dict[str, str]
+    beams: int
+    max_new_tokens: int
+    max_new_tokens_math: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that can change the outcome, and what is recorded on the way (`probes`, see `training.probes`)."""
+
+    model: ModelRef
+    data: DataRef
+    method: MethodRef
+    train: TrainRef
+    evaluation: EvalRef
+    seed: int
+    probes: tuple[str, ...] = ()
+
+    SECTIONS: ClassVar[tuple[str, ...]] = ("heldout", "evaluation", "seconds", "capacity")  # of a finished record
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; without `probes` where there are none, as before there were any."""
+        values = json.loads(json.dumps(asdict(self)))
+        if not self.probes:
+            del values["probes"]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Run:
+        """The inverse of `to_dict`."""
+        train = dict(values["train"], betas=tuple(values["train"]["betas"]))
+        return cls(
+            ModelRef(**values["model"]),
+            DataRef(**values["data"]),
+            MethodRef(**values["method"]),
+            TrainRef(**train),
+            EvalRef(**values["evaluation"]),
+            values["seed"],
+            tuple(values.get("probes", ())),
+        )
+
+    @property
+    def key(self) -> str:
+        """16 hex digits of the SHA-256 of the canonical JSON."""
+        return digest(self.to_dict())
+
+    @property
+    def setting(self) -> str:
+        """Hash of what a table holds fixed: everything but method, seed and the method's learning rate."""
+        values = self.to_dict()
+        del values["method"], values["seed"]
+        for name in ("lr", "weight_decay"):
+            del values["train"][name]
+        return digest(values)
+
+    def without_training(self) -> Run:
+        """The same question for a method that trains nothing: rate and seed cannot matter, so that it runs once."""
+        return replace(self, train=replace(self.train, lr=0.0), seed=0)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A question that no training run answers: time, memory, kernels. The experiment's `measure` answers it.
+
+    Attributes:
+        kind: name of the experiment.
+        version: of its `measure`; bumped when the same settings can give other numbers.
+        model: which architecture; `weights` is "random" where only sizes matter.
+        settings: all choices, as plain JSON.
+        machine: hardware and threads, since the answer is about them.
+        seed: of random weights and inputs.
+    """
+
+    kind: str
+    version: int
+    model: ModelRef
+    settings: dict[str, Any]
+    machine: str
+    seed: int
+
+    SECTIONS: ClassVar[tuple[str, ...]] = ("result",)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Measurement:
+        """The inverse of `to_dict`."""
+        return cls(**{**values, "model": ModelRef(**values["model"])})
+
+    @property
+    def key(self) -> str:
+        """16 hex digits of the SHA-256 of the canonical JSON."""
+        return digest(self.to_dict())
+
+    @property
+    def setting(self) -> str:
+        """Hash of everything but the seed."""
+        values = self.to_dict()
+        del values["seed"]
+        return digest(values)
+
+
+Question = Run | Measurement
+
+
+def question(values: dict[str, Any]) -> Question:
+    """A run or a measurement from a record's `run`."""
+    return Measurement.from_dict(values) if "kind" in values else Run.from_dict(values)
+
+
+def digest(values: Any) -> str:
+    """First 16 hex digits of the SHA-256 of canonical JSON (sorted keys, no spaces, no NaN)."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,4 @@
+"""What accuracy experiments write: tables by fraction and by task, variants, claims, comparisons, curves.
+
+Imported by the experiments.
+"""

@@ -1,0 +1,200 @@
+"""Accuracy by method and trainable fraction (SMT's table 3), from records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from smt_bench.evidence import published as papers
+from smt_bench.evidence.cells import Group, groups, summarise
+from smt_bench.evidence.claims import why_unpublished
+from smt_bench.evidence.words import percent, rank, title
+from smt_bench.records.store import Record
+from smt_bench.report import notes
+from smt_bench.report.accuracy.claims import minus_published
+from smt_bench.report.table import Cell, Table
+
+_OWN = "own fraction"  # column of methods that take no fraction and whose records do not say what it came to
+MINUS_PUBLISHED = (
+    "Ours − published: ± is ours over seeds; with one seed, [low, high] is ours over examples (1.96 standard errors)."
+)
+
+
+def publishable(found: Sequence[Group], model: str) -> tuple[bool, list[str]]:
+    """Whether the paper's numbers of this model may stand beside ours; if not, the note that says why."""
+    if papers.by_task(model, found[0].run["data"]["family"]).empty:
+        return False, ["No published numbers: the paper has none for this model and these tasks."]
+    why = why_unpublished(found, model, model)
+    return why is None, [] if why is None else [f"No published numbers: those of this model are {why}."]
+
+
+def table3(records: Iterable[Record], model: str, verdict: Sequence[str] = ()) -> Table:
+    """Average accuracy by method (rows) and trainable fraction (columns), with the published averages beside ours.
+
+    Args:
+        records: of one experiment on one model.
+        model: name for the title, and for looking up published numbers; shown where model, protocol and tasks match.
+        verdict: what the table says of the paper's claims, in sentences.
+
+    Raises:
+        ValueError: no records, or records that no table may compare.
+    """
+    found = groups(records)
+    comparable, reasons = publishable(found, model)
+    cells = plateau_cells(found, model, comparable)
+    best, winner = _marks(cells, "accuracy", highest=True)
+    texts = [_cell(row, "accuracy", "ci95", 1, i in winner, i in best, cells) for i, row in cells.iterrows()]
+    lines = [
+        *verdict,
+        notes.coverage(cells),
+        notes.spread(cells),
+        r"Bold: best method of the column. \*: best fraction of the row. Ties are all marked; nothing without a rival.",
+    ]
+    lines += notes.overlap(found, cells["tasks"].iloc[0])
+    lines += reasons
+    if cells["published"].notna().any():
+        lines.append(f"In brackets: published (SMT, tables 2 and 3; single runs). {MINUS_PUBLISHED}")
+    lines += [*notes.setting(found), *notes.deviations(found), notes.format_failures(cells), *notes.losses(found)]
+    data: list[dict[str, Cell]] = []
+    for i, row in cells.iterrows():
+        missing = math.isnan(row["accuracy"])
+        data.append(
+            {name: row[name] for name in ("method", "fraction_pct", "trainable_pct", "capacity_unit")}
+            | {"capacity": None if pd.isna(row["capacity"]) else int(row["capacity"])}
+            | {name: row[name] for name in ("lr", "accuracy", "ci95", "stderr")}
+            | {"n_seeds": int(row["n_seeds"]), "n_examples": None if missing else int(row["n_examples"])}
+            | {"best": None if missing else int(i in best), "published": row["published"]}
+            | {"minus_published": row["accuracy"] - row["published"]}
+            | {name: row[name] for name in ("heldout_nll", "heldout_nll_ci95", "format_failure_pct")}
+            | {"overlap": None if pd.isna(row["overlap"]) else int(row["overlap"])}
+            | {"diverged": int(row["diverged"]), "failed": int(row["failed"]), "keys": " ".join(row["keys"])}
+        )
+    header, rows = _grid(cells, texts)
+    apart = [_minus_published(row) for _, row in cells.iterrows()]
+    differences = {str(row[0]): row[1:] for row in _grid(cells, apart)[1]}
+    for i in reversed(range(len(rows))):
+        method = str(rows[i][0])
+        if any(differences[method]):
+            rows.insert(i + 1, [f"{method} − published", *differences[method]])
+    heading = f"Table 3: accuracy (%) by method and trainable parameters (% of the model), {model}"
+    return Table(heading, header, rows, [*lines, notes.provenance(found)], data)
+
+
+def table3_heldout(records: Iterable[Record], model: str) -> Table:
+    """The same grid with held-out response NLL, which separates methods where accuracy cannot.
+
+    Raises:
+        ValueError: no records, or records that no table may compare.
+    """
+    found = groups(records)
+    cells = plateau_cells(found, model, published=False)
+    best, winner = _marks(cells, "heldout_nll", highest=False)
+    value, ci = "heldout_nll", "heldout_nll_ci95"
+    texts = [_cell(row, value, ci, 4, i in winner, i in best, cells) for i, row in cells.iterrows()]
+    lines = [
+        f"Negative log-likelihood of held-out responses given their prompts (nats per token; lower is better); "
+        f"{cells['n_heldout'].max():,} examples, in no training set.",
+        notes.spread(cells),
+        r"Bold: lowest of the column. \*: lowest of the row. Ties are all marked; nothing without a rival.",
+        *notes.setting(found),
+        *notes.deviations(found),
+        *notes.losses(found),
+        notes.provenance(found),
+    ]
+    names = ("method", "fraction_pct", "trainable_pct", "heldout_nll", "heldout_nll_ci95", "heldout_nll_stderr")
+    data: list[dict[str, Cell]] = [
+        {name: row[name] for name in names}
+        | {"n_seeds": int(row["n_seeds"]), "n_heldout": int(row["n_heldout"]) or None, "keys": " ".join(row["keys"])}
+        for _, row in cells.iterrows()
+    ]
+    header, rows = _grid(cells, texts)
+    heading = f"Held-out response NLL by method and trainable parameters (% of the model), {model}"
+    return Table(heading, header, rows, lines, data)
+
+
+def plateau_cells(found: Sequence[Group], model: str, published: bool) -> pd.DataFrame:
+    """The summary with a column `published`, and rows for published cells that were not run."""
+    cells = summarise(r for g in found for r in (*g.done, *g.lost)).assign(published=np.nan)
+    if not published or found[0].run["data"]["family"] != "commonsense":
+        return cells
+    extra = []
+    for method, pct, value in papers.plateau(model).itertuples(index=False):
+        same = (cells["method"] == method) & ((cells["fraction_pct"].fillna(100) - pct).abs() < 0.005)
+        if same.any():
+            cells.loc[same, "published"] = value
+        else:
+            blank: dict[str, Any] = dict.fromkeys(cells.columns)
+            blank |= {
+                "method": method,
+                "published": value,
+                "tasks": cells["tasks"].iloc[0],
+                "capacity_unit": "",
+                "status": "",
+            }
+            blank |= {"keys": [], "trained": True, "n_examples": 0, "n_heldout": 0}
+            blank |= {"n_seeds": 0, "diverged": 0, "failed": 0, "fraction_pct": None if pct == 100 else pct}
+            extra.append(blank | {"trainable_pct": 100.0 if pct == 100 else None})
+    if extra:
+        cells = pd.concat([cells, pd.DataFrame(extra).astype(cells.dtypes.to_dict())], ignore_index=True)
+    order = sorted(cells.index, key=lambda i: (rank(cells["method"][i]), np.nan_to_num(cells["fraction_pct"][i])))
+    return cells.loc[order].reset_index(drop=True)
+
+
+def _column(row: pd.Series) -> float:
+    """Where a cell stands: its requested fraction, or what it came to for methods that take none; inf if unknown."""
+    for name in ("fraction_pct", "trainable_pct"):
+        if not math.isnan(row[name]):
+            return float(row[name])
+    return math.inf
+
+
+def _grid(cells: pd.DataFrame, texts: Sequence[str]) -> tuple[list[str], list[list[Cell]]]:
+    columns = sorted({_column(row) for _, row in cells.iterrows()})
+    by_method: dict[str, dict[float, str]] = {}
+    for (_, row), text in zip(cells.iterrows(), texts):
+        by_method.setdefault(row["method"], {})[_column(row)] = text
+    header = ["method", *(_OWN if math.isinf(c) else percent(c) for c in columns)]
+    return header, [[title(method), *(values.get(c, "") for c in columns)] for method, values in by_method.items()]
+
+
+def _marks(cells: pd.DataFrame, value: str, highest: bool) -> tuple[set[int], set[int]]:
+    """Rows that are best of their method, and best of their column; nothing is best without a rival."""
+    seen = cells[cells[value].notna()]
+    seen = seen.assign(column=[_column(row) for _, row in seen.iterrows()])
+    found: list[set[int]] = []
+    for by in ("method", "column"):
+        ahead: set[int] = set()
+        for _, rivals in seen.groupby(by):
+            top = rivals[value].max() if highest else rivals[value].min()
+            if len(rivals) > 1:
+                ahead |= set(rivals.index[np.isclose(rivals[value], top, rtol=0, atol=1e-9)])
+        found.append(ahead)
+    return found[0], found[1]
+
+
+def _minus_published(row: pd.Series) -> str:
+    numbers = [
+        None if math.isnan(row[name]) else float(row[name]) for name in ("accuracy", "ci95", "stderr", "published")
+    ]
+    return minus_published(*numbers) or ""
+
+
+def _cell(row: pd.Series, value: str, ci: str, digits: int, bold: bool, star: bool, cells: pd.DataFrame) -> str:
+    """E.g. "**76.3 ± 1.2**\\* n=2 [1 diverged] (76.3)"."""
+    parts = []
+    if math.isnan(row[value]):
+        parts += [row["status"]] if row["status"] else []
+    else:
+        text = f"{row[value]:.{digits}f}" + ("" if math.isnan(row[ci]) else f" ± {row[ci]:.{digits}f}")
+        text = (f"**{text}**" if bold else text) + (r"\*" if star else "")
+        parts.append(text + (notes.OVERLAP_MARK if value == "accuracy" and row["overlap"] > 0 else ""))
+        if row["trained"] and len(set(notes.trained_seeds(cells))) > 1:
+            parts.append(f"n={row['n_seeds']}")
+        parts += [f"[{row['status']}]"] if row["status"] else []
+    if value == "accuracy" and not math.isnan(row["published"]):
+        parts.append(f"({row['published']:.1f})")
+    return " ".join(parts)

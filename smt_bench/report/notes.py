@@ -1,0 +1,176 @@
+"""What a reader of an accuracy table has to know, in sentences: the lines below tables and figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from smt_bench.data.tasks import TASKS
+from smt_bench.evidence.cells import Group, flat, trained_on
+from smt_bench.evidence.words import percent, task_title, title
+
+OVERLAP_MARK = "†"
+_SHOWN = 12  # entries of a list before it is cut with "and n more"
+
+
+def seeds(counts: Sequence[int]) -> str:
+    """How many seeds stand behind numbers, e.g. "3 seeds" or "1 to 3 seeds"."""
+    low, high = min(counts), max(counts)
+    return f"{low} to {high} seeds" if low < high else f"{high} seed{'s' if high > 1 else ''}"
+
+
+def trained_seeds(summary: pd.DataFrame) -> list[int]:
+    """Seed counts of the cells that a seed can change."""
+    return [int(n) for n in summary.loc[summary["trained"] & (summary["n_seeds"] > 0), "n_seeds"]]
+
+
+def cell_labels(frame: pd.DataFrame) -> list[str]:
+    """Names of a summary's rows, e.g. "SMT 0.84 %"."""
+    pairs = zip(frame["method"], frame["fraction_pct"])
+    return [title(m) + ("" if pd.isna(f) else f" {percent(f)}") for m, f in pairs]
+
+
+def listed(entries: Sequence[str]) -> str:
+    """Entries in a row; long lists are cut and say so."""
+    more = len(entries) - _SHOWN
+    return ", ".join(entries[:_SHOWN]) + (f" and {more} more (all in the CSV file)" if more > 0 else "")
+
+
+def coverage(summary: pd.DataFrame) -> str:
+    """What the averages average."""
+    tasks = summary["tasks"].iloc[0]
+    if not tasks:
+        return "No task was evaluated by all finished runs: accuracy is blank."
+    names = ", ".join(map(task_title, tasks))
+    return (
+        f"Accuracy (%): mean over {len(tasks)} task{'s' if len(tasks) > 1 else ''} ({names}), "
+        f"every task counting the same; {summary['n_examples'].max():,} test examples."
+    )
+
+
+def spread(summary: pd.DataFrame) -> str:
+    """Seeds, and what ± means."""
+    counts = trained_seeds(summary)
+    text = f"{seeds(counts)} per trained cell." if counts else "No trained cell has a finished run."
+    if any(n > 1 for n in counts):
+        text += " ±: 95 % Student-t interval over seeds."
+    if any(n == 1 for n in counts):
+        text += " One seed says nothing about the spread between seeds: no ± there."
+    if ((summary["n_seeds"] > 0) & ~summary["trained"]).any():
+        names = sorted(set(summary.loc[~summary["trained"], "method"]))
+        text += f" {listed([title(n) for n in names])}: nothing is trained, evaluated once."
+    return text
+
+
+def setting(found: Sequence[Group]) -> list[str]:
+    """Model, data, training and evaluation, as the runs state them."""
+    run = next((g.run for g in found if g.trains), found[0].run)
+    model, data, train, evaluation = (run[part] for part in ("model", "data", "train", "evaluation"))
+    loss = "prompt and response" if data["train_on_inputs"] else "response only"
+    lines = [
+        f"Model: {model['name']}, weights {model['weights']}, revision {model['revision']}.",
+        f"Training data: {data['train']} (SHA-256 {data['train_sha256'][:12]}), template {data['template']}, loss on "
+        f"{loss} (train_on_inputs={data['train_on_inputs']}), cut-off {data['cutoff']} tokens, {data['heldout']} "
+        "examples held out.",
+    ]
+    if any(g.trains for g in found):
+        lines += [
+            f"Training: {train['steps']} steps, batch size {train['batch_size']}, {train['optimizer']}, "
+            f"{train['schedule']} schedule with {train['lr_warmup_steps']} warm-up steps, {train['precision']}.",
+            f"Learning rates: {_by_method(found, 'lr')}.",
+        ]
+    protocol = f"Evaluation: protocol {evaluation['protocol']} (version {evaluation['version']})"
+    if evaluation["protocol"] != "likelihood" or any(TASKS[t].generated for t in evaluation["tasks"] if t in TASKS):
+        protocol += f", generated answers with {evaluation['beams']} beam{'s' if evaluation['beams'] > 1 else ''}"
+    return [*lines, protocol + "."]
+
+
+def _by_method(found: Sequence[Group], setting_name: str) -> str:
+    cells: dict[str, dict[Any, list[str]]] = {}
+    for g in (g for g in found if g.trains):
+        share = "" if g.fraction_pct is None else percent(g.fraction_pct)
+        cells.setdefault(g.method, {}).setdefault(g.run["train"][setting_name], []).append(share)
+    parts = []
+    for method, values in cells.items():
+        for value, shares in values.items():
+            parts.append(f"{title(method)} {value:g}" + (f" ({', '.join(shares)})" if len(values) > 1 else ""))
+    return ", ".join(parts)
+
+
+def deviations(found: Sequence[Group]) -> list[str]:
+    """Training settings that are not the same in all cells, and methods in several versions."""
+    values: dict[str, dict[str, list[Group]]] = {}
+    for g in (g for g in found if g.trains):
+        settings = {path: v for path, v in flat(g.run["train"], "train.").items() if path != "train.lr"}
+        settings[f"{g.method}.version"] = g.run["method"]["version"]
+        for path, value in settings.items():
+            values.setdefault(path, {}).setdefault(json.dumps(value), []).append(g)
+    lines = []
+    for path, by_value in values.items():
+        if len(by_value) > 1:
+            parts = [f"{value} ({listed([g.label for g in groups])})" for value, groups in by_value.items()]
+            lines.append(f"Not the same everywhere: {path} is {'; '.join(parts)}.")
+    return lines
+
+
+def losses(found: Sequence[Group]) -> list[str]:
+    """Runs without numbers, by name, and superseded ones."""
+    lines = []
+    lost = [(g, r) for g in found for r in g.lost]
+    if lost:
+        named = [f"{g.label} seed {r['run']['seed']} {r['status'].replace('_', ' ')}{_where(r)}" for g, r in lost]
+        lines.append(f"Runs without numbers, in no average: {listed(named)}.")
+    for g in found:
+        if g.older:
+            here, there = flat(g.run), flat(g.older[-1]["run"])
+            changed = sorted(p for p in here.keys() | there.keys() if p != "seed" and here.get(p) != there.get(p))
+            keys = [r["key"] for r in g.older]
+            lines.append(f"{g.label}: older runs with other settings ({listed(changed)}) left out: {listed(keys)}.")
+    return lines
+
+
+def _where(record: dict[str, Any]) -> str:
+    step = "" if record.get("step") is None else f"step {record['step']}"
+    message = "" if record["status"] == "diverged" else (record.get("message") or "")[:80]
+    inside = ", ".join(part for part in (step, message) if part)
+    return f" ({inside})" if inside else ""
+
+
+def format_failures(summary: pd.DataFrame) -> str:
+    """Answers that could not be read; these count as wrong."""
+    if summary["format_failure_pct"].isna().all():
+        return "Format failures: unknown, no run was evaluated."
+    bad = summary[summary["format_failure_pct"] > 0].sort_values("format_failure_pct", ascending=False, kind="stable")
+    if bad.empty:
+        return "Every answer could be read (format failures: 0 %)."
+    parts = [f"{name} {rate:.2g} %" for name, rate in zip(cell_labels(bad), bad["format_failure_pct"])]
+    return f"Answers that could not be read, counted as wrong: {listed(parts)}."
+
+
+def overlapping(found: Sequence[Group]) -> set[str]:
+    """The test sets that share questions with the training set."""
+    return {task for task, count in (trained_on(found) or {}).items() if count}
+
+
+def overlap(found: Sequence[Group], tasks: Sequence[str]) -> list[str]:
+    """What `OVERLAP_MARK` stands for; nothing where no cell has it."""
+    shared = trained_on(found) or {}
+    done = next((g.done[0] for g in found if g.trains and g.done), None)
+    if done is None or not any(shared.get(t) for t in tasks):
+        return []
+    parts = [f"{task_title(t)} {shared[t]:,} of {done['evaluation'][t]['n']:,}" for t in tasks if shared.get(t)]
+    return [
+        f"{OVERLAP_MARK}: the training set holds questions of the test set, or of one of those averaged, word for word "
+        f"(case, spaces and punctuation aside): {', '.join(parts)}."
+    ]
+
+
+def provenance(found: Sequence[Group]) -> str:
+    """Where each number comes from."""
+    made = [r.get("environment") or {} for g in found for r in (*g.done, *g.lost)]
+    commits = sorted({e["commit"][:10] + (" with changes" if e.get("dirty") else "") for e in made if e.get("commit")})
+    code = f" Code: commit {listed(commits)}." if commits else ""
+    return f"The keys of all runs stand in the CSV file; each is a file runs/<key>.json in the results folder.{code}"

@@ -1,0 +1,100 @@
+"""Tables: Markdown to read, CSV to compute with."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from smt_bench.records.files import write_text
+
+Cell = str | int | float | bool | None
+
+
+@dataclass
+class Table:
+    """One table.
+
+    Attributes:
+        title: printed above.
+        header: column names.
+        rows: cells as they are to be read; None and NaN are blank.
+        notes: what a reader has to know; printed below, one bullet each.
+        data: the same content in plain numbers for the CSV, one mapping per row, all with the same keys; by default
+            `header` and `rows`, whose cells must then be plain.
+        columns: names of the CSV's columns, needed only where `data` may be empty.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str] = ()
+    data: Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)
+    columns: Sequence[str] | None = None
+
+    def to_markdown(self) -> str:
+        """A Markdown table with aligned columns, readable as plain text."""
+        cells = [[_shown(c) for c in row] for row in (self.header, *self.rows)]
+        assert all(len(row) == len(self.header) for row in cells), f"{self.title}: rows of different lengths"
+        widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(self.header))]
+        # Words to the left; numbers to the right, so that their digits stand below each other.
+        right = [any(_starts_numeric(row[i]) for row in cells[1:]) for i in range(len(self.header))]
+        lines = [_line([c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right)]) for row in cells]
+        lines.insert(1, _line([("-" * (w - 1) + ":") if r else "-" * w for w, r in zip(widths, right)]))
+        notes = ["", *(f"- {_flat(note)}" for note in self.notes)] if self.notes else []
+        return "\n".join([f"## {_flat(self.title)}", "", *lines, *notes]) + "\n"
+
+    def to_csv(self) -> str:
+        """One header row and plain numbers; missing is empty."""
+        data = self.data if self.data is not None else [dict(zip(self.header, row)) for row in self.rows]
+        columns = list(data[0]) if data else list(self.columns or self.header)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        for row in data:
+            assert list(row) == columns, f"{self.title}: rows with different columns"
+            writer.writerow([_plain(row[column]) for column in columns])
+        return text.getvalue()
+
+    def write(self, folder: Path, name: str) -> list[Path]:
+        """Writes `name.md` and `name.csv` atomically; returns both."""
+        paths = [folder / f"{name}.md", folder / f"{name}.csv"]
+        write_text(paths[0], self.to_markdown())
+        write_text(paths[1], self.to_csv())
+        return paths
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _starts_numeric(text: str) -> bool:
+    return text.lstrip("*(+-")[:1].isdigit()
+
+
+def _shown(value: Cell) -> str:
+    if _missing(value):
+        return ""
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return _flat(text).replace("|", "\\|")
+
+
+def _plain(value: Cell) -> str:
+    if _missing(value):
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    # Ten digits: more than any of these numbers holds, without the tails of binary fractions.
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,253 @@
+"""Dense phases through DeepSpeed: gradients and optimizer state (ZeRO-2), and weights too (ZeRO-3), sharded over processes.
+
+Takes the place of `Updater` where all parameters train. States that are saved have the same form as `Updater`'s, whatever
+the number of processes. Torch's AdamW stays the optimizer, also on the CPU with offload: no extension has to be compiled,
+and its decay and epsilon mean the same in every phase.
+
+`close` really frees the engine. DeepSpeed 0.19's own `destroy` leaves hooks on modules and attributes on parameters that
+keep the optimizer alive, so that the modules get back what they had before, with new parameters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from smt_bench.machine import parallel
+from smt_bench.methods.base import Method, OptimizerSettings, ParamGroup
+from smt_bench.methods.modules import linears
+from smt_bench.training.optimizer import torch_groups
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class Zero:
+    """What is sharded.
+
+    Attributes:
+        stage: 2 or 3.
+        offload: optimizer state lives in main memory.
+    """
+
+    stage: int
+    offload: bool = False
+
+    def check(self, processes: int) -> None:
+        """Refuses what cannot work.
+
+        Raises:
+            ValueError: another stage, one process, or DeepSpeed is not installed.
+        """
+        from importlib.util import find_spec
+
+        if self.stage not in (2, 3):
+            raise ValueError(f"--zero {self.stage}: choose 2 or 3")
+        if processes < 2:
+            raise ValueError(f"--zero {self.stage} shards over processes: add --processes 2 or more")
+        if find_spec("deepspeed") is None:
+            raise ValueError(f"--zero {self.stage} needs DeepSpeed: pip install 'smt-bench[deepspeed]'")
+
+
+class ZeroUpdater:
+    """One dense phase: engine, optimizer and learning rate.
+
+    Args:
+        model: its modules are changed in place until `close`.
+        method: builds the optimizer.
+        groups: all parameters of the model.
+        settings: peak rate, betas, eps, default weight decay.
+        zero: what is sharded.
+        backwards: backward passes per step.
+        max_grad_norm: limit of the gradients' norm.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        method: Method,
+        groups: list[ParamGroup],
+        settings: OptimizerSettings,
+        zero: Zero,
+        backwards: int,
+        max_grad_norm: float,
+    ) -> None:
+        deepspeed = _deepspeed()
+        self.params = [p for group in groups for p in group.params]
+        self._model, self._zero = model, zero
+        self._before = _snapshot(model)
+        self._half = self.params[0].dtype == torch.bfloat16
+        self._bytes = sum(p.numel() * p.element_size() for p in self.params)
+        optimizer = method.optimizer(torch_groups(groups, [g.params for g in groups], settings), settings)
+        self._peaks = [group["lr"] for group in optimizer.param_groups]
+        self._groups = optimizer.state_dict()["param_groups"]  # parameters by number, as they were before sharding
+        sharding: dict[str, Any] = {"stage": zero.stage, "overlap_comm": False}
+        if zero.offload:
+            sharding["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+        config = {
+            "train_micro_batch_size_per_gpu": 1,  # only said; what matters is the number of backward passes per step
+            "gradient_accumulation_steps": backwards,
+            "gradient_clipping": max_grad_norm,
+            "bf16": {"enabled": self._half},
+            "zero_optimization": sharding,
+            "zero_force_ds_cpu_optimizer": False,
+            "zero_allow_untested_optimizer": True,
+            "steps_per_print": 1 << 30,
+        }
+        self.engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+        self._steps = 0
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer over this process's shards."""
+        return self.engine.optimizer.optimizer
+
+    def backward(self, loss: torch.Tensor, last: bool) -> None:
+        """One backward pass; after the `last` of a step gradients are averaged over the processes and sharded."""
+        self.engine.backward(loss, scale_wrt_gas=False)
+        if not last:
+            self.engine.step()  # counts the pass
+
+    @contextlib.contextmanager
+    def gradients(self, targets: Sequence[str]) -> Iterator[None]:
+        """Shows the whole gradients of the targeted layers' weights as `weight.grad`."""
+        deepspeed = _deepspeed()
+        weights = [linear.weight for _, linear in linears(self._model, targets)]
+        found = [deepspeed.utils.safe_get_full_grad(weight) for weight in weights]
+        with self._whole(weights):
+            for weight, grad in zip(weights, found):
+                weight.grad = grad.to(weight.dtype)
+            yield
+            for weight in weights:
+                weight.grad = None
+
+    def step(self, factor: float) -> float:
+        """One update at `factor` times the peak rates; the norm of the gradients before clipping."""
+        for group, peak in zip(self.optimizer.param_groups, self._peaks):
+            group["lr"] = peak * factor
+        self.engine.step()
+        self._steps += 1
+        return float(self.engine.get_global_grad_norm())
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The model's whole tensors by name, on the CPU of rank 0; empty elsewhere. All processes have to call it."""
+        whole: dict[str, torch.Tensor] = {}
+        for name, value in self._model.state_dict(keep_vars=True).items():
+            with self._whole([value]):
+                if parallel.rank() == 0:
+                    whole[name] = value.detach().cpu().clone()
+        return whole
+
+    def state_dict(self) -> dict[str, Any]:
+        """As `Updater.state_dict`: whole tensors on the CPU of rank 0. All processes have to call it."""
+        utils = _deepspeed().utils
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        masters = []
+        for number, parameter in enumerate(self.params):
+            found = {m: utils.safe_get_full_optimizer_state(parameter, m) for m in MOMENTS if self._steps}
+            master = utils.safe_get_full_fp32_param(parameter) if self._half else None
+            if parallel.rank() > 0:
+                continue
+            shape = getattr(parameter, "ds_shape", parameter.shape)
+            if found:
+                step = torch.tensor(float(self._steps))
+                state[number] = {"step": step, **{m: value.cpu().view(shape) for m, value in found.items()}}
+            if master is not None:
+                masters.append(master.cpu().view(shape))
+        return {"optimizer": {"state": state, "param_groups": self._groups}, "masters": masters}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict`, or that of an `Updater`, of any number of processes."""
+        utils, saved = _deepspeed().utils, state["optimizer"]["state"]
+        if saved:
+            self._steps = int(saved[0]["step"])
+            self._make_moments()
+        for number, parameter in enumerate(self.params):
+            if self._half and state["masters"]:
+                utils.safe_set_full_fp32_param(parameter, state["masters"][number].to(self.engine.device))
+            for moment in MOMENTS if saved else ():
+                value = saved[number][moment].to(self.engine.device, torch.float32)
+                utils.safe_set_full_optimizer_state(parameter, value, moment)
+
+    def state_bytes(self) -> int:
+        """Bytes of optimizer state and master copies in this process."""
+        states = [t for state in self.optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]
+        if self._half:
+            states += [p for group in self.optimizer.param_groups for p in group["params"]]
+        return sum(t.numel() * t.element_size() for t in states)
+
+    def parameter_bytes(self) -> int:
+        """Bytes of all that trains, unsharded."""
+        return self._bytes
+
+    def close(self) -> None:
+        """Puts plain modules with the trained weights back and frees the engine."""
+        fresh: dict[int, nn.Parameter] = {}
+        for parameter in self.params:
+            with self._whole([parameter]):
+                value = parameter.detach().clone() if self._zero.stage == 3 else parameter.detach()
+            fresh[id(parameter)] = nn.Parameter(value)
+        self.engine.destroy()
+        _restore(self._before, fresh)
+        self._before.clear()
+        for parameter in self.params:
+            vars(parameter).clear()  # the optimizer, its buffers, and methods bound to it
+            parameter.grad = None
+        self.params = []
+        del self.engine
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _whole(self, parameters: Sequence[Any]) -> Any:
+        if self._zero.stage < 3:
+            return contextlib.nullcontext()
+        return _deepspeed().zero.GatheredParameters([p for p in parameters if hasattr(p, "ds_id")])
+
+    def _make_moments(self) -> None:
+        """Makes the optimizer's state, which it makes itself only in its first step."""
+        zero = self.engine.optimizer
+        shards = zero.fp32_partitioned_groups_flat if self._zero.stage == 3 else zero.single_partition_of_fp32_groups
+        for shard in shards:
+            moments = {moment: torch.zeros_like(shard) for moment in MOMENTS}
+            self.optimizer.state[shard] = {"step": torch.tensor(float(self._steps)), **moments}
+        if self._zero.stage < 3:
+            zero._lazy_init_hp_params_optimizer_state()
+
+
+def _deepspeed() -> Any:
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    return deepspeed
+
+
+Snapshot = list[tuple[nn.Module, dict[str, Any]]]
+
+
+def _snapshot(model: nn.Module) -> Snapshot:
+    """What every module holds, its dictionaries copied."""
+    return [
+        (module, {name: value.copy() if isinstance(value, dict) else value for name, value in vars(module).items()})
+        for module in model.modules()
+    ]
+
+
+def _restore(snapshot: Snapshot, parameters: dict[int, nn.Parameter]) -> None:
+    """Gives every module back what it held, with other parameters in place of the old ones; tied ones stay tied."""
+    for module, held in snapshot:
+        held["_parameters"] = {
+            name: None if old is None else parameters.get(id(old), old) for name, old in held["_parameters"].items()
+        }
+        vars(module).clear()
+        vars(module).update(held)

@@ -1,0 +1,173 @@
+"""Reading data: content hashes, splits, and one clear line for everything that can be wrong with a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+
+from smt_bench.data import datasets
+from smt_bench.data.batches import collate, training_order
+from smt_bench.data.prompts import IGNORED, Encoded, Example, encode, prompt
+
+GOOD = {"instruction": "Is it?", "input": "", "output": "the correct answer is true", "answer": "true"}
+
+
+def folder(root: Path, train: int = 40, test: int = 12, task: str = "boolq") -> Path:
+    place = root / "dataset" / task
+    place.mkdir(parents=True)
+    for name, count in (("train", train), ("test", test)):
+        values = [{**GOOD, "instruction": f"{name} {i}?"} for i in range(count)]
+        (place / f"{name}.json").write_text(json.dumps(values))
+    return root
+
+
+def test_loads_splits_and_limits(tmp_path: Path) -> None:
+    found = datasets.load(str(folder(tmp_path)), "commonsense", (), heldout=10, limit=5)
+    assert (len(found.train), len(found.heldout), len(found.tests["boolq"])) == (30, 10, 5)
+    assert not {e.instruction for e in found.train} & {e.instruction for e in found.heldout}
+    assert found.train_source == "boolq"
+    assert "piqa" in found.missing and "boolq" not in found.missing
+    again = datasets.load(str(tmp_path), "commonsense", ("boolq",), heldout=10, limit=5)
+    assert again.train_sha256 == found.train_sha256
+    assert again.tests == found.tests
+    assert datasets.content_hash(found.tests["boolq"]) != datasets.content_hash(found.tests["boolq"][1:])
+
+
+def test_the_mixture_wins_over_the_tasks_train_files(tmp_path: Path) -> None:
+    folder(tmp_path)
+    (tmp_path / "ft-training_set").mkdir()
+    (tmp_path / "ft-training_set" / "commonsense_170k.json").write_text(json.dumps([GOOD] * 30))
+    assert datasets.load(str(tmp_path), "commonsense", (), 5, None).train_source == "commonsense_170k.json"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[", "not valid JSON"),
+        ("[]", "an empty list"),
+        ("{}", "dict, expected a non-empty list"),
+        ("[1]", "record 1 is int"),
+        (json.dumps([GOOD, {"instruction": "x"}]), r"record 2: field 'answer' is missing"),
+        (json.dumps([GOOD, GOOD, {**GOOD, "answer": ""}]), r"record 3: field 'answer' is ''"),
+        (json.dumps([{**GOOD, "instruction": 5}]), r"record 1: field 'instruction' is 5"),
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, content: str, message: str) -> None:
+    folder(tmp_path)
+    path = tmp_path / "dataset" / "boolq" / "test.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message) as error:
+        datasets.load(str(tmp_path), "commonsense", (), 5, None)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_training_records_without_a_response_are_left_out_and_counted(tmp_path: Path) -> None:
+    folder(tmp_path)
+    assert datasets.load(str(tmp_path), "commonsense", (), 5, None).empty == 0
+    place = tmp_path / "ft-training_set" / "commonsense_170k.json"
+    place.parent.mkdir()
+    full = [{**GOOD, "instruction": f"{i}?"} for i in range(30)]
+    place.write_text(json.dumps(full))
+    clean = datasets.load(str(tmp_path), "commonsense", (), 5, None)
+    place.write_text(json.dumps([*full[:7], {**GOOD, "output": ""}, *full[7:], {**GOOD, "output": " \n"}]))
+    found = datasets.load(str(tmp_path), "commonsense", (), 5, None)
+    assert found.empty == 2 and found.train_sha256 == clean.train_sha256  # the same question as without them
+    assert (found.train, found.heldout) == (clean.train, clean.heldout)
+    place.write_text(json.dumps([{**GOOD, "output": ""}] * 30))
+    with pytest.raises(ValueError, match="'output' is empty in all 30 records"):
+        datasets.load(str(tmp_path), "commonsense", (), 5, None)
+    place.write_text(json.dumps([*full, {k: v for k, v in GOOD.items() if k != "output"}]))
+    with pytest.raises(ValueError, match="record 31: field 'output' is missing"):
+        datasets.load(str(tmp_path), "commonsense", (), 5, None)
+
+
+def test_the_contaminated_file_can_be_trained_on(tmp_path: Path) -> None:
+    root = ROOT.parent / "shared" / "data" / "llm-adapters"
+    if not root.is_dir():
+        pytest.skip("../shared/data/llm-adapters is not here")
+    (tmp_path / "dataset").symlink_to(root / "dataset")
+    (tmp_path / "math_10k.json").symlink_to(root / "ft-training_set" / "math_data.json")
+    found = datasets.load(str(tmp_path), "math", (), 100, None)
+    assert (found.empty, len(found.train) + 100) == (3, 3257) and found.overlap["gsm8k"] > 1000
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="does not exist"):
+        datasets.load(str(tmp_path / "no"), "commonsense", (), 5, None)
+    with pytest.raises(ValueError, match="dataset/boolq/test.json"):
+        datasets.load(str(tmp_path), "commonsense", (), 5, None)
+    folder(tmp_path)
+    with pytest.raises(ValueError, match="dataset/piqa/test.json"):
+        datasets.load(str(tmp_path), "commonsense", ("piqa",), 5, None)
+    with pytest.raises(ValueError, match="not one of commonsense"):
+        datasets.load(str(tmp_path), "commonsense", ("gsm8k",), 5, None)
+    with pytest.raises(ValueError, match="fewer than the 50 to hold out"):
+        datasets.load(str(tmp_path), "commonsense", (), 50, None)
+
+
+def test_shared_collection() -> None:
+    root = ROOT.parent / "shared" / "data" / "llm-adapters"
+    if not root.is_dir():
+        pytest.skip("../shared/data/llm-adapters is not here")
+    found = datasets.load(str(root), "commonsense", (), 80, 10)
+    assert len(found.tests) == 6 and found.missing == ["hellaswag", "winogrande"]
+    assert len(found.train) + len(found.heldout) == 67_277
+    math = datasets.load(str(root), "math", ("gsm8k",), 80, None)
+    assert (math.train_source, len(math.tests["gsm8k"])) == ("gsm8k", 1319)
+
+
+def test_prompt_is_the_published_one() -> None:
+    plain = prompt(Example("Is it?", "", "yes", "yes"), "llm-adapters")
+    pad = " " * 16
+    assert plain == (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request.  "
+        f"# noqa: E501\n\n{pad}### Instruction:\n{pad}Is it?\n{pad}\n{pad}### Response:\n{pad}"
+    )
+    longer = prompt(Example("Is it?", "Look.", "yes", "yes"), "llm-adapters")
+    assert f"\n{pad}Is it?\n{pad}\n{pad}### Input:\n{pad}Look.\n{pad}\n{pad}### Response:\n{pad}" in longer
+
+
+class Letters:
+    """One token per character: enough of a tokenizer to see masks and cut-offs."""
+
+    eos_token_id = 0
+
+    def __call__(self, text: str) -> object:
+        return type("Ids", (), {"input_ids": [ord(c) for c in text]})
+
+
+def test_masks_and_cutoff() -> None:
+    example = Example("Q", "", "yes", "yes")
+    head = len(prompt(example, "llm-adapters"))
+    masked = encode(example, Letters(), "llm-adapters", False, 500)
+    assert list(masked.labels) == [IGNORED] * head + [ord(c) for c in "yes"] + [0]
+    whole = encode(example, Letters(), "llm-adapters", True, 500)
+    assert whole.labels == whole.ids == masked.ids
+    cut = encode(example, Letters(), "llm-adapters", False, head + 2)
+    assert list(cut.ids[-2:]) == [ord("y"), ord("e")]  # cut text gets no end-of-text token
+    assert set(encode(example, Letters(), "llm-adapters", False, 10).labels) == {IGNORED}
+
+
+def test_batches_shift_labels_and_pad_right() -> None:
+    batch = collate([Encoded((5, 6, 7), (IGNORED, 6, 7)), Encoded((8, 9), (IGNORED, 9))], pad_id=1)
+    assert batch.ids_BT.tolist() == [[5, 6, 7], [8, 9, 1]]
+    assert batch.labels_BT.tolist() == [[6, 7, IGNORED], [9, IGNORED, IGNORED]]
+    assert (batch.targets, batch.tokens) == (3, 5)
+
+
+def test_training_order_covers_every_example_once_an_epoch() -> None:
+    lengths = [i % 50 for i in range(640)]
+    order = training_order(lengths, 8, seed=1)
+    epoch = [next(order) for _ in range(80)]
+    assert sorted(i for batch in epoch for i in batch) == list(range(640))
+    spread = [max(lengths[i] for i in b) - min(lengths[i] for i in b) for b in epoch]
+    assert sum(spread) / len(spread) < 10  # bucketed
+    again = training_order(lengths, 8, seed=1)
+    assert [next(again) for _ in range(80)] == epoch
+    other = training_order(lengths, 8, seed=2)
+    assert [next(other) for _ in range(80)] != epoch
+    short = training_order([1, 2, 3], 8, seed=0)
+    assert [len(next(short)) for _ in range(3)] == [8, 8, 8]

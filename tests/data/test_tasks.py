@@ -1,0 +1,115 @@
+import csv
+import json
+from collections import Counter
+
+import pytest
+from helpers import ROOT
+
+from smt_bench.data.prompts import Example
+from smt_bench.data.tasks import TASKS, find_task, gold, offered, parse, parse_number, parse_option, same
+
+REAL = ROOT.parent / "shared/data/llm-adapters/dataset"
+
+
+def example(instruction="", answer=""):
+    return Example(instruction, "", "", answer)
+
+
+def test_registry_holds_the_papers_tasks_and_the_testbeds():
+    counts = Counter((task.source, task.family) for task in TASKS.values())
+    assert counts == {
+        ("llm-adapters", "commonsense"): 8,
+        ("llm-adapters", "math"): 6,
+        ("tiny", "commonsense"): 5,
+        ("tiny", "math"): 1,
+    }
+    assert all(task.published_column is None for task in TASKS.values() if task.source == "tiny")
+    assert all(name == task.name for name, task in TASKS.items())
+
+
+@pytest.mark.parametrize("table, family", [("smt_table2_commonsense", "commonsense"), ("smt_table5_math10k", "math")])
+def test_published_columns_are_the_tables(table, family):
+    with (ROOT / f"results/paper/{table}.csv").open() as file:
+        columns = next(csv.reader(file))
+    ours = [t.published_column for t in TASKS.values() if t.family == family and t.published_column]
+    assert set(ours) == set(columns) - {"model", "method", "params_pct", "avg"}
+
+
+def test_unknown_task_names_the_nearest_in_one_line():
+    with pytest.raises(ValueError, match="did you mean 'ARC-Easy'") as error:
+        find_task("arc_easy")
+    assert "\n" not in str(error.value)
+    assert find_task("boolq").options == ("true", "false")
+
+
+def test_offered_reads_the_format_line_then_headings_then_gives_all():
+    task = find_task("ARC-Easy")
+    four = "Q?\n\nAnswer1: a Answer2: b Answer3: c Answer4: d\n\nAnswer format: answer1/answer2/answer3/answer4"
+    assert offered(task, example(four)) == ("answer1", "answer2", "answer3", "answer4")
+    assert offered(task, example("Q? Answer1: a Answer2: b Answer3: c")) == ("answer1", "answer2", "answer3")
+    assert offered(task, example("Q?")) == task.options
+    assert offered(find_task("boolq"), example("Q?\n\nAnswer format: true/false")) == ("true", "false")
+    with pytest.raises(ValueError, match="number"):
+        offered(find_task("gsm8k"), example("Q?"))
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("the correct answer is answer3", "answer3"),
+        ("answer2 or answer1", "answer2"),  # the first in the text, not in the list
+        ("Answer2", None),  # case matters
+        ("answer6", None),
+        ("", None),
+    ],
+)
+def test_parse_option_takes_the_first_match(text, expected):
+    assert parse_option(text, TASKS["ARC-Easy"].options) == expected
+
+
+def test_parse_option_keeps_the_references_habits():
+    assert parse_option("that is untrue", ("true", "false")) == "true"
+    assert parse(TASKS["AQuA"], "so it is C, not D") == "C"
+    assert parse(TASKS["AQuA"], "Answer: C") == "A"
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("7 - 3 = 4 crayons. The answer is 4.", 4.0),
+        ("1,080 dollars", 1080.0),
+        ("it fell to -2.5", -2.5),
+        ("20-5", -5.0),
+        ("no number", None),
+        ("", None),
+        ("9" * 400, None),  # overflows to infinity
+    ],
+)
+def test_parse_number_takes_the_last(text, expected):
+    assert parse_number(text) == expected
+
+
+def test_gold_and_same():
+    assert gold(TASKS["MultiArith"], example(answer="15.0")) == 15.0
+    assert gold(TASKS["boolq"], example(answer=" true ")) == "true"
+    with pytest.raises(ValueError, match="answer9"):
+        gold(TASKS["ARC-Easy"], example(answer="answer9"))
+    with pytest.raises(ValueError, match="no number"):
+        gold(TASKS["gsm8k"], example(answer="many"))
+    assert same(4.0009, 4.0) and not same(4.002, 4.0) and not same(None, 4.0)
+    assert same("true", "true") and not same("false", "true") and not same(None, "true")
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the LLM-Adapters data is not at ../shared/data/llm-adapters")
+def test_every_real_record_has_a_gold_among_what_it_offers():
+    seen = 0
+    for file in sorted(REAL.glob("*/test.json")):
+        task = find_task(file.parent.name)
+        for record in json.loads(file.read_text()):
+            item = Example(**record)
+            right = gold(task, item)
+            if task.options:
+                assert right in offered(task, item)
+                assert parse(task, item.output) == right
+                seen += len(offered(task, item)) != len(task.options)
+    assert seen > 3000  # nearly all ARC questions offer four of the five

@@ -1,0 +1,174 @@
+"""The experiments that measure cost: they run, their rows add up, and what they claim follows from their records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from helpers import Cli
+
+from smt_bench import experiments
+from smt_bench.experiments.cost.kernels import pieces
+from smt_bench.experiments.cost.kernels.inplace import Trial
+from smt_bench.experiments.cost.speed.decomposition import decomposition
+from smt_bench.experiments.cost.speed.tables import pick, speed_rows
+from smt_bench.machine import fits
+from smt_bench.machine.watch import unwatched
+from smt_bench.measuring.flops import count_flops
+from smt_bench.models import build, locate
+from smt_bench.questions.planner import Planner
+from smt_bench.questions.request import Request
+from smt_bench.records.outcome import measure
+from smt_bench.records.store import Store
+
+METHODS = ("full", "smt")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The three experiments, measured and rendered as `run` does it."""
+    store = Store(tmp_path_factory.mktemp("cost"))
+    for name in ("speed", "memory", "kernels"):
+        module = experiments.find(name)
+        asked = Request(name, "tiny", preset="smoke", steps=2, methods=() if name == "kernels" else METHODS)
+        planner = Planner(asked, fits.here())
+        module.check(planner)
+        ((question, _),) = module.runs(planner)
+        record = measure(question, module.measure, unwatched)
+        assert record["status"] == "done", record["message"]
+        store.write(record)
+        module.render([record], store.root / name / "tiny", "tiny")
+    return store.root
+
+
+def test_speed_has_every_phase_and_the_ratios_that_follow(place: Path) -> None:
+    table = pd.read_csv(place / "speed" / "tiny" / "speed.csv")
+    wanted = {"method", "fraction", "phase", "step_ms", "tokens_per_s", "ratio_to_full", "flop_limit_ratio", "repeats"}
+    assert wanted <= set(table.columns)
+    full = table[table["method"] == "full"].set_index("phase")
+    for _, row in table.iterrows():
+        like = row["phase"] if row["phase"] in full.index else "step"
+        if pd.notna(row["ratio_to_full"]):
+            assert row["ratio_to_full"] == pytest.approx(full["step_ms"][like] / row["step_ms"], rel=1e-6)
+    phases = {"forward", "backward", "hooks", "optimizer", "forward_backward", "step", "step_amortised"}
+    for method in METHODS:
+        assert phases <= set(table[table["method"] == method]["phase"])
+    assert {"warmup_step", "frozen_warmup_step", "selection"} <= set(table[table["method"] == "smt"]["phase"])
+    smt = table[(table["method"] == "smt") & (table["phase"] == "forward_backward")]["flop_limit_ratio"].item()
+    assert 1.2 < smt < 2  # no weight gradients; logits and attention are no part of that
+
+
+def test_amortised_is_a_weighted_mean(place: Path) -> None:
+    (record,) = [r for r in Store(place).records() if r["run"].get("kind") == "speed"]
+    rows = speed_rows([record])
+    get = {
+        phase: pick(rows, "smt", phase)["step_ms"] for phase in ("step", "warmup_step", "selection", "step_amortised")
+    }
+    s = record["run"]["settings"]
+    config = next(e["config"] for e in s["methods"] if e["name"] == "smt")
+    warm, whole = config["warmup_steps"], s["run_steps"]
+    expected = (warm * get["warmup_step"] + get["selection"] + (whole - warm) * get["step"]) / whole
+    assert get["step_amortised"] == pytest.approx(expected)
+
+
+def test_memory_counts_what_the_layers_keep(place: Path) -> None:
+    kept = pd.read_csv(place / "memory" / "tiny" / "activations.csv")
+    assert (kept["kept_bytes"] == kept["formula_bytes"]).all() and (kept["kept_bytes"] > 0).all()
+    assert (kept["kept_bytes"] <= kept["views_bytes"]).all() and (kept["kept_bytes"] <= kept["unshared_bytes"]).all()
+    table = pd.read_csv(place / "memory" / "tiny" / "memory.csv")
+    assert set(table["checkpointing"]) == {0, 1} and set(table["method"]) == set(METHODS)
+    total = 2_042_304 * 4
+    full = table[(table["method"] == "full") & (table["checkpointing"] == 0)].iloc[0]
+    assert full["optimizer_state"] >= 2 * total and full["parameters"] >= total
+    frozen = table[(table["variant"] == "frozen") & (table["stage"] == "warmup")]
+    assert (frozen["gradients"] + frozen["optimizer_state"] < 0.01 * total).all()
+
+
+def test_kernels_reproduce_figure_11_and_catch_wrong_updates(place: Path) -> None:
+    folder = place / "kernels" / "tiny"
+    formats = pd.read_csv(folder / "storage.csv").set_index("format")
+    assert formats["mib"].round(2)[["full matrix", "dense block", "COO"]].tolist() == [64.0, 3.2, 16.0]
+    update = pd.read_csv(folder / "update.csv").set_index(["weights", "kind"])
+    assert update["right"]["float32", "copy in float32"] == 1
+    assert update["kept_pct"]["bfloat16", "copy in float32"] == pytest.approx(100, abs=0.1)
+    assert update["kept_pct"]["bfloat16", "in place, loop"] < 50
+    scores = pd.read_csv(folder / "scores.csv")
+    assert (scores["pooled_error"] < 1e-4).all()
+
+
+def test_an_update_that_moves_other_numbers_is_called_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = Trial(torch.nn.Linear(8, 8, bias=False), [(0, 1)], 4, torch.ones(1, 4, 4))
+    assert trial.right("copy in float32")
+    begin = trial.begin
+
+    def broken(kind: str, lr: float):
+        params, optimizer, update = begin(kind, lr)
+        return params, optimizer, lambda: (update(), trial.linear.weight.data.add_(1e-3))
+
+    monkeypatch.setattr(trial, "begin", broken)
+    assert not trial.right("copy in float32")
+
+
+def test_all_ways_give_the_same_gradients() -> None:
+    dy, x = torch.randn(6, 12, dtype=torch.float64), torch.randn(6, 8, dtype=torch.float64)
+    pairs = [(0, 0), (2, 0), (1, 1)]
+    expected = pieces.WAYS["per_block"](dy, x, pairs, 4)
+    torch.testing.assert_close(pieces.per_column(dy, x, pairs, 4), expected)
+
+
+def test_flops_of_attention_on_the_cpu_are_counted() -> None:
+    q = torch.randn(1, 2, 8, 4, requires_grad=True)
+    with count_flops() as so_far:
+        out = torch.nn.functional.scaled_dot_product_attention(q, q, q, is_causal=True)
+        forward = so_far()
+        out.sum().backward()
+    assert forward == 2 * 2 * (2 * 8 * 8 * 4)
+    assert so_far() > 2 * forward
+
+
+def test_the_printed_ratio_follows_from_the_rates_it_needs() -> None:
+    data = decomposition(None, None).data
+    assert data is not None
+    first, last = data[0], data[-1]
+    assert first["ratio"] == pytest.approx(1.49, abs=0.01)
+    assert last["ratio"] == pytest.approx(14.6, abs=0.05)
+    assert last["compute_s"] + last["links_s"] + last["host_s"] == pytest.approx(last["full_s"])
+    assert 0 < last["share_of_nominal_rates"] < 1
+
+
+def test_bench_models_are_near_their_names_and_have_no_weights() -> None:
+    for name, size in (("bench-60m", 60e6), ("bench-110m", 110e6)):
+        total = sum(torch.Size(s).numel() for s in build.shapes(name).values())
+        assert abs(total / size - 1) < 0.02
+        with pytest.raises(ValueError, match="has no weights: use it with speed, memory or kernels"):
+            locate.locate(name)
+
+
+def test_measurements_are_keyed_by_machine_and_settings() -> None:
+    here = fits.Machine((), 24 * 10**9)
+    speed = experiments.find("speed")
+    keys = {
+        speed.runs(Planner(Request("speed", "tiny", steps=steps, seeds=seeds), here))[0][0].key
+        for steps in (2, 3)
+        for seeds in ((0,), (1,))
+    }
+    assert len(keys) == 4
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("speed", "--tasks", "boolq"), "--tasks: speed measures on random inputs"),
+        (("plateau", "--model", "bench-60m"), "has no weights"),
+        (("kernels", "--data", "nowhere"), "--data: kernels measures on random inputs"),
+        (("frozen-warmup", "--methods", "lora"), "compares SMT with itself"),
+        (("speed", "--fractions", "90"), "choose"),
+    ],
+)
+def test_bad_input_is_one_line(cli: Cli, args: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    done = cli("run", *args)
+    assert done.returncode == 2
+    assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,224 @@
+"""One contract for every method, on a two-layer random LLaMA with grouped-query attention."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from helpers import tiny_llama
+
+from smt_bench import methods
+from smt_bench.methods.base import OptimizerSettings
+from smt_bench.methods.modules import numel, total_parameters
+from smt_bench.training.loss import enable_checkpointing
+from smt_bench.training.optimizer import Updater
+
+STEPS = 8
+CASES = {
+    "full": {},
+    "smt": {"block_size": 16, "warmup_steps": 2},
+    "smt-frozen": {"block_size": 16, "warmup_steps": 2, "warmup_trains": False},
+    "lora": {"dropout": 0.0},
+    "dora": {"dropout": 0.0},
+    "spiel": {"update_every": 3, "estimate_steps": 2},
+}
+SPARSE = [name for name in CASES if name != "full"]
+
+
+def build(case: str, fraction: float | None = 0.05, seed: int = 0) -> methods.Method:
+    name = case.partition("-")[0]
+    return methods.build(name, CASES[case], None if name == "full" else fraction, seed, STEPS)
+
+
+def batch(step: int) -> torch.Tensor:
+    return torch.randint(0, 100, (2, 12), generator=torch.Generator().manual_seed(step))
+
+
+def run(method: methods.Method, model: torch.nn.Module, steps: int = STEPS, lr: float = 1e-2) -> list[float]:
+    """A bare loop over the hooks, in the engine's order."""
+    losses = []
+    settings = OptimizerSettings(lr)
+
+    def step(number: int, updater: Updater | None, hook, after) -> None:
+        loss = model(input_ids=batch(number), labels=batch(number)).loss
+        loss.backward()
+        losses.append(loss.item())
+        hook(model, number)
+        if updater is None:
+            model.zero_grad()
+        else:
+            updater.step(1.0)
+            after(number)
+
+    warmup = method.warmup_steps
+    if warmup:
+        groups = method.warmup(model)
+        updater = Updater(method, groups, settings) if groups else None
+        for number in range(1, warmup + 1):
+            step(number, updater, method.observe, lambda s: None)
+    method.start = copy.deepcopy(model.state_dict())  # type: ignore[attr-defined]  # what tuning starts from
+    updater = Updater(method, method.attach(model), settings)
+    method.updater = updater  # type: ignore[attr-defined]
+    for number in range(warmup + 1, steps + 1):
+        method.before_step(model, number)
+        step(number, updater, method.after_backward, lambda s: method.after_step(model, updater.optimizer, s))
+    return losses
+
+
+def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(p.shape) for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_capacity_is_what_really_trains(case: str) -> None:
+    model = tiny_llama()
+    method = build(case)
+    shapes = shapes_of(model)
+    capacity = method.capacity(shapes)
+    run(method, model, steps=method.warmup_steps + 1)
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == capacity.trainable
+    assert capacity.total == total_parameters(shapes) == sum(numel(s) for s in shapes.values())
+    if case in SPARSE:
+        assert abs(capacity.trainable - 0.05 * capacity.total) <= capacity.unit_numbers
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_merge_restores_modules_and_keeps_the_outputs(case: str) -> None:
+    model = tiny_llama()
+    types = {name: type(m) for name, m in model.named_modules()}
+    method = build(case)
+    run(method, model)
+    ids = batch(99)
+    model.eval()
+    with torch.no_grad():
+        before = model(input_ids=ids).logits
+        method.merge(model)
+        after = model(input_ids=ids).logits
+    assert {name: type(m) for name, m in model.named_modules()} == types
+    assert set(model.state_dict()) == set(tiny_llama().state_dict())
+    torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
+    assert not torch.equal(after, tiny_llama().eval()(input_ids=ids).logits), "training changed nothing"
+
+
+@pytest.mark.parametrize("case", SPARSE)
+def test_untouched_numbers_are_bit_equal_and_the_change_is_as_small_as_planned(case: str) -> None:
+    model = tiny_llama()
+    method = build(case)
+    run(method, model)
+    method.merge(model)
+    start, moved = method.start, 0  # type: ignore[attr-defined]
+    for name, value in model.state_dict().items():
+        changed = int((value != start[name]).sum())
+        layer = name.rpartition(".")[0].rpartition(".")[2]
+        if layer not in method.config.targets:
+            assert changed == 0, name
+        moved += changed
+    capacity = method.capacity(shapes_of(model))
+    if case.startswith(("smt", "spiel")):
+        assert 0 < moved <= capacity.trainable
+    else:
+        assert moved > capacity.trainable  # a low-rank update touches whole matrices
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_seed_gives_the_same_losses(case: str) -> None:
+    first, second = run(build(case), tiny_llama()), run(build(case), tiny_llama())
+    assert first == second
+    assert len(first) == STEPS
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_resume_from_saved_states_equals_an_uninterrupted_run(case: str) -> None:
+    """Everything needed is in the states of model, method and optimizer (dropout is off, so no generator counts)."""
+    settings = OptimizerSettings(1e-2)
+    expected = run(build(case), tiny_llama())
+
+    model, method = tiny_llama(), build(case)
+    first = run(method, model, steps=5)  # keeps its optimizer in `method.updater`
+    saved = copy.deepcopy((model.state_dict(), method.state_dict(), method.updater.optimizer.state_dict()))  # type: ignore[attr-defined]
+
+    model, method = tiny_llama(), build(case)
+    method.load_state_dict(saved[1])
+    updater = Updater(method, method.attach(model), settings)
+    model.load_state_dict(saved[0])
+    updater.optimizer.load_state_dict(saved[2])
+    second = []
+    for number in range(6, STEPS + 1):
+        method.before_step(model, number)
+        loss = model(input_ids=batch(number), labels=batch(number)).loss
+        loss.backward()
+        second.append(loss.item())
+        method.after_backward(model, number)
+        updater.step(1.0)
+        method.after_step(model, updater.optimizer, number)
+    assert first + second == expected
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_checkpointing_changes_no_loss(case: str) -> None:
+    plain = run(build(case), tiny_llama())
+    model = tiny_llama()
+    model.train()
+    enable_checkpointing(model)
+    assert run(build(case), model) == pytest.approx(plain, rel=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_training_lowers_the_loss(case: str) -> None:
+    model, method = tiny_llama(), build(case)
+    method.steps = 30
+    run(method, model, steps=30)
+    method.merge(model)
+    with torch.no_grad():
+        after = sum(model(input_ids=batch(s), labels=batch(s)).loss.item() for s in range(1, 31))
+        before = sum(tiny_llama()(input_ids=batch(s), labels=batch(s)).loss.item() for s in range(1, 31))
+    assert after < before
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bf16_weights_train_through_float32(case: str) -> None:
+    model = tiny_llama().to(torch.bfloat16)
+    start = copy.deepcopy(model.state_dict())
+    method = build(case)
+    losses = run(method, model, lr=1e-3)
+    assert all(torch.isfinite(torch.tensor(losses)))
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    expected = torch.bfloat16 if case == "full" else torch.float32
+    assert {p.dtype for p in trainable} == {expected}
+    method.merge(model)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert any(not torch.equal(v, start[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize("case", SPARSE)
+@pytest.mark.parametrize("fraction", [0.9, 1e-9])
+def test_impossible_fractions_are_refused_by_shapes_alone(case: str, fraction: float) -> None:
+    method = build(case, fraction)
+    if fraction < 1e-6 and case.startswith(("smt", "spiel")):
+        pytest.skip("one block, or one delta, is the smallest request they know")
+    with pytest.raises(ValueError, match="choose"):
+        method.capacity(shapes_of(tiny_llama()))
+
+
+def test_unknown_names_and_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="did you mean lora"):
+        methods.build("loraa", {}, 0.01, 0, 10)
+    with pytest.raises(ValueError, match="unknown setting 'rnk'"):
+        methods.build("lora", {"rnk": 8}, 0.01, 0, 10)
+    with pytest.raises(ValueError, match="no o_projj"):
+        methods.build("lora", {"targets": ["o_projj"]}, 0.01, 0, 10).capacity(shapes_of(tiny_llama()))
+
+
+def test_published_counts_of_llama_7b() -> None:
+    """SMT footnote 6 (514 blocks of 256 = 0.5 %) and the ranks behind 0.83 % and 0.84 %."""
+    from smt_bench.models import build
+
+    shapes = build.shapes("llama-7b")
+    assert total_parameters(shapes) == 6_738_415_616
+    smt = methods.build("smt", {}, 0.005, 0, 1000).capacity(shapes)
+    assert (smt.units, smt.trainable) == (514, 33_685_504)
+    lora = methods.build("lora", {}, 0.0083, 0, 1000).capacity(shapes)
+    assert (lora.units, round(100 * lora.fraction, 2)) == (32, 0.83)
+    dora = methods.build("dora", {}, 0.0084, 0, 1000).capacity(shapes)
+    assert (dora.units, round(100 * dora.fraction, 3)) == (32, 0.846)  # printed as 0.84

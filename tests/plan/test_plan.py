@@ -1,0 +1,274 @@
+"""Dry runs against real steps, rules against the libraries' own estimates, and counts against the papers'."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from helpers import VOCABULARY, tiny_llama
+from transformers import LlamaForCausalLM
+
+from smt_bench import methods
+from smt_bench.measuring.account import CATEGORIES, Account
+from smt_bench.measuring.accountant import Accountant
+from smt_bench.methods.base import OptimizerSettings
+from smt_bench.methods.modules import total_parameters
+from smt_bench.models.build import config, shapes
+from smt_bench.plan import dry, fakes
+from smt_bench.plan.claims import lab, page, smt, spiel
+from smt_bench.plan.dry import DryRuns, Workload, dry_run
+from smt_bench.plan.gpu.hardware import GPUS, find
+from smt_bench.plan.gpu.roofline import compute_seconds, step_time
+from smt_bench.plan.gpu.sharding import Layout, divide, host_bytes, nf4_bytes, per_gpu, quantize
+from smt_bench.plan.row import Anatomy
+from smt_bench.plan.rows import verdict
+from smt_bench.training.optimizer import Updater
+
+STEPS, FRACTION = 8, 0.05
+CASES: dict[str, dict[str, Any]] = {
+    "base": {},
+    "full": {},
+    "smt": {"block_size": 16, "warmup_steps": 2},
+    "smt-frozen": {"block_size": 16, "warmup_steps": 2, "warmup_trains": False},
+    "smt-activation": {"block_size": 16, "warmup_steps": 2, "metric": "activation"},
+    "lora": {},
+    "dora": {"dropout": 0.0},
+    "spiel": {"update_every": 3, "estimate_steps": 2},
+}
+P = 1_000_003
+STATES = dict.fromkeys(CATEGORIES, 0) | {
+    "parameters": 2 * P, "gradients": 6 * P, "master_copies": 4 * P, "optimizer_state": 8 * P,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with the small LLaMA's config and nothing else."""
+    folder = tmp_path_factory.mktemp("small")
+    config = tiny_llama().config
+    config.architectures = ["LlamaForCausalLM"]
+    config.save_pretrained(folder)
+    return str(folder)
+
+
+def build(case: str, fraction: float = FRACTION) -> methods.Method:
+    name = case.partition("-")[0]
+    return methods.build(name, CASES[case], fraction if methods.find(name).takes_fraction else None, 0, STEPS)
+
+
+def real_step(
+    small: str, method: methods.Method, work: Workload, updater: type[Updater]
+) -> tuple[Account, dict[str, Any]]:
+    """One step on real tensors, and the method's state before it attached."""
+    torch.manual_seed(0)
+    model: Any = LlamaForCausalLM(config(small))
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dry.PRECISIONS[work.precision])
+    ids, labels = work.tokens()
+    ids.random_(VOCABULARY, generator=torch.Generator().manual_seed(1))
+    run = Accountant(model.train(), method, OptimizerSettings(1e-4), ids, labels, work.checkpointing, updater=updater)
+    state: dict[str, Any] = {}
+    if method.warmup_steps:
+        run.warmup()
+        state = copy.deepcopy(method.state_dict())
+    run.attach()
+    run.tuning()
+    return run.account, state
+
+
+@pytest.mark.parametrize(
+    ("case", "checkpointing", "precision"),
+    [(case, *how) for case in CASES for how in ((False, "fp32"), (True, "bf16"))] + [("full", False, "bf16-pure")],
+)
+def test_planned_bytes_and_flops_are_those_of_a_real_step(
+    small: str, monkeypatch: pytest.MonkeyPatch, case: str, checkpointing: bool, precision: str
+) -> None:
+    work = Workload(small, 2, 12, precision, checkpointing, gpu=False)
+    updater = dry.PureUpdater if precision == "bf16-pure" else Updater
+    measured, state = real_step(small, build(case), work, updater)
+    monkeypatch.setattr(dry, "with_values", lambda _: state)  # the same statistics, hence the same choice
+    assert dry_run(work, build(case), {}, "").account == measured
+
+
+def test_draws_too_large_to_be_made_change_no_byte(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Workload(small, 2, 12, "fp32", False, gpu=False)
+    measured, _ = real_step(small, build("spiel"), work, Updater)
+    monkeypatch.setattr(fakes, "LIMIT", 150)  # positions still have values
+    assert dry_run(work, build("spiel"), {}, "").account.find("tuning", "backward") == measured.find(
+        "tuning", "backward"
+    )
+
+
+def test_a_warm_up_is_run_once_for_all_fractions(small: str) -> None:
+    work = Workload(small, 2, 12)
+    shared = DryRuns(work)
+    shared.run("smt", CASES["smt"], 0.02, STEPS)
+    second = shared.run("smt", CASES["smt"], 0.05, STEPS)
+    assert second.account == DryRuns(work).run("smt", CASES["smt"], 0.05, STEPS).account
+    assert second is shared.run("smt", CASES["smt"], 0.05, STEPS)
+    assert second.account.trained["tuning"] > second.warmup_steps > 0
+
+
+def test_gpu_kernels_save_no_attention_matrix_and_boolean_masks(small: str) -> None:
+    def saved(**changes: Any) -> int:
+        work = Workload(small, 2, 64, **({"checkpointing": False, "precision": "fp32"} | changes))
+        return dry_run(work, build("lora"), {}, "").account.saved_activations()
+
+    matrices = 2 * 2 * 4 * 64 * 64 * 4  # layers, batch, heads, positions twice, bytes
+    # The flash kernel saves its output, a number per row, and with grouped queries the keys and values it repeated.
+    assert saved(attention="eager") - saved() > matrices / 2
+    masks = 2 * 2 * 64 * (4 * 64 + 96)  # layers, batch, positions, inputs of q, k, v, up and of down
+    assert saved(gpu=False) - saved() > masks  # four bytes per number on the CPU, one on a GPU
+    assert saved(checkpointing=True) < 0.4 * saved()
+
+
+def test_a_plan_grows_with_its_tokens_as_the_claims_assume(small: str) -> None:
+    for case, within in (("full", 0.02), ("lora", 0.02), ("spiel", 0.15)):  # SpIEL's dense gradients do not grow
+        one = dry_run(Workload(small, 2, 48), build(case), {}, "").account
+        two = dry_run(Workload(small, 6, 48), build(case), {}, "").account
+        guess = lab.at_tokens(one, 3).peak().peak_bytes
+        assert guess == pytest.approx(two.peak().peak_bytes, rel=within), case
+
+
+def test_parameter_counts_are_the_papers() -> None:
+    counts = {name: total_parameters(shapes(name)) for name in ("llama-7b", "llama-13b", "llama2-7b", "llama3-8b")}
+    assert list(counts.values()) == [6_738_415_616, 13_015_864_320, 6_738_415_616, 8_030_261_248]
+    sizes = shapes("llama-7b")
+    # The SMT paper divides by 6,738,411,520 (footnote 6): it leaves out the last norm.
+    assert counts["llama-7b"] - sizes["model.norm.weight"][0] == 6_738_411_520
+    smt = methods.build("smt", {}, 514 * 256**2 / counts["llama-7b"], 0, 1000).capacity(sizes)
+    assert (smt.units, smt.trainable, round(100 * smt.fraction, 2)) == (514, 33_685_504, 0.5)
+    lora, dora = (methods.build(name, {}, 0.0084, 0, 10).capacity(sizes) for name in ("lora", "dora"))
+    assert (lora.units, dora.units) == (32, 32)
+    assert (int(1e4 * lora.fraction) / 100, int(1e4 * dora.fraction) / 100) == (0.83, 0.84)
+
+
+def test_zero_divides_as_deepspeed_estimates() -> None:
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: its estimators are the reference here")
+    from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
+    from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
+
+    largest = 12_345
+    for n in (1, 4, 8):
+        _, theirs = estimate_zero2_model_states_mem_needs(P, n, 1, cpu_offload=False)
+        assert abs(sum(divide(STATES, Layout(n, 2), largest).values()) - theirs) <= 3  # rounded per category
+        host, theirs = estimate_zero2_model_states_mem_needs(P, n, 1, cpu_offload=True)
+        assert sum(divide(STATES, Layout(n, 2, True), largest).values()) == theirs
+        assert n > 4 or host_bytes(P, Layout(n, 2, True)) == host
+        host, theirs, _ = estimate_zero3_model_states_mem_needs(P, largest, n, 1, False, False)
+        ours = sum(divide(STATES, Layout(n, 3), largest).values())
+        assert abs(ours - theirs - 2 * P / n) <= 4  # theirs leaves out the 16-bit gradients
+        host, theirs, _ = estimate_zero3_model_states_mem_needs(P, largest, n, 1, True, False)
+        assert abs(sum(divide(STATES, Layout(n, 3, True), largest).values()) - theirs) <= 1
+        assert host_bytes(P, Layout(n, 3, True)) == host
+
+
+def test_zero_leaves_activations_alone() -> None:
+    peak = STATES | {"saved_activations": 700, "logits_loss": 70, "temporaries": 7, "method_state": 3}
+    whole = divide(peak, Layout(1), 100)
+    assert whole == peak
+    halved = divide(peak, Layout(4, 1), 100, batch_share=0.5)
+    assert (halved["saved_activations"], halved["logits_loss"], halved["temporaries"]) == (350, 35, 7)
+    assert (halved["gradients"], halved["parameters"]) == (6 * P, 2 * P)
+    assert halved["optimizer_state"] == 2 * P
+
+
+def test_four_bits_take_what_bitsandbytes_takes() -> None:
+    assert nf4_bytes((4096, 4096)) == 4096 * 4096 // 2 + 262_144 + 4096 + 4 * 273
+    bnb = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: its NF4 is the reference here")
+    for shape in ((256, 512), (192, 576)):
+        packed, state = bnb.functional.quantize_4bit(torch.randn(shape), quant_type="nf4", compress_statistics=True)
+        tensors = [packed, state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code]
+        assert nf4_bytes(shape) == sum(t.numel() * t.element_size() for t in tensors)
+
+
+def test_a_quantized_base_shrinks_parameters_and_is_restored_one_matrix_at_a_time(small: str) -> None:
+    anatomy = Anatomy.of(small)
+    assert set(name.rpartition(".")[2] for name in anatomy.linears) >= {"q_proj", "down_proj"}
+    assert "lm_head" not in anatomy.linears
+    before = dry_run(Workload(small, 2, 12), build("lora"), {}, "").account
+    after = quantize(before, anatomy.linears, 2)
+    one, other = before.find("tuning", "forward").peak, after.find("tuning", "forward").peak
+    quantized = sum(a * b for a, b in anatomy.linears.values())
+    assert one["parameters"] - other["parameters"] == 2 * quantized - sum(map(nf4_bytes, anatomy.linears.values()))
+    assert other["temporaries"] - one["temporaries"] == 2 * 64 * 96
+    assert (
+        before.find("tuning", "optimizer").peak["temporaries"] == after.find("tuning", "optimizer").peak["temporaries"]
+    )
+
+
+def test_a_roofline_takes_the_slower_of_arithmetic_and_memory() -> None:
+    from collections import Counter
+
+    half, single = torch.bfloat16, torch.float32
+    operations = Counter({(False, half, 1000, 10): 2, (False, single, 1000, 10): 1, (True, half, 0, 600): 3})
+    assert compute_seconds(operations, 100.0, 10.0, 20.0, 0.5, optimizer=0) == 2 * (2 * 10 + 100)
+    assert compute_seconds(operations, bf16=100.0, fp32=10.0, bandwidth=20.0, efficiency=0.5) == 2 * (
+        2 * 10 + 100 + 3 * 30
+    )
+    gpu = find("a100-40gb")
+    alone = step_time(Counter(), P, P, gpu, Layout(1))
+    assert alone.total == 0
+    spread = step_time(Counter(), P, P, gpu, Layout(4, 2, True))
+    assert spread.link == pytest.approx(2 * 3 / 4 * 2 * P / 300e9)
+    assert spread.host == pytest.approx(4 * P / 4 / 32e9 + 28 * P / 204.8e9)
+    assert step_time(Counter(), 0, P, gpu, Layout(4, 3)).link == pytest.approx(2 * 3 / 4 * 2 * P / 300e9)
+
+
+def test_every_gpu_has_a_source_and_verdicts_have_edges() -> None:
+    assert all(gpu.source and gpu.bf16 > gpu.fp32 and gpu.name == name for name, gpu in GPUS.items())
+    gpu = find("rtx3090")
+    assert [verdict(int(share * gpu.free), gpu) for share in (0.89, 0.91, 1.01)] == ["OK", "tight", "no"]
+    with pytest.raises(ValueError, match="did you mean a100-40gb"):
+        find("a100-40")
+
+
+class SmallLab(lab.Lab):
+    """The papers' models shrunk: every claim is computed in seconds, from the same code."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def run(self, method: str, pct: float | None, model: str = "", *how: Any, **changes: Any) -> Any:
+        if method == "smt":
+            changes["block_size"] = 16
+        return super().run(method, None if pct is None else max(pct, 2.0), self.folder, *how, **changes)
+
+    def anatomy(self, model: str) -> Anatomy:
+        return super().anatomy(self.folder)
+
+
+def test_every_claim_is_computed_with_its_assumptions(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smt, "SIDE", 16)
+    monkeypatch.setattr(smt, "BLOCKS", 8)
+    monkeypatch.setattr(spiel, "RANK", 4)
+    found = page.collect(SmallLab(small))
+    names = [c.name for c in found]
+    assert len(set(names)) == len(names) == 8 + 4 + 1 + 24
+    assert all(c.source and c.assumptions and c.verdict.startswith(("holds", "does not hold")) for c in found)
+    by_name = {c.name: c for c in found}
+    assert by_name["sparse-5x"].computed == 5
+    # On the small model no token count can make LoRA take 40 GiB; the other rules still order the variants.
+    values = {n: c.computed for n, c in by_name.items() if n.startswith("spiel-table3-llama2-7b")}
+    start = "spiel-table3-llama2-7b-"
+    assert values[f"{start}spiel-ma"] <= values[f"{start}spiel-ag"]
+    assert values[f"{start}lora-checkpointing"] < values[f"{start}lora"]
+    text = page.table(found).to_markdown()
+    assert text.count("\n| ") == len(found) + 2  # with header and rule
+
+
+def test_the_largest_batch_within_a_limit_is_the_largest() -> None:
+    from smt_bench.measuring.account import Phase
+
+    bytes_now = dict.fromkeys(CATEGORIES, 0) | {
+        "parameters": 10**9,
+        "saved_activations": lab.BATCH * lab.LENGTH * 10**6,
+    }
+    account = Account([Phase("tuning", "forward", dict(bytes_now), dict(bytes_now))])
+    assert lab.most_tokens(account, 3.5) == 2500  # a megabyte per token, a gigabyte of parameters
+    assert lab.most_tokens(account, 0.5) == 0
+    assert account.peak().peak == bytes_now  # as it was
+    assert per_gpu(account, Layout(), 0)[:2] == (10**9 + lab.BATCH * lab.LENGTH * 10**6, "tuning forward")

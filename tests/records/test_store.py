@@ -1,0 +1,138 @@
+"""Runs, keys and records: same question, same key; nothing lost, nothing trusted that is damaged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smt_bench.records.files import write_text
+from smt_bench.records.runs import DataRef, EvalRef, MethodRef, ModelRef, Run, TrainRef
+from smt_bench.records.store import SCHEMA, Store
+
+RUN = Run(
+    ModelRef("tiny", "0123456789abcdef", "embedded"),
+    DataRef("commonsense", "embedded-1", "fedcba9876543210", 100, 0, "llm-adapters", False, 128),
+    MethodRef("lora", 1, 0.01, {"targets": ["q_proj"], "alpha_per_rank": 2.0, "dropout": 0.05}),
+    TrainRef(1e-3, 100, 32, 32, 5, 0.0, (0.9, 0.999), 1e-8, 1.0, "fp32", False, version=1),
+    EvalRef("likelihood", 1, {"facts-2": "00ff"}, 1, 32, 24),
+    0,
+)
+
+
+def record(run: Run = RUN, status: str = "done") -> dict:
+    parts = {"heldout": {}, "evaluation": {}, "seconds": {}, "capacity": {}}
+    return {"schema": SCHEMA, "key": run.key, "run": run.to_dict(), "status": status, "message": None, **parts}
+
+
+def test_golden_key() -> None:
+    """Changes only with the record version: everything stored under the old key would be lost otherwise."""
+    assert RUN.key == "ba59f75c7e864112"
+
+
+def test_run_survives_json() -> None:
+    assert Run.from_dict(json.loads(json.dumps(RUN.to_dict()))) == RUN
+
+
+def test_every_field_is_part_of_the_key() -> None:
+    keys = {RUN.key}
+    changes = [
+        replace(RUN, seed=1),
+        replace(RUN, model=replace(RUN.model, revision="x")),
+        replace(RUN, data=replace(RUN.data, train_on_inputs=True)),
+        replace(RUN, method=replace(RUN.method, fraction=0.02)),
+        replace(RUN, method=replace(RUN.method, version=2)),
+        replace(RUN, method=replace(RUN.method, config={**RUN.method.config, "dropout": 0.0})),
+        replace(RUN, train=replace(RUN.train, lr=2e-3)),
+        replace(RUN, train=replace(RUN.train, version=2)),
+        replace(RUN, evaluation=replace(RUN.evaluation, tasks={"facts-2": "00fe"})),
+    ]
+    keys |= {run.key for run in changes}
+    assert len(keys) == len(changes) + 1
+
+
+def test_setting_ignores_method_seed_and_rate_only() -> None:
+    same = replace(RUN, seed=3, method=MethodRef("full", 1, None, {}), train=replace(RUN.train, lr=1.0))
+    assert same.setting == RUN.setting != replace(RUN, train=replace(RUN.train, steps=7)).setting
+
+
+def test_write_read_list(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(record())
+    assert store.read(RUN.key) == record()
+    assert store.records() == [record()]
+    assert store.missing([RUN, replace(RUN, seed=1)]) == [replace(RUN, seed=1)]
+    assert store.resolve(RUN.key[:5])["key"] == RUN.key
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == [f"{RUN.key}.json"]
+
+
+def test_finished_records_are_never_overwritten_and_failed_ones_are_tried_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(record(status="failed"))
+    assert store.missing([RUN]) == [RUN]
+    store.write(record())
+    with pytest.warns(UserWarning, match="kept as it is"):
+        store.write(record() | {"message": "another"})
+    assert store.read(RUN.key) == record()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 1}', "null", b"\xff\xfe"])
+def test_damaged_records_are_set_aside(tmp_path: Path, content: str | bytes) -> None:
+    store = Store(tmp_path)
+    store.write(record(replace(RUN, seed=1)))
+    path = store.path(RUN.key)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.warns(UserWarning, match=f"{RUN.key}.json set aside"):
+        assert len(store.records()) == 1
+    assert not path.exists()
+    assert path.with_name(path.name + ".damaged").exists()
+    assert store.missing([RUN]) == [RUN]
+
+
+@pytest.mark.parametrize(
+    "change", [{"status": "weird"}, {"status": ["done"]}, {"evaluation": "x"}, {"schema": True}, {"schema": "1"}]
+)
+def test_records_that_say_nonsense_are_set_aside(change: dict[str, Any], tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_text(store.path(RUN.key), json.dumps(record() | change))
+    with pytest.warns(UserWarning, match="set aside"):
+        assert store.read(RUN.key) is None
+
+
+def test_edited_records_are_set_aside(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    changed = record()
+    changed["run"]["train"]["lr"] = 5.0
+    write_text(store.path(RUN.key), json.dumps(changed))
+    with pytest.warns(UserWarning, match="does not match its key"):
+        assert store.read(RUN.key) is None
+
+
+def test_newer_records_are_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_text(store.path(RUN.key), json.dumps(record() | {"schema": SCHEMA + 1}))
+    with pytest.raises(ValueError, match="update smt-bench"):
+        store.read(RUN.key)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "new \ud800")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_unusable_results_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="choose another with --results"):
+        Store(tmp_path / "file").check_writable()
+
+
+def test_unknown_key(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no record"):
+        Store(tmp_path).resolve("abc")

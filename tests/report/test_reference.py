@@ -1,0 +1,42 @@
+"""The committed results are what the code makes of the committed records."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+
+from smt_bench import experiments
+from smt_bench.cli.draw import render
+from smt_bench.records.index import Index
+from smt_bench.records.store import Store
+
+REFERENCE = ROOT / "results" / "reference"
+
+
+def number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+@pytest.mark.parametrize("name", ["plateau", "commonsense", "block-size", "criteria"])
+def test_committed_tables_are_rendered_from_committed_records(name: str, tmp_path: Path) -> None:
+    place = REFERENCE / name / "tiny"
+    render(experiments.find(name), Store(REFERENCE), Index.read(place), tmp_path, "tiny")
+    made = {f.name: f for f in tmp_path.iterdir()}
+    assert set(made) == {f.name for f in place.iterdir()} - {"runs.json"}
+    for path in sorted(place.glob("*.csv")):
+        rows = [list(csv.reader(p.read_text(encoding="utf-8").splitlines())) for p in (path, made[path.name])]
+        committed, now = rows
+        assert committed[0] == now[0] and len(committed) == len(now), path.name
+        for old, new in zip(committed[1:], now[1:]):
+            for column, a, b in zip(committed[0], old, new, strict=True):
+                x, y = number(a), number(b)
+                # Sums in another order on another machine may move the last digits.
+                same = a == b if x is None or y is None else math.isclose(x, y, rel_tol=1e-6, abs_tol=1e-9)
+                assert same, (path.name, column, a, b)

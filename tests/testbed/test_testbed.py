@@ -1,0 +1,140 @@
+"""The embedded testbed: its data, its tokenizer and its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import astuple
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from smt_bench.data import prompts, world
+from smt_bench.data.prompts import Example
+from smt_bench.testbed import WEIGHTS
+
+# A change here changes every number measured with `tiny`: bump world.VERSION with it.
+GOLDEN = {"commonsense": "e51683cd2a067c75", "math": "ae1c9f0ee1bf7898"}
+CHOICES = world.TASKS["commonsense"]
+
+
+def everything(family: str) -> list[Example]:
+    train, tests = world.load(family)
+    return train + [example for items in tests.values() for example in items]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(WEIGHTS)
+
+
+@pytest.mark.parametrize("family", sorted(world.TASKS))
+def test_data_are_the_same_everywhere(family: str) -> None:
+    text = json.dumps([astuple(example) for example in everything(family)])
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == GOLDEN[family]
+
+
+@pytest.mark.parametrize("family", sorted(world.TASKS))
+def test_no_test_prompt_is_trained_on_and_every_tested_fact_is(family: str) -> None:
+    train, tests = world.load(family)
+
+    def fact(example: Example) -> tuple[str, ...]:
+        names = [n for n in world.world("b").names if n in example.instruction]
+        words = [a for attributes in world.ATTRIBUTES.values() for a in attributes if a in example.instruction]
+        return (*names, *words, example.answer)
+
+    trained, known = {e.instruction for e in train}, {fact(e) for e in train}
+    for task, items in tests.items():
+        asked = {e.instruction for e in items}
+        assert len(asked) == len(items) == world.TEST_ITEMS, task
+        assert not trained & asked, task
+        assert {fact(e) for e in items} <= known, task
+
+
+@pytest.mark.parametrize("task", CHOICES)
+def test_gold_answers_are_balanced(task: str) -> None:
+    counts = Counter(example.answer for example in world.load("commonsense")[1][task])
+    assert len(counts) == len(next(iter(world.ATTRIBUTES[task].values())))
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_parts_share_no_name() -> None:
+    assert not set(world.world("a").names) & set(world.world("b").names)
+
+
+def test_gold_options_name_the_facts() -> None:
+    facts = world.world("b").facts
+    for (task, attribute, name), value in facts.items():
+        if task in ("facts-tf", "facts-math"):
+            continue
+        example = world.ask(task, attribute, name, value, 0)
+        listed = example.instruction.split(f"{example.answer.capitalize()}: ")[1].split()[0]
+        assert listed == world.ATTRIBUTES[task][attribute][value]
+
+
+def test_unknown_family_is_refused() -> None:
+    with pytest.raises(ValueError, match="family='gsm8k'"):
+        world.load("gsm8k")
+
+
+@pytest.mark.parametrize("family", sorted(world.TASKS))
+def test_tokenizer_reads_records_without_loss(tokenizer: Any, family: str) -> None:
+    for example in everything(family)[::5]:
+        text = prompts.prompt(example, "llm-adapters") + example.output
+        ids = tokenizer(text).input_ids
+        assert tokenizer.decode(ids) == tokenizer.decode(ids, skip_special_tokens=True) == text
+        assert len(ids) <= 30
+
+
+@pytest.mark.parametrize("task", CHOICES)
+def test_answers_split_where_scoring_splits_them(tokenizer: Any, task: str) -> None:
+    """Context and continuation encode to the encoding of both together, wherever lm-eval may cut a response."""
+    for example in world.load("commonsense")[1][task][:10]:
+        head = prompts.prompt(example, "llm-adapters")
+        for answer in example.instruction.rsplit(": ", 1)[1].split("/"):
+            output = f"the correct answer is {answer}"
+            whole = tokenizer(head + output).input_ids
+            cuts = [head, head + "the correct answer is"]
+            if task == "facts-tf":
+                assert tokenizer.convert_ids_to_tokens(whole[-2:]) == ["the correct answer is", f"Ġ{answer}"]
+            else:
+                assert tokenizer.convert_ids_to_tokens(whole[-2:]) == [f"Ġ{answer[:-1]}", answer[-1]]
+                cuts.append(head + output[:-1])
+            for cut in cuts:
+                rest = (head + output)[len(cut) :]
+                assert tokenizer(cut).input_ids + tokenizer(rest, add_special_tokens=False).input_ids == whole
+
+
+def test_tokenizer_adds_nothing_and_knows_its_ends(tokenizer: Any) -> None:
+    ids = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    assert len(ids) == 3 and None not in ids
+    foreign = "Héllo, Wörld 2026!\n\tx"
+    assert tokenizer(foreign).input_ids == tokenizer(foreign, add_special_tokens=False).input_ids
+    assert not ids & set(tokenizer(foreign).input_ids)
+    assert tokenizer.decode(tokenizer(foreign).input_ids) == foreign
+
+
+def test_weights_load_and_are_small(tokenizer: Any) -> None:
+    files = [path for path in WEIGHTS.iterdir() if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 8e6
+    assert {path.suffix for path in files} <= {".json", ".safetensors"}
+    model = AutoModelForCausalLM.from_pretrained(WEIGHTS, dtype=torch.float32)
+    assert 2e6 <= sum(p.numel() for p in model.parameters()) <= 4e6
+    assert model.config.vocab_size >= len(tokenizer)
+    assert (model.config.eos_token_id, model.config.pad_token_id) == (tokenizer.eos_token_id, tokenizer.pad_token_id)
+
+
+def test_the_model_knows_its_own_world_and_not_the_other() -> None:
+    """What makes the testbed one: part A is known, in wordings used for tests; part B is at chance."""
+    from smt_bench.testbed.pretrain import accuracy, sample
+
+    model = AutoModelForCausalLM.from_pretrained(WEIGHTS, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
+    tests = world.load("commonsense")[1]
+    known = [accuracy(model, tokenizer, sample(world.world("a"), task)) for task in CHOICES]
+    unknown = [accuracy(model, tokenizer, tests[task]) for task in CHOICES]
+    assert sum(known) / 5 > 85
+    assert sum(unknown) / 5 < 45  # chance is 35.7
