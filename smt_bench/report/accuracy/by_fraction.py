@@ -16,6 +16,7 @@ from smt_bench.evidence.words import percent, rank, title
 from smt_bench.records.store import Record
 from smt_bench.report import notes
 from smt_bench.report.accuracy.claims import minus_published
+from smt_bench.report.numbers import written
 from smt_bench.report.table import Cell, Table
 
 _OWN = "own fraction"  # column of methods that take no fraction and whose records do not say what it came to
@@ -189,7 +190,7 @@ def _cell(row: pd.Series, value: str, ci: str, digits: int, bold: bool, star: bo
     if math.isnan(row[value]):
         parts += [row["status"]] if row["status"] else []
     else:
-        text = f"{row[value]:.{digits}f}" + ("" if math.isnan(row[ci]) else f" ± {row[ci]:.{digits}f}")
+        text = written(row[value], digits, row[ci]) or ""
         text = (f"**{text}**" if bold else text) + (r"\*" if star else "")
         parts.append(text + (notes.OVERLAP_MARK if value == "accuracy" and row["overlap"] > 0 else ""))
         if row["trained"] and len(set(notes.trained_seeds(cells))) > 1:

@@ -16,6 +16,7 @@ from smt_bench.records.store import Record
 from smt_bench.report import notes
 from smt_bench.report.accuracy.by_fraction import MINUS_PUBLISHED, publishable
 from smt_bench.report.accuracy.claims import minus_published
+from smt_bench.report.numbers import written
 from smt_bench.report.table import Cell, Table
 
 
@@ -82,9 +83,8 @@ def _realised(line: pd.Series) -> str:
 
 
 def _pair(mean: float | None, ci: float | None, marked: bool) -> str | None:
-    if mean is None:
-        return None
-    return f"{mean:.1f}" + ("" if ci is None else f" ± {ci:.1f}") + (notes.OVERLAP_MARK if marked else "")
+    text = written(mean, 1, ci)
+    return text if text is None or not marked else text + notes.OVERLAP_MARK
 
 
 def _wide(

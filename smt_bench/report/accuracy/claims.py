@@ -10,6 +10,7 @@ from smt_bench.evidence.claims import Sheet, Weighed
 from smt_bench.evidence.verdicts import RULE, Claim, tally
 from smt_bench.evidence.words import percent
 from smt_bench.report import notes
+from smt_bench.report.numbers import written
 from smt_bench.report.table import Cell, Table
 
 _EVIDENCE = (
@@ -72,11 +73,9 @@ def claims_table(found: Sequence[Group], model: str, sheet: Sheet, judged: Seque
 
 def versus(line: dict[str, Any], prefix: str, digits: int) -> str | None:
     """A difference with its intervals over seeds and over examples, e.g. "+4.2 ± 1.3 [+2.8, +5.5]"; None without one."""
-    centre = line[f"{prefix}difference"]
-    if centre is None:
-        return None
-    seeds = "" if line[f"{prefix}seeds_ci95"] is None else f" ± {line[f'{prefix}seeds_ci95']:.{digits}f}"
-    return f"{centre:+.{digits}f}{seeds} [{line[f'{prefix}low']:+.{digits}f}, {line[f'{prefix}high']:+.{digits}f}]"
+    low, high = line[f"{prefix}low"], line[f"{prefix}high"]
+    between = None if low is None else (low, high)
+    return written(line[f"{prefix}difference"], digits, line[f"{prefix}seeds_ci95"], between, signed=True)
 
 
 def minus_published(ours: float | None, ci95: float | None, stderr: float | None, printed: float | None) -> str | None:
@@ -94,7 +93,5 @@ def minus_published(ours: float | None, ci95: float | None, stderr: float | None
     if ours is None or printed is None:
         return None
     difference = ours - printed
-    if ci95 is not None:
-        return f"{difference:+.1f} ± {ci95:.1f}"
-    half = None if stderr is None else 1.96 * stderr
-    return f"{difference:+.1f}" + ("" if half is None else f" [{difference - half:+.1f}, {difference + half:+.1f}]")
+    half = 1.96 * stderr if ci95 is None and stderr is not None else None
+    return written(difference, 1, ci95, None if half is None else (difference - half, difference + half), signed=True)

@@ -13,6 +13,7 @@ from smt_bench.evidence.stats import RESAMPLES
 from smt_bench.evidence.words import percent, task_title, title
 from smt_bench.records.store import Record
 from smt_bench.report import notes
+from smt_bench.report.accuracy.claims import versus
 from smt_bench.report.table import Cell, Table
 
 
@@ -31,9 +32,9 @@ def comparisons(records: Iterable[Record], model: str, reference: str) -> Table:
     rows: list[list[Cell]] = []
     for _, row in frame.iterrows():
         sides = [_side(row["method"], row["fraction_pct"]), _side(row["versus"], row["versus_fraction_pct"])]
-        points = _interval(row["difference"], row["low"], row["high"], row["seeds_ci95"], 1)
+        points = versus(row, "", 1)
         points = None if points is None else points + mark
-        nats = _interval(row["nll_difference"], row["nll_low"], row["nll_high"], row["nll_seeds_ci95"], 4)
+        nats = versus(row, "nll_", 4)
         rows.append([" vs ".join(sides), str(row["n_seeds"]), points, row["verdict"], nats, row["nll_verdict"]])
     data = [{str(name): _number(value) for name, value in row.items()} for _, row in frame.iterrows()]
     told = sum(row["difference"] is not None for row in data)
@@ -58,10 +59,3 @@ def _number(value: Any) -> Cell:
 
 def _side(method: str, fraction_pct: float | None) -> str:
     return title(method) + ("" if fraction_pct is None else f" {percent(fraction_pct)}")
-
-
-def _interval(difference: float | None, low: float, high: float, seeds: float | None, digits: int) -> str | None:
-    if difference is None:
-        return None
-    over_seeds = "" if seeds is None else f" ± {seeds:.{digits}f}"
-    return f"{difference:+.{digits}f}{over_seeds} [{low:+.{digits}f}, {high:+.{digits}f}]"

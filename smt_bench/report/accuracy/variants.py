@@ -17,6 +17,7 @@ from smt_bench.evidence.words import percent, task_title
 from smt_bench.records.store import Record
 from smt_bench.report import notes
 from smt_bench.report.accuracy.claims import claims_table, minus_published, verdict_lines, versus
+from smt_bench.report.numbers import written
 from smt_bench.report.table import Cell, Table
 
 __all__ = ["Sheet", "matches_paper", "relabelled", "rows_of", "write_groups", "write_sheet"]
@@ -82,16 +83,16 @@ def _table(found: Sequence[Group], model: str, sheet: Sheet, judged: Sequence[We
             group.method,
             "" if group.fraction_pct is None else percent(group.fraction_pct),
             len(group.done),
-            (_plus(line["accuracy"], line["ci95"], 1) or group.status) + mark,
+            (written(line["accuracy"], 1, line["ci95"]) or group.status) + mark,
         ]
         if comparable:
             at = line["published_pct"]
-            shown = _plus(printed, None, 1)
+            shown = written(printed, 1)
             cells.append(shown if shown is None or at is None else f"{shown} ({percent(at)})")
             cells.append(minus_published(line["accuracy"], line["ci95"], line["stderr"], printed))
         cells += [
             versus(line, "", 1),
-            _plus(line["heldout_nll"], line["heldout_nll_ci95"], 4),
+            written(line["heldout_nll"], 4, line["heldout_nll_ci95"]),
             versus(line, "nll_", 4),
         ]
         rows.append(cells)
@@ -153,13 +154,6 @@ def _lines(found: Sequence[Group], sheet: Sheet, judged: Sequence[Weighed], comp
 def _distinct(found: Sequence[Group]) -> bool:
     keys = [r["key"] for g in found for r in (*g.done, *g.lost)]
     return len(keys) == len(set(keys))
-
-
-def _plus(value: float | None, half: float | None, digits: int) -> str | None:
-    if value is None:
-        return None
-    text = f"{value:.{digits}f}"
-    return text if half is None else f"{text} ± {half:.{digits}f}"
 
 
 def _mean(values: Sequence[float]) -> float | None:
