@@ -30,13 +30,13 @@ def comparisons(records: Iterable[Record], model: str, reference: str) -> Table:
     # One side of every comparison trains.
     mark = notes.OVERLAP_MARK if notes.overlapping(found) & set(tasks) else ""
     rows: list[list[Cell]] = []
-    for _, row in frame.iterrows():
+    data = [{str(name): _number(value) for name, value in row.items()} for _, row in frame.iterrows()]
+    for row in data:
         sides = [_side(row["method"], row["fraction_pct"]), _side(row["versus"], row["versus_fraction_pct"])]
         points = versus(row, "", 1)
         points = None if points is None else points + mark
         nats = versus(row, "nll_", 4)
         rows.append([" vs ".join(sides), str(row["n_seeds"]), points, row["verdict"], nats, row["nll_verdict"]])
-    data = [{str(name): _number(value) for name, value in row.items()} for _, row in frame.iterrows()]
     told = sum(row["difference"] is not None for row in data)
     named = ", ".join(map(task_title, tasks)) or "no task"
     lines = [
