@@ -75,7 +75,9 @@ def test_a_record_that_does_not_fit_is_named_and_made_once_there_is_room(small_d
     command = [sys.executable, "-m", "smt_bench", "run", "plateau", "--preset", "smoke", "--methods", "lora"]
     command += ["--steps", "2", "--limit", "1", "--results", str(small_disk)]
     Store(small_disk).runs.mkdir()
-    (small_disk / "filler").write_bytes(bytes(30 * 2**20 - 13_000))  # three pages: a claim and an index fit, a record does not
+    (small_disk / "filler").write_bytes(
+        bytes(30 * 2**20 - 13_000)
+    )  # three pages: a claim and an index fit, a record does not
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "No space left on device" in done.stderr.splitlines()[-1]
