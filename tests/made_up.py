@@ -12,6 +12,14 @@ from smt_bench.records.store import SCHEMA, Record
 
 EIGHT = ("boolq", "piqa", "social_i_qa", "hellaswag", "winogrande", "ARC-Easy", "ARC-Challenge", "openbookqa")
 LRS = {"full": 1e-3, "base": 0.0}
+RUN = Run(
+    ModelRef("tiny", "0123456789abcdef", "embedded"),
+    DataRef("commonsense", "embedded-1", "fedcba9876543210", 100, 0, "llm-adapters", False, 128),
+    MethodRef("lora", 1, 0.01, {"targets": ["q_proj"], "alpha_per_rank": 2.0, "dropout": 0.05}),
+    TrainRef(1e-3, 100, 32, 32, 5, 0.0, (0.9, 0.999), 1e-8, 1.0, "fp32", False, version=1),
+    EvalRef("likelihood", 1, {"facts-2": "00ff"}, 1, 32, 24),
+    0,
+)
 
 
 def run(method: str, fraction_pct: float | None, seed: int = 0, **changes: Any) -> Run:

@@ -1,3 +1,5 @@
+"""Evaluation against naive loops, for models that know the answers and models that know none."""
+
 import copy
 import json
 import logging
@@ -11,6 +13,7 @@ import pytest
 import torch
 from helpers import ROOT, small_tokenizer, tiny_llama
 from peft import LoraConfig, inject_adapter_in_model
+from quiz import NAMES, TESTS, choices
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -22,7 +25,6 @@ from smt_bench.evaluation.lm_eval_adapter import _as_trained, _split, lm_eval_cl
 from smt_bench.evaluation.protocols import EvalSettings
 
 REAL = ROOT.parent / "shared/data/llm-adapters/dataset"
-NAMES = ("boats", "drums", "lamps", "bells", "knives", "shoes", "clay")
 LEAD = "the correct answer is answer"
 
 
@@ -32,24 +34,6 @@ def short_template():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(prompts.TEMPLATES, "short", lambda example: example.instruction + "\n")
         yield
-
-
-def choices(count=6):
-    """ARC-like questions in turn with three and four options, none with five."""
-    for i in range(count):
-        more = " Answer4: d" if i % 2 else ""
-        text = f"{NAMES[i % 7]} {i // 7}? Answer1: a Answer2: b Answer3: c{more}"
-        yield Example(text, "", f"the correct answer is answer{i % 3 + 1}", f"answer{i % 3 + 1}")
-
-
-def sums():
-    for i, name in enumerate(NAMES[:5]):
-        yield Example(f"How many {name}?", "", f"There are {i}, so {i + 5}.", f"{i + 5}.0")
-    # Starts a new prompt after its answer: what follows the marker must not be read.
-    yield Example("How much clay?", "", "It is 7.### Response: 8.", "7")
-
-
-TESTS = {"ARC-Easy": list(choices()), "gsm8k": list(sums())}
 
 
 def settings(protocol="likelihood", beams=1, batch_size=4, template="short", new=12, math_new=32):
@@ -243,45 +227,6 @@ def test_split_moves_to_the_word_where_an_option_is_one_token(tokenizer):
     assert result["openbookqa"]["accuracy"] == 1.0
 
 
-def naive_loglik(model, item):
-    with torch.no_grad():
-        logits = copy.deepcopy(model).double()(torch.tensor([item.ids])).logits[0]
-    logliks = torch.log_softmax(logits, -1)
-    return sum(logliks[t - 1, label].item() for t, label in enumerate(item.labels) if label != -100)
-
-
-def test_response_loglik_equals_a_naive_pass_and_lm_eval(tokenizer):
-    model = tiny_llama(5).eval()
-    examples = [*choices(5), *sums()]
-    items = [encode(example, tokenizer, "short", False, 64) for example in examples]
-    calls = []
-    results = response_loglik(model, tokenizer, examples, "short", 64, 3, lambda *call: calls.append(call))
-    assert calls[-1] == ("response log-likelihood", 11, 11)
-    assert [result["tokens"] for result in results] == [sum(t != -100 for t in item.labels) for item in items]
-    lm = lm_eval_classes()[0](pretrained=model, tokenizer=small_tokenizer(), batch_size=4)
-    lm.report = lambda *_: None
-    cuts = [len(item.ids) - result["tokens"] for item, result in zip(items, results)]
-    asked = [(("", ""), list(item.ids[:cut]), list(item.ids[cut:])) for item, cut in zip(items, cuts)]
-    for item, result, (theirs, _) in zip(items, results, lm._loglikelihood_tokens(asked, disable_tqdm=True)):
-        assert result["loglik"] == pytest.approx(naive_loglik(model, item), abs=1e-4)
-        assert result["loglik"] == pytest.approx(theirs, abs=1e-4)
-
-
-def test_response_loglik_with_adapters_in_place_computes_response_logits_only(tokenizer):
-    model = tiny_llama(5)
-    config = LoraConfig(r=2, target_modules=["q_proj", "v_proj", "lm_head"], init_lora_weights=False, lora_dropout=0.5)
-    inject_adapter_in_model(config, model)
-    model.train()
-    examples, rows = list(sums()), []
-    model.get_output_embeddings().base_layer.register_forward_hook(lambda _m, _a, out: rows.append(out[0].shape[0]))
-    results = response_loglik(model, tokenizer, examples, "short", 64, 4)
-    assert model.training and sum(rows) == sum(result["tokens"] for result in results)
-    model.eval()
-    for example, result in zip(examples, results):
-        item = encode(example, tokenizer, "short", False, 64)
-        assert result["loglik"] == pytest.approx(naive_loglik(model, item), abs=1e-4)
-
-
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
 def test_a_module_in_place_of_a_tied_one_stays(tokenizer):
     model = tiny_llama(tie_word_embeddings=True)
@@ -290,14 +235,6 @@ def test_a_module_in_place_of_a_tied_one_stays(tokenizer):
     assert evaluate(model, tokenizer, TESTS, settings())["ARC-Easy"]["n"] == 6
     assert {name: id(value) for name, value in model.named_parameters()} == before
     assert "tie_weights" not in vars(model)
-
-
-def test_a_response_cut_off_entirely_has_no_likelihood(tokenizer):
-    long = Example("q " * 60, "", "the correct answer is true", "true")
-    results = response_loglik(tiny_llama(), tokenizer, [long, *sums()], "short", 40, 4)
-    assert results[0] == {"loglik": None, "tokens": 0}
-    assert all(result["loglik"] < 0 for result in results[1:])
-    assert response_loglik(tiny_llama(), tokenizer, [], "short", 40, 4) == []
 
 
 ITEM = Example("Is it?", "", "The answer", "x")

@@ -1,11 +1,13 @@
+"""Tables and figures of a sweep, from made-up records."""
+
 from __future__ import annotations
 
 import csv
 import random
-from pathlib import Path
 
 import pytest
 from made_up import EIGHT, record, sweep
+from papers import HALF, PAPERS, cells, read
 
 from smt_bench.evidence.cells import summarise
 from smt_bench.evidence.pairs import verdicts
@@ -16,8 +18,6 @@ from smt_bench.report.accuracy.pairs import comparisons
 from smt_bench.report.accuracy.plateau import write_plateau
 from smt_bench.report.table import Table
 
-HALF = {"boolq": [1, 0, 1, 0], "piqa": [1, 0]}
-
 
 def row(frame, method, pct=None):
     found = frame[
@@ -25,15 +25,6 @@ def row(frame, method, pct=None):
     ]
     assert len(found) == 1
     return found.iloc[0]
-
-
-def cells(table: Table) -> dict[str, dict[str, str]]:
-    return {str(r[0]): dict(zip(table.header[1:], r[1:])) for r in table.rows}
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def three_seeds() -> list[dict]:
@@ -150,96 +141,6 @@ def test_settings_that_differ_between_methods_are_named():
 def test_what_cannot_be_compared_is_refused(change):
     with pytest.raises(ValueError, match="differ in"):
         summarise([record("smt", 1.0, 0, HALF), record("lora", 1.0, 0, HALF, **change)])
-
-
-PAPERS = {"model": "llama-7b", "protocol": "llm-adapters"}
-
-
-def test_published_values_stand_beside_ours():
-    right = {task: [1, 0] for task in EIGHT}
-    records = [record("smt", 0.84, 0, right, **PAPERS), record("full", None, 0, right, **PAPERS)]
-    records += [record("lora", 0.5, 0, right, **PAPERS)]
-    table = table3(records, "llama-7b")
-    shown = cells(table)
-    assert shown["SMT"]["0.84 %"] == "50.0 (78.6)" and shown["SMT"]["4.91 %"] == "(81.4)"
-    assert shown["full"]["100 %"] == "50.0 (81.4)"
-    assert shown["LoRA"]["0.5 %"] == "50.0" and "No published" not in table.to_markdown()
-    # One seed: 1.96 standard errors over examples, eight tasks of two examples at one half.
-    half = 1.96 * 100 * (8 * 0.25 / 2) ** 0.5 / 8
-    assert shown["SMT − published"]["0.84 %"] == f"-28.6 [{-28.6 - half:+.1f}, {-28.6 + half:+.1f}]"
-    assert shown["SMT − published"]["4.91 %"] == "" and "LoRA − published" not in shown
-    lines = {(r["method"], r["fraction_pct"]): r for r in csv.DictReader(table.to_csv().split("\n"))}
-    assert lines["smt", "0.84"]["published"] == "78.6" and lines["full", ""]["published"] == "81.4"
-    assert float(lines["smt", "0.84"]["minus_published"]) == pytest.approx(-28.6)
-    assert lines["smt", "4.91"]["accuracy"] == lines["lora", "0.5"]["published"] == ""
-    seeds = table3([record("smt", 0.84, s, {t: [1, s] for t in EIGHT}, **PAPERS) for s in (0, 1)], "llama-7b")
-    assert cells(seeds)["SMT − published"]["0.84 %"] == f"-3.6 ± {12.7062 * 50 / 2:.1f}"
-
-
-@pytest.mark.parametrize(
-    ("model", "protocol", "tasks", "why"),
-    [
-        ("llama-7b", "likelihood", EIGHT, "under protocol llm-adapters (here: likelihood)"),
-        ("llama-7b", "llm-adapters", EIGHT[:2], "over other tasks"),
-        ("tiny", "llm-adapters", EIGHT, "the paper has none for this model"),
-    ],
-)
-def test_published_values_of_other_questions_are_not_shown(model, protocol, tasks, why, tmp_path):
-    records = [record("smt", 0.84, 0, {t: [1, 0] for t in tasks}, model=model, protocol=protocol)]
-    for table in (table3(records, model), table2(records, model)):
-        text = table.to_markdown()
-        assert "78.6" not in text and "78.7" not in text and "(published)" not in text and "− published" not in text
-        assert sum(note.startswith("No published numbers") and why in note for note in table.notes) == 1
-    assert not any(r["published"] for r in csv.DictReader(table3(records, model).to_csv().split("\n")))
-    write_plateau(records, tmp_path, model, "smt")
-    assert "published" not in (tmp_path / "figure9.svg").read_text()
-
-
-def test_published_curves_are_drawn_where_they_are_comparable(tmp_path):
-    write_plateau([record("smt", 0.84, 0, {t: [1, 0] for t in EIGHT}, **PAPERS)], tmp_path, "llama-7b", "smt")
-    assert "published" in (tmp_path / "figure9.svg").read_text()
-
-
-def test_table2_published_rows_and_differences():
-    right = {task: [1, 0] for task in EIGHT}
-    table = table2([record("smt", 0.84, 0, right, **PAPERS)], "llama-7b")
-    titles = ["BoolQ", "PIQA", "SIQA", "HellaSwag", "WinoGrande", "ARC-e", "ARC-c", "OBQA", "AVG"]
-    assert list(table.header[3:]) == titles
-    assert table.rows[1] == [
-        "SMT (published)", "(0.84 %)", "",
-        "(68.7)", "(81.7)", "(78.3)", "(91.6)", "(78.8)", "(84.1)", "(68.7)", "(77.4)", "(78.7)",
-    ]  # fmt: skip
-    half = 196 * (0.25 / 2) ** 0.5
-    assert table.rows[2][0] == "SMT − published"
-    assert table.rows[2][3] == f"-18.7 [{-18.7 - half:+.1f}, {-18.7 + half:+.1f}]"
-    several = table2([record("smt", 0.84, s, {t: [1, s] for t in EIGHT}, **PAPERS) for s in (0, 1)], "llama-7b")
-    assert several.rows[2][-1] == f"-3.7 ± {12.7062 * 25:.1f}"
-
-
-def test_verdicts():
-    good, bad = {"boolq": [1] * 50}, {"boolq": [1] * 20 + [0] * 30}
-    noisy = [{"boolq": [1] * 50}, {"boolq": [1] * 15 + [0] * 35}]
-    records = [record(m, 1.0, s, r, nll=n) for s in (0, 1) for m, r, n in (("smt", good, 1.0), ("lora", bad, 1.5))]
-    records += [record("dora", 1.0, s, noisy[s]) for s in (0, 1)]
-    records += [
-        record("spiel", 1.0, 0, good, nll=1.0),
-        record("full", None, 5, good),
-        record("ia3", 1.0, 0, status="diverged"),
-    ]
-    frame = verdicts(records, "smt").set_index(["method", "versus"])
-    lora = frame.loc["smt", "lora"]
-    assert lora["difference"] == pytest.approx(60) and 40 < lora["low"] < 60 < lora["high"] < 80
-    assert (lora["n_seeds"], lora["n_examples"], lora["verdict"]) == (2, 50, "SMT better")
-    assert lora["nll_difference"] == pytest.approx(-0.5) and lora["nll_verdict"] == "SMT better"
-    assert frame.loc["smt", "dora"]["verdict"] == "SMT better on these examples, not beyond the spread of seeds"
-    assert frame.loc["smt", "spiel"]["verdict"] == "no difference can be told"
-    assert frame.loc["smt", "full"]["verdict"] == "no result: no seed in common"
-    assert frame.loc["smt", "ia3"]["verdict"] == "no result: ia3 1 % diverged"
-    assert frame.loc["lora", "full"]["difference"] is None or frame.loc["lora", "full"].isna()["difference"]
-    other = verdicts(records, reference="lora").set_index(["method", "versus"])
-    assert other.loc["lora", "smt"]["verdict"] == "SMT better"
-    single = verdicts([record("smt", 1.0, 0, good), record("lora", 1.0, 0, bad)], "smt").iloc[0]
-    assert single["verdict"] == "SMT better (one seed)" and single["seeds_ci95"] is None
 
 
 def test_files_and_csv_round_trip(tmp_path):

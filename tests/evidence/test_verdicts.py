@@ -1,0 +1,60 @@
+"""What a difference is called: the rule, its sum over a table, and pairs of methods."""
+
+from __future__ import annotations
+
+import pytest
+from made_up import record
+
+from smt_bench.evidence.pairs import verdicts
+from smt_bench.evidence.verdicts import HOLDS, OPEN, REFUTED, judge, overall, tally
+
+
+@pytest.mark.parametrize(
+    ("intervals", "seeds", "equal", "verdict"),
+    [
+        ([(0.1, 9), (2, 3)], 3, False, HOLDS),
+        ([(-0.1, 9), (2, 3)], 3, False, OPEN),
+        ([(-9, 0.9), (-3, -2)], 3, False, REFUTED),
+        ([(-9, 1.1), (-3, -2)], 3, False, OPEN),
+        ([(0.1, 0.2)], 3, False, HOLDS),
+        ([(2, 3)], 1, False, f"{OPEN} (one seed)"),
+        ([(-0.9, 0.9)], 3, True, HOLDS),
+        ([(-0.9, 1.1)], 3, True, OPEN),
+        ([(1.1, 3), (1.2, 2)], 3, True, REFUTED),
+        ([(-3, -1.1)], 3, True, REFUTED),
+    ],
+)
+def test_the_rule_of_verdicts(intervals: list[tuple[float, float]], seeds: int, equal: bool, verdict: str) -> None:
+    assert judge(intervals, seeds, 1.0, equal) == verdict
+
+
+def test_a_table_is_refuted_by_one_claim_and_upheld_by_all() -> None:
+    assert overall([HOLDS, REFUTED, OPEN]) == REFUTED and overall([HOLDS, HOLDS]) == HOLDS
+    assert overall([HOLDS, f"{OPEN} (one seed)"]) == overall([]) == OPEN
+    assert tally([HOLDS, REFUTED, OPEN]) == "does not hold (3 claims: 1 holds, 1 does not hold, 1 cannot be told)"
+
+
+def test_verdicts():
+    good, bad = {"boolq": [1] * 50}, {"boolq": [1] * 20 + [0] * 30}
+    noisy = [{"boolq": [1] * 50}, {"boolq": [1] * 15 + [0] * 35}]
+    records = [record(m, 1.0, s, r, nll=n) for s in (0, 1) for m, r, n in (("smt", good, 1.0), ("lora", bad, 1.5))]
+    records += [record("dora", 1.0, s, noisy[s]) for s in (0, 1)]
+    records += [
+        record("spiel", 1.0, 0, good, nll=1.0),
+        record("full", None, 5, good),
+        record("ia3", 1.0, 0, status="diverged"),
+    ]
+    frame = verdicts(records, "smt").set_index(["method", "versus"])
+    lora = frame.loc["smt", "lora"]
+    assert lora["difference"] == pytest.approx(60) and 40 < lora["low"] < 60 < lora["high"] < 80
+    assert (lora["n_seeds"], lora["n_examples"], lora["verdict"]) == (2, 50, "SMT better")
+    assert lora["nll_difference"] == pytest.approx(-0.5) and lora["nll_verdict"] == "SMT better"
+    assert frame.loc["smt", "dora"]["verdict"] == "SMT better on these examples, not beyond the spread of seeds"
+    assert frame.loc["smt", "spiel"]["verdict"] == "no difference can be told"
+    assert frame.loc["smt", "full"]["verdict"] == "no result: no seed in common"
+    assert frame.loc["smt", "ia3"]["verdict"] == "no result: ia3 1 % diverged"
+    assert frame.loc["lora", "full"]["difference"] is None or frame.loc["lora", "full"].isna()["difference"]
+    other = verdicts(records, reference="lora").set_index(["method", "versus"])
+    assert other.loc["lora", "smt"]["verdict"] == "SMT better"
+    single = verdicts([record("smt", 1.0, 0, good), record("lora", 1.0, 0, bad)], "smt").iloc[0]
+    assert single["verdict"] == "SMT better (one seed)" and single["seeds_ci95"] is None
