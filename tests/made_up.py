@@ -92,9 +92,9 @@ def record(
     if nll is None:
         made["heldout"] = {"nll": None, "examples": {"loglik": [], "tokens": []}}
     else:
-        tokens = [2, 3, 4, 5]
+        tokens = [2, 3, 4, 5] * 6
         # Examples differ, their total is as asked.
-        bumps = [0.1, -0.1, 0.2, -0.2]
+        bumps = [0.1, -0.1, 0.2, -0.2] * 6
         made["heldout"] = {
             "nll": nll,
             # The last one's response did not fit into the cut-off.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,6 +13,9 @@ from smt_bench.evidence.words import title
 from smt_bench.records.store import Record
 
 _UNDECIDED = "no difference can be told"
+# Below, intervals are no intervals: five items that all agree give one of width 0. Ten discordant pairs are what McNemar's
+# test asks for before its normal approximation; fewer than six cannot even reject equality by a sign test.
+FEWEST_ITEMS, FEWEST_DISCORDANT, FEWEST_HELDOUT = 50, 10, 20
 
 
 def verdicts(records: Iterable[Record], reference: str, seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
@@ -58,6 +61,7 @@ def compare(a: Group, b: Group, tasks: Sequence[str], seed: int = 0, resamples: 
         **dict.fromkeys(("difference", "low", "high", "seeds_ci95")),
         "n_seeds": len(mine),
         "n_examples": None,
+        "n_discordant": None,
         **dict.fromkeys(("nll_difference", "nll_low", "nll_high", "nll_seeds_ci95", "n_heldout")),
         "verdict": "",
         "nll_verdict": "",
@@ -66,11 +70,14 @@ def compare(a: Group, b: Group, tasks: Sequence[str], seed: int = 0, resamples: 
         row["verdict"] = f"no result: {' and '.join(_lacking(a, b))}"
         return row
     if tasks:
-        result = paired_bootstrap(correctness(mine, tasks), correctness(theirs, tasks), seed, resamples)
+        ours, rivals = correctness(mine, tasks), correctness(theirs, tasks)
+        result = paired_bootstrap(ours, rivals, seed, resamples)
         row |= {name: 100 * result[name] for name in ("difference", "low", "high")} | {"n_examples": result["n"]}
+        row["n_discordant"] = sum(int((ours[t] != rivals[t]).sum()) for t in tasks)
         seeds = [accuracy(x, tasks) - accuracy(y, tasks) for x, y in zip(mine, theirs)]
         row["seeds_ci95"] = mean_ci(seeds)[1]
-        row["verdict"] = _text(a, b, row["difference"], row["low"], row["high"], seeds)
+        told = _text(a, b, row["difference"], row["low"], row["high"], seeds)
+        row["verdict"] = few_items(row, difference=told != _UNDECIDED) or told
     parts = heldout_parts(mine), heldout_parts(theirs)
     if parts[0] is not None and parts[1] is not None:
         result = paired_bootstrap_ratio(parts[0][0], parts[1][0], parts[0][1], seed, resamples)
@@ -78,8 +85,28 @@ def compare(a: Group, b: Group, tasks: Sequence[str], seed: int = 0, resamples: 
         seeds = [x["heldout"]["nll"] - y["heldout"]["nll"] for x, y in zip(mine, theirs)]
         row["nll_seeds_ci95"] = mean_ci(seeds)[1]
         # Lower is better: turned round for the words.
-        row["nll_verdict"] = _text(a, b, -result["difference"], -result["high"], -result["low"], [-s for s in seeds])
+        told = _text(a, b, -result["difference"], -result["high"], -result["low"], [-s for s in seeds])
+        row["nll_verdict"] = few_heldout(row) or told
     return row
+
+
+def few_items(row: Mapping[str, Any], difference: bool) -> str | None:
+    """Why there are too few test examples for a verdict on accuracy; None where there are enough.
+
+    Args:
+        row: of `compare`.
+        difference: whether the verdict would be that there is one, which also takes examples that tell the two apart.
+    """
+    if row["n_examples"] < FEWEST_ITEMS:
+        return f"too few examples ({row['n_examples']})"
+    if difference and row["n_discordant"] < FEWEST_DISCORDANT:
+        return f"{_UNDECIDED} ({row['n_discordant']} examples answered differently)"
+    return None
+
+
+def few_heldout(row: Mapping[str, Any]) -> str | None:
+    """The same for held-out examples."""
+    return f"too few examples ({row['n_heldout']})" if row["n_heldout"] < FEWEST_HELDOUT else None
 
 
 def _paired(a: Group, b: Group) -> tuple[list[Record], list[Record]]:

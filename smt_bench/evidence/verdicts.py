@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smt_bench.evidence.cells import Group
-from smt_bench.evidence.pairs import compare
+from smt_bench.evidence.pairs import FEWEST_DISCORDANT, FEWEST_HELDOUT, FEWEST_ITEMS, compare, few_heldout, few_items
 
 HOLDS, REFUTED, OPEN = "holds", "does not hold", "cannot be told at this scale"
 POINTS, NATS = 1.0, 0.01  # the smallest differences that matter: of accuracy (points), of held-out NLL (per token)
@@ -15,8 +15,10 @@ RULE = (
     "Verdicts: a claim that one row is ahead holds where the 95 % intervals over seeds (Student t, differences of equal "
     f"seeds) and over examples (paired bootstrap) both lie above 0, and does not hold where both lie below {POINTS:g} point "
     f"(NLL: {NATS:g} nats); a claim that it is not ahead, the other way round; a claim of no difference holds where both lie "
-    f"within ± {POINTS:g} point ({NATS:g} nats) and does not hold where both lie beyond. Everything else, and every single "
-    "seed, cannot be told at this scale. Not corrected for the number of claims."
+    f"within ± {POINTS:g} point ({NATS:g} nats) and does not hold where both lie beyond. Everything else cannot be told at "
+    f"this scale, nor can anything from one seed, from fewer than {FEWEST_ITEMS} test ({FEWEST_HELDOUT} held-out) examples, or "
+    f"a difference where fewer than {FEWEST_DISCORDANT} examples were answered differently. Not corrected for the number of "
+    "claims."
 )
 
 
@@ -100,4 +102,7 @@ def _verdict(row: dict[str, Any], prefix: str, matters: float, sign: int, equal:
     half = row[f"{prefix}seeds_ci95"]
     intervals = [(low, high)] + ([] if half is None else [(centre - half, centre + half)])
     turned = [(lo, hi) if sign > 0 else (-hi, -lo) for lo, hi in intervals]
-    return judge(turned, row["n_seeds"], matters, equal)
+    verdict = judge(turned, row["n_seeds"], matters, equal)
+    told = verdict == (REFUTED if equal else HOLDS)  # that there is a difference
+    few = few_heldout(row) if prefix else few_items(row, difference=told)
+    return f"{OPEN} ({few})" if few and verdict in (HOLDS, REFUTED) else verdict

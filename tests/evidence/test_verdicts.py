@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from made_up import record
+from made_up import EIGHT, record
 
+from smt_bench.evidence.cells import common_tasks, groups
 from smt_bench.evidence.pairs import verdicts
-from smt_bench.evidence.verdicts import HOLDS, OPEN, REFUTED, judge, overall, tally
+from smt_bench.evidence.verdicts import HOLDS, OPEN, REFUTED, Claim, judge, overall, tally, weigh
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,29 @@ def test_verdicts():
     assert other.loc["lora", "smt"]["verdict"] == "SMT better"
     single = verdicts([record("smt", 1.0, 0, good), record("lora", 1.0, 0, bad)], "smt").iloc[0]
     assert single["verdict"] == "SMT better (one seed)" and single["seeds_ci95"] is None
+
+
+def weighed(answers: dict[str, list[dict[str, list[int]]]], equal: bool = False) -> str:
+    """The verdict on "A is ahead of B" (or "A equals B") from the answers of each, by seed."""
+    records = [record(m, 1.0, s, right) for m, seeds in answers.items() for s, right in enumerate(seeds)]
+    found = groups(records)
+    return weigh(Claim("", "a", "b", equal), found[0], found[1], common_tasks(found))["verdict"]
+
+
+def test_intervals_of_width_0_decide_nothing() -> None:
+    """Five tasks of one item, three equal seeds: +100.0 ± 0.0 [+100.0, +100.0] once held."""
+    one, none = ({task: [right] for task in EIGHT[:5]} for right in (1, 0))
+    assert weighed({"a": [one] * 3, "b": [none] * 3}) == f"{OPEN} (too few examples (5))"
+    assert weighed({"a": [one] * 3, "b": [one] * 3}, equal=True) == f"{OPEN} (too few examples (5))"
+
+
+@pytest.mark.parametrize(("apart", "holds"), [(9, False), (10, True)])
+def test_a_difference_takes_examples_that_tell_the_two_apart(apart: int, holds: bool) -> None:
+    right, wrong = {"boolq": [1] * 60}, {"boolq": [0] * apart + [1] * (60 - apart)}
+    verdict = weighed({"a": [right] * 3, "b": [wrong] * 3})
+    assert verdict == (HOLDS if holds else f"{OPEN} (no difference can be told (9 examples answered differently))")
+
+
+def test_no_difference_takes_none() -> None:
+    right = {"boolq": [1] * 200}
+    assert weighed({"a": [right] * 3, "b": [right] * 3}, equal=True) == HOLDS

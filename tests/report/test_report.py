@@ -39,7 +39,7 @@ def test_summary_against_hand_computation():
     assert line["ci95"] == pytest.approx(4.30265 * 12.5 / 3**0.5, rel=1e-5)
     assert line["heldout_nll"] == pytest.approx(1.1)
     assert line["heldout_nll_ci95"] == pytest.approx(4.30265 * 0.1 / 3**0.5, rel=1e-5)
-    assert (line["n_seeds"], line["n_examples"], line["n_heldout"]) == (3, 6, 4)
+    assert (line["n_seeds"], line["n_examples"], line["n_heldout"]) == (3, 6, 24)
     assert (line["capacity_unit"], line["capacity"], line["trainable_pct"]) == ("blocks", 10100, pytest.approx(1.01))
     assert line["tasks"] == ("boolq", "piqa") and len(line["keys"]) == 3
     one = row(summarise([record("smt", 1.0, 0, HALF, unparsed=1)]), "smt", 1.0)
