@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from smt_bench.machine.borders import terminal
+
 Results = Annotated[Path, typer.Option("--results", help="Folder for records, tables and figures.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Model = Annotated[str, typer.Option("--model", help="Registered model, Hugging Face id or local folder.")]
@@ -50,4 +52,9 @@ def setting(text: str) -> tuple[str, str, Any]:
 
 def say(text: str) -> None:
     """One line on standard error: standard output is for results."""
-    print(text, file=sys.stderr)
+    print(terminal(text), file=sys.stderr)
+
+
+def show(text: str) -> None:
+    """Text on standard output, where results go."""
+    print(terminal(text))

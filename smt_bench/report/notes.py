@@ -11,6 +11,7 @@ import pandas as pd
 from smt_bench.data.tasks import TASKS
 from smt_bench.evidence.cells import Group, flat, trained_on
 from smt_bench.evidence.words import percent, task_title, title
+from smt_bench.machine.borders import markdown
 
 OVERLAP_MARK = "†"
 _SHOWN = 12  # entries of a list before it is cut with "and n more"
@@ -71,8 +72,8 @@ def setting(found: Sequence[Group]) -> list[str]:
     model, data, train, evaluation = (run[part] for part in ("model", "data", "train", "evaluation"))
     loss = "prompt and response" if data["train_on_inputs"] else "response only"
     lines = [
-        f"Model: {model['name']}, weights {model['weights']}, revision {model['revision']}.",
-        f"Training data: {data['train']} (SHA-256 {data['train_sha256'][:12]}), template {data['template']}, loss on "
+        f"Model: {markdown(model['name'])}, weights {markdown(model['weights'])}, revision {markdown(model['revision'])}.",
+        f"Training data: {markdown(data['train'])} (SHA-256 {data['train_sha256'][:12]}), template {data['template']}, loss on "
         f"{loss} (train_on_inputs={data['train_on_inputs']}), cut-off {data['cutoff']} tokens, {data['heldout']} "
         "examples held out.",
     ]
@@ -134,7 +135,7 @@ def losses(found: Sequence[Group]) -> list[str]:
 
 def _where(record: dict[str, Any]) -> str:
     step = "" if record.get("step") is None else f"step {record['step']}"
-    message = "" if record["status"] == "diverged" else (record.get("message") or "")[:80]
+    message = "" if record["status"] == "diverged" else markdown((record.get("message") or "")[:80])
     inside = ", ".join(part for part in (step, message) if part)
     return f" ({inside})" if inside else ""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from smt_bench.machine import borders
 from smt_bench.records.files import write_text
 
 Cell = str | int | float | bool | None
@@ -46,7 +47,7 @@ class Table:
         lines = [_line([c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right)]) for row in cells]
         lines.insert(1, _line([("-" * (w - 1) + ":") if r else "-" * w for w, r in zip(widths, right)]))
         notes = ["", *(f"- {_flat(note)}" for note in self.notes)] if self.notes else []
-        return "\n".join([f"## {_flat(self.title)}", "", *lines, *notes]) + "\n"
+        return "\n".join([f"## {borders.markdown(self.title)}", "", *lines, *notes]) + "\n"
 
     def to_csv(self) -> str:
         """One header row and plain numbers; missing is empty."""
@@ -54,7 +55,7 @@ class Table:
         columns = list(data[0]) if data else list(self.columns or self.header)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
+        writer.writerow(_plain(column) for column in columns)
         for row in data:
             assert list(row) == columns, f"{self.title}: rows with different columns"
             writer.writerow([_plain(row[column]) for column in columns])
@@ -73,7 +74,7 @@ def _missing(value: Any) -> bool:
 
 
 def _flat(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(borders.terminal(text).split())
 
 
 def _starts_numeric(text: str) -> bool:
@@ -84,7 +85,7 @@ def _shown(value: Cell) -> str:
     if _missing(value):
         return ""
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return _flat(text).replace("|", "\\|")
+    return _flat(text).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _plain(value: Cell) -> str:
@@ -93,6 +94,8 @@ def _plain(value: Cell) -> str:
     if isinstance(value, bool):
         return str(int(value))
     # Ten digits: more than any of these numbers holds, without the tails of binary fractions.
+    if isinstance(value, str):
+        return borders.csv_cell(borders.terminal(value))
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 

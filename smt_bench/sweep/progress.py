@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from smt_bench.machine.borders import terminal
 from smt_bench.records.store import Record
 
 
@@ -70,7 +71,7 @@ class Bars:
         self._bars.advance(self._whole)
         if line:
             number = int(self._bars.tasks[self._whole].completed)
-            self.console.print(f"[{number}/{self.total}] {line}", markup=False, highlight=False)
+            self.console.print(terminal(f"[{number}/{self.total}] {line}"), markup=False, highlight=False)
 
 
 def print_to(stream: Any = None) -> Console:
