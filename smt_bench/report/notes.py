@@ -12,8 +12,10 @@ from smt_bench.data.tasks import TASKS
 from smt_bench.evidence.cells import Group, flat, trained_on
 from smt_bench.evidence.words import percent, task_title, title
 from smt_bench.machine.borders import markdown
+from smt_bench.records.store import Record
 
 OVERLAP_MARK = "†"
+VERSIONS = ("torch", "transformers", "peft")  # the packages that move numbers most
 _SHOWN = 12  # entries of a list before it is cut with "and n more"
 
 
@@ -174,4 +176,18 @@ def provenance(found: Sequence[Group]) -> str:
     made = [r.get("environment") or {} for g in found for r in (*g.done, *g.lost)]
     commits = sorted({e["commit"][:10] + (" with changes" if e.get("dirty") else "") for e in made if e.get("commit")})
     code = f" Code: commit {listed(commits)}." if commits else ""
-    return f"The keys of all runs stand in the CSV file; each is a file runs/<key>.json in the results folder.{code}"
+    where = made_with([r for g in found for r in (*g.done, *g.lost)])
+    return f"The keys of all runs stand in the CSV file; each is a file runs/<key>.json in the results folder.{code}{where}"
+
+
+def made_with(records: Sequence[Record]) -> str:
+    """Versions and hardware behind numbers, a sentence with a space before it; all of them where they are not the same."""
+    made = [r.get("environment") or {} for r in records]
+    packages = []
+    for name in VERSIONS:
+        found = sorted({str(e["packages"][name]) for e in made if (e.get("packages") or {}).get(name)})
+        packages += [f"{name} {' and '.join(found)}"] if found else []
+    places = sorted({", ".join(e["gpus"]) if e.get("gpus") else str(e["cpu"]) for e in made if e.get("cpu")})
+    if not packages and not places:
+        return ""
+    return f" Made with {', '.join(packages) or 'unknown versions'} on {markdown(' and on '.join(places) or 'unknown hardware')}."

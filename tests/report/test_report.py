@@ -206,3 +206,12 @@ def test_untouched_model_is_evaluated_once_and_paired_with_every_seed():
     text = table3(records, "tiny").to_markdown()
     assert "base: nothing is trained, evaluated once" in text and "Learning rates: SMT 0.003, full 0.001." in text
     assert set(verdicts(records, "smt")["versus"]) == {"full"}  # what trains nothing is no rival, the tables show it
+
+
+def test_tables_say_versions_and_hardware_and_all_of_them_where_they_differ() -> None:
+    made = {"packages": {"torch": "2.13.0", "transformers": "5.23.0", "peft": None}, "cpu": "EPYC", "gpus": []}
+    other = {**made, "packages": {"torch": "2.12.0", "transformers": "5.23.0"}, "gpus": ["H100", "H100"]}
+    two = [record("smt", 1.0, 0) | {"environment": made}, record("lora", 1.0, 0) | {"environment": other}]
+    page = table3(two, "tiny").to_markdown()
+    assert "Made with torch 2.12.0 and 2.13.0, transformers 5.23.0 on EPYC and on H100, H100." in page
+    assert "Made with" not in table3([record("smt", 1.0, 0)], "tiny").to_markdown()  # older records say nothing
