@@ -21,6 +21,7 @@ from typing import TypeVar
 from smt_bench.data.prompts import Example
 
 VERSION = 1  # bump when any record changes
+ORIGIN = f"embedded-{VERSION}"  # in keys
 
 TEST_ITEMS = 100  # per task
 BEINGS_A = 80
