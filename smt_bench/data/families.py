@@ -194,10 +194,11 @@ def all_families() -> dict[str, Family]:
         where = f"entry point {point.name} = {point.value} (smt_bench.families)"
         if not isinstance(family, Family):
             raise ValueError(f"{where} gives {type(family).__name__}: name a Family, or a function that gives one")
-        taken = [task.name for task in family.all_tasks if task.name in owners]
-        if family.name in found or taken:
-            what = f"family {family.name}" if family.name in found else f"task {taken[0]} of {owners[taken[0]]}"
-            raise ValueError(f"{where}: there is a {what} already: choose another name")
+        taken = [f"family {family.name}"] if family.name in found else []
+        taken += [f"task {task.name} of {owners[task.name]}" for task in family.all_tasks if task.name in owners]
+        taken += [f"folder {f.folder!r} of {f.name}" for f in found.values() if f.subfolder == family.subfolder]
+        if taken:
+            raise ValueError(f"{where}: there is a {taken[0]} already: choose another name")
         found[family.name] = family
         owners |= {task.name: family.name for task in family.all_tasks}
     return found

@@ -174,7 +174,7 @@ def load(family: str) -> tuple[list[Example], dict[str, list[Example]]]:
     """The downstream data of a family.
 
     Args:
-        family: "commonsense" or "math".
+        family: one of `TASKS`.
 
     Returns:
         The training examples of all its tasks mixed (every fact of part B in three wordings), and the test examples by

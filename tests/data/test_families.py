@@ -38,6 +38,10 @@ def again() -> Family:
     return Family("math", "Math again", (Task("sums", None, "Sums"),))
 
 
+def above() -> Family:
+    return Family("clouds", "Clouds", (Task("cloud", ("a", "b"), "Cloud"),), folder="")
+
+
 def nonsense() -> str:
     return "weather"
 
@@ -107,6 +111,7 @@ def test_a_folder_without_a_mixture_is_read_from_the_tasks(tmp_path: Path, insta
     [
         ("clashing", "there is a task boolq of commonsense already"),
         ("again", "there is a family math already"),
+        ("above", "there is a folder '' of commonsense already"),
         ("nonsense", "gives str: name a Family, or a function that gives one"),
     ],
 )
