@@ -117,13 +117,42 @@ class Method(ABC):
         average: mean of a tensor over the run's processes, each of which sees its share of every micro-batch only. Gradients
             that a hook is shown are averaged already; for all else that a method sums up. The identity unless the engine
             sets it.
+        name: in keys, records and on the command line.
+        version: bumped when the same config can give other numbers.
+        summary: what trains, in a few words.
+        title: in tables and figures; by default the name. A subclass does not inherit it.
+        look: colour and marker in figures, e.g. ("#D55E00", "o"); None: those that are left. A subclass does not inherit it.
+        order: place in tables, the smallest first; methods of one place stand by name.
+        takes_fraction: whether it can be given a budget of trainable numbers.
+        default_lr: peak learning rate where the recipe has none for this method; None: the recipe's for all others.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
     summary: ClassVar[str]
+    title: ClassVar[str]
+    look: ClassVar[tuple[str, str] | None] = None
+    order: ClassVar[int] = 50
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     takes_fraction: ClassVar[bool] = True
+    default_lr: ClassVar[float | None] = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        own = vars(cls)
+        if "name" in own:  # a method of its own, not to be taken for the one it is made from
+            cls.title = own.get("title", cls.name)
+            cls.look = own.get("look")
+
+    @classmethod
+    def recipe(cls, steps: int, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings that the method wants for a run of so many steps; what is not named keeps the config's default.
+
+        Args:
+            steps: optimizer steps of the whole run, warm-up included.
+            given: what the model's recipe states for this method, e.g. measured values; empty for methods it does not name.
+        """
+        return dict(given)
 
     def __init__(self, config: MethodConfig, fraction: float | None, seed: int, steps: int) -> None:
         self.config: Any = config

@@ -14,6 +14,9 @@ class Full(Method):
     name = "full"
     version = 1
     summary = "all parameters"
+    title = "full"
+    look = ("#000000", "P")
+    order = 100  # what the others try to reach stands last
     takes_fraction = False
 
     def capacity(self, shapes: Shapes) -> Capacity:
@@ -42,6 +45,9 @@ class Base(Method):
     name = "base"
     version = 1
     summary = "the pretrained model, untouched"
+    title = "base"
+    look = ("#7F7F7F", "X")
+    order = 0
     takes_fraction = False
 
     def capacity(self, shapes: Shapes) -> Capacity:

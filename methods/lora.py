@@ -39,6 +39,9 @@ class Lora(Method):
     name = "lora"
     version = 1
     summary = "low-rank adapters (peft)"
+    title = "LoRA"
+    look = ("#0072B2", "^")
+    order = 10
     Config = LoraSettings
     use_dora: ClassVar[bool] = False
 
@@ -106,4 +109,7 @@ class Dora(Lora):
     name = "dora"
     version = 1
     summary = "weight-decomposed low-rank adapters (peft)"
+    title = "DoRA"
+    look = ("#CC79A7", "D")
+    order = 30
     use_dora = True

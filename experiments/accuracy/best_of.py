@@ -64,7 +64,7 @@ def printed_row(label: str, model: str, about: str) -> tuple[float, float] | Non
     rows = rows[rows["method"] == method].sort_values("params_pct")
     if kind == "equal" and method == "smt":
         rows = rows.iloc[:1]  # of its two rows the one at the others' budget
-    elif kind == "equal" and about == "commonsense":
+    elif kind == "equal" and about in published.PLATEAU:
         average = published.plateau_average(model, method, PAPER_PCT)
         return None if average is None else (average, PAPER_PCT)
     elif kind == "equal":
@@ -109,14 +109,14 @@ def write(
         Claim(f"SMT beats {r.split()[0]} at the equal budget", "SMT (equal)", r.replace("best", "equal"), control=True)
         for r in rivals
     ]
-    if about == "commonsense":
+    if about in published.PLATEAU:
         claims.append(
             Claim("SMT at its best is as good as full fine-tuning (section 4.1)", "SMT (best)", "full", equal=True)
         )
     budget = equal_budget(sorted({r["run"]["method"]["fraction"] for r in records} - {None}))
     remark = "Best: the fraction with the lowest held-out loss, mean over seeds; no test set decides. "
     remark += "Equal: all methods at " + (percent(100 * budget) if budget is not None else "no fraction") + "."
-    source = f"SMT {theirs}" + (" (equal: table 3)" if about == "commonsense" else "") + f", {printed_on}"
+    source = f"SMT {theirs}" + (" (equal: table 3)" if about in published.PLATEAU else "") + f", {printed_on}"
     sheet = Sheet(
         name, heading, lambda record: None, tuple(g.method for g in found), "SMT (best)", tuple(claims), printed,
         source, (remark,), "method", printed_on, None, printed_at,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from smt_bench import methods
 from smt_bench.evidence.stats import mean_ci
+from smt_bench.evidence.words import family_title
 from smt_bench.methods.base import Capacity
 from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Run
@@ -103,7 +104,7 @@ def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
     ]  # fmt: skip
     sample = records[0]["run"]
     table = Table(
-        f"Held-out loss by learning rate: {model}, {sample['data']['family']}",
+        f"Held-out loss by learning rate: {model}, {family_title(sample['data']['family'])}",
         ["method", "trainable, %", "learning rate", "held-out NLL, nats/token", "seeds", "lost runs"],
         rows,
         [

@@ -13,7 +13,7 @@ from smt_bench.evidence import published
 from smt_bench.evidence.cells import Group, groups
 from smt_bench.evidence.claims import Sheet
 from smt_bench.evidence.verdicts import Claim
-from smt_bench.evidence.words import title
+from smt_bench.evidence.words import family_title, title
 from smt_bench.experiments.accuracy.best_of import best
 from smt_bench.records.store import Record
 from smt_bench.report.accuracy.variants import relabelled
@@ -60,7 +60,8 @@ def sheet(found: Sequence[Group], model: str) -> Sheet:
         if f"{name} (best smaller)" in fractions:
             text = f"{name} gains nothing at its largest fraction over its best smaller one (section 4.2)"
             claims.append(Claim(text, f"{name} (largest)", f"{name} (best smaller)", denied=True))
-    if "full" in fractions and family == "commonsense":
+    known = family in published.PLATEAU
+    if "full" in fractions and known:
         text = "SMT at its largest fraction is as good as full fine-tuning (section 4.1)"
         claims.append(Claim(text, "SMT (largest)", "full", equal=True))
 
@@ -72,9 +73,8 @@ def sheet(found: Sequence[Group], model: str) -> Sheet:
     source = f"SMT table 3 (full: table 2), {printed_on}"
     if model != printed_on:
         source += ", whose smallest and largest fraction and own best smaller one stand beside ours"
-    known = family == "commonsense"
     return Sheet(
-        "table3", f"Table 3, {family}", lambda record: None, (), "SMT", tuple(claims),
+        "table3", f"Table 3, {family_title(family)}", lambda record: None, (), "SMT", tuple(claims),
         printed if known else lambda label, pct: None, source if known else "", printed_on=printed_on, printed_pct=None,
     )  # fmt: skip
 

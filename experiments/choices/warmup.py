@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from smt_bench.evidence.claims import Sheet
 from smt_bench.evidence.published import published
 from smt_bench.evidence.verdicts import Claim
-from smt_bench.experiments.choices.ablation import ANY, Ablation, Cell, budgets, config
+from smt_bench.experiments.choices.ablation import ANY, PAPER_PCT, Ablation, Cell, budgets, config
 from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
 
@@ -27,13 +27,16 @@ REPRODUCES = "SMT tables 10 and 11: number of warm-up steps; with a frozen warm-
 NEEDS = ANY
 FAMILIES = ("commonsense", "math")
 TABLES = {"commonsense": "smt_table10_warmup_commonsense", "math": "smt_table11_warmup_math10k"}
+NUMBERS = {"commonsense": 10, "math": 11}
 PCT = {"commonsense": 3.5, "math": 0.86}
 MULTIPLES = (0.4, 1, 2, 4)
 
 
 def _steps(planner: Planner, usual: int) -> list[int]:
-    if planner.recipe.protocol == "llm-adapters" and planner.request.steps is None and planner.request.preset is None:
-        return [int(n) for n in published(TABLES[planner.request.family])["warmup_iterations"]]
+    printed = TABLES.get(planner.request.family)
+    asked = planner.request.steps is not None or planner.request.preset is not None
+    if planner.recipe.protocol == "llm-adapters" and printed and not asked:
+        return [int(n) for n in published(printed)["warmup_iterations"]]
     total = planner.request.steps or planner.recipe.steps or 1000
     return sorted({max(1, min(round(m * usual), total // 2)) for m in MULTIPLES})
 
@@ -43,7 +46,7 @@ def _grid(planner: Planner) -> list[Cell]:
     steps = _steps(planner, usual)
     control = sorted({min(steps, key=lambda n: abs(n - usual)), steps[-1]})
     made = []
-    for fraction in budgets(planner, [{}], PCT[planner.request.family]):
+    for fraction in budgets(planner, [{}], PCT.get(planner.request.family, PAPER_PCT)):
         for n in steps:
             made += [Cell(fraction, {"warmup_steps": n}), Cell(fraction, {"warmup_steps": n, "warmup_trains": False})]
         for n in control:
@@ -89,15 +92,15 @@ def _sheets(records: Sequence[Record]) -> tuple[Sheet, ...]:
                 control=True,
             ),
         ]
-    printed = _printed(TABLES[family])
-    number = "10" if family == "commonsense" else "11"
+    about = family if family in TABLES else FAMILIES[0]  # other families stand beside the first table's numbers
+    printed, number = _printed(TABLES[about]), NUMBERS[about]
     claims = [c for c in claims if {c.ahead, c.behind} <= names and c.ahead != c.behind]
     made = Sheet(
         f"table{number}", f"Table {number}: warm-up steps", label, tuple(order), few,
         tuple(claims),
-        lambda row, _: printed.get(row), f"SMT table {number}, LLaMA-7B, {PCT[family]:g} %",
+        lambda row, _: printed.get(row), f"SMT table {number}, LLaMA-7B, {PCT[about]:g} %",
         ("Frozen: gradients are watched but nothing trains before blocks are chosen; warm-up steps count towards the run's.",),
-        "warm-up steps", printed_pct=PCT[family],
+        "warm-up steps", printed_pct=PCT[about],
     )  # fmt: skip
     return (made,)
 

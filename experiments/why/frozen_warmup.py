@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.evidence.stats import mean_ci
+from smt_bench.evidence.words import family_title
 from smt_bench.methods.base import Capacity
 from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Run
@@ -99,7 +100,7 @@ def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         "trainable, %", "blocks", "in common, %", "by chance, %", "accuracy, training", "accuracy, frozen", "difference",
         "held-out NLL, training", "held-out NLL, frozen", "warm-up, s, training", "warm-up, s, frozen",
     ]  # fmt: skip
-    title = f"A frozen warm-up against a training one: {model}, {sample['data']['family']}"
+    title = f"A frozen warm-up against a training one: {model}, {family_title(sample['data']['family'])}"
     columns = ["fraction_pct", "blocks", "overlap_pct"]
     return Table(title, header, cells, notes, data, columns).write(folder, "frozen_warmup")
 

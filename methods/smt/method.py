@@ -17,6 +17,7 @@ Decisions where the paper is ambiguous:
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +71,19 @@ class Smt(Method):
     name = "smt"
     version = 2
     summary = "sparse l x l blocks of Q, K, V, chosen by warm-up gradients"
+    title = "SMT"
+    look = ("#D55E00", "o")
+    order = 40
     Config = SmtConfig
+
+    @classmethod
+    def recipe(cls, steps: int, given: Mapping[str, Any]) -> dict[str, Any]:
+        """A warm-up of the steps given, at most a quarter of the run; or of a share of the run, given as `warmup_share`."""
+        settings = dict(given)
+        share = settings.pop("warmup_share", None)
+        wanted = settings.get("warmup_steps", SmtConfig.warmup_steps)
+        warmup = min(wanted, steps // 4) if share is None else round(share * steps)
+        return {**settings, "warmup_steps": max(1, warmup)}
 
     def __init__(self, config: MethodConfig, fraction: float | None, seed: int, steps: int) -> None:
         super().__init__(config, fraction, seed, steps)

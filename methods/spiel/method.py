@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -74,7 +75,16 @@ class Spiel(Method):
     name: ClassVar[str] = "spiel"
     version: ClassVar[int] = 1
     summary: ClassVar[str] = "SpIEL-AG: sparse deltas; the smallest are dropped, high-gradient weights grown"
+    title: ClassVar[str] = "SpIEL"
+    look: ClassVar[tuple[str, str] | None] = ("#009E73", "s")
+    order: ClassVar[int] = 20
     Config: ClassVar[type[MethodConfig]] = SpielConfig
+
+    @classmethod
+    def recipe(cls, steps: int, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The paper's interval of 20 steps between updates; short runs keep about five updates."""
+        every = min(20, max(2, steps // 5))
+        return {"update_every": every, "estimate_steps": min(5, max(1, every // 2)), **given}
 
     def __init__(self, config: MethodConfig, fraction: float | None, seed: int, steps: int) -> None:
         super().__init__(config, fraction, seed, steps)

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from smt_bench.data.tasks import TASKS
+from smt_bench.data import families
 from smt_bench.evidence import published
 
 Row = Mapping[str, str]
 Tables = Mapping[str, Sequence[Row]]
 
-COMMONSENSE = tuple(t.published_column for t in TASKS.values() if t.family == "commonsense" and t.published_column)
-MATH = tuple(t.published_column for t in TASKS.values() if t.family == "math" and t.published_column)
+COMMONSENSE = tuple(t.published_column for t in families.COMMONSENSE.tasks if t.published_column)
+MATH = tuple(t.published_column for t in families.MATH.tasks if t.published_column)
 _MEASURED = {
     *COMMONSENSE, *MATH, "avg", "marked_best", "time_s", "speedup", "flanv2_mmlu", "flanv2_tydiqa",
     "gpt4alpaca_humaneval", "tulu2_mmlu", "tulu2_gsm", "tulu2_bbh", "tulu2_tydiqa", "tulu2_humaneval",

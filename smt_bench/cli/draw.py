@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.cli.options import Model, Results, say
+from smt_bench.models import registry
 
 
 def _rendered(experiment: str, model: str, results: Path, endings: tuple[str, ...]) -> list[Path]:
     from smt_bench import experiments
-    from smt_bench.models import registry
+    from smt_bench.data import families
     from smt_bench.records.index import INDEX, Index, folder
     from smt_bench.records.store import Store
 
@@ -18,8 +19,8 @@ def _rendered(experiment: str, model: str, results: Path, endings: tuple[str, ..
     name = registry.find(model).name
     files: list[Path] = []
     for module in experiments.members(experiment):
-        for family in ("commonsense", "math"):
-            place = folder(store, module.NAME, name, family)
+        for family in families.all_families().values():
+            place = folder(store, module.NAME, name, family.subfolder)
             if not (place / INDEX).exists():
                 continue
             store.check_writable(place)
@@ -35,7 +36,7 @@ def _rendered(experiment: str, model: str, results: Path, endings: tuple[str, ..
     return wanted
 
 
-def table(experiment: str, model: Model = "tiny", results: Results = Path("results")) -> None:
+def table(experiment: str, model: Model = registry.DEFAULT, results: Results = Path("results")) -> None:
     """Writes an experiment's tables again from stored records, training nothing."""
     for path in _rendered(experiment, model, results, (".md", ".csv")):
         if path.suffix == ".md":
@@ -43,7 +44,7 @@ def table(experiment: str, model: Model = "tiny", results: Results = Path("resul
         say(f"wrote {path}")
 
 
-def figure(experiment: str, model: Model = "tiny", results: Results = Path("results")) -> None:
+def figure(experiment: str, model: Model = registry.DEFAULT, results: Results = Path("results")) -> None:
     """Draws an experiment's figures again from stored records, training nothing."""
     for path in _rendered(experiment, model, results, (".png", ".svg")):
         print(path)

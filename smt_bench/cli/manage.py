@@ -8,15 +8,18 @@ from typing import Annotated
 import typer
 
 from smt_bench.cli.options import Json, Results, say
+from smt_bench.data import families
 
 
-def fetch(name: Annotated[str, typer.Argument(help="A model, or the data family commonsense or math.")]) -> None:
+def fetch(
+    name: Annotated[str, typer.Argument(help=f"A model, or a data family: {', '.join(families.REGISTRY)}.")],
+) -> None:
     """Brings weights or data onto this machine."""
-    from smt_bench.data.datasets import MIXTURES
     from smt_bench.data.fetch import fetch_data
     from smt_bench.models.fetch import fetch_model
 
-    print(fetch_data(name, say) if name in MIXTURES else fetch_model(name, say))
+    family = families.known(name)
+    print(fetch_model(name, say) if family is None else fetch_data(family, say))
 
 
 def status(results: Results = Path("results"), as_json: Json = False) -> None:

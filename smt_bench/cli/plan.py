@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from smt_bench.cli.options import Many, numbers, say, setting, several
+from smt_bench.models import registry
 
 
 def plan(
     experiment: Annotated[
         str, typer.Argument(help="Name of the experiment, or claims: the papers' efficiency statements.")
     ],
-    model: Annotated[str, typer.Option(help="Registered model, Hugging Face id or local folder.")] = "llama-7b",
+    model: Annotated[str, typer.Option(help="Registered model, Hugging Face id or local folder.")] = registry.PAPER,
     gpus: Annotated[int, typer.Option(help="GPUs, data-parallel.")] = 1,
     gpu: Annotated[str, typer.Option(help="Kind of GPU, e.g. a100-40gb.")] = "a100-80gb",
     batch: Annotated[int | None, typer.Option(help="Examples per step over all GPUs; default: the recipe's.")] = None,
@@ -54,7 +55,6 @@ def plan(
         page.main(results / "plan" / "claims", as_json)
         return
     from smt_bench.machine.fits import Machine
-    from smt_bench.models import registry
     from smt_bench.plan import output
     from smt_bench.plan.calibrate import Calibration
     from smt_bench.plan.calibrate import calibrate as measure

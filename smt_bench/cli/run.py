@@ -14,6 +14,7 @@ from smt_bench.cli.draw import render
 from smt_bench.cli.options import Json, Many, Model, Results, numbers, say, setting, several
 from smt_bench.data.datasets import DataSet
 from smt_bench.evidence.words import task_title
+from smt_bench.models import registry
 from smt_bench.records.store import Store
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 def run(
     experiment: Annotated[str, typer.Argument(help="Name of the experiment, see `list`.")],
-    model: Model = "tiny",
+    model: Model = registry.DEFAULT,
     data: Annotated[str | None, typer.Option(help="Folder in the LLM-Adapters layout.")] = None,
     methods: Annotated[Many, typer.Option(help="Methods, separated by commas.")] = None,
     fractions: Annotated[Many, typer.Option(help="Trainable fractions in %, separated by commas.")] = None,

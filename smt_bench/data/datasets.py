@@ -1,7 +1,7 @@
 """Data sets: records in the LLM-Adapters layout, from a local folder, the hub, or the embedded testbed.
 
 Layout: `dataset/<task>/{train,test}.json` and `ft-training_set/<name>.json`, each a JSON array of
-`{instruction, input, output, answer}`. Nothing is trained on that is not named here: a family's training set is its
+`{instruction, input, output, answer}`. Nothing is trained on that the family does not name: its training set is its
 published mixture where that file exists, else the train files of its tasks. `math_data.json`, which LLM-Adapters also
 ships, holds most of several test sets word for word and is never read.
 """
@@ -17,14 +17,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from smt_bench.data import world
+from smt_bench.data import families
+from smt_bench.data.families import Family
 from smt_bench.data.overlap import normalised_question, shared
 from smt_bench.data.prompts import Example
-from smt_bench.data.tasks import TASKS, find_task, gold
+from smt_bench.data.tasks import find_task, gold
 
-MIXTURES = {"commonsense": "commonsense_170k.json", "math": "math_10k.json"}
-# Records in the published mixtures (LLM-Adapters), for plans that read no data.
-MIXTURE_SIZES = {"commonsense": 170_420, "math": 9_919}
 FIELDS = ("instruction", "input", "output", "answer")
 HELDOUT_SEED = 0
 LIMIT_SEED = 0
@@ -35,7 +33,7 @@ class DataSet:
     """One family's examples.
 
     Attributes:
-        family: "commonsense" or "math".
+        family: name of the data family.
         train_source: what the training records are, for the record.
         train: training examples without the held-out ones.
         heldout: examples for model selection, split off with `HELDOUT_SEED`.
@@ -77,10 +75,19 @@ class Unread(DataSet):
 
 
 def unread(family: str, heldout: int) -> Unread:
-    """The published mixture of a family, as long as it is and empty."""
+    """The published mixture of a family, as long as it is and empty.
+
+    Raises:
+        ValueError: the family does not say how long.
+    """
+    found = families.find(family)
+    if found.mixture is None or found.mixture_size is None:
+        raise ValueError(
+            f"data family {family} does not say how many training records it has: see `run --dry-run --data`"
+        )
     nothing = Example("", "", "", "")
-    size = MIXTURE_SIZES[family] - heldout
-    return Unread(family, MIXTURES[family], [nothing] * size, [nothing] * heldout, {}, [])
+    size = found.mixture_size - heldout
+    return Unread(family, found.mixture, [nothing] * size, [nothing] * heldout, {}, [])
 
 
 def content_hash(examples: Sequence[Example]) -> str:
@@ -151,26 +158,29 @@ def load(source: str | None, family: str, tasks: Sequence[str], heldout: int, li
     """Loads a family.
 
     Args:
-        source: None for the embedded testbed, else a folder in the LLM-Adapters layout.
-        family: "commonsense" or "math".
+        source: None for the family's embedded data, else a folder in the LLM-Adapters layout.
+        family: name of the data family.
         tasks: tasks wanted; empty for all of the family that are present.
         heldout: examples to split off the training set.
         limit: test examples per task at most, drawn with `LIMIT_SEED`.
 
     Raises:
-        ValueError: missing folder or files, malformed records, unknown task, a task of another family.
+        ValueError: missing folder or files, malformed records, unknown family or task, a task of another family.
     """
+    found = families.find(family)
     for name in tasks:
         if find_task(name).family != family:
             raise ValueError(f"task {name!r} is not one of {family}: ask for tasks of one family at a time")
     if source is None:
-        train, tests = world.load(family)
-        origin, absent, empty = f"embedded-{world.VERSION}", list[str](), 0
+        if found.embedded is None:
+            raise ValueError(f"data family {family} is not embedded: pass its folder with --data")
+        train, tests = found.embedded.load()
+        origin, absent, empty = found.embedded.origin, list[str](), 0
         unknown = [name for name in tasks if name not in tests]
         if unknown:
             raise ValueError(f"task {unknown[0]!r} is not embedded: choose from {', '.join(tests)}, or pass --data")
     else:
-        origin, train, empty, tests, absent = _from_folder(Path(source), family, tasks)
+        origin, train, empty, tests, absent = _from_folder(Path(source), found, tasks)
     if tasks:
         tests, absent = {name: tests[name] for name in tests if name in tasks}, []
     if limit is not None:
@@ -209,11 +219,11 @@ def _read_test(path: Path, task: str) -> list[Example]:
 
 
 def _from_folder(
-    root: Path, family: str, tasks: Sequence[str]
+    root: Path, family: Family, tasks: Sequence[str]
 ) -> tuple[str, list[Example], int, dict[str, list[Example]], list[str]]:
     if not root.is_dir():
         raise ValueError(f"data folder {root} does not exist: pass a folder in the LLM-Adapters layout with --data")
-    names = [t.name for t in TASKS.values() if t.family == family and t.source != "tiny"]
+    names = [task.name for task in family.tasks]
     present = [name for name in names if (root / "dataset" / name / "test.json").is_file()]
     absent = [name for name in names if name not in present]
     wanted = [name for name in present if not tasks or name in tasks]
@@ -224,14 +234,13 @@ def _from_folder(
     # Gold is `answer`: the responses of test files are not used, and some of the published ones are empty.
     tests = {name: _read_test(root / "dataset" / name / "test.json", name) for name in wanted}
     for folder in (root / "ft-training_set", root):
-        mixture = folder / MIXTURES[family]
-        if mixture.is_file():
-            return mixture.name, *read_training([mixture]), tests, absent
+        if family.mixture is not None and (folder / family.mixture).is_file():
+            return family.mixture, *read_training([folder / family.mixture]), tests, absent
     parts = [name for name in names if (root / "dataset" / name / "train.json").is_file()]
     if not parts:
+        mixture = "" if family.mixture is None else f"ft-training_set/{family.mixture} or "
         raise ValueError(
-            f"data folder {root} has no training set for {family}: expected ft-training_set/{MIXTURES[family]} or "
-            f"dataset/<task>/train.json"
+            f"data folder {root} has no training set for {family.name}: expected {mixture}dataset/<task>/train.json"
         )
     train, empty = read_training([root / "dataset" / name / "train.json" for name in parts])
     return "+".join(parts), train, empty, tests, absent

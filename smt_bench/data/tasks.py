@@ -1,8 +1,7 @@
-"""The tasks: their answer options, and how an answer is read from generated text.
+"""The tasks of all data families, and how an answer is read from generated text.
 
-Fourteen tasks of the LLM-Adapters collection (eight commonsense, six arithmetic) and six of the embedded testbed.
-Reading an answer follows the collection's own evaluation, since the papers' numbers rest on it: the first option named
-anywhere in the text, or the last number of the text. What it cannot read is None here: wrong, and counted apart.
+Reading an answer follows the LLM-Adapters collection's own evaluation, since the papers' numbers rest on it: the first option
+named anywhere in the text, or the last number of the text. What it cannot read is None here: wrong, and counted apart.
 """
 
 from __future__ import annotations
@@ -10,8 +9,10 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
+from smt_bench.data import families
+from smt_bench.data.families import Task
 from smt_bench.data.prompts import Example
 
 TOLERANCE = 1e-3  # two numbers this close are the same answer (LLM-Adapters' evaluation)
@@ -19,60 +20,20 @@ _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _FORMAT = re.compile(r"Answer format:\s*(\S+)")
 
 
-@dataclass(frozen=True)
-class Task:
-    """One test set and the answers it allows.
+class _Tasks(Mapping[str, Task]):
+    """All tasks of all data families, by name, in the order of the families; read when first asked for."""
 
-    Attributes:
-        name: folder name in the LLM-Adapters layout, e.g. "ARC-Easy".
-        family: "commonsense" or "math".
-        options: the possible answers as the model writes them; None where the answer is a number.
-        title: name in tables.
-        published_column: column of this task in the papers' tables (`results/paper/`); None if they have none.
-        source: "llm-adapters" or "tiny" (the embedded testbed).
-    """
+    def __getitem__(self, name: str) -> Task:
+        return families.all_tasks()[name]
 
-    name: str
-    family: str
-    options: tuple[str, ...] | None
-    title: str
-    published_column: str | None = None
-    source: str = "llm-adapters"
+    def __iter__(self) -> Iterator[str]:
+        return iter(families.all_tasks())
 
-    @property
-    def generated(self) -> bool:
-        """Whether answering needs generated text under every protocol: a rationale stands before the answer."""
-        return self.family == "math"
+    def __len__(self) -> int:
+        return len(families.all_tasks())
 
 
-def _numbered(word: str, count: int) -> tuple[str, ...]:
-    return tuple(f"{word}{i}" for i in range(1, count + 1))
-
-
-_ALL = (
-    Task("boolq", "commonsense", ("true", "false"), "BoolQ", "boolq"),
-    Task("piqa", "commonsense", _numbered("solution", 2), "PIQA", "piqa"),
-    Task("social_i_qa", "commonsense", _numbered("answer", 3), "SIQA", "siqa"),
-    Task("hellaswag", "commonsense", _numbered("ending", 4), "HellaSwag", "hellaswag"),
-    Task("winogrande", "commonsense", _numbered("option", 2), "WinoGrande", "winogrande"),
-    # A handful of ARC questions have three or five answers, see `offered`.
-    Task("ARC-Easy", "commonsense", _numbered("answer", 5), "ARC-e", "arc_easy"),
-    Task("ARC-Challenge", "commonsense", _numbered("answer", 5), "ARC-c", "arc_challenge"),
-    Task("openbookqa", "commonsense", _numbered("answer", 4), "OBQA", "obqa"),
-    Task("MultiArith", "math", None, "MultiArith", "multiarith"),
-    Task("gsm8k", "math", None, "GSM8K", "gsm8k"),
-    Task("AddSub", "math", None, "AddSub", "addsub"),
-    Task("AQuA", "math", ("A", "B", "C", "D", "E"), "AQuA", "aqua"),
-    Task("SingleEq", "math", None, "SingleEq", "singleeq"),
-    Task("SVAMP", "math", None, "SVAMP", "svamp"),
-    Task("facts-tf", "commonsense", ("true", "false"), "facts (true/false)", source="tiny"),
-    Task("facts-2", "commonsense", _numbered("solution", 2), "facts (2 options)", source="tiny"),
-    Task("facts-3", "commonsense", _numbered("answer", 3), "facts (3 options)", source="tiny"),
-    Task("facts-4", "commonsense", _numbered("answer", 4), "facts (4 options)", source="tiny"),
-    Task("facts-5", "commonsense", _numbered("answer", 5), "facts (5 options)", source="tiny"),
-    Task("facts-math", "math", None, "facts (arithmetic)", source="tiny"),
-)
-TASKS: dict[str, Task] = {task.name: task for task in _ALL}
+TASKS: Mapping[str, Task] = _Tasks()
 
 
 def find_task(name: str) -> Task:

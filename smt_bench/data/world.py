@@ -21,6 +21,7 @@ from typing import TypeVar
 from smt_bench.data.prompts import Example
 
 VERSION = 1  # bump when any record changes
+ORIGIN = f"embedded-{VERSION}"  # in keys
 
 TEST_ITEMS = 100  # per task
 BEINGS_A = 80
@@ -173,7 +174,7 @@ def load(family: str) -> tuple[list[Example], dict[str, list[Example]]]:
     """The downstream data of a family.
 
     Args:
-        family: "commonsense" or "math".
+        family: one of `TASKS`.
 
     Returns:
         The training examples of all its tasks mixed (every fact of part B in three wordings), and the test examples by

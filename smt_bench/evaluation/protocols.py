@@ -18,8 +18,8 @@ class EvalSettings:
     Attributes:
         protocol: "likelihood" or "llm-adapters"; what has to be generated is generated under both.
         beams: beams of the beam search (LLM-Adapters: 4).
-        max_new_tokens: tokens to generate for a task with options (LLM-Adapters: 32).
-        max_new_tokens_math: the same for the arithmetic tasks (LLM-Adapters: 256).
+        max_new_tokens: tokens to generate for an answer alone (LLM-Adapters: 32).
+        max_new_tokens_math: the same where a rationale stands before it (LLM-Adapters, arithmetic tasks: 256).
         batch_size: prompts per forward pass; they are batched by length.
         template: name of the prompt template.
     """
@@ -44,7 +44,7 @@ class EvalSettings:
 
     def new_tokens(self, task: Task) -> int:
         """How many tokens may be generated for this task."""
-        return self.max_new_tokens_math if task.family == "math" else self.max_new_tokens
+        return self.max_new_tokens_math if task.rationale else self.max_new_tokens
 
 
 def finite(value: float) -> float | None:

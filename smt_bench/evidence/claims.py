@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from smt_bench.data.tasks import TASKS
+from smt_bench.data import families
+from smt_bench.evidence import published
 from smt_bench.evidence.cells import Group, common_tasks
 from smt_bench.evidence.verdicts import Claim, weigh
 from smt_bench.records.store import Record
@@ -47,7 +48,7 @@ class Sheet:
     source: str = ""
     remarks: tuple[str, ...] = ()
     first: str = "variant"
-    printed_on: str = "llama-7b"
+    printed_on: str = published.MODEL
     printed_pct: float | None = 0.84
     printed_at: Callable[[str, float | None], float | None] = lambda label, fraction: None
 
@@ -59,7 +60,8 @@ def why_unpublished(found: Sequence[Group], model: str, printed_on: str) -> str 
     """
     run = found[0].run
     evaluation = run["evaluation"]
-    wanted = {t.name for t in TASKS.values() if t.family == run["data"]["family"] and t.source == "llm-adapters"}
+    family = families.known(run["data"]["family"])
+    wanted = {task.name for task in family.tasks} if family is not None else set()
     reasons = []
     if model != printed_on:
         reasons.append(f"on {printed_on}")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-PLATEAU = "smt_table3_plateau"
+MODEL = "llama-7b"  # of the ablations
+PLATEAU = {"commonsense": "smt_table3_plateau"}  # by data family, as below
 BY_TASK = {"commonsense": "smt_table2_commonsense", "math": "smt_table5_math10k"}
 NEAR = 0.05  # relative: the papers print 0.83, 0.84 and 0.86 % for the same request
 _SAME = 0.005  # percentages printed with two decimals
@@ -65,15 +66,17 @@ def names() -> list[str]:
     return sorted(path.stem for path in folder().glob("*.csv"))
 
 
-def plateau(model: str) -> pd.DataFrame:
-    """Published averages over the eight commonsense tasks, by fraction.
+def plateau(model: str, family: str = "commonsense") -> pd.DataFrame:
+    """Published averages over a family's tasks, by fraction.
 
     Methods with a fraction come from SMT's table 3; full fine-tuning, which that table leaves out, from table 2.
 
     Returns:
-        Columns `method`, `fraction_pct` (100 for full fine-tuning) and `accuracy` (%); no rows for models without.
+        Columns `method`, `fraction_pct` (100 for full fine-tuning) and `accuracy` (%); no rows for models and families without.
     """
-    by_fraction, by_task = published(PLATEAU), published(BY_TASK["commonsense"])
+    if family not in PLATEAU:
+        return pd.DataFrame({"method": [], "fraction_pct": [], "accuracy": []})
+    by_fraction, by_task = published(PLATEAU[family]), published(BY_TASK[family])
     rows = by_fraction[by_fraction["model"] == model]
     if not rows.empty:
         rows = pd.concat([rows, by_task[(by_task["model"] == model) & (by_task["params_pct"] == 100)]])

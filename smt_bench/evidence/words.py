@@ -1,22 +1,36 @@
-"""How methods, fractions and tasks are called in tables and figures."""
+"""How methods, fractions, tasks and data families are called in tables and figures.
+
+What a record names need not be there any more, and a row need not be a method ("SMT (best)"): then its name stands for itself.
+"""
 
 from __future__ import annotations
 
-from smt_bench.data.tasks import TASKS
+from functools import cache
 
-# Display only: the papers' order and spelling. Other methods stand before the last one, by name.
-TITLES = {"base": "base", "lora": "LoRA", "spiel": "SpIEL", "dora": "DoRA", "smt": "SMT", "full": "full"}
+from smt_bench import methods
+from smt_bench.data import families
+from smt_bench.data.tasks import TASKS
+from smt_bench.methods.base import Method
+
+
+@cache  # a table asks once per cell
+def known(method: str) -> type[Method] | None:
+    """The method of that name, where there is one."""
+    try:
+        return methods.find(method)
+    except ValueError:
+        return None
 
 
 def title(method: str) -> str:
     """A method's name in tables and figures."""
-    return TITLES.get(method, method)
+    found = known(method)
+    return method if found is None else found.title
 
 
 def rank(method: str) -> tuple[int, str]:
-    """Sorts methods for display."""
-    order = list(TITLES)
-    return (order.index(method), "") if method in order[:-1] else (len(order) + (method == order[-1]), method)
+    """Sorts methods for display; what is no method stands among those without a place of their own."""
+    return (known(method) or Method).order, method
 
 
 def percent(value: float) -> str:
@@ -27,3 +41,9 @@ def percent(value: float) -> str:
 def task_title(name: str) -> str:
     """A task's name in tables."""
     return TASKS[name].title if name in TASKS else name
+
+
+def family_title(name: str) -> str:
+    """A data family's name in tables."""
+    found = families.known(name)
+    return name if found is None else found.title

@@ -67,17 +67,22 @@ def device_map(parameters: int, here: Machine) -> str | None:
 
 
 def check(
-    experiment: str, model: str, parameters: int, dense: Sequence[str], sparse: Sequence[str], here: Machine
+    model: str,
+    parameters: int,
+    dense: Sequence[str],
+    sparse: Sequence[str],
+    here: Machine,
+    instead: Sequence[str] = (),
 ) -> None:
     """Refuses a model that cannot be trained here.
 
     Args:
-        experiment: for the commands in the message.
         model: name as given.
         parameters: of the base model.
         dense: methods asked for that train all parameters in some phase.
         sparse: the others.
         here: this machine.
+        instead: commands that would work here.
 
     Raises:
         ValueError: what is needed, what was found, and what would work here.
@@ -109,8 +114,7 @@ def check(
         + (f" ({', '.join(dense)} train all parameters at {DENSE_BYTES[kind]} bytes each)" if dense else ""),
         f"  found:  {here}",
         "  would work here:",
-        f"    python -m smt_bench run {experiment} --model tiny",
-        f"    python -m smt_bench run {experiment} --model smollm2-135m --data FOLDER",
+        *(f"    {command}" for command in instead),
     ]
     raise ValueError("\n".join(lines))
 

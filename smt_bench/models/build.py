@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from smt_bench.methods.base import Shapes
-from smt_bench.models.locate import TINY_FOLDER, Located
+from smt_bench.models.locate import Located
 from smt_bench.models.registry import find
 from smt_bench.records.runs import ModelRef, digest
 
@@ -28,7 +28,7 @@ def config(name: str) -> Any:
     if entry.llama:
         return LlamaConfig(**entry.llama)
     # Of a hub model this downloads the config alone: too large a model is refused before its weights are fetched.
-    source = TINY_FOLDER if name == "tiny" else entry.hub_id or name
+    source = entry.embedded or entry.hub_id or name
     try:
         return AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:

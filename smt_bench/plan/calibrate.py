@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from smt_bench import methods
 from smt_bench.measuring.accountant import Accountant
-from smt_bench.methods.base import OptimizerSettings
+from smt_bench.methods.base import MethodConfig, OptimizerSettings
+from smt_bench.methods.full import Full
 from smt_bench.plan.gpu.roofline import compute_seconds
 from smt_bench.training.loss import response_loss
 from smt_bench.training.optimizer import Updater
@@ -59,7 +59,7 @@ def calibrate() -> Calibration:
         ids = torch.randint(0, 2048, (4, 256))
     model.to(dtype).train()
     labels = ids.roll(-1, 1)
-    method, settings = methods.build("full", {}, None, 0, 10), OptimizerSettings(0.0)
+    method, settings = Full(MethodConfig(), None, 0, 10), OptimizerSettings(0.0)
     counter = Accountant(model, method, settings, ids, labels)
     counter.attach()
     counter.tuning()

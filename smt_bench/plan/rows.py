@@ -167,7 +167,7 @@ def published_pct(run: Run) -> float | None:
         return None
     asked = 100 * run.method.fraction
     found: list[float] = []
-    for table in (published.PLATEAU, *published.BY_TASK.values(), "smt_table1_speed"):
+    for table in (*published.PLATEAU.values(), *published.BY_TASK.values(), "smt_table1_speed"):
         rows = published.published(table)
         mine = rows[(rows["model"] == run.model.name) & (rows["method"].str.removesuffix("(best)") == run.method.name)]
         found += [float(p) for p in mine["params_pct"] if abs(p - asked) <= NEAR]

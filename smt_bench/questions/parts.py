@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from smt_bench.data import families
 from smt_bench.machine.fits import Machine
 from smt_bench.methods.base import Capacity
 from smt_bench.questions.planner import Planner
@@ -15,7 +16,7 @@ from smt_bench.records.index import folder
 from smt_bench.records.runs import Question
 from smt_bench.records.store import Store
 
-DEFAULT = ("commonsense",)  # the families of an experiment that names none
+DEFAULT = (families.DEFAULT.name,)  # the families of an experiment that names none
 
 
 @dataclass
@@ -86,7 +87,7 @@ def _plan(module: Any, planner: Planner, store: Store, writes: bool) -> Leg:
     if names := module.method_names(planner):
         planner.check_machine(names)
     module.check(planner)
-    place = folder(store, module.NAME, planner.entry.name, planner.request.family)
+    place = folder(store, module.NAME, planner.entry.name, planner.family.subfolder)
     if writes:
         store.check_writable(place)
     if not needs_data(module):

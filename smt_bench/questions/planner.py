@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench import methods
+from smt_bench.data import families
 from smt_bench.data.datasets import HELDOUT_SEED, DataSet, content_hash, load, unread
 from smt_bench.data.fetch import fetch_data
 from smt_bench.evaluation.protocols import EVALUATION_VERSION
@@ -20,8 +21,6 @@ from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.recipes import Recipe, recipe
 from smt_bench.questions.request import Request
 from smt_bench.records.runs import DataRef, EvalRef, Measurement, MethodRef, Run, TrainRef
-
-TEMPLATE = "llm-adapters"
 
 
 class Planner:
@@ -41,7 +40,8 @@ class Planner:
         self.here = here
         self.say = say
         self.entry = registry.find(request.model)
-        self.recipe: Recipe = recipe(self.entry.recipe, request.family, request.preset)
+        self.family = families.find(request.family)
+        self.recipe: Recipe = recipe(self.entry.recipe, self.family.name, request.preset)
         self.shapes: Shapes = build.shapes(request.model)
         self.data: DataSet
         self.located: locate.Located
@@ -92,7 +92,8 @@ class Planner:
         """
         assert self.opened
         data = {"family": self.data.family, "train_sha256": self.data.train_sha256, "heldout": len(self.data.heldout)}
-        loss = {"template": TEMPLATE, "train_on_inputs": self.recipe.train_on_inputs, "cutoff": self.recipe.cutoff}
+        r = self.recipe
+        loss = {"template": self.family.template, "train_on_inputs": r.train_on_inputs, "cutoff": r.cutoff}
         return Measurement(kind, version, self.located.ref, {**settings, "data": data | loss}, "any", seed)
 
     def refuse_data_options(self) -> None:
@@ -136,7 +137,10 @@ class Planner:
             method = methods.build(name, self.config(name, 1000), 0.01, 0, 1000)
             (dense if method.trains_dense else sparse).append(name)
         total = total_parameters(self.shapes)
-        fits.check(self.request.experiment, self.request.model, total, dense, sparse, self.here)
+        command = f"python -m smt_bench run {self.request.experiment} --model"
+        small = [entry for entry in registry.REGISTRY.values() if entry.small]
+        instead = [f"{command} {entry.name}" + ("" if entry.embedded else " --data FOLDER") for entry in small]
+        fits.check(self.request.model, total, dense, sparse, self.here, instead)
 
     def open(self) -> None:
         """Reads data and locates the weights; downloads where neither is here."""
@@ -144,16 +148,16 @@ class Planner:
         source = r.data
         if self.entry.weightless:
             locate.locate(r.model)  # refuses it, before anything is fetched
-        if source is None and r.model != "tiny":
-            source = str(fetch_data(r.family, self.say))
+        if source is None and self.entry.embedded is None:
+            source = str(fetch_data(self.family, self.say))
         limit = r.limit if r.limit is not None else self.recipe.limit
-        self.data = load(source, r.family, r.tasks, self.recipe.heldout, limit)
+        self.data = load(source, self.family.name, r.tasks, self.recipe.heldout, limit)
         self.located = locate.locate(r.model)
         self.opened = True
 
     def open_without_data(self) -> None:
         """Stands in for `open` where nothing will run (`plan`): published sizes for the data, shapes for the weights."""
-        self.data = unread(self.request.family, self.recipe.heldout)
+        self.data = unread(self.family.name, self.recipe.heldout)
         self.located = locate.Located(build.architecture(self.request.model), Path())
         self.opened = True
 
@@ -169,7 +173,7 @@ class Planner:
     def config(self, name: str, steps: int, **changes: Any) -> dict[str, Any]:
         """A method's full settings for a run of so many steps: the recipe's, with `changes`, then what was asked for."""
         asked = {setting: value for method, setting, value in self.request.settings if method == name}
-        values = {**self.recipe.configs(steps).get(name, {}), **changes, **asked}
+        values = {**self.recipe.config(name, steps), **changes, **asked}
         return methods.find(name).Config.from_dict(values).to_dict()
 
     def check_capacity(self, name: str, fraction: float | None, **changes: Any) -> None:
@@ -234,7 +238,7 @@ class Planner:
                 d.train_sha256,
                 len(d.heldout),
                 HELDOUT_SEED,
-                TEMPLATE,
+                self.family.template,
                 r.train_on_inputs,
                 r.cutoff,
             ),

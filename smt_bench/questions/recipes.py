@@ -1,16 +1,15 @@
 """Recipes: hyper-parameters per model and data family, the same for all methods unless stated, each with its source.
 
-Learning rates are per method, since one rate for all is unfair to most. Settings that are counted in steps (SMT's
-warm-up, SpIEL's update interval) shrink with short runs; the run's config and so its record hold what was used.
+Learning rates are per method, since one rate for all is unfair to most. What a recipe gives to a method the method fits to the
+length of a run (`Method.recipe`); the run's config and so its record hold what was used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-Configs = dict[str, dict[str, Any]]
+from smt_bench import methods
 
 
 @dataclass(frozen=True)
@@ -19,8 +18,8 @@ class Recipe:
 
     Attributes:
         fractions_pct: the grid of trainable fractions, in % of all parameters.
-        lrs: peak learning rate per method; "*" for methods not named.
-        configs: method settings for a run of so many steps.
+        lrs: peak learning rate per method; "*" for methods that neither this names nor have a rate of their own.
+        given: what a method is given to make its settings of, by method.
         batch_size: examples per optimizer step.
         micro_batch_size: examples per forward pass.
         lr_warmup_steps: of the learning-rate schedule.
@@ -33,19 +32,20 @@ class Recipe:
         limit: test examples per task; None for all.
         beams: for generated answers.
         max_new_tokens: for generated option answers.
-        max_new_tokens_math: for generated numbers.
+        max_new_tokens_math: for generated answers with a rationale.
         gradient_checkpointing: recompute activations.
         with_base: also judge the untouched model.
         max_grad_norm: gradient clipping.
         weight_decay: of AdamW, for methods without their own.
         betas: of AdamW.
         seeds: seeds run by default.
+        by_family: other choices for a data family, by its name.
         source: where the numbers come from.
     """
 
     fractions_pct: tuple[float, ...]
     lrs: dict[str, float]
-    configs: Callable[[int], Configs]
+    given: dict[str, dict[str, Any]]
     batch_size: int
     micro_batch_size: int
     lr_warmup_steps: int
@@ -65,44 +65,30 @@ class Recipe:
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     seeds: tuple[int, ...] = (0,)
+    by_family: dict[str, dict[str, Any]] = field(default_factory=dict)
     source: str = ""
 
     def lr(self, method: str) -> float:
-        """Peak learning rate of a method; methods from elsewhere get the "*" rate."""
-        return self.lrs.get(method, self.lrs["*"])
+        """Peak learning rate of a method: this recipe's, else the method's own, else the one for all others."""
+        if method in self.lrs:
+            return self.lrs[method]
+        own = methods.find(method).default_lr
+        return self.lrs["*"] if own is None else own
+
+    def config(self, method: str, steps: int) -> dict[str, Any]:
+        """A method's settings for a run of so many steps, as far as they are not the method's defaults."""
+        return methods.find(method).recipe(steps, self.given.get(method, {}))
 
 
-def _spiel(steps: int, weight_decay: float) -> dict[str, Any]:
-    # The paper updates the indices every 20 steps; short runs keep about five updates.
-    every = min(20, max(2, steps // 5))
-    return {"update_every": every, "estimate_steps": min(5, max(1, every // 2)), "weight_decay": weight_decay}
-
-
-def _paper_configs(warmup: int) -> Callable[[int], Configs]:
-    def configs(steps: int) -> Configs:
-        return {
-            "smt": {"warmup_steps": max(1, min(warmup, steps // 4)), "warmup_lr_scale": 0.1},
-            "spiel": _spiel(steps, weight_decay=30.0),
-        }
-
-    return configs
-
-
-def _small_configs(share: float, lr_scale: float, block_size: int | str) -> Callable[[int], Configs]:
-    def configs(steps: int) -> Configs:
-        warmup = max(1, round(share * steps))
-        return {
-            "smt": {"block_size": block_size, "warmup_steps": warmup, "warmup_lr_scale": lr_scale},
-            "spiel": _spiel(steps, weight_decay=0.0),
-        }
-
-    return configs
-
+_PAPER_LRS = {"full": 2e-5, "smt": 2e-4, "lora": 3e-4, "dora": 2e-4, "spiel": 1e-4, "*": 2e-4}
+_PAPER_SMT = {"warmup_steps": 100, "warmup_lr_scale": 0.1}
+_PAPER_GIVEN: dict[str, dict[str, Any]] = {"smt": _PAPER_SMT, "spiel": {"weight_decay": 30.0}}
+_TINY_LRS = {"full": 1e-3, "smt": 1e-3, "lora": 2e-3, "dora": 2e-3, "spiel": 6e-3, "*": 2e-3}
 
 PAPER = Recipe(
     fractions_pct=(0.43, 0.84, 1.26, 2.50, 3.73, 4.91),
-    lrs={"full": 2e-5, "smt": 2e-4, "lora": 3e-4, "dora": 2e-4, "spiel": 1e-4, "*": 2e-4},
-    configs=_paper_configs(warmup=100),
+    lrs=_PAPER_LRS,
+    given=_PAPER_GIVEN,
     batch_size=16,
     micro_batch_size=16,
     lr_warmup_steps=100,
@@ -113,6 +99,7 @@ PAPER = Recipe(
     epochs=3,
     beams=4,
     gradient_checkpointing=True,
+    by_family={"math": {"given": {**_PAPER_GIVEN, "smt": {**_PAPER_SMT, "warmup_steps": 25}}}},
     source="SMT section 4 (3 epochs, warm-up 100 on commonsense, 25 on math), which refers to DoRA for the rest; DoRA's script "
     "for LLaMA2-7B (batch 16, cut-off 256, 120 held out, rate 2e-4); LLM-Adapters' script (LoRA 3e-4, 100 warm-up steps of the "
     "rate, loss on the prompt too); SpIEL table 4 (its rate and decay; full 2e-5). Ours: a tenth of SMT's rate while its "
@@ -125,7 +112,7 @@ PAPER_LLAMA3 = replace(PAPER, lrs={**PAPER.lrs, "dora": 1e-4, "smt": 1e-4})
 SMOLLM2 = Recipe(
     fractions_pct=(0.5, 1.5, 5.0),
     lrs={"full": 5e-5, "smt": 1e-3, "lora": 1e-3, "dora": 1e-3, "spiel": 1e-3, "*": 1e-3},
-    configs=_small_configs(share=1 / 6, lr_scale=0.05, block_size="auto"),
+    given={"smt": {"block_size": "auto", "warmup_share": 1 / 6, "warmup_lr_scale": 0.05}},
     batch_size=8,
     micro_batch_size=8,
     lr_warmup_steps=2,
@@ -136,13 +123,14 @@ SMOLLM2 = Recipe(
     steps=24,
     limit=60,
     max_new_tokens_math=160,
+    by_family={"math": {"cutoff": 384}},
     source="sized for two CPU cores; full, LoRA and SMT rates from a 20-step GSM8K trial, the others by likeness: LOG.md",
 )
 
 TINY = Recipe(
     fractions_pct=(1.0, 2.0, 4.0, 8.0),
-    lrs={"full": 1e-3, "smt": 1e-3, "lora": 2e-3, "dora": 2e-3, "spiel": 6e-3, "*": 2e-3},
-    configs=_small_configs(share=1 / 44, lr_scale=0.3, block_size=32),
+    lrs=_TINY_LRS,
+    given={"smt": {"block_size": 32, "warmup_share": 1 / 44, "warmup_lr_scale": 0.3}},
     batch_size=32,
     micro_batch_size=32,
     lr_warmup_steps=5,
@@ -152,6 +140,7 @@ TINY = Recipe(
     protocol="likelihood",
     steps=220,
     max_new_tokens_math=24,
+    by_family={"math": {"lrs": {**_TINY_LRS, "smt": 3e-3}}},  # by held-out loss, as all of its rates
     source="rates by held-out loss at the largest fraction, where a rate that is too high does harm first "
     "(experiment learning-rate; LOG.md)",
 )
@@ -159,9 +148,10 @@ TINY = Recipe(
 BENCH = replace(
     SMOLLM2,
     fractions_pct=(0.84,),
-    configs=_paper_configs(warmup=100),
+    given=_PAPER_GIVEN,
     cutoff=128,
     train_on_inputs=True,
+    by_family={},
     source="ours: LLaMA-7B's block size, at the fraction of the paper's tables",
 )
 
@@ -182,20 +172,14 @@ def recipe(name: str, family: str, preset: str | None) -> Recipe:
 
     Args:
         name: key of RECIPES.
-        family: "commonsense" or "math".
+        family: name of the data family.
         preset: "smoke" for one fraction and a few steps: shows that everything works, measures nothing.
 
     Raises:
         ValueError: unknown preset.
     """
     found = RECIPES[name]
-    if family == "math":
-        if found in (PAPER, PAPER_LLAMA3):
-            found = replace(found, configs=_paper_configs(warmup=25))
-        elif found is SMOLLM2:
-            found = replace(found, cutoff=384)
-        elif found is TINY:  # by held-out loss on the math set, as all of its rates on the other
-            found = replace(found, lrs={**found.lrs, "smt": 3e-3})
+    found = replace(found, **found.by_family.get(family, {}))
     if preset is None:
         return found
     if preset not in PRESETS:

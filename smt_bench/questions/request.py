@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smt_bench import methods
+from smt_bench.data import families
 from smt_bench.data.tasks import find_task
 from smt_bench.evaluation.protocols import PROTOCOLS
 
@@ -27,7 +28,7 @@ class Request:
     preset: str | None = None
     protocol: str | None = None
     settings: tuple[tuple[str, str, Any], ...] = ()  # (method, setting, value)
-    default_family: str = "commonsense"  # where no task is named; the experiment says which
+    default_family: str = families.DEFAULT.name  # where no task is named; the experiment says which
 
     def __post_init__(self) -> None:
         for name in ("steps", "limit"):

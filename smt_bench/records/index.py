@@ -18,10 +18,9 @@ from smt_bench.records.store import Store
 INDEX = "runs.json"
 
 
-def folder(store: Store, experiment: str, model: str, family: str) -> Path:
-    """Where tables and figures of one experiment on one model go; math has a folder of its own below."""
-    path = store.root / experiment / model.replace("/", "--")
-    return path if family == "commonsense" else path / family
+def folder(store: Store, experiment: str, model: str, below: str = "") -> Path:
+    """Where tables and figures of one experiment on one model go; data families may have a sub-folder of their own."""
+    return store.root / experiment / model.replace("/", "--") / below
 
 
 @dataclass

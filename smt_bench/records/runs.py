@@ -29,7 +29,7 @@ class DataRef:
     """Which training text, and how it becomes a loss.
 
     Attributes:
-        family: "commonsense" or "math".
+        family: name of the data family.
         train: where the training records come from, e.g. "commonsense_170k.json" or "boolq+piqa".
         train_sha256: content hash of the training records in order.
         heldout: training records set aside for model selection.

@@ -18,18 +18,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from smt_bench.evidence.words import percent
+from smt_bench.evidence.words import known, percent
 
 WIDTH, HEIGHT = 3.4, 2.9  # inches; one column
-# Okabe-Ito: told apart with any colour vision; the marker tells methods apart in print without colour.
-_LOOKS = {
-    "smt": ("#D55E00", "o"),
-    "spiel": ("#009E73", "s"),
-    "lora": ("#0072B2", "^"),
-    "dora": ("#CC79A7", "D"),
-    "full": ("#000000", "P"),
-    "base": ("#7F7F7F", "X"),
-}
+# For methods without a look of their own; like theirs told apart with any colour vision, and by the marker without colour.
 _SPARE = (("#E69F00", "v"), ("#56B4E9", "p"), ("#8C564B", "<"), ("#7F3C8D", "*"), ("#17BECF", ">"), ("#B8A800", "h"))
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -47,11 +39,13 @@ STYLE: dict[Any, Any] = {
 
 
 def look(method: str, methods: Sequence[str]) -> tuple[str, str]:
-    """Colour and marker of a method; methods from elsewhere share out the spare ones by name."""
-    if method in _LOOKS:
-        return _LOOKS[method]
-    others = sorted(set(methods) - set(_LOOKS))
-    return _SPARE[others.index(method) % len(_SPARE)]
+    """Colour and marker of a method: its own; those without share out the spare ones by name."""
+    own = {name: found.look for name in methods if (found := known(name)) and found.look}
+    if method in own:
+        return own[method]
+    taken = {colour for colour, _ in own.values()}
+    spare = [pair for pair in _SPARE if pair[0] not in taken] or _SPARE
+    return spare[sorted(set(methods) - set(own)).index(method) % len(spare)]
 
 
 def fraction_axis(axes: Axes, fractions: Sequence[float]) -> dict[float, float]:

@@ -1,6 +1,4 @@
-import csv
 import json
-from collections import Counter
 
 import pytest
 from helpers import ROOT
@@ -13,26 +11,6 @@ REAL = ROOT.parent / "shared/data/llm-adapters/dataset"
 
 def example(instruction="", answer=""):
     return Example(instruction, "", "", answer)
-
-
-def test_registry_holds_the_papers_tasks_and_the_testbeds():
-    counts = Counter((task.source, task.family) for task in TASKS.values())
-    assert counts == {
-        ("llm-adapters", "commonsense"): 8,
-        ("llm-adapters", "math"): 6,
-        ("tiny", "commonsense"): 5,
-        ("tiny", "math"): 1,
-    }
-    assert all(task.published_column is None for task in TASKS.values() if task.source == "tiny")
-    assert all(name == task.name for name, task in TASKS.items())
-
-
-@pytest.mark.parametrize("table, family", [("smt_table2_commonsense", "commonsense"), ("smt_table5_math10k", "math")])
-def test_published_columns_are_the_tables(table, family):
-    with (ROOT / f"results/paper/{table}.csv").open() as file:
-        columns = next(csv.reader(file))
-    ours = [t.published_column for t in TASKS.values() if t.family == family and t.published_column]
-    assert set(ours) == set(columns) - {"model", "method", "params_pct", "avg"}
 
 
 def test_unknown_task_names_the_nearest_in_one_line():

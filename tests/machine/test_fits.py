@@ -35,10 +35,10 @@ LARGE = (80 * 2**30,) * 4
 )
 def test_data_parallel_processes_need_their_share_on_every_gpu(machine: Machine, remedy: str | None) -> None:
     if remedy is None:
-        check("plateau", "llama-7b", P, ["full", "smt"], ["lora"], machine)
+        check("llama-7b", P, ["full", "smt"], ["lora"], machine)
         return
     with pytest.raises(ValueError, match=remedy) as error:
-        check("plateau", "llama-7b", P, ["full", "smt"], ["lora"], machine)
+        check("llama-7b", P, ["full", "smt"], ["lora"], machine)
     assert "\n" not in str(error.value)
 
 
@@ -48,9 +48,9 @@ def test_the_rule_is_near_what_plan_counts() -> None:
 
 
 def test_sparse_methods_need_the_model_in_every_process() -> None:
-    check("plateau", "llama-7b", P, [], ["lora"], Machine(A100, 0, 4))
+    check("llama-7b", P, [], ["lora"], Machine(A100, 0, 4))
     with pytest.raises(ValueError, match="every process holds the model"):
-        check("plateau", "llama-7b", P, [], ["lora"], Machine((12 * 2**30,) * 4, 0, 4))
+        check("llama-7b", P, [], ["lora"], Machine((12 * 2**30,) * 4, 0, 4))
 
 
 def test_a_command_of_several_experiments_leaves_what_is_measured_out_on_a_cluster(

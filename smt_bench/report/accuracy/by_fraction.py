@@ -120,10 +120,10 @@ def table3_heldout(records: Iterable[Record], model: str) -> Table:
 def plateau_cells(found: Sequence[Group], model: str, published: bool) -> pd.DataFrame:
     """The summary with a column `published`, and rows for published cells that were not run."""
     cells = summarise(r for g in found for r in (*g.done, *g.lost)).assign(published=np.nan)
-    if not published or found[0].run["data"]["family"] != "commonsense":
+    if not published:
         return cells
     extra = []
-    for method, pct, value in papers.plateau(model).itertuples(index=False):
+    for method, pct, value in papers.plateau(model, found[0].run["data"]["family"]).itertuples(index=False):
         same = (cells["method"] == method) & ((cells["fraction_pct"].fillna(100) - pct).abs() < 0.005)
         if same.any():
             cells.loc[same, "published"] = value

@@ -47,7 +47,7 @@ def write_plateau(
     """
     found = groups(records)
     family = found[0].run["data"]["family"]
-    curves = papers.plateau(model) if family == "commonsense" and publishable(found, model)[0] else None
+    curves = papers.plateau(model, family) if publishable(found, model)[0] else None
     summary = summarise(records)
     judged = weighed(rows, sheet) if sheet is not None else []
     files = [
