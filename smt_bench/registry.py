@@ -56,7 +56,9 @@ class Registry(Generic[T]):
             ) from error
         found: Any = self.accept(loaded)
         if found is None:
-            raise ValueError(f"{self.kind} {name!r}: {point.value} is none: name a class made for it in {self.group!r}")
+            raise ValueError(
+                f"{self.kind} {name!r}: {point.value} is no {self.kind}: mend or remove the package that adds it"
+            )
         if found.name != name:
             raise ValueError(f"{self.kind} {name!r}: {point.value} calls itself {found.name!r}: give both one name")
         return found  # type: ignore[no-any-return]
@@ -73,10 +75,11 @@ class Registry(Generic[T]):
         """
         point = self._point(name)
         found = {word: _said(point.module, point.attr, word) for word in about}
-        if None in found.values():
-            entry = self.find(name)
-            found = {word: str(getattr(entry, word)) for word in about}
-        return {word: text for word, text in found.items() if text is not None}
+        plain = {word: text for word, text in found.items() if text}
+        if len(plain) == len(about):
+            return plain
+        entry = self.find(name)
+        return {word: str(getattr(entry, word)) for word in about}
 
     def _point(self, name: str) -> EntryPoint:
         if name in self.own:
@@ -99,7 +102,7 @@ class Registry(Generic[T]):
 
 
 def _said(module: str, name: str, word: str) -> str | None:
-    """The plain string that a class, or a base of it, gives a class attribute; None where the source does not tell."""
+    """The plain string that a class, or a base of it, gives a class attribute; "" where it is no plain one, None where none."""
     tree = _source(module)
     found = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
     if found is None:
@@ -107,10 +110,10 @@ def _said(module: str, name: str, word: str) -> str | None:
     for node in found.body:
         match node:
             case (
-                ast.Assign(targets=[ast.Name(id=target)], value=ast.Constant(value=str(text)))
-                | ast.AnnAssign(target=ast.Name(id=target), value=ast.Constant(value=str(text)))
+                ast.Assign(targets=[ast.Name(id=target)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value)
             ) if target == word:
-                return text
+                return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
     imported = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module and not node.level]
     origin = {alias.asname or alias.name: (str(node.module), alias.name) for node in imported for alias in node.names}
     bases = [base.id for base in found.bases if isinstance(base, ast.Name)]

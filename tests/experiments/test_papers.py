@@ -25,6 +25,7 @@ from smt_bench.experiments.cost import break_even
 from smt_bench.experiments.why import anatomy, criteria, gradients, saturation
 from smt_bench.machine import fits
 from smt_bench.models.locate import Located
+from smt_bench.questions.experiment import TrainingExperiment
 from smt_bench.questions.parts import plan_parts, union
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
@@ -89,7 +90,7 @@ def test_a_table_is_refuted_by_one_claim_and_upheld_by_all() -> None:
     [(0.4, 0.7, [HOLDS, HOLDS, HOLDS]), (0.7, 0.4, [REFUTED, REFUTED, HOLDS]), (0.6, 0.602, [OPEN, OPEN, HOLDS])],
 )
 def test_claims_hold_fail_or_stay_open(k: float, v: float, verdicts: list[str], tmp_path: Path) -> None:
-    files = qkv.render(qkv_records(k, v, v), tmp_path, "tiny")
+    files = qkv.Qkv().render(qkv_records(k, v, v), tmp_path, "tiny")
     assert [f.name for f in files] == ["table6.md", "table6.csv", "table6_claims.md", "table6_claims.csv"]
     claims = read(files[3])
     assert [c["verdict"] for c in claims[:2]] == verdicts[:2]
@@ -108,7 +109,7 @@ def test_one_seed_decides_nothing_and_lost_runs_are_blank(tmp_path: Path) -> Non
         "status": "diverged",
         "step": 3,
     }
-    files = qkv.render(made, tmp_path, "tiny")
+    files = qkv.Qkv().render(made, tmp_path, "tiny")
     rows, claims = read(files[1]), read(files[3])
     assert rows[0]["accuracy"] == "" and rows[0]["n_seeds"] == "0" and "diverged" in files[0].read_text()
     assert {c["verdict"] for c in claims} == {f"{OPEN} (no number)", f"{OPEN} (one seed)"}
@@ -116,12 +117,12 @@ def test_one_seed_decides_nothing_and_lost_runs_are_blank(tmp_path: Path) -> Non
 
 def test_published_values_stand_beside_ours_only_where_model_and_protocol_match(tmp_path: Path) -> None:
     where = {"model": "llama-7b", "protocol": "llm-adapters", "tasks": EIGHT, "fraction": 0.84}
-    files = qkv.render(qkv_records(0.70, 0.75, 0.75, **where), tmp_path / "a", "llama-7b")
+    files = qkv.Qkv().render(qkv_records(0.70, 0.75, 0.75, **where), tmp_path / "a", "llama-7b")
     row = next(r for r in read(files[1]) if r["row"] == "V")
     assert row["published"] == "78.5" and float(row["minus_published"]) == pytest.approx(75 - 78.5, abs=0.3)
     assert "ours − published" in files[0].read_text()
     for change in ({"protocol": "likelihood"}, {"tasks": EIGHT[:7]}, {"fraction": 4.91}):
-        files = qkv.render(qkv_records(0.70, 0.75, 0.75, **(where | change)), tmp_path / "b", "llama-7b")
+        files = qkv.Qkv().render(qkv_records(0.70, 0.75, 0.75, **(where | change)), tmp_path / "b", "llama-7b")
         assert {r["published"] for r in read(files[1])} == {""}
 
 
@@ -135,7 +136,7 @@ def test_selection_fills_two_tables(tmp_path: Path) -> None:
     made += [
         smt(s, p, fraction=0.84, scope=scope) for s in range(3) for scope, p in (("per_layer", 0.65), ("random", 0.6))
     ]
-    files = {f.name: f for f in selection.render(made, tmp_path, "tiny")}
+    files = {f.name: f for f in selection.Selection().render(made, tmp_path, "tiny")}
     claims = read(files["table8_claims.csv"])
     assert [(c["ahead_pct"], c["verdict"]) for c in claims] == [("0.84", HOLDS), ("4.91", HOLDS)]
     assert float(claims[1]["printed_difference"]) == pytest.approx(81.4 - 52.8)
@@ -159,7 +160,7 @@ def test_warmup_separates_training_from_choosing(tmp_path: Path) -> None:
         smt(s, p + 0.003 * s, warmup_steps=n, warmup_trains=trains, scope=scope)
         for s in range(3) for n in (5, 20) for (trains, scope), p in gains.items()
     ]  # fmt: skip
-    claims = read({f.name: f for f in warmup.render(made, tmp_path, "tiny")}["table10_claims.csv"])
+    claims = read({f.name: f for f in warmup.Warmup().render(made, tmp_path, "tiny")}["table10_claims.csv"])
     by_text = {(c["claim"], c["ahead"]): c["verdict"] for c in claims}
     assert by_text["the number of warm-up steps hardly matters (appendix H)", "trains for 20"] == HOLDS
     assert by_text["dense training in the warm-up helps", "trains for 5"] == HOLDS
@@ -182,7 +183,7 @@ def test_printed_rows_of_tables_2_and_5_say_at_which_fraction(tmp_path: Path) ->
         record(m, pct, 0, right, nll=2 - pct / 10, model="llama-7b", protocol="llm-adapters")
         for m in ("lora", "smt") for pct in (0.84, 4.91)
     ]  # fmt: skip
-    files = commonsense.render(made, tmp_path, "llama-7b")
+    files = commonsense.Commonsense().render(made, tmp_path, "llama-7b")
     rows = {r["row"]: r for r in read(files[1])}
     shown = {name: (r["fraction_pct"], r["published"], r["published_pct"]) for name, r in rows.items()}
     assert shown["LoRA (best)"] == ("4.91", "76.3", "0.83") and shown["LoRA (equal)"] == ("0.84", "76.3", "0.84")
@@ -218,8 +219,8 @@ def test_table2_has_best_and_equal_rows(tmp_path: Path) -> None:
     ) == pytest.approx(81.8 - 80.5)
 
 
-MEMBERS = experiments.find("paper").MEMBERS  # type: ignore[attr-defined]
-TRAINING = [name for name in MEMBERS if not hasattr(experiments.find(name), "measure")]
+MEMBERS = [member.name for member in experiments.members("paper")]
+TRAINING = [name for name in MEMBERS if isinstance(experiments.find(name), TrainingExperiment)]
 
 
 def planner(model: str, family: str = "commonsense", **changes: Any) -> Planner:
@@ -240,7 +241,7 @@ def test_everything_expands_from_shapes_with_unique_keys(model: str) -> None:
     seen: dict[str, set[str]] = {}
     for name in MEMBERS:
         module: Any = experiments.find(name)
-        for family in getattr(module, "FAMILIES", ("commonsense",)):
+        for family in module.families:
             own = planners[family]
             module.method_names(own)
             module.check(own)
@@ -266,7 +267,7 @@ def test_the_papers_numbers_on_the_papers_models() -> None:
     }
     assert fractions["qkv"] == fractions["block-size"] == {0.0084} and fractions["warmup"] == {0.035}
     assert fractions["selection"] == {0.0084, 0.0491}
-    steps = {run.method.config["warmup_steps"] for run, _ in warmup.runs(own)}
+    steps = {run.method.config["warmup_steps"] for run, _ in warmup.Warmup().runs(own)}
     sides = {run.method.config["block_size"] for run, _ in experiments.find("block-size").runs(own)}
     assert steps == {30, 70, 100, 130, 160} and sides == {4096, 256, 128, 64, 32}
 
@@ -276,7 +277,9 @@ def test_parts_share_planners_and_name_what_cannot_be_done(tmp_path: Path) -> No
     modules = [experiments.find(name) for name in ("plateau", "commonsense", "qkv", "math10k")]
     request = Request("paper", "tiny", tasks=("facts-2",), preset="smoke")
     parts = plan_parts(modules, request, fits.here(), Store(tmp_path), False, said.append)
-    assert [p.module.NAME for p in parts] == ["plateau", "commonsense", "qkv"] and parts[0].planner is parts[2].planner
+    assert [p.experiment.name for p in parts] == ["plateau", "commonsense", "qkv"] and parts[0].planner is parts[
+        2
+    ].planner
     assert len(said) == 1 and said[0].startswith("note: math10k (commonsense) left out: --tasks facts-2")
     assert len(union(parts)) == sum(len(p.planned) for p in parts) - len(parts[1].planned)
     with pytest.raises(ValueError, match="qkv is about smt alone"):
@@ -307,11 +310,11 @@ def probed(seed: int, v: float, layers: int = 6) -> Record:
 
 @pytest.mark.parametrize(("v", "verdict"), [(8.0, HOLDS), (0.5, REFUTED)])
 def test_figure3_and_its_verdict(v: float, verdict: str, tmp_path: Path) -> None:
-    files = gradients.render([probed(s, v) for s in range(3)], tmp_path, "tiny")
+    files = gradients.Gradients().render([probed(s, v) for s in range(3)], tmp_path, "tiny")
     assert f"larger than Q's and K's: {verdict}" in files[0].read_text()
     assert float(read(files[1])[0]["v_over_q"]) == pytest.approx(v)
     assert matplotlib.image.imread(files[2]).shape[1] == 680
-    assert "cannot be told" in gradients.render([probed(0, v)], tmp_path / "one", "tiny")[0].read_text()
+    assert "cannot be told" in gradients.Gradients().render([probed(0, v)], tmp_path / "one", "tiny")[0].read_text()
 
 
 def placed(seed: int, v: int, fraction: float = 1.0) -> Record:
@@ -323,7 +326,7 @@ def placed(seed: int, v: int, fraction: float = 1.0) -> Record:
 
 def test_anatomy_counts_blocks(tmp_path: Path) -> None:
     made = [placed(s, v, f) for s in range(3) for v, f in ((3, 1.0), (6, 2.0))]
-    files = {f.name: f for f in anatomy.render(made, tmp_path, "tiny")}
+    files = {f.name: f for f in anatomy.Anatomy().render(made, tmp_path, "tiny")}
     assert {"figure4.png", "figure5.png", "figure5.csv"} <= set(files)
     row = read(files["figure5.csv"])[0]
     assert float(row["share_v"]) == pytest.approx(100 * 18 / 20) and (
@@ -334,7 +337,7 @@ def test_anatomy_counts_blocks(tmp_path: Path) -> None:
     assert float(row["random_v"]) == pytest.approx(20)  # tiny: K and V have a third of Q's rows
     text = files["figure5.md"].read_text()
     assert "more than half of the budget, at SMT 1 %: holds" in text and "V 95.17 % of the blocks" in text
-    few = anatomy.render([placed(s, 0) for s in range(3)], tmp_path / "few", "tiny")[0].read_text()
+    few = anatomy.Anatomy().render([placed(s, 0) for s in range(3)], tmp_path / "few", "tiny")[0].read_text()
     assert (
         "more than half of the budget, at SMT 1 %: does not hold" in few
         and "every V matrix holds blocks, at SMT 1 %: does not hold" in few
@@ -366,7 +369,7 @@ def trial(seed: int, slope: float) -> Record:
 
 @pytest.mark.parametrize(("slope", "verdict"), [(1.0, HOLDS), (-1.0, REFUTED), (0.0, OPEN)])
 def test_criteria_verdicts(slope: float, verdict: str, tmp_path: Path) -> None:
-    files = criteria.render([trial(s, slope) for s in range(3)], tmp_path, "tiny")
+    files = criteria.Criteria().render([trial(s, slope) for s in range(3)], tmp_path, "tiny")
     assert f"the warm-up score predicts benefit: {verdict}." in files[0].read_text()
     assert {f.name for f in files} == {"criteria.md", "criteria.csv", "blocks.csv", "criteria.png", "criteria.svg"}
     assert len(read(tmp_path / "blocks.csv")) == 3 * 48
@@ -379,7 +382,7 @@ def test_a_few_large_benefits_do_not_hide_the_others(tmp_path: Path, monkeypatch
     made = trial(0, 1.0)
     for block in made["result"]["blocks"][:3]:
         block["benefit"] *= 1000
-    criteria.render([made], tmp_path, "tiny")
+    criteria.Criteria().render([made], tmp_path, "tiny")
     axes = drawn[0].axes[0]
     benefits = [1000 * b["benefit"] for b in made["result"]["blocks"]]
     heights = axes.transAxes.inverted().transform(axes.transData.transform([(1, b) for b in benefits]))[:, 1]
@@ -404,7 +407,7 @@ def saturated(seed: int, own: float) -> Record:
 
 @pytest.mark.parametrize(("own", "verdict"), [(2.0, HOLDS), (0.5, REFUTED)])
 def test_saturation_verdicts(own: float, verdict: str, tmp_path: Path) -> None:
-    files = saturation.render([saturated(s, own) for s in range(3)], tmp_path, "tiny")
+    files = saturation.Saturation().render([saturated(s, own) for s in range(3)], tmp_path, "tiny")
     assert [f.name for f in files] == ["saturation.md", "saturation.csv", "own.md", "own.csv"]
     assert f"(√d_k twice as large) raises Q's gradient against V's: {verdict}" in files[0].read_text()
 
@@ -437,7 +440,7 @@ def timed(seed: int, full: float, model: str = "bench-60m") -> Record:
 def test_break_even(full: float, verdict: str, tmp_path: Path) -> None:
     assert break_even.steps_to_catch_up(100, 30, 50, 10, 20) == pytest.approx((100 * 20 + 50) / 10)
     assert break_even.steps_to_catch_up(100, 12, 0, 10, 50) == 100  # never before the warm-up is over
-    files = break_even.render([timed(s, full) for s in range(3)], tmp_path, "bench-60m")
+    files = break_even.BreakEven().render([timed(s, full) for s in range(3)], tmp_path, "bench-60m")
     rows = {(r["warmup"], r["against"]): r for r in read(files[1])}
     assert rows["frozen", "LoRA"]["steps"] == ""  # equally fast: never
     steps = rows["trains", "full"]["steps"]
