@@ -1,90 +1,76 @@
-"""The experiments: one module per table or figure of the papers (or per question), and this registry."""
+"""The experiments: one module per table or figure of the papers (or per question), and this registry.
+
+A new experiment is one file with a class of `smt_bench.questions.experiment`, and one line here.
+"""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
-from importlib.metadata import entry_points
-from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any
 
-from smt_bench.experiments import paper
-from smt_bench.experiments.accuracy import commonsense, learning_rate, math10k, plateau
-from smt_bench.experiments.choices import allocation, block_metric, block_size, qkv, selection, warmup
-from smt_bench.experiments.cost import break_even
-from smt_bench.experiments.cost.kernels import experiment as kernels
-from smt_bench.experiments.cost.memory import experiment as memory
-from smt_bench.experiments.cost.speed import experiment as speed
-from smt_bench.experiments.why import anatomy, criteria, frozen_warmup, gradients, saturation
-from smt_bench.methods.base import Capacity
-from smt_bench.questions.planner import Planner
-from smt_bench.records.runs import Measurement, Run
-from smt_bench.records.store import Record
+from smt_bench.registry import Registry
+
+if TYPE_CHECKING:  # torch comes with it
+    from smt_bench.questions.experiment import Bundle, Experiment
 
 
-class Experiment(Protocol):
-    """What an experiment module offers.
+def _accept(found: Any) -> Experiment | Bundle | None:
+    from smt_bench.questions.experiment import Bundle, Experiment
 
-    One that measures instead of training has `measure(measurement, watch) -> result` besides, and its `runs` returns
-    `Measurement`s with None for the capacity; it needs no data and no weights, unless it says `TRAINED = True`: then
-    `measure` is given the run's `Inputs` as a third argument. `FAMILIES` names the data families it covers where no task is
-    asked for (by default commonsense). One that only has `MEMBERS` stands for the experiments of these names.
-    """
-
-    NAME: str
-    REPRODUCES: str
-    NEEDS: str
-
-    def method_names(self, planner: Planner) -> list[str]:
-        """The methods it will run, known without data or weights."""
-
-    def check(self, planner: Planner) -> None:
-        """Refuses impossible requests from shapes alone."""
-
-    def runs(self, planner: Planner) -> Sequence[tuple[Run, Capacity] | tuple[Measurement, None]]:
-        """The runs, in the order in which they are made."""
-
-    def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
-        """Writes tables and figures from records; returns the files, the main table first."""
+    if isinstance(found, type) and issubclass(found, Experiment | Bundle):
+        return found()
+    return found if isinstance(found, Experiment | Bundle) else None
 
 
-REGISTRY: dict[str, Any] = {
-    module.NAME: module
-    for module in (
-        paper, plateau, commonsense, allocation, math10k, qkv, block_metric, selection, warmup, block_size, gradients, anatomy,
-        saturation, criteria, break_even, speed, memory, kernels, frozen_warmup, learning_rate,
-    )
-}  # fmt: skip
-
-
-def all_experiments() -> dict[str, Experiment]:
-    """Built-in experiments and those that other packages register under `smt_bench.experiments`."""
-    found = dict(REGISTRY)
-    for point in entry_points(group="smt_bench.experiments"):
-        found.setdefault(point.name, point.load())
-    return cast(dict[str, Experiment], found)
+REGISTRY: Registry[Experiment | Bundle] = Registry(
+    "experiment",
+    "smt_bench.experiments",
+    {
+        "paper": "smt_bench.experiments.paper:Paper",
+        "plateau": "smt_bench.experiments.accuracy.plateau:Plateau",
+        "commonsense": "smt_bench.experiments.accuracy.commonsense:Commonsense",
+        "allocation": "smt_bench.experiments.choices.allocation:Allocation",
+        "math10k": "smt_bench.experiments.accuracy.math10k:Math10k",
+        "qkv": "smt_bench.experiments.choices.qkv:Qkv",
+        "block-metric": "smt_bench.experiments.choices.block_metric:BlockMetric",
+        "selection": "smt_bench.experiments.choices.selection:Selection",
+        "warmup": "smt_bench.experiments.choices.warmup:Warmup",
+        "block-size": "smt_bench.experiments.choices.block_size:BlockSize",
+        "gradients": "smt_bench.experiments.why.gradients:Gradients",
+        "anatomy": "smt_bench.experiments.why.anatomy:Anatomy",
+        "saturation": "smt_bench.experiments.why.saturation:Saturation",
+        "criteria": "smt_bench.experiments.why.criteria:Criteria",
+        "break-even": "smt_bench.experiments.cost.break_even:BreakEven",
+        "speed": "smt_bench.experiments.cost.speed.experiment:Speed",
+        "memory": "smt_bench.experiments.cost.memory.experiment:Memory",
+        "kernels": "smt_bench.experiments.cost.kernels.experiment:Kernels",
+        "frozen-warmup": "smt_bench.experiments.why.frozen_warmup:FrozenWarmup",
+        "learning-rate": "smt_bench.experiments.accuracy.learning_rate:LearningRate",
+    },
+    _accept,
+)
 
 
 def find(name: str) -> Experiment:
     """The experiment called `name`.
 
     Raises:
-        ValueError: no such experiment; the message names the nearest.
+        ValueError: no such experiment, the message names the nearest; or a bundle of several.
     """
-    if name in REGISTRY:
-        return REGISTRY[name]  # without reading every installed package's entry points, which takes 15 ms
-    found = all_experiments()
-    if name not in found:
-        near = difflib.get_close_matches(name, found, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(found)}"
-        raise ValueError(f"unknown experiment {name!r}: {hint}")
-    return found[name]
+    from smt_bench.questions.experiment import Bundle
+
+    found = REGISTRY.find(name)
+    if isinstance(found, Bundle):
+        raise ValueError(f"{name} stands for {', '.join(found.members)}: choose one of them")
+    return found
 
 
 def members(name: str) -> list[Experiment]:
-    """The experiment called `name`, or those it stands for.
+    """The experiment called `name`, or those that it bundles.
 
     Raises:
         ValueError: no such experiment.
     """
-    return [find(part) for part in getattr(find(name), "MEMBERS", (name,))]
+    from smt_bench.questions.experiment import Bundle
+
+    found = REGISTRY.find(name)
+    return [find(member) for member in found.members] if isinstance(found, Bundle) else [found]

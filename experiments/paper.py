@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-NAME = "paper"
-REPRODUCES = "all tables and figures of the SMT paper below: runs shared between them are done once"
-NEEDS = "any model; commonsense and math tasks (parts without data are left out)"
-MEMBERS = (
-    "plateau", "commonsense", "allocation", "math10k", "qkv", "block-metric", "selection", "warmup", "block-size", "gradients",
-    "anatomy", "saturation", "criteria", "break-even",
-)  # fmt: skip
+from smt_bench.questions.experiment import Bundle
+
+
+class Paper(Bundle):
+    """The SMT paper."""
+
+    name = "paper"
+    reproduces = "all tables and figures of the SMT paper below: runs shared between them are done once"
+    needs = "any model; commonsense and math tasks (parts without data are left out)"
+    members = (
+        "plateau", "commonsense", "allocation", "math10k", "qkv", "block-metric", "selection", "warmup", "block-size",
+        "gradients", "anatomy", "saturation", "criteria", "break-even",
+    )  # fmt: skip

@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from smt_bench.methods.base import Method
-from smt_bench.methods.full import Base, Full
-from smt_bench.methods.lora import Dora, Lora
-from smt_bench.methods.smt.method import Smt
-from smt_bench.methods.spiel.method import Spiel
+from smt_bench.registry import Registry
 
-REGISTRY: dict[str, type[Method]] = {m.name: m for m in (Base, Full, Smt, Spiel, Lora, Dora)}
+if TYPE_CHECKING:  # torch comes with it
+    from smt_bench.methods.base import Method
 
 
-def all_methods() -> dict[str, type[Method]]:
-    """Built-in methods and those that other packages register under `smt_bench.methods`."""
-    found = dict(REGISTRY)
-    for point in entry_points(group="smt_bench.methods"):
-        found.setdefault(point.name, point.load())
-    return found
+def _accept(found: Any) -> type[Method] | None:
+    from smt_bench.methods.base import Method
+
+    return found if isinstance(found, type) and issubclass(found, Method) else None
 
 
-def find(name: str) -> type[Method]:
-    """The method called `name`.
-
-    Raises:
-        ValueError: no such method; the message names the nearest.
-    """
-    if name in REGISTRY:
-        return REGISTRY[name]  # without reading every installed package's entry points, which takes 15 ms
-    found = all_methods()
-    if name not in found:
-        near = difflib.get_close_matches(name, found, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(found)}"
-        raise ValueError(f"unknown method {name!r}: {hint}")
-    return found[name]
+REGISTRY: Registry[type[Method]] = Registry(
+    "method",
+    "smt_bench.methods",
+    {
+        "base": "smt_bench.methods.full:Base",
+        "full": "smt_bench.methods.full:Full",
+        "smt": "smt_bench.methods.smt.method:Smt",
+        "spiel": "smt_bench.methods.spiel.method:Spiel",
+        "lora": "smt_bench.methods.lora:Lora",
+        "dora": "smt_bench.methods.lora:Dora",
+    },
+    _accept,
+)
+find = REGISTRY.find
 
 
 def build(name: str, config: Mapping[str, Any], fraction: float | None, seed: int, steps: int) -> Method:

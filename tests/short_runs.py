@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.execute import execute
-from smt_bench.experiments.accuracy import plateau
+from smt_bench.experiments.accuracy.plateau import Plateau
 from smt_bench.machine import fits
 from smt_bench.machine.signals import Stop
 from smt_bench.questions.inputs import Inputs
@@ -36,7 +36,7 @@ def question(case: str, precision: str = "fp32") -> tuple[Run, Inputs]:
     request = Request("plateau", "tiny", preset="smoke", methods=(name,), steps=STEPS, limit=2)
     planner = Planner(request, fits.here())
     planner.open()
-    run, _ = plateau.runs(planner)[0]
+    run, _ = Plateau().runs(planner)[0]
     config = {**run.method.config, **SETTINGS[case]}
     train = replace(run.train, batch_size=8, micro_batch_size=4, precision=precision)
     return replace(run, method=replace(run.method, config=config), train=train), planner.inputs()

@@ -12,31 +12,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from smt_bench.experiments.accuracy import best_of, plateau
+from smt_bench.experiments.accuracy import best_of
+from smt_bench.experiments.accuracy.plateau import Plateau
 from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
 
-NAME = "commonsense"
-REPRODUCES = "SMT table 2: commonsense tasks, every method at its best fraction and at an equal budget"
-NEEDS = "any model; commonsense tasks; the runs of plateau"
-method_names, runs = plateau.method_names, plateau.runs
 
+class Commonsense(Plateau):
+    """The plateau's runs as table 2."""
 
-def check(planner: Planner) -> None:
-    """The plateau's checks, on commonsense tasks only.
+    name = "commonsense"
+    reproduces = "SMT table 2: commonsense tasks, every method at its best fraction and at an equal budget"
+    needs = "any model; commonsense tasks; the runs of plateau"
 
-    Raises:
-        ValueError: math tasks were asked for, or an impossible fraction.
-    """
-    if planner.request.family != NAME:
-        raise ValueError(
-            f"--tasks {','.join(planner.request.tasks)}: commonsense is about commonsense tasks: see math10k"
-        )
-    plateau.check(planner)
+    def check(self, planner: Planner) -> None:
+        """The plateau's checks, on commonsense tasks only.
 
+        Raises:
+            ValueError: math tasks were asked for, or an impossible fraction.
+        """
+        if planner.request.family != "commonsense":
+            raise ValueError(
+                f"--tasks {','.join(planner.request.tasks)}: commonsense is about commonsense tasks: see math10k"
+            )
+        super().check(planner)
 
-def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
-    """Table 2 with its claims."""
-    return best_of.write(
-        records, folder, model, "table2", "Table 2: commonsense, best and equal budgets", "table 2", NAME
-    )
+    def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+        """Table 2 with its claims."""
+        heading = "Table 2: commonsense, best and equal budgets"
+        return best_of.write(records, folder, model, "table2", heading, "table 2", "commonsense")

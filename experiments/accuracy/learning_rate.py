@@ -9,109 +9,96 @@ rates (`smt_bench/questions/recipes.py`) follow from this table at the largest f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from smt_bench import methods
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.words import family_title
-from smt_bench.methods.base import Capacity
+from smt_bench.questions.experiment import TrainingExperiment
+from smt_bench.questions.grid import Cell, grid, middle
 from smt_bench.questions.planner import Planner
-from smt_bench.records.runs import Run
 from smt_bench.records.store import Record
 from smt_bench.report.table import Table
 
-NAME = "learning-rate"
-REPRODUCES = "no table of the papers: held-out loss by method and learning rate, the ground of the recipes' rates"
-NEEDS = "any model; commonsense (default) or math tasks"
-METHODS = ("full", "smt", "spiel", "lora", "dora")
 FACTORS = (1 / 3, 1.0, 3.0)
 
 
-def method_names(planner: Planner) -> list[str]:
-    """The five methods, or those asked for."""
-    return planner.method_names(METHODS)
-
-
-def _grid(planner: Planner) -> list[tuple[str, float | None, float, int]]:
-    fractions = planner.fractions()
-    if not planner.request.fractions_pct:
-        fractions = [fractions[len(fractions) // 2]]
-    return [
-        (name, fraction, float(f"{planner.recipe.lr(name) * factor:.1g}"), seed)
-        for seed in planner.seeds()
-        for name in method_names(planner)
-        for fraction in (fractions if methods.find(name).takes_fraction else [None])
-        for factor in FACTORS
-    ]
-
-
-def check(planner: Planner) -> None:
-    """The fraction must be possible for every method."""
-    for name, fraction, _, _ in _grid(planner):
-        planner.check_capacity(name, fraction)
-
-
-def runs(planner: Planner) -> list[tuple[Run, Capacity]]:
+class LearningRate(TrainingExperiment):
     """Methods x rates x seeds."""
-    made = [planner.run(name, fraction, seed, lr=lr) for name, fraction, lr, seed in _grid(planner)]
-    return list({run.key: (run, capacity) for run, capacity in made}.values())
 
+    name = "learning-rate"
+    reproduces = "no table of the papers: held-out loss by method and learning rate, the ground of the recipes' rates"
+    needs = "any model; commonsense (default) or math tasks"
 
-def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
-    """One row per method, fraction and rate, the best of each method marked."""
-    cells: dict[tuple[str, float | None, float], list[Record]] = {}
-    for record in records:
-        run = record["run"]
-        cells.setdefault((run["method"]["name"], run["method"]["fraction"], run["train"]["lr"]), []).append(record)
-    data = []
-    for (name, fraction, lr), group in sorted(
-        cells.items(), key=lambda item: (item[0][0], item[0][1] or 0, item[0][2])
-    ):
-        values = [r["heldout"]["nll"] for r in group if r["status"] == "done" and r["heldout"]["nll"] is not None]
-        mean, ci = mean_ci(values) if values else (None, None)
-        data.append(
-            {
-                "method": name,
-                "fraction_pct": None if fraction is None else 100 * fraction,
-                "lr": lr,
-                "heldout_nll": mean,
-                "ci95": ci,
-                "n_seeds": len(values),
-                "diverged": sum(r["status"] == "diverged" for r in group),
-                "failed": sum(r["status"] in ("failed", "out_of_memory") for r in group),
-                "best": 0,
-                "keys": " ".join(r["key"] for r in group),
-            }
-        )
-    for row in data:
-        rivals = [
-            r["heldout_nll"] for r in data if (r["method"], r["fraction_pct"]) == (row["method"], row["fraction_pct"])
+    def method_names(self, planner: Planner) -> list[str]:
+        """The five methods, or those asked for."""
+        return planner.method_names(("full", "smt", "spiel", "lora", "dora"))
+
+    def cells(self, planner: Planner) -> list[Cell]:
+        """Methods x rates, at one fraction unless more are asked for."""
+        return [
+            replace(cell, lr=float(f"{planner.recipe.lr(cell.method) * factor:.1g}"))
+            for cell in grid(planner, self.method_names(planner), middle(planner))
+            for factor in FACTORS
         ]
-        row["best"] = int(
-            row["heldout_nll"] is not None and row["heldout_nll"] == min(r for r in rivals if r is not None)
+
+    def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+        """One row per method, fraction and rate, the best of each method marked."""
+        cells: dict[tuple[str, float | None, float], list[Record]] = {}
+        for record in records:
+            run = record["run"]
+            cells.setdefault((run["method"]["name"], run["method"]["fraction"], run["train"]["lr"]), []).append(record)
+        data = []
+        for (name, fraction, lr), group in sorted(
+            cells.items(), key=lambda item: (item[0][0], item[0][1] or 0, item[0][2])
+        ):
+            values = [r["heldout"]["nll"] for r in group if r["status"] == "done" and r["heldout"]["nll"] is not None]
+            mean, ci = mean_ci(values) if values else (None, None)
+            data.append(
+                {
+                    "method": name,
+                    "fraction_pct": None if fraction is None else 100 * fraction,
+                    "lr": lr,
+                    "heldout_nll": mean,
+                    "ci95": ci,
+                    "n_seeds": len(values),
+                    "diverged": sum(r["status"] == "diverged" for r in group),
+                    "failed": sum(r["status"] in ("failed", "out_of_memory") for r in group),
+                    "best": 0,
+                    "keys": " ".join(r["key"] for r in group),
+                }
+            )
+        for row in data:
+            rivals = [
+                r["heldout_nll"]
+                for r in data
+                if (r["method"], r["fraction_pct"]) == (row["method"], row["fraction_pct"])
+            ]
+            row["best"] = int(
+                row["heldout_nll"] is not None and row["heldout_nll"] == min(r for r in rivals if r is not None)
+            )
+        rows = [
+            [
+                row["method"],
+                "" if row["fraction_pct"] is None else f"{row['fraction_pct']:g}",
+                f"{row['lr']:g}",
+                "" if row["heldout_nll"] is None else f"{row['heldout_nll']:.3f}"
+                + ("" if row["ci95"] is None else f" ± {row['ci95']:.3f}") + (" *" if row["best"] else ""),
+                row["n_seeds"],
+                f"{row['diverged']} diverged" if row["diverged"] else f"{row['failed']} failed" if row["failed"] else "",
+            ]
+            for row in data
+        ]  # fmt: skip
+        sample = records[0]["run"]
+        table = Table(
+            f"Held-out loss by learning rate: {model}, {family_title(sample['data']['family'])}",
+            ["method", "trainable, %", "learning rate", "held-out NLL, nats/token", "seeds", "lost runs"],
+            rows,
+            [
+                f"{sample['train']['steps']} steps of {sample['train']['batch_size']} examples; {sample['data']['heldout']} "
+                "held-out training examples; no test set is looked at",
+                "± is the 95 % interval over seeds where there are several; * is the best rate of a method",
+            ],
+            data,
         )
-    rows = [
-        [
-            row["method"],
-            "" if row["fraction_pct"] is None else f"{row['fraction_pct']:g}",
-            f"{row['lr']:g}",
-            "" if row["heldout_nll"] is None else f"{row['heldout_nll']:.3f}"
-            + ("" if row["ci95"] is None else f" ± {row['ci95']:.3f}") + (" *" if row["best"] else ""),
-            row["n_seeds"],
-            f"{row['diverged']} diverged" if row["diverged"] else f"{row['failed']} failed" if row["failed"] else "",
-        ]
-        for row in data
-    ]  # fmt: skip
-    sample = records[0]["run"]
-    table = Table(
-        f"Held-out loss by learning rate: {model}, {family_title(sample['data']['family'])}",
-        ["method", "trainable, %", "learning rate", "held-out NLL, nats/token", "seeds", "lost runs"],
-        rows,
-        [
-            f"{sample['train']['steps']} steps of {sample['train']['batch_size']} examples; {sample['data']['heldout']} "
-            "held-out training examples; no test set is looked at",
-            "± is the 95 % interval over seeds where there are several; * is the best rate of a method",
-        ],
-        data,
-    )
-    return table.write(folder, "learning_rate")
+        return table.write(folder, "learning_rate")

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from smt_bench.evidence.claims import Sheet
-from smt_bench.methods.base import Capacity
-from smt_bench.methods.smt.selection import grid
+from smt_bench.methods.smt.selection import grid as block_grid
+from smt_bench.questions.experiment import TrainingExperiment
 from smt_bench.questions.planner import Planner
-from smt_bench.records.runs import Run
 from smt_bench.records.store import Record
 from smt_bench.report.accuracy.variants import write_sheet
 
 PAPER_PCT = 0.84  # the budget of the paper's ablations
-ANY = "any model; commonsense (default) or math tasks"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run but for its seed: SMT at a fraction, with settings that differ from the recipe's."""
-
-    fraction: float
-    changes: dict[str, Any] = field(default_factory=dict)
 
 
 def budgets(planner: Planner, variants: Sequence[dict[str, Any]], paper_pct: float = PAPER_PCT) -> list[float]:
@@ -38,9 +28,9 @@ def budgets(planner: Planner, variants: Sequence[dict[str, Any]], paper_pct: flo
     """
     if planner.request.fractions_pct:
         return planner.fractions()
-    grid = sorted(planner.fractions())
+    usual = sorted(planner.fractions())
     papers = planner.recipe.protocol == "llm-adapters"
-    candidates = [round(paper_pct / 100, 12)] if papers else grid[: len(grid) // 2 + 1][::-1]
+    candidates = [round(paper_pct / 100, 12)] if papers else usual[: len(usual) // 2 + 1][::-1]
     candidates += [round(candidates[-1] / 2, 12), round(candidates[-1] / 4, 12)]
     for i, fraction in enumerate(candidates):
         try:
@@ -59,20 +49,13 @@ def one_side(planner: Planner, targets: tuple[str, ...]) -> dict[str, Any]:
     Nothing where the recipe names a side; where it says "auto", Q alone would get larger blocks than Q, K and V together.
     """
     usual = planner.config("smt", 1000)["block_size"]
-    return {"block_size": grid(planner.shapes, targets, "auto")[0]} if usual == "auto" else {}
+    return {"block_size": block_grid(planner.shapes, targets, "auto")[0]} if usual == "auto" else {}
 
 
-@dataclass(frozen=True)
-class Ablation:
-    """An experiment made of SMT runs; its methods are what the experiment modules offer.
+class Ablation(TrainingExperiment):
+    """An experiment made of SMT runs, which become a table each per sheet."""
 
-    Attributes:
-        grid: the cells for a request, from shapes alone.
-        sheets: the tables that records become, the main one first.
-    """
-
-    grid: Callable[[Planner], list[Cell]]
-    sheets: Callable[[Sequence[Record]], Sequence[Sheet]]
+    needs = "any model; commonsense (default) or math tasks"
 
     def method_names(self, planner: Planner) -> list[str]:
         """SMT.
@@ -82,19 +65,9 @@ class Ablation:
         """
         return planner.only("smt")
 
-    def check(self, planner: Planner) -> None:
-        """Every cell must be possible."""
-        for cell in self.grid(planner):
-            planner.check_capacity("smt", cell.fraction, **cell.changes)
-
-    def runs(self, planner: Planner) -> list[tuple[Run, Capacity]]:
-        """Cells x seeds; cells that come to the same question run once."""
-        made: dict[str, tuple[Run, Capacity]] = {}
-        for seed in planner.seeds():
-            for cell in self.grid(planner):
-                run, capacity = planner.run("smt", cell.fraction, seed, **cell.changes)
-                made.setdefault(run.key, (run, capacity))
-        return list(made.values())
+    @abstractmethod
+    def sheets(self, records: Sequence[Record]) -> Sequence[Sheet]:
+        """The tables that records become, the main one first."""
 
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """The tables of which there are records."""

@@ -10,18 +10,17 @@ and down projections are the MLP.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from smt_bench.evidence.claims import Sheet
 from smt_bench.evidence.published import published
 from smt_bench.evidence.verdicts import Claim
-from smt_bench.experiments.choices.ablation import ANY, Ablation, Cell, budgets, config, one_side
+from smt_bench.experiments.choices.ablation import Ablation, budgets, config, one_side
+from smt_bench.questions.grid import Cell, grid
 from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
 
-NAME = "allocation"
-REPRODUCES = "SMT table 4: the budget split between MLP and attention"
-NEEDS = ANY
 ATTENTION = ("q_proj", "k_proj", "v_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
 LABELS = {1.0: "all MLP", 0.5: "half MLP", 0.25: "a quarter MLP", 0.0: "all attention"}
@@ -34,11 +33,6 @@ def _changes(planner: Planner, mlp: float) -> dict[str, Any]:
     if mlp == 1.0:
         return {"targets": MLP, **side}
     return {"targets": ATTENTION + MLP, "shares": {"+".join(MLP): mlp, "+".join(ATTENTION): 1 - mlp}, **side}
-
-
-def _grid(planner: Planner) -> list[Cell]:
-    variants = [_changes(planner, mlp) for mlp in LABELS]
-    return [Cell(f, changes) for f in budgets(planner, variants) for changes in variants]
 
 
 def label(record: Record) -> str | None:
@@ -54,25 +48,33 @@ def _printed(name: str, _: float | None) -> float | None:
     return float(own[name])
 
 
-ABLATION = Ablation(
-    _grid,
-    lambda records: (
-        Sheet(
-            "table4",
-            "Table 4: MLP against attention",
-            label,
-            tuple(LABELS.values()),
-            "all attention",
-            (
-                Claim("all in attention beats all in the MLPs (table 4)", "all attention", "all MLP"),
-                Claim("all in attention beats a half (table 4)", "all attention", "half MLP"),
-                Claim("all in attention beats three quarters (table 4)", "all attention", "a quarter MLP"),
-            ),
-            _printed,
-            "SMT table 4, LLaMA-7B, 0.84 %",
-            first="budget",
-        ),
-    ),
-)
+class Allocation(Ablation):
+    """Four ways to split one budget."""
 
-method_names, check, runs, render = ABLATION.method_names, ABLATION.check, ABLATION.runs, ABLATION.render
+    name = "allocation"
+    reproduces = "SMT table 4: the budget split between MLP and attention"
+
+    def cells(self, planner: Planner) -> list[Cell]:
+        """One per share of the MLPs."""
+        variants = [_changes(planner, mlp) for mlp in LABELS]
+        return grid(planner, ["smt"], budgets(planner, variants), variants)
+
+    def sheets(self, records: Sequence[Record]) -> tuple[Sheet, ...]:
+        """Table 4."""
+        return (
+            Sheet(
+                "table4",
+                "Table 4: MLP against attention",
+                label,
+                tuple(LABELS.values()),
+                "all attention",
+                (
+                    Claim("all in attention beats all in the MLPs (table 4)", "all attention", "all MLP"),
+                    Claim("all in attention beats a half (table 4)", "all attention", "half MLP"),
+                    Claim("all in attention beats three quarters (table 4)", "all attention", "a quarter MLP"),
+                ),
+                _printed,
+                "SMT table 4, LLaMA-7B, 0.84 %",
+                first="budget",
+            ),
+        )

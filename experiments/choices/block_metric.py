@@ -9,22 +9,18 @@ are one selection: what the paper prints between them (1.4 points) is run-to-run
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from smt_bench.evidence.claims import Sheet
 from smt_bench.evidence.published import average
 from smt_bench.evidence.verdicts import Claim
-from smt_bench.experiments.choices.ablation import ANY, Ablation, Cell, budgets, config
+from smt_bench.experiments.choices.ablation import Ablation, budgets, config
+from smt_bench.questions.grid import Cell, grid
 from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
 
-NAME = "block-metric"
-REPRODUCES = "SMT table 7: mean-abs, abs-mean, abs-sum and L2 as a block's score"
-NEEDS = ANY
 TITLES = {"mean_abs": "mean-abs", "abs_mean": "abs-mean", "abs_sum": "abs-sum", "l2": "L2"}
 PRINTED = {"mean-abs": "mean_abs", "abs-mean": "abs_mean", "abs-sum": "abs_sum", "L2": "l2_norm"}
-
-
-def _grid(planner: Planner) -> list[Cell]:
-    return [Cell(f, {"metric": metric}) for f in budgets(planner, [{}]) for metric in TITLES]
 
 
 def label(record: Record) -> str | None:
@@ -32,26 +28,33 @@ def label(record: Record) -> str | None:
     return TITLES.get(config(record)["metric"])
 
 
-ABLATION = Ablation(
-    _grid,
-    lambda records: (
-        Sheet(
-            "table7",
-            "Table 7: block scores",
-            label,
-            tuple(TITLES.values()),
-            "mean-abs",
-            (
-                Claim("mean-abs beats abs-mean (table 7)", "mean-abs", "abs-mean"),
-                Claim("mean-abs beats abs-sum (table 7)", "mean-abs", "abs-sum"),
-                Claim("mean-abs beats L2 (table 7)", "mean-abs", "L2"),
-            ),
-            lambda name, _: average("smt_table7_block_metric", metric=PRINTED[name]),
-            "SMT table 7, LLaMA-7B, 0.84 %",
-            ("abs-mean and abs-sum rank blocks of one size identically: a difference between them is noise.",),
-            first="block score",
-        ),
-    ),
-)
+class BlockMetric(Ablation):
+    """One budget, four ways to rank blocks."""
 
-method_names, check, runs, render = ABLATION.method_names, ABLATION.check, ABLATION.runs, ABLATION.render
+    name = "block-metric"
+    reproduces = "SMT table 7: mean-abs, abs-mean, abs-sum and L2 as a block's score"
+
+    def cells(self, planner: Planner) -> list[Cell]:
+        """One per metric."""
+        return grid(planner, ["smt"], budgets(planner, [{}]), [{"metric": metric} for metric in TITLES])
+
+    def sheets(self, records: Sequence[Record]) -> tuple[Sheet, ...]:
+        """Table 7."""
+        return (
+            Sheet(
+                "table7",
+                "Table 7: block scores",
+                label,
+                tuple(TITLES.values()),
+                "mean-abs",
+                (
+                    Claim("mean-abs beats abs-mean (table 7)", "mean-abs", "abs-mean"),
+                    Claim("mean-abs beats abs-sum (table 7)", "mean-abs", "abs-sum"),
+                    Claim("mean-abs beats L2 (table 7)", "mean-abs", "L2"),
+                ),
+                lambda name, _: average("smt_table7_block_metric", metric=PRINTED[name]),
+                "SMT table 7, LLaMA-7B, 0.84 %",
+                ("abs-mean and abs-sum rank blocks of one size identically: a difference between them is noise.",),
+                first="block score",
+            ),
+        )

@@ -15,23 +15,13 @@ from collections.abc import Callable, Sequence
 from smt_bench.evidence.claims import Sheet
 from smt_bench.evidence.published import average
 from smt_bench.evidence.verdicts import Claim
-from smt_bench.experiments.choices.ablation import ANY, PAPER_PCT, Ablation, Cell, budgets, config
+from smt_bench.experiments.choices.ablation import PAPER_PCT, Ablation, budgets, config
+from smt_bench.questions.grid import Cell, grid
 from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
 
-NAME = "selection"
-REPRODUCES = "SMT tables 8 and 9: gradient against activation selection; global, per-layer, random"
-NEEDS = ANY
 LARGE_PCT = 4.91  # table 8's other budget
 SCOPES = {"global": "global", "per_layer": "per layer", "random": "random"}
-
-
-def _grid(planner: Planner) -> list[Cell]:
-    small = budgets(planner, [{}])
-    # Table 8 is at the paper's smallest and largest budgets; table 9 at the small one.
-    large = [] if planner.request.fractions_pct else [max(planner.fractions())]
-    cells = [Cell(f, changes) for f in (*small, *large) for changes in ({}, {"metric": "activation"})]
-    return cells + [Cell(f, {"scope": scope}) for f in small for scope in ("per_layer", "random")]
 
 
 def by_metric(record: Record) -> str | None:
@@ -67,38 +57,49 @@ def table8(records: Sequence[Record]) -> Callable[[str, float | None], float | N
     return printed
 
 
-ABLATION = Ablation(
-    _grid,
-    lambda records: (
-        Sheet(
-            "table8",
-            "Table 8: gradient against activation selection",
-            by_metric,
-            ("gradient", "activation"),
-            "gradient",
-            (Claim("gradient selection beats activation selection (table 8)", "gradient", "activation"),),
-            table8(records),
-            "SMT table 8, LLaMA-7B, 0.84 and 4.91 % (elsewhere beside the smallest and the largest fraction)",
-            first="selection by",
-            printed_pct=None,
-        ),
-        Sheet(
-            "table9",
-            "Table 9: from where blocks are chosen",
-            by_scope(records),
-            tuple(SCOPES.values()),
-            "global",
-            (
-                Claim("the best blocks of all matrices beat the best of each (table 9)", "global", "per layer"),
-                Claim("the best blocks of all matrices beat random ones (table 9)", "global", "random"),
-                Claim("the best blocks of each matrix beat random ones (table 9)", "per layer", "random"),
-            ),
-            lambda name, _: average("smt_table9_scope", scope=name.replace(" ", "_")),
-            "SMT table 9, LLaMA-7B, 0.84 %",
-            ("Random blocks follow the same dense warm-up; experiment warmup separates what that adds.",),
-            first="scope",
-        ),
-    ),
-)
+class Selection(Ablation):
+    """What chooses the blocks, and from where."""
 
-method_names, check, runs, render = ABLATION.method_names, ABLATION.check, ABLATION.runs, ABLATION.render
+    name = "selection"
+    reproduces = "SMT tables 8 and 9: gradient against activation selection; global, per-layer, random"
+
+    def cells(self, planner: Planner) -> list[Cell]:
+        """Table 8's, then those that table 9 has besides."""
+        small = budgets(planner, [{}])
+        # Table 8 is at the paper's smallest and largest budgets; table 9 at the small one.
+        large = [] if planner.request.fractions_pct else [max(planner.fractions())]
+        compared = grid(planner, ["smt"], [*small, *large], [{}, {"metric": "activation"}])
+        return compared + grid(planner, ["smt"], small, [{"scope": scope} for scope in ("per_layer", "random")])
+
+    def sheets(self, records: Sequence[Record]) -> tuple[Sheet, ...]:
+        """Tables 8 and 9."""
+        return (
+            Sheet(
+                "table8",
+                "Table 8: gradient against activation selection",
+                by_metric,
+                ("gradient", "activation"),
+                "gradient",
+                (Claim("gradient selection beats activation selection (table 8)", "gradient", "activation"),),
+                table8(records),
+                "SMT table 8, LLaMA-7B, 0.84 and 4.91 % (elsewhere beside the smallest and the largest fraction)",
+                first="selection by",
+                printed_pct=None,
+            ),
+            Sheet(
+                "table9",
+                "Table 9: from where blocks are chosen",
+                by_scope(records),
+                tuple(SCOPES.values()),
+                "global",
+                (
+                    Claim("the best blocks of all matrices beat the best of each (table 9)", "global", "per layer"),
+                    Claim("the best blocks of all matrices beat random ones (table 9)", "global", "random"),
+                    Claim("the best blocks of each matrix beat random ones (table 9)", "per layer", "random"),
+                ),
+                lambda name, _: average("smt_table9_scope", scope=name.replace(" ", "_")),
+                "SMT table 9, LLaMA-7B, 0.84 %",
+                ("Random blocks follow the same dense warm-up; experiment warmup separates what that adds.",),
+                first="scope",
+            ),
+        )

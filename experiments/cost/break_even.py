@@ -20,7 +20,7 @@ from typing import Any
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.verdicts import judge, tally
 from smt_bench.evidence.words import percent
-from smt_bench.experiments.cost.speed import experiment as speed
+from smt_bench.experiments.cost.speed.experiment import Speed
 from smt_bench.experiments.cost.speed.tables import full_title, speed_rows
 from smt_bench.methods.modules import total_parameters
 from smt_bench.models import build, registry
@@ -29,10 +29,6 @@ from smt_bench.records.runs import Measurement
 from smt_bench.records.store import Record
 from smt_bench.report.table import Table
 
-NAME = "break-even"
-REPRODUCES = "no table of the papers: steps after which SMT's warm-up and selection are paid for, by model size"
-NEEDS = "any model, no weights, no data; shares the measurements of speed"
-measure, method_names = speed.measure, speed.method_names
 WARMUPS = {"warmup_step": "trains", "frozen_warmup_step": "frozen"}
 MATTERS = 1.0  # % of the run's time
 
@@ -42,19 +38,10 @@ def _planners(planner: Planner) -> list[Planner]:
     own = total_parameters(planner.shapes)
     sizes = {e.name: total_parameters(build.shapes(e.name)) for e in registry.REGISTRY.values() if e.weightless}
     smaller = sorted((total, name) for name, total in sizes.items() if total < own)
-    made = [Planner(replace(planner.request, model=name), planner.here, planner.say) for _, name in smaller]
+    made = [
+        Planner(replace(planner.request, model=name), planner.here, planner.say, planner.shared) for _, name in smaller
+    ]
     return [*made, planner]
-
-
-def check(planner: Planner) -> None:
-    """Every fraction must be possible on every size."""
-    for one in _planners(planner):
-        speed.check(one)
-
-
-def runs(planner: Planner) -> list[tuple[Measurement, None]]:
-    """The measurements of `speed`, of all sizes."""
-    return [run for one in _planners(planner) for run in speed.runs(one)]
 
 
 def steps_to_catch_up(warmup: int, warmup_ms: float, selection_ms: float, step_ms: float, rival_ms: float) -> float:
@@ -102,74 +89,97 @@ def _of_one(record: Record) -> list[dict[str, Any]]:
     return made
 
 
-def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
-    """One row per size, warm-up and rival."""
-    cells: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for record in (r for r in records if r["status"] == "done"):
-        for line in _of_one(record):
-            key = (line["parameters"], record["run"]["model"]["name"], line["warmup"], line["against"])
-            cells.setdefault(key, []).append(line)
-    rows, data, verdicts = [], [], []
-    for (total, name, kind, against), found in sorted(cells.items(), key=lambda item: item[0][:2]):
-        mean = {k: mean_ci([f[k] for f in found])[0] for k in ("warmup_ms", "selection_ms", "step_ms", "rival_ms")}
-        never = any(math.isinf(f["steps"]) for f in found)
-        steps, half = (None, None) if never else mean_ci([f["steps"] for f in found])
-        saved, saved_half = mean_ci([f["saved_pct"] for f in found])
-        intervals = [] if saved_half is None else [(saved - saved_half, saved + saved_half)]
-        verdicts.append(judge(intervals, len(found), MATTERS))
-        first = found[0]
-        rows.append(
-            [name, f"{total / 1e6:.1f}", percent(100 * first["fraction"]), f"{first['warmup_steps']}, {kind}", against]
-            + [f"{mean[k]:.1f}" for k in ("warmup_ms", "selection_ms", "step_ms", "rival_ms")]
-            + ["never" if steps is None else f"{steps:.0f}" + ("" if half is None else f" ± {half:.0f}")]
-            + [f"{saved:+.1f}" + ("" if saved_half is None else f" ± {saved_half:.1f}"), verdicts[-1]]
+class BreakEven(Speed):
+    """The measurements of `speed`, of several sizes."""
+
+    name = "break-even"
+    reproduces = "no table of the papers: steps after which SMT's warm-up and selection are paid for, by model size"
+    needs = "any model, no weights, no data; shares the measurements of speed"
+
+    def check(self, planner: Planner) -> None:
+        """Every fraction must be possible on every size."""
+        for one in _planners(planner):
+            super().check(one)
+
+    def runs(self, planner: Planner) -> list[tuple[Measurement, None]]:
+        """The measurements of `speed`, under its name, of all sizes."""
+        return [run for one in _planners(planner) for run in Speed().runs(one)]
+
+    def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+        """One row per size, warm-up and rival."""
+        cells: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        for record in (r for r in records if r["status"] == "done"):
+            for line in _of_one(record):
+                key = (line["parameters"], record["run"]["model"]["name"], line["warmup"], line["against"])
+                cells.setdefault(key, []).append(line)
+        rows, data, verdicts = [], [], []
+        for (total, name, kind, against), found in sorted(cells.items(), key=lambda item: item[0][:2]):
+            mean = {k: mean_ci([f[k] for f in found])[0] for k in ("warmup_ms", "selection_ms", "step_ms", "rival_ms")}
+            never = any(math.isinf(f["steps"]) for f in found)
+            steps, half = (None, None) if never else mean_ci([f["steps"] for f in found])
+            saved, saved_half = mean_ci([f["saved_pct"] for f in found])
+            intervals = [] if saved_half is None else [(saved - saved_half, saved + saved_half)]
+            verdicts.append(judge(intervals, len(found), MATTERS))
+            first = found[0]
+            rows.append(
+                [
+                    name,
+                    f"{total / 1e6:.1f}",
+                    percent(100 * first["fraction"]),
+                    f"{first['warmup_steps']}, {kind}",
+                    against,
+                ]
+                + [f"{mean[k]:.1f}" for k in ("warmup_ms", "selection_ms", "step_ms", "rival_ms")]
+                + ["never" if steps is None else f"{steps:.0f}" + ("" if half is None else f" ± {half:.0f}")]
+                + [f"{saved:+.1f}" + ("" if saved_half is None else f" ± {saved_half:.1f}"), verdicts[-1]]
+            )
+            data.append(
+                {
+                    "model": name,
+                    "parameters": total,
+                    "warmup_steps": first["warmup_steps"],
+                    "fraction": first["fraction"],
+                    "warmup": kind,
+                    "against": against,
+                    **mean,
+                }
+                | {
+                    "steps": steps,
+                    "steps_ci95": half,
+                    "saved_pct": saved,
+                    "saved_pct_ci95": saved_half,
+                    "n_seeds": len(found),
+                }
+            )
+        if not rows:
+            raise ValueError(f"no finished measurement of {model} with smt: run break-even again")
+        sample = next(iter(cells.values()))[0]
+        header = [
+            "model",
+            "parameters, M",
+            "trainable",
+            "warm-up steps",
+            "against",
+            "warm-up step, ms",
+            "selection, ms",
+            "SMT step, ms",
+        ]
+        header += [
+            "other's step, ms",
+            "paid for after steps",
+            f"saved in {sample['run_steps']:,} steps, %",
+            "SMT is faster in all",
+        ]
+        notes = [
+            f"Verdict on 'SMT's warm-up and selection pay for themselves within the paper's run': {tally(verdicts)}.",
+            f"A run has the paper's {sample['run_steps']:,} steps (commonsense), its warm-up is the recipe's for so many; "
+            "selection included; medians over rounds, mean over seeds, ±: 95 % over seeds. Never: some seed's other step was "
+            "not slower.",
+            f"Rule: faster holds where the 95 % interval over seeds of the time saved lies above 0, does not hold where it lies "
+            f"below {MATTERS:g} %; else, and with one seed, it cannot be told at this scale.",
+            "Trains: the paper's warm-up, all parameters train. Frozen: gradients are watched only.",
+            f"Machine: {records[0]['run']['machine']}; random weights and tokens.",
+        ]
+        return Table(f"Steps until SMT's warm-up is paid for, {model}", header, rows, notes, data).write(
+            folder, "break_even"
         )
-        data.append(
-            {
-                "model": name,
-                "parameters": total,
-                "warmup_steps": first["warmup_steps"],
-                "fraction": first["fraction"],
-                "warmup": kind,
-                "against": against,
-                **mean,
-            }
-            | {
-                "steps": steps,
-                "steps_ci95": half,
-                "saved_pct": saved,
-                "saved_pct_ci95": saved_half,
-                "n_seeds": len(found),
-            }
-        )
-    if not rows:
-        raise ValueError(f"no finished measurement of {model} with smt: run break-even again")
-    sample = next(iter(cells.values()))[0]
-    header = [
-        "model",
-        "parameters, M",
-        "trainable",
-        "warm-up steps",
-        "against",
-        "warm-up step, ms",
-        "selection, ms",
-        "SMT step, ms",
-    ]
-    header += [
-        "other's step, ms",
-        "paid for after steps",
-        f"saved in {sample['run_steps']:,} steps, %",
-        "SMT is faster in all",
-    ]
-    notes = [
-        f"Verdict on 'SMT's warm-up and selection pay for themselves within the paper's run': {tally(verdicts)}.",
-        f"A run has the paper's {sample['run_steps']:,} steps (commonsense), its warm-up is the recipe's for so many; selection "
-        "included; medians over rounds, mean over seeds, ±: 95 % over seeds. Never: some seed's other step was not slower.",
-        f"Rule: faster holds where the 95 % interval over seeds of the time saved lies above 0, does not hold where it lies "
-        f"below {MATTERS:g} %; else, and with one seed, it cannot be told at this scale.",
-        "Trains: the paper's warm-up, all parameters train. Frozen: gradients are watched only.",
-        f"Machine: {records[0]['run']['machine']}; random weights and tokens.",
-    ]
-    return Table(f"Steps until SMT's warm-up is paid for, {model}", header, rows, notes, data).write(
-        folder, "break_even"
-    )

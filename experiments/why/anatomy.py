@@ -19,25 +19,14 @@ from smt_bench.evidence.published import published
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.verdicts import OPEN, judge, tally
 from smt_bench.evidence.words import percent
-from smt_bench.experiments.choices.ablation import ANY, Ablation, Cell
 from smt_bench.experiments.why.anatomy_figures import NAMES, counts, draw_map, draw_shares
 from smt_bench.experiments.why.projections import place
+from smt_bench.questions.experiment import TrainingExperiment
+from smt_bench.questions.grid import Cell, grid
 from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
 from smt_bench.report import notes
 from smt_bench.report.table import Table
-
-NAME = "anatomy"
-REPRODUCES = "SMT figures 4 and 5: which Q, K, V matrices hold blocks, and the share of the budget per projection"
-NEEDS = ANY
-
-
-def _grid(planner: Planner) -> list[Cell]:
-    return [Cell(fraction) for fraction in planner.fractions()]
-
-
-_RUNS = Ablation(_grid, lambda records: ())
-method_names, check, runs = _RUNS.method_names, _RUNS.check, _RUNS.runs
 
 
 def _shares(record: Record) -> dict[str, float]:
@@ -79,59 +68,79 @@ def _claims(group: Group, layers: int) -> list[tuple[str, str, str]]:
     return made
 
 
-def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
-    """The shares (figure 5), the map of blocks (figure 4), and both as pictures."""
-    found = [g for g in groups(records) if g.method == "smt"]
-    cells = [g for g in found if g.done]
-    sizes = _sizes(model)
-    seen = [spot[0] for g in cells for r in g.done for spot in counts(r)]
-    layers = sizes[0] if sizes else max(seen, default=-1) + 1
-    rows: list[list[Any]] = []
-    data: list[dict[str, Any]] = []
-    for g in cells:
-        shares = [_shares(r) for r in g.done]
-        line: dict[str, Any] = {"fraction_pct": g.fraction_pct, "n_seeds": len(g.done)}
-        for name in NAMES:
-            line[f"share_{name.lower()}"], line[f"share_{name.lower()}_ci95"] = mean_ci([s[name] for s in shares])
-            line[f"random_{name.lower()}"] = 100 * sizes[1][name] / sum(sizes[1].values()) if sizes else None
-            with_blocks = {layer for r in g.done for layer, p in counts(r) if p == name}
-            line[f"empty_{name.lower()}"] = layers - len(with_blocks)
-        data.append(line | {"layers": layers, "keys": " ".join(r["key"] for r in g.done)})
-        rows.append(
-            [percent(g.fraction_pct or 0), len(g.done)]
-            + [
-                f"{line[f'share_{n}']:.1f}" + ("" if (h := line[f"share_{n}_ci95"]) is None else f" ± {h:.1f}")
-                for n in "qkv"
-            ]
-            + [None if line["random_v"] is None else f"{line['random_v']:.1f}"]
-            + [f"{line[f'empty_{n}']} of {layers}" for n in "qkv"]
+class Anatomy(TrainingExperiment):
+    """The plateau's SMT runs, seen block by block."""
+
+    name = "anatomy"
+    reproduces = "SMT figures 4 and 5: which Q, K, V matrices hold blocks, and the share of the budget per projection"
+    needs = "any model; commonsense (default) or math tasks"
+
+    def method_names(self, planner: Planner) -> list[str]:
+        """SMT.
+
+        Raises:
+            ValueError: other methods were asked for.
+        """
+        return planner.only("smt")
+
+    def cells(self, planner: Planner) -> list[Cell]:
+        """One per fraction."""
+        return grid(planner, ["smt"])
+
+    def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+        """The shares (figure 5), the map of blocks (figure 4), and both as pictures."""
+        found = [g for g in groups(records) if g.method == "smt"]
+        cells = [g for g in found if g.done]
+        sizes = _sizes(model)
+        seen = [spot[0] for g in cells for r in g.done for spot in counts(r)]
+        layers = sizes[0] if sizes else max(seen, default=-1) + 1
+        rows: list[list[Any]] = []
+        data: list[dict[str, Any]] = []
+        for g in cells:
+            shares = [_shares(r) for r in g.done]
+            line: dict[str, Any] = {"fraction_pct": g.fraction_pct, "n_seeds": len(g.done)}
+            for name in NAMES:
+                line[f"share_{name.lower()}"], line[f"share_{name.lower()}_ci95"] = mean_ci([s[name] for s in shares])
+                line[f"random_{name.lower()}"] = 100 * sizes[1][name] / sum(sizes[1].values()) if sizes else None
+                with_blocks = {layer for r in g.done for layer, p in counts(r) if p == name}
+                line[f"empty_{name.lower()}"] = layers - len(with_blocks)
+            data.append(line | {"layers": layers, "keys": " ".join(r["key"] for r in g.done)})
+            rows.append(
+                [percent(g.fraction_pct or 0), len(g.done)]
+                + [
+                    f"{line[f'share_{n}']:.1f}" + ("" if (h := line[f"share_{n}_ci95"]) is None else f" ± {h:.1f}")
+                    for n in "qkv"
+                ]
+                + [None if line["random_v"] is None else f"{line['random_v']:.1f}"]
+                + [f"{line[f'empty_{n}']} of {layers}" for n in "qkv"]
+            )
+        printed = published("smt_section5_anatomy").set_index("projection")
+        near = min(cells, key=lambda g: abs((g.fraction_pct or 0) - float(printed["params_pct"].iloc[0])), default=None)
+        claims = _claims(near, layers) if near else []
+        theirs = (
+            f"Printed (LLaMA-7B, {printed['params_pct'].iloc[0]:g} %): V {printed['share_pct']['v']:g} % of the blocks; without "
+            f"blocks {printed['layers_without_blocks']['q']} Q, {printed['layers_without_blocks']['k']} K and "
+            f"{printed['layers_without_blocks']['v']} V of {printed['layers']['v']}."
         )
-    printed = published("smt_section5_anatomy").set_index("projection")
-    near = min(cells, key=lambda g: abs((g.fraction_pct or 0) - float(printed["params_pct"].iloc[0])), default=None)
-    claims = _claims(near, layers) if near else []
-    theirs = (
-        f"Printed (LLaMA-7B, {printed['params_pct'].iloc[0]:g} %): V {printed['share_pct']['v']:g} % of the blocks; without "
-        f"blocks {printed['layers_without_blocks']['q']} Q, {printed['layers_without_blocks']['k']} K and "
-        f"{printed['layers_without_blocks']['v']} V of {printed['layers']['v']}."
-    )
-    lines = [
-        f"Verdict: {tally([verdict for _, verdict, _ in claims])}." if claims else "No finished run.",
-        *(
-            f"{statement}, at {near.label if near else ''}: {verdict} ({evidence})."
-            for statement, verdict, evidence in claims
-        ),
-        "Rule: the share by its 95 % t-interval over seeds; counts hold (or do not) where all seeds agree; one seed decides "
-        "nothing: cannot be told at this scale.",
-        theirs,
-        "Share: % of the chosen blocks, ± 95 % over seeds. Random: V's share of all blocks. Without: no seed put a block there.",
-        *notes.setting(found),
-        *notes.losses(found),
-        notes.provenance(found),
-    ]
-    header = ["trainable", "seeds", "Q, %", "K, %", "V, %", "random V, %", "Q without", "K without", "V without"]
-    columns = list(data[0]) if data else ["fraction_pct"]
-    heading = f"Figures 4 and 5: where SMT's blocks lie, {model}"
-    files = Table(heading, header, rows, lines, data, columns).write(folder, "figure5")
-    if not cells:
-        return files
-    return files + draw_shares(data, folder) + draw_map(cells, layers, sizes, folder)
+        lines = [
+            f"Verdict: {tally([verdict for _, verdict, _ in claims])}." if claims else "No finished run.",
+            *(
+                f"{statement}, at {near.label if near else ''}: {verdict} ({evidence})."
+                for statement, verdict, evidence in claims
+            ),
+            "Rule: the share by its 95 % t-interval over seeds; counts hold (or do not) where all seeds agree; one seed decides "
+            "nothing: cannot be told at this scale.",
+            theirs,
+            "Share: % of the chosen blocks, ± 95 % over seeds. Random: V's share of all blocks. Without: no seed put a block "
+            "there.",
+            *notes.setting(found),
+            *notes.losses(found),
+            notes.provenance(found),
+        ]
+        header = ["trainable", "seeds", "Q, %", "K, %", "V, %", "random V, %", "Q without", "K without", "V without"]
+        columns = list(data[0]) if data else ["fraction_pct"]
+        heading = f"Figures 4 and 5: where SMT's blocks lie, {model}"
+        files = Table(heading, header, rows, lines, data, columns).write(folder, "figure5")
+        if not cells:
+            return files
+        return files + draw_shares(data, folder) + draw_map(cells, layers, sizes, folder)

@@ -27,6 +27,7 @@ from smt_bench.evidence.verdicts import judge, tally
 from smt_bench.experiments.why.block_trial import Bench, stratified
 from smt_bench.experiments.why.projections import LOOKS, blank, handles, place
 from smt_bench.machine.watch import Watcher
+from smt_bench.questions.experiment import MeasuringExperiment
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Measurement
@@ -34,64 +35,12 @@ from smt_bench.records.store import Record
 from smt_bench.report.canvas import STYLE, lay_out, save
 from smt_bench.report.table import Table
 
-NAME = "criteria"
-REPRODUCES = "no table of the papers: rank correlation of a block's warm-up score with what tuning it alone is worth"
-NEEDS = "any model that fits on one device; its training data"
-VERSION = 1
-TRAINED = True
 TITLES = {
     "mean_abs": "gradient, mean-abs (SMT)", "abs_mean": "gradient, abs-mean", "activation": "activation",
     "weight": "weight magnitude", "random": "random",
 }  # fmt: skip
 MATTERS = 0.1  # of a rank correlation
 STRATA = 8
-
-
-def method_names(planner: Planner) -> list[str]:
-    """SMT, whose warm-up needs the gradients of all targeted matrices."""
-    return ["smt"]
-
-
-def check(planner: Planner) -> None:
-    """Refuses options that could change nothing, and blocks that do not fit."""
-    planner.refuse_training_options()
-    planner.check_capacity("smt", min(planner.fractions()))
-
-
-def runs(planner: Planner) -> list[tuple[Measurement, None]]:
-    """One measurement per seed: other blocks, other batches."""
-    config, steps = planner.config("smt", planner.steps), planner.steps
-    settings = {
-        "targets": config["targets"],
-        "block_size": config["block_size"],
-        "warmup_steps": config["warmup_steps"],
-        "batch_size": planner.recipe.micro_batch_size,
-        "lr": planner.recipe.lr("smt"),
-        "steps": max(4, min(10, steps // 20)),
-        "blocks": STRATA * (1 if planner.request.preset else 6),
-    }
-    return [(planner.trained_measurement(NAME, VERSION, settings, seed), None) for seed in planner.seeds()]
-
-
-def measure(measurement: Measurement, watch: Watcher, inputs: Inputs) -> dict[str, Any]:
-    """Scores all blocks, then tunes a sample of them one by one."""
-    s, seed = measurement.settings, measurement.seed
-    bench = Bench.open(s, seed, inputs)
-    scores = bench.scores(s["warmup_steps"], seed)
-    before = bench.heldout()
-    batches = [next(bench.batches) for _ in range(s["steps"])]
-    sample = stratified(scores["mean_abs"], s["blocks"], STRATA, seed)
-    rows = []
-    for number, (block, stratum) in enumerate(sample, start=1):
-        layer, row, col = block
-        after = bench.tune(block, batches, s["lr"])
-        watch("blocks", number, len(sample), f"held-out {after:.4f}")
-        rows.append(
-            {"layer": layer, "row": row, "column": col, "stratum": stratum, "benefit": before - after}
-            | {name: float(by_layer[layer][row, col]) for name, by_layer in scores.items()}
-        )
-    total = sum(r * c for r, c in bench.sizes.values())
-    return {"heldout_before": before, "blocks": rows, "total_blocks": total, "side": bench.side}
 
 
 def _column(blocks: Sequence[dict[str, Any]], name: str) -> np.ndarray:
@@ -134,47 +83,6 @@ def _verdict(evidence: dict[str, Any], seeds: int) -> str:
 def _shown(evidence: dict[str, Any]) -> str:
     half = "" if evidence["ci95"] is None else f" ± {evidence['ci95']:.2f}"
     return f"{evidence['rho']:+.2f}{half} [{evidence['low']:+.2f}, {evidence['high']:+.2f}]"
-
-
-def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
-    """The correlations with their verdicts, every block in a CSV file, and a picture of both."""
-    done = [r for r in records if r["status"] == "done"]
-    if not done:
-        return []
-    results, s = [r["result"] for r in done], done[0]["run"]["settings"]
-    found = correlations(results)
-    claims = [("the warm-up score predicts benefit", _verdict(found["mean_abs"], len(done)))]
-    claims += [
-        (f"it predicts better than {TITLES[name]}", _verdict(found[name]["ahead"], len(done)))
-        for name in ("weight", "activation", "random")
-    ]
-    rows, data = [], []
-    for name, title in TITLES.items():
-        ahead = None if name == "mean_abs" else found[name]["ahead"]
-        rows.append([title, _shown(found[name]), None if ahead is None else _shown(ahead), len(done)])
-        line = {k: v for k, v in found[name].items() if k != "ahead"}
-        data.append({"criterion": name, **line, "ahead": (ahead or {}).get("rho"), "n_seeds": len(done)})
-    blocks = [b for r in results for b in r["blocks"]]
-    strata = [np.mean([b["benefit"] for b in blocks if b["stratum"] == i]) for i in range(STRATA)]
-    lines = [
-        f"Verdict: {tally([verdict for _, verdict in claims])}.",
-        *(f"{statement}: {verdict}." for statement, verdict in claims),
-        f"Rule: holds where the 95 % intervals over seeds (±) and over blocks [bootstrap] lie above 0, does not hold where both "
-        f"lie below {MATTERS:g}; else, and with one seed, it cannot be told at this scale.",
-        f"Per seed {len(results[0]['blocks'])} of {results[0]['total_blocks']} blocks of side {results[0]['side']}, drawn evenly "
-        f"over {STRATA} parts of the ranking, each tuned alone for {s['steps']} steps of {s['batch_size']} examples at rate "
-        f"{s['lr']:g}; scores from {s['warmup_steps']} frozen warm-up steps.",
-        "Mean fall of the held-out loss by part of the ranking, lowest scores first (millinats per token): "
-        + ", ".join(f"{1000 * v:+.2f}" for v in strata) + ".",
-    ]  # fmt: skip
-    header = ["criterion", "rank correlation with benefit", "SMT's score minus it", "seeds"]
-    files = Table(f"Does the warm-up score predict benefit? {model}", header, rows, lines, data).write(
-        folder, "criteria"
-    )
-    names = list(blocks[0])
-    plain = [{"seed": r["run"]["seed"], **{n: b[n] for n in names}} for r in done for b in r["result"]["blocks"]]
-    table = Table(f"Blocks tuned alone, {model}", ["seed", *names], [list(p.values()) for p in plain])
-    return [*files, *table.write(folder, "blocks")[1:], *_draw(blocks, found, folder, len(done))]
 
 
 def _round_down(value: float) -> float:
@@ -223,3 +131,98 @@ def _draw(blocks: Sequence[dict[str, Any]], found: dict[str, dict[str, Any]], fo
             entry.set(linewidth=0)
         lay_out(figure, axes, legend, caption, [])
         return [save(figure, folder, f"criteria.{kind}", kind) for kind in ("png", "svg")]
+
+
+class Criteria(MeasuringExperiment):
+    """Blocks tuned alone, from trained weights."""
+
+    name = "criteria"
+    reproduces = (
+        "no table of the papers: rank correlation of a block's warm-up score with what tuning it alone is worth"
+    )
+    needs = "any model that fits on one device; its training data"
+    version = 1
+    needs_inputs = True
+
+    def method_names(self, planner: Planner) -> list[str]:
+        """SMT, whose warm-up needs the gradients of all targeted matrices."""
+        return ["smt"]
+
+    def check(self, planner: Planner) -> None:
+        """Refuses options that could change nothing, and blocks that do not fit."""
+        planner.refuse_training_options()
+        planner.check_capacity("smt", min(planner.fractions()))
+
+    def settings(self, planner: Planner) -> dict[str, Any]:
+        """Another seed: other blocks, other batches."""
+        config, steps = planner.config("smt", planner.steps), planner.steps
+        return {
+            "targets": config["targets"],
+            "block_size": config["block_size"],
+            "warmup_steps": config["warmup_steps"],
+            "batch_size": planner.recipe.micro_batch_size,
+            "lr": planner.recipe.lr("smt"),
+            "steps": max(4, min(10, steps // 20)),
+            "blocks": STRATA * (1 if planner.request.preset else 6),
+        }
+
+    def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs | None) -> dict[str, Any]:
+        """Scores all blocks, then tunes a sample of them one by one."""
+        assert inputs is not None
+        s, seed = measurement.settings, measurement.seed
+        bench = Bench.open(s, seed, inputs)
+        scores = bench.scores(s["warmup_steps"], seed)
+        before = bench.heldout()
+        batches = [next(bench.batches) for _ in range(s["steps"])]
+        sample = stratified(scores["mean_abs"], s["blocks"], STRATA, seed)
+        rows = []
+        for number, (block, stratum) in enumerate(sample, start=1):
+            layer, row, col = block
+            after = bench.tune(block, batches, s["lr"])
+            watch("blocks", number, len(sample), f"held-out {after:.4f}")
+            rows.append(
+                {"layer": layer, "row": row, "column": col, "stratum": stratum, "benefit": before - after}
+                | {name: float(by_layer[layer][row, col]) for name, by_layer in scores.items()}
+            )
+        total = sum(r * c for r, c in bench.sizes.values())
+        return {"heldout_before": before, "blocks": rows, "total_blocks": total, "side": bench.side}
+
+    def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+        """The correlations with their verdicts, every block in a CSV file, and a picture of both."""
+        done = [r for r in records if r["status"] == "done"]
+        if not done:
+            return []
+        results, s = [r["result"] for r in done], done[0]["run"]["settings"]
+        found = correlations(results)
+        claims = [("the warm-up score predicts benefit", _verdict(found["mean_abs"], len(done)))]
+        claims += [
+            (f"it predicts better than {TITLES[name]}", _verdict(found[name]["ahead"], len(done)))
+            for name in ("weight", "activation", "random")
+        ]
+        rows, data = [], []
+        for name, title in TITLES.items():
+            ahead = None if name == "mean_abs" else found[name]["ahead"]
+            rows.append([title, _shown(found[name]), None if ahead is None else _shown(ahead), len(done)])
+            line = {k: v for k, v in found[name].items() if k != "ahead"}
+            data.append({"criterion": name, **line, "ahead": (ahead or {}).get("rho"), "n_seeds": len(done)})
+        blocks = [b for r in results for b in r["blocks"]]
+        strata = [np.mean([b["benefit"] for b in blocks if b["stratum"] == i]) for i in range(STRATA)]
+        lines = [
+            f"Verdict: {tally([verdict for _, verdict in claims])}.",
+            *(f"{statement}: {verdict}." for statement, verdict in claims),
+            f"Rule: holds where the 95 % intervals over seeds (±) and over blocks [bootstrap] lie above 0, does not hold where "
+            f"both lie below {MATTERS:g}; else, and with one seed, it cannot be told at this scale.",
+            f"Per seed {len(results[0]['blocks'])} of {results[0]['total_blocks']} blocks of side {results[0]['side']}, drawn "
+            f"evenly over {STRATA} parts of the ranking, each tuned alone for {s['steps']} steps of {s['batch_size']} examples "
+            f"at rate {s['lr']:g}; scores from {s['warmup_steps']} frozen warm-up steps.",
+            "Mean fall of the held-out loss by part of the ranking, lowest scores first (millinats per token): "
+            + ", ".join(f"{1000 * v:+.2f}" for v in strata) + ".",
+        ]  # fmt: skip
+        header = ["criterion", "rank correlation with benefit", "SMT's score minus it", "seeds"]
+        files = Table(f"Does the warm-up score predict benefit? {model}", header, rows, lines, data).write(
+            folder, "criteria"
+        )
+        names = list(blocks[0])
+        plain = [{"seed": r["run"]["seed"], **{n: b[n] for n in names}} for r in done for b in r["result"]["blocks"]]
+        table = Table(f"Blocks tuned alone, {model}", ["seed", *names], [list(p.values()) for p in plain])
+        return [*files, *table.write(folder, "blocks")[1:], *_draw(blocks, found, folder, len(done))]

@@ -17,44 +17,11 @@ from typing import Any
 
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.words import family_title
-from smt_bench.methods.base import Capacity
+from smt_bench.questions.experiment import TrainingExperiment
+from smt_bench.questions.grid import Cell, grid
 from smt_bench.questions.planner import Planner
-from smt_bench.records.runs import Run
 from smt_bench.records.store import Record
 from smt_bench.report.table import Table
-
-NAME = "frozen-warmup"
-REPRODUCES = "no table of the papers: blocks and results of a warm-up that only looks against one that trains"
-NEEDS = "any model; commonsense (default) or math tasks"
-
-
-def method_names(planner: Planner) -> list[str]:
-    """SMT alone."""
-    return ["smt"]
-
-
-def check(planner: Planner) -> None:
-    """Every fraction must be possible.
-
-    Raises:
-        ValueError: it is not, or other methods were asked for.
-    """
-    if planner.request.methods not in ((), ("smt",)):
-        raise ValueError(
-            f"--methods {','.join(planner.request.methods)}: {NAME} compares SMT with itself: leave it out"
-        )
-    for fraction in planner.fractions():
-        planner.check_capacity("smt", fraction)
-
-
-def runs(planner: Planner) -> list[tuple[Run, Capacity]]:
-    """Fractions x seeds x (training, frozen)."""
-    return [
-        planner.run("smt", fraction, seed, warmup_trains=trains)
-        for seed in planner.seeds()
-        for fraction in planner.fractions()
-        for trains in (True, False)
-    ]
 
 
 def _blocks(record: Record) -> set[tuple[str, int, int]]:
@@ -68,41 +35,6 @@ def _accuracy(record: Record) -> float:
 def _spread(values: Sequence[float], form: str) -> str:
     mean, ci = mean_ci(values)
     return f"{mean:{form}}" + ("" if ci is None else f" ± {ci:{form}}")
-
-
-def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
-    """One row per fraction: overlap of the blocks, then accuracy and held-out loss of both."""
-    pairs: dict[float, dict[int, dict[bool, Record]]] = {}
-    for record in records:
-        run = record["run"]
-        if record["status"] == "done":
-            by_seed = pairs.setdefault(run["method"]["fraction"], {})
-            by_seed.setdefault(run["seed"], {})[run["method"]["config"]["warmup_trains"]] = record
-    data, cells = [], []
-    for fraction, by_seed in sorted(pairs.items()):
-        both = [pair for pair in by_seed.values() if len(pair) == 2]
-        if not both:
-            continue
-        row = _row(fraction, both)
-        data.append({k: v for k, v in row.items() if k != "cells"})
-        cells.append(row["cells"])
-    sample = records[0]["run"]
-    config = sample["method"]["config"]
-    notes = [
-        f"{sample['train']['steps']} steps, {config['warmup_steps']} of them warm-up; metric {config['metric']}, scope "
-        f"{config['scope']}; {max((r['n_seeds'] for r in data), default=0)} seed(s), ± is the 95 % interval over them",
-        "blocks in common: of the blocks chosen by the training warm-up, those that the frozen one chose too; by chance: what a "
-        "random choice of as many blocks would share",
-        "difference: frozen minus training, paired by seed; the training warm-up has also learned while it looked",
-        "warm-up, s: of the whole warm-up, on a machine that did other work as well",
-    ]
-    header = [
-        "trainable, %", "blocks", "in common, %", "by chance, %", "accuracy, training", "accuracy, frozen", "difference",
-        "held-out NLL, training", "held-out NLL, frozen", "warm-up, s, training", "warm-up, s, frozen",
-    ]  # fmt: skip
-    title = f"A frozen warm-up against a training one: {model}, {family_title(sample['data']['family'])}"
-    columns = ["fraction_pct", "blocks", "overlap_pct"]
-    return Table(title, header, cells, notes, data, columns).write(folder, "frozen_warmup")
 
 
 def _row(fraction: float, both: Sequence[dict[bool, Record]]) -> dict[str, Any]:
@@ -144,3 +76,57 @@ def _row(fraction: float, both: Sequence[dict[bool, Record]]) -> dict[str, Any]:
             f"{seconds[False]:.1f}",
         ],
     }
+
+
+class FrozenWarmup(TrainingExperiment):
+    """SMT against itself under two warm-ups."""
+
+    name = "frozen-warmup"
+    reproduces = "no table of the papers: blocks and results of a warm-up that only looks against one that trains"
+    needs = "any model; commonsense (default) or math tasks"
+
+    def method_names(self, planner: Planner) -> list[str]:
+        """SMT.
+
+        Raises:
+            ValueError: other methods were asked for.
+        """
+        return planner.only("smt")
+
+    def cells(self, planner: Planner) -> list[Cell]:
+        """Fractions x (training, frozen)."""
+        return grid(planner, ["smt"], variants=[{"warmup_trains": trains} for trains in (True, False)])
+
+    def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+        """One row per fraction: overlap of the blocks, then accuracy and held-out loss of both."""
+        pairs: dict[float, dict[int, dict[bool, Record]]] = {}
+        for record in records:
+            run = record["run"]
+            if record["status"] == "done":
+                by_seed = pairs.setdefault(run["method"]["fraction"], {})
+                by_seed.setdefault(run["seed"], {})[run["method"]["config"]["warmup_trains"]] = record
+        data, cells = [], []
+        for fraction, by_seed in sorted(pairs.items()):
+            both = [pair for pair in by_seed.values() if len(pair) == 2]
+            if not both:
+                continue
+            row = _row(fraction, both)
+            data.append({k: v for k, v in row.items() if k != "cells"})
+            cells.append(row["cells"])
+        sample = records[0]["run"]
+        config = sample["method"]["config"]
+        notes = [
+            f"{sample['train']['steps']} steps, {config['warmup_steps']} of them warm-up; metric {config['metric']}, scope "
+            f"{config['scope']}; {max((r['n_seeds'] for r in data), default=0)} seed(s), ± is the 95 % interval over them",
+            "blocks in common: of the blocks chosen by the training warm-up, those that the frozen one chose too; by chance: "
+            "what a random choice of as many blocks would share",
+            "difference: frozen minus training, paired by seed; the training warm-up has also learned while it looked",
+            "warm-up, s: of the whole warm-up, on a machine that did other work as well",
+        ]
+        header = [
+            "trainable, %", "blocks", "in common, %", "by chance, %", "accuracy, training", "accuracy, frozen", "difference",
+            "held-out NLL, training", "held-out NLL, frozen", "warm-up, s, training", "warm-up, s, frozen",
+        ]  # fmt: skip
+        title = f"A frozen warm-up against a training one: {model}, {family_title(sample['data']['family'])}"
+        columns = ["fraction_pct", "blocks", "overlap_pct"]
+        return Table(title, header, cells, notes, data, columns).write(folder, "frozen_warmup")

@@ -24,40 +24,19 @@ from smt_bench.evidence.cells import groups
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.verdicts import OPEN, judge, tally
 from smt_bench.experiments.why.projections import LOOKS, blank, handles, place
-from smt_bench.methods.base import Capacity
 from smt_bench.methods.modules import targeted
+from smt_bench.questions.experiment import TrainingExperiment
+from smt_bench.questions.grid import Cell
 from smt_bench.questions.planner import Planner
-from smt_bench.records.runs import Run
 from smt_bench.records.store import Record
 from smt_bench.report import notes
 from smt_bench.report.canvas import STYLE, lay_out, save
-from smt_bench.report.table import Cell, Table
+from smt_bench.report.table import Cell as Entry
+from smt_bench.report.table import Table
 from smt_bench.training.probes import MedianGradient
 
-NAME = "gradients"
-REPRODUCES = "SMT figure 3: median absolute gradient of Q, K and V per layer over the run"
-NEEDS = "any model with q_proj, k_proj, v_proj; room for full fine-tuning"
 PROBE = "median-gradient"
 MATTERS = math.log(1.1)  # a ratio of gradients below 1.1 is no difference that matters
-
-
-def method_names(planner: Planner) -> list[str]:
-    """Full fine-tuning.
-
-    Raises:
-        ValueError: other methods were asked for.
-    """
-    return planner.only("full")
-
-
-def check(planner: Planner) -> None:
-    """The model must have the three projections."""
-    targeted(planner.shapes, MedianGradient.TARGETS)
-
-
-def runs(planner: Planner) -> list[tuple[Run, Capacity]]:
-    """One run per seed."""
-    return [planner.run("full", None, seed, probes=(PROBE,)) for seed in planner.seeds()]
 
 
 def _ratios(table: dict[tuple[int, str], list[float]], other: str) -> tuple[list[float], list[float]]:
@@ -85,46 +64,6 @@ def _claim(table: dict[tuple[int, str], list[float]], other: str) -> tuple[str, 
         f"V against {other}: geometric mean ratio {math.exp(float(np.mean(by_layer))):.2f} ({shown}), largest "
         f"{math.exp(max(by_layer)):.1f}, V ahead in {ahead} of {len(by_layer)} layers: {verdict}"
     )
-
-
-def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
-    """Figure 3 and its numbers."""
-    found = groups(records)
-    done = [r for g in found for r in g.done if PROBE in r.get("probes", {})]
-    table: dict[tuple[int, str], list[float]] = {}
-    for record in done:
-        for matrix, values in record["probes"][PROBE].items():
-            spot = place(matrix)
-            if spot and values["mean"]:
-                table.setdefault(spot, []).append(values["mean"])
-    layers = sorted({layer for layer, _ in table})
-    rows: list[list[Cell]] = []
-    data: list[dict[str, Cell]] = []
-    for layer in layers:
-        q, k, v = (float(np.mean(table[layer, name])) for name in "QKV")
-        rows.append([layer, *(f"{value:.2e}" for value in (q, k, v)), f"{v / q:.2f}", f"{v / k:.2f}"])
-        data.append(
-            {"layer": layer, "q": q, "k": k, "v": v, "v_over_q": v / q, "v_over_k": v / k, "n_seeds": len(done)}
-        )
-    claims = [_claim(table, other) for other in "QK"] if layers else []
-    lines = [
-        f"Verdict: V's gradients are larger than Q's and K's: {tally([verdict for verdict, _ in claims])}."
-        if claims
-        else "No finished run.",
-        *(f"{text}. Intervals: over layers{', over seeds' if len(done) > 1 else ''}." for _, text in claims),
-        "Rule: holds where the 95 % t-intervals of the mean log ratio over layers and over seeds both lie above a ratio of 1, "
-        "does not hold where both lie below 1.1; else, and with one seed, it cannot be told at this scale. Printed: up to 10.",
-        f"Median over the entries of a matrix, mean over {found[0].run['train']['steps']} steps of full fine-tuning and "
-        f"{notes.seeds([len(done)]) if done else 'no run'}.",
-        *notes.setting(found),
-        *notes.losses(found),
-        notes.provenance(found),
-    ]
-    header = ["layer", "Q", "K", "V", "V / Q", "V / K"]
-    columns = ["layer", "q", "k", "v", "v_over_q", "v_over_k", "n_seeds"]
-    heading = f"Figure 3: median absolute gradient of the weights, {model}"
-    files = Table(heading, header, rows, lines, data, columns).write(folder, "figure3")
-    return files + (_draw(table, layers, folder, found[0].run["train"]["steps"]) if layers else [])
 
 
 def _draw(table: dict[tuple[int, str], list[float]], layers: Sequence[int], folder: Path, steps: int) -> list[Path]:
@@ -158,3 +97,67 @@ def _draw(table: dict[tuple[int, str], list[float]], layers: Sequence[int], fold
         axes.tick_params(width=0.6, length=2.5)
         lay_out(figure, axes, handles("QKV"), caption, [])
         return [save(figure, folder, f"figure3.{kind}", kind) for kind in ("png", "svg")]
+
+
+class Gradients(TrainingExperiment):
+    """Full fine-tuning with a probe on the gradients."""
+
+    name = "gradients"
+    reproduces = "SMT figure 3: median absolute gradient of Q, K and V per layer over the run"
+    needs = "any model with q_proj, k_proj, v_proj; room for full fine-tuning"
+
+    def method_names(self, planner: Planner) -> list[str]:
+        """Full fine-tuning.
+
+        Raises:
+            ValueError: other methods were asked for.
+        """
+        return planner.only("full")
+
+    def cells(self, planner: Planner) -> list[Cell]:
+        """One, whatever the fractions."""
+        return [Cell("full", probes=(PROBE,))]
+
+    def check(self, planner: Planner) -> None:
+        """The model must have the three projections."""
+        targeted(planner.shapes, MedianGradient.TARGETS)
+
+    def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+        """Figure 3 and its numbers."""
+        found = groups(records)
+        done = [r for g in found for r in g.done if PROBE in r.get("probes", {})]
+        table: dict[tuple[int, str], list[float]] = {}
+        for record in done:
+            for matrix, values in record["probes"][PROBE].items():
+                spot = place(matrix)
+                if spot and values["mean"]:
+                    table.setdefault(spot, []).append(values["mean"])
+        layers = sorted({layer for layer, _ in table})
+        rows: list[list[Entry]] = []
+        data: list[dict[str, Entry]] = []
+        for layer in layers:
+            q, k, v = (float(np.mean(table[layer, name])) for name in "QKV")
+            rows.append([layer, *(f"{value:.2e}" for value in (q, k, v)), f"{v / q:.2f}", f"{v / k:.2f}"])
+            data.append(
+                {"layer": layer, "q": q, "k": k, "v": v, "v_over_q": v / q, "v_over_k": v / k, "n_seeds": len(done)}
+            )
+        claims = [_claim(table, other) for other in "QK"] if layers else []
+        lines = [
+            f"Verdict: V's gradients are larger than Q's and K's: {tally([verdict for verdict, _ in claims])}."
+            if claims
+            else "No finished run.",
+            *(f"{text}. Intervals: over layers{', over seeds' if len(done) > 1 else ''}." for _, text in claims),
+            "Rule: holds where the 95 % t-intervals of the mean log ratio over layers and over seeds both lie above a ratio of "
+            "1, does not hold where both lie below 1.1; else, and with one seed, it cannot be told at this scale. Printed: up "
+            "to 10.",
+            f"Median over the entries of a matrix, mean over {found[0].run['train']['steps']} steps of full fine-tuning and "
+            f"{notes.seeds([len(done)]) if done else 'no run'}.",
+            *notes.setting(found),
+            *notes.losses(found),
+            notes.provenance(found),
+        ]
+        header = ["layer", "Q", "K", "V", "V / Q", "V / K"]
+        columns = ["layer", "q", "k", "v", "v_over_q", "v_over_k", "n_seeds"]
+        heading = f"Figure 3: median absolute gradient of the weights, {model}"
+        files = Table(heading, header, rows, lines, data, columns).write(folder, "figure3")
+        return files + (_draw(table, layers, folder, found[0].run["train"]["steps"]) if layers else [])

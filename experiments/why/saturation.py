@@ -30,6 +30,7 @@ from smt_bench.experiments.why.projections import place
 from smt_bench.experiments.why.softmax import analytic, measured
 from smt_bench.machine.watch import Watcher
 from smt_bench.models.build import load
+from smt_bench.questions.experiment import MeasuringExperiment
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Measurement
@@ -37,46 +38,11 @@ from smt_bench.records.store import Record
 from smt_bench.report.table import Table
 from smt_bench.training.loss import response_loss
 
-NAME = "saturation"
-REPRODUCES = "SMT appendix C: softmax saturation and Q/K gradients against d_k and logit scale, analytic and measured"
-NEEDS = "any model with q_proj, k_proj, v_proj that fits on one device; its training data"
-VERSION = 1
-TRAINED = True
 SETTINGS = {
     "keys": 64, "repeats": 64, "widths": [8, 32, 128], "scales": [0.5, 1.0, 2.0, 4.0, 8.0], "factors": [0.5, 1.0, 2.0],
     "examples": 16,
 }  # fmt: skip
 MATTERS = math.log(1.1)  # a ratio of gradients below 1.1 is no difference that matters
-
-
-def method_names(planner: Planner) -> list[str]:
-    """No method: the model as it is."""
-    return ["base"]
-
-
-def check(planner: Planner) -> None:
-    """Refuses options that could change nothing."""
-    planner.refuse_training_options()
-
-
-def runs(planner: Planner) -> list[tuple[Measurement, None]]:
-    """One measurement per seed."""
-    return [(planner.trained_measurement(NAME, VERSION, SETTINGS, seed), None) for seed in planner.seeds()]
-
-
-def measure(measurement: Measurement, watch: Watcher, inputs: Inputs) -> dict[str, Any]:
-    """Random inputs, then the model's own."""
-    s, seed = measurement.settings, measurement.seed
-    pairs = [(d, scale) for d in s["widths"] for scale in s["scales"]]
-    rows = []
-    for number, (d, scale) in enumerate(pairs, start=1):
-        found = {
-            "analytic": analytic(s["keys"], d, scale),
-            "measured": measured(s["keys"], d, scale, s["repeats"], seed),
-        }
-        rows.append({"d_k": d, "scale": scale, **found})
-        watch("random inputs", number, len(pairs))
-    return {"random": rows, "own": _own(measurement, inputs)}
 
 
 def _own(measurement: Measurement, inputs: Inputs) -> list[dict[str, Any]]:
@@ -170,27 +136,6 @@ def _claims(results: Sequence[dict[str, Any]], s: dict[str, Any]) -> list[tuple[
     return made
 
 
-def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
-    """Both measurements as tables, with the verdicts above the rule."""
-    done = [r for r in records if r["status"] == "done"]
-    if not done:
-        return []
-    results, s = [r["result"] for r in done], done[0]["run"]["settings"]
-    claims = _claims(results, s)
-    lines = [
-        f"Verdict: {tally([verdict for _, verdict, _ in claims])}.",
-        *(f"{statement}: {verdict} ({shown})." for statement, verdict, shown in claims),
-        "Rule: a factor above 1 favours the statement; holds where its 95 % t-interval over seeds lies above 1, does not hold "
-        "where it lies below 1.1; else, and with one seed, it cannot be told at this scale.",
-        f"{len(done)} seed{'s' if len(done) > 1 else ''}. Σp²: mean over queries of the sum of squared attention weights, 1 "
-        "where one key takes all. Gradients: root mean square, as a ratio to V's.",
-    ]
-    return [
-        *_random_table(results, s, model, lines).write(folder, "saturation"),
-        *_own_table(results, s, model).write(folder, "own"),
-    ]
-
-
 def _quantities(found: dict[str, float], scale: float) -> dict[str, float]:
     """The table's four, from Σp² and root-mean-square gradients; keys have the length sqrt(scale) per entry."""
     q, k = found["q"] / found["v"], found["k"] / found["v"]
@@ -247,3 +192,62 @@ def _own_table(results: Sequence[dict[str, Any]], s: dict[str, Any], model: str)
         "median: ratio of median absolute gradients, as in figure 3.",
     ]
     return Table(f"Appendix C in {model} itself: saturation and gradients by layer", header, rows, lines, data)
+
+
+class Saturation(MeasuringExperiment):
+    """Attention on random inputs, and in the model itself."""
+
+    name = "saturation"
+    reproduces = (
+        "SMT appendix C: softmax saturation and Q/K gradients against d_k and logit scale, analytic and measured"
+    )
+    needs = "any model with q_proj, k_proj, v_proj that fits on one device; its training data"
+    version = 1
+    needs_inputs = True
+
+    def method_names(self, planner: Planner) -> list[str]:
+        """No method: the model as it is."""
+        return ["base"]
+
+    def check(self, planner: Planner) -> None:
+        """Refuses options that could change nothing."""
+        planner.refuse_training_options()
+
+    def settings(self, planner: Planner) -> dict[str, Any]:
+        """The same for every model."""
+        return SETTINGS
+
+    def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs | None) -> dict[str, Any]:
+        """Random inputs, then the model's own."""
+        assert inputs is not None
+        s, seed = measurement.settings, measurement.seed
+        pairs = [(d, scale) for d in s["widths"] for scale in s["scales"]]
+        rows = []
+        for number, (d, scale) in enumerate(pairs, start=1):
+            found = {
+                "analytic": analytic(s["keys"], d, scale),
+                "measured": measured(s["keys"], d, scale, s["repeats"], seed),
+            }
+            rows.append({"d_k": d, "scale": scale, **found})
+            watch("random inputs", number, len(pairs))
+        return {"random": rows, "own": _own(measurement, inputs)}
+
+    def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+        """Both measurements as tables, with the verdicts above the rule."""
+        done = [r for r in records if r["status"] == "done"]
+        if not done:
+            return []
+        results, s = [r["result"] for r in done], done[0]["run"]["settings"]
+        claims = _claims(results, s)
+        lines = [
+            f"Verdict: {tally([verdict for _, verdict, _ in claims])}.",
+            *(f"{statement}: {verdict} ({shown})." for statement, verdict, shown in claims),
+            "Rule: a factor above 1 favours the statement; holds where its 95 % t-interval over seeds lies above 1, does not "
+            "hold where it lies below 1.1; else, and with one seed, it cannot be told at this scale.",
+            f"{len(done)} seed{'s' if len(done) > 1 else ''}. Σp²: mean over queries of the sum of squared attention weights, 1 "
+            "where one key takes all. Gradients: root mean square, as a ratio to V's.",
+        ]
+        return [
+            *_random_table(results, s, model, lines).write(folder, "saturation"),
+            *_own_table(results, s, model).write(folder, "own"),
+        ]

@@ -17,7 +17,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """Shows experiments, methods and models with what they need, or the stored runs."""
-    from smt_bench import experiments, methods
+    from smt_bench import experiments
     from smt_bench.models import registry
     from smt_bench.records.store import Store
 
@@ -26,15 +26,10 @@ def list_(
         raise ValueError(f"list {what!r}: choose from {', '.join(kinds)}, all")
     found: dict[str, list[dict[str, Any]]] = {}
     if what in ("experiments", "all"):
-        found["experiments"] = [
-            {"name": name, "reproduces": e.REPRODUCES, "needs": e.NEEDS}
-            for name, e in experiments.all_experiments().items()
-        ]
+        listed = experiments.REGISTRY
+        found["experiments"] = [{"name": name, **listed.words(name, "reproduces", "needs")} for name in listed.names()]
     if what in ("methods", "all"):
-        found["methods"] = [
-            {"name": name, "version": m.version, "what": m.summary, "settings": m.Config().to_dict()}
-            for name, m in methods.all_methods().items()
-        ]
+        found["methods"] = _methods(with_settings=as_json)
     if what in ("models", "all"):
         found["models"] = [
             {"name": e.name, "hub_id": e.hub_id, "recipe": e.recipe, "needs": e.note}
@@ -59,12 +54,23 @@ def list_(
         return
     for kind, rows in found.items():
         print(kind)
-        cells = [
-            [str("" if v is None else v) for k, v in row.items() if k not in ("settings", "version")] for row in rows
-        ]
+        cells = [[str("" if v is None else v) for v in row.values()] for row in rows]
         widths = [max(map(len, column)) for column in zip(*cells)]
         for row in cells:
             print("  " + "  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
+
+
+def _methods(with_settings: bool) -> list[dict[str, Any]]:
+    """One row per method; version and settings need the methods themselves, and with them torch."""
+    from smt_bench import methods
+
+    if not with_settings:
+        names = methods.REGISTRY.names()
+        return [{"name": name, "what": methods.REGISTRY.words(name, "summary")["summary"]} for name in names]
+    return [
+        {"name": name, "version": m.version, "what": m.summary, "settings": m.Config().to_dict()}
+        for name, m in methods.REGISTRY.all().items()
+    ]
 
 
 def show(

@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from smt_bench.cli.options import Model, Results, say
 from smt_bench.models import registry
 
+if TYPE_CHECKING:
+    from smt_bench.questions.experiment import Experiment
+    from smt_bench.records.index import Index
+    from smt_bench.records.store import Store
 
-def _rendered(experiment: str, model: str, results: Path, endings: tuple[str, ...]) -> list[Path]:
+
+def _rendered(name: str, model: str, results: Path, endings: tuple[str, ...]) -> list[Path]:
     from smt_bench import experiments
     from smt_bench.data import families
     from smt_bench.records.index import INDEX, Index, folder
     from smt_bench.records.store import Store
 
     store = Store(results)
-    name = registry.find(model).name
+    model = registry.find(model).name
     files: list[Path] = []
-    for module in experiments.members(experiment):
+    for experiment in experiments.members(name):
         for family in families.all_families().values():
-            place = folder(store, module.NAME, name, family.subfolder)
+            place = folder(store, experiment.name, model, family.subfolder)
             if not (place / INDEX).exists():
                 continue
             store.check_writable(place)
             index = Index.read(place)
-            files += render(module, store, index, place, name)
+            files += render(experiment, store, index, place, model)
     if not files:
-        raise ValueError(
-            f"no runs of {experiment} on {name} in {results}: `run {experiment} --model {name}` makes them"
-        )
+        raise ValueError(f"no runs of {name} on {model} in {results}: `run {name} --model {model}` makes them")
     wanted = [f for f in files if f.suffix in endings]
     if not wanted:
-        raise ValueError(f"{experiment} draws no figure: see `table {experiment} --model {name}`")
+        raise ValueError(f"{name} draws no figure: see `table {name} --model {model}`")
     return wanted
 
 
@@ -50,15 +53,15 @@ def figure(experiment: str, model: Model = registry.DEFAULT, results: Results = 
         print(path)
 
 
-def render(module: Any, store: Any, index: Any, place: Path, model: str) -> list[Path]:
+def render(experiment: Experiment, store: Store, index: Index, place: Path, model: str) -> list[Path]:
     """Writes an experiment's tables and figures of the runs in `index` that have records; the files.
 
     Args:
-        module: the experiment.
+        experiment: that made them.
         store: where the records are.
         index: keys of the runs asked for.
         place: folder for the files.
         model: name for titles.
     """
     records = store.records(index.keys)
-    return module.render(records, place, model) if records else []
+    return experiment.render(records, place, model) if records else []

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from smt_bench.cli.options import Many, numbers, say, setting, several
 from smt_bench.models import registry
+
+if TYPE_CHECKING:
+    from smt_bench.questions.experiment import TrainingExperiment
 
 
 def plan(
@@ -64,7 +67,7 @@ def plan(
     from smt_bench.plan.rows import DryPlanner, plan_rows
     from smt_bench.questions.request import Request
 
-    module = _experiment(experiment)
+    asked = _experiment(experiment)
     request = Request(
         experiment, model, methods=tuple(several(methods)), fractions_pct=numbers(fractions, float, "--fractions"),
         tasks=tuple(several(tasks)), settings=tuple(setting(text) for text in settings or []),
@@ -89,7 +92,7 @@ def plan(
         measured = measure()
         efficiency = measured.efficiency
     target = Target(where, gpus, zero_stage, offload, bits, EFFICIENCY if efficiency is None else efficiency)
-    rows = _watched(lambda watch: plan_rows(module, planner, workload, target, watch))
+    rows = _watched(lambda watch: plan_rows(asked, planner, workload, target, watch))
     if as_json:
         print(json.dumps([row.to_dict() for row in rows], indent=1))
         return
@@ -118,13 +121,14 @@ def _check(
         raise ValueError("--efficiency and --calibrate: choose one")
 
 
-def _experiment(name: str) -> Any:
+def _experiment(name: str) -> TrainingExperiment:
     from smt_bench import experiments
+    from smt_bench.questions.experiment import TrainingExperiment
 
-    module = experiments.find(name)
-    if hasattr(module, "measure"):
-        raise ValueError(f"{name} measures this machine: there is nothing to plan, choose an experiment that trains")
-    return module
+    found = experiments.find(name)
+    if not isinstance(found, TrainingExperiment):
+        raise ValueError(f"{name} makes no training run: there is nothing to plan, choose an experiment that trains")
+    return found
 
 
 def _watched(work: Any) -> Any:

@@ -64,7 +64,7 @@ def run(
     from smt_bench import experiments
     from smt_bench.cli.run import overlap_warning
     from smt_bench.machine import fits, parallel
-    from smt_bench.questions.parts import needs_data, plan_parts, union
+    from smt_bench.questions.parts import plan_parts, union
     from smt_bench.questions.request import Request
     from smt_bench.records.store import Store
     from smt_bench.sweep.carry_out import How
@@ -124,7 +124,7 @@ def run(
         planned = union(parts)
         _print_plan(planned, {r["key"]: r["status"] for r in store.records([run.key for run, _ in planned])}, as_json)
         return
-    for planner in {id(p.planner): p.planner for p in parts if needs_data(p.module)}.values():
+    for planner in {id(p.planner): p.planner for p in parts if p.experiment.needs_inputs}.values():
         for name in planner.data.missing:
             say(f"note: no test file for {name}: left out, averages name the tasks they cover")
         if planner.data.empty:
@@ -142,36 +142,37 @@ def run(
 def _do(part: Leg, store: Store, how: How, wanted: Allocation | None, several: bool) -> int:
     """One experiment's runs, here or on a cluster, and its tables; how many runs failed."""
     from smt_bench.machine import parallel
+    from smt_bench.questions.experiment import MeasuringExperiment
     from smt_bench.records.index import Index
     from smt_bench.sweep.carry_out import How, carry_out, submit_missing
     from smt_bench.sweep.loop import Interrupted
     from smt_bench.sweep.progress import print_to
 
-    module, planner, place = part.module, part.planner, part.place
+    experiment, planner, place = part.experiment, part.planner, part.place
     runs = [run for run, _ in part.planned]
     index = Index.read(place)
     index.add(runs)
     if several:
-        say(f"{module.NAME} ({planner.request.family})")
-    if several and hasattr(module, "measure"):
+        say(f"{experiment.name} ({planner.request.family})")
+    if several and isinstance(experiment, MeasuringExperiment):
         if wanted:
-            say(f"note: {module.NAME} is measured on one machine: left out, `run {module.NAME}` there does it")
+            say(f"note: {experiment.name} is measured on one machine: left out, `run {experiment.name}` there does it")
             return 0
         how = How(pace=how.pace)  # in this process, with all the machine has
     if wanted:
-        job, count = submit_missing(module, planner, runs, store, how, wanted)
+        job, count = submit_missing(experiment, planner, runs, store, how, wanted)
         say(f"submitted {count} runs as job {job}: see `status`, `cancel`" if job else "nothing to submit")
         return 0
     try:
-        counts = carry_out(module, planner, runs, store, how, print_to())
+        counts = carry_out(experiment, planner, runs, store, how, print_to())
     except Interrupted as stop:
         if parallel.rank() == 0:
-            render(module, store, index, place, planner.entry.name)
+            render(experiment, store, index, place, planner.entry.name)
             say(f"interrupted: {stop}; the same command goes on from there")
         raise typer.Exit(130) from None
     if parallel.rank() > 0:
         return 0
-    files = render(module, store, index, place, planner.entry.name)
+    files = render(experiment, store, index, place, planner.entry.name)
     say(", ".join(f"{count} {status}" for status, count in counts.items() if count))
     if files:
         print(files[0].read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ from typing import Any
 from smt_bench.execute import execute
 from smt_bench.machine import fits, parallel, signals
 from smt_bench.machine.watch import Watcher
-from smt_bench.questions.parts import needs_data
+from smt_bench.questions.experiment import Experiment, MeasuringExperiment
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
 from smt_bench.records.files import write_text
@@ -25,20 +25,22 @@ from smt_bench.training.resume import Keeper, Pace
 from smt_bench.training.zero import Zero
 
 
-def performer(module: Any, planner: Planner, zero: Zero | None) -> Perform:
+def performer(experiment: Experiment, planner: Planner, zero: Zero | None) -> Perform:
     """What answers one question of an experiment."""
+    if isinstance(experiment, MeasuringExperiment):
 
-    def answer(question: Any, watch: Watcher, _keeper: Keeper) -> Record:
-        if needs_data(module):
-            return measure(question, lambda asked, watch: module.measure(asked, watch, planner.inputs()), watch)
-        return measure(question, module.measure, watch)
+        def answer(question: Any, watch: Watcher, _keeper: Keeper) -> Record:
+            inputs = planner.inputs() if experiment.needs_inputs else None
+            return measure(question, lambda asked, watch: experiment.measure(asked, watch, inputs), watch)
+
+        return answer
 
     def perform(question: Any, watch: Watcher, keeper: Keeper) -> Record:
         inputs = planner.inputs()
         spread = inputs.device_map if parallel.size() == 1 else None  # else every process holds the model
         return execute(question, replace(inputs, watch=watch, keeper=keeper, device_map=spread, zero=zero))
 
-    return answer if hasattr(module, "measure") else perform
+    return perform
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Order:
     """What workers and tasks of a cluster read: what was asked for, and all that plans and does it the same way there.
 
     Attributes:
-        experiment: one that has runs of its own.
+        experiment: its name; the request names the bundle where it is one of several.
         request: what a user asked for.
         results: the results folder, absolute.
         pace: of checkpoints.
@@ -82,15 +84,15 @@ class Order:
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"order {path} is not readable ({type(error).__name__}): it is written by `run`") from None
 
-    def plan(self) -> tuple[Any, Planner, list[Question]]:
+    def plan(self) -> tuple[Experiment, Planner, list[Question]]:
         """The experiment, its planner, ready, and the runs."""
         from smt_bench import experiments
 
-        module: Any = experiments.find(self.experiment)
-        planner = Planner(self.request, self.here or fits.here())
-        if needs_data(module):
+        experiment = experiments.find(self.experiment)
+        planner = Planner(self.request, self.here or fits.here(), shared=self.experiment != self.request.experiment)
+        if experiment.needs_inputs:
             planner.open()
-        return module, planner, [run for run, _ in module.runs(planner)]
+        return experiment, planner, [run for run, _ in experiment.runs(planner)]
 
 
 def work(path: Path, only: str | None = None) -> None:
@@ -109,10 +111,10 @@ def work(path: Path, only: str | None = None) -> None:
         try:
             order = Order.read(path)
             parallel.join()
-            module, planner, runs = order.plan()
+            experiment, planner, runs = order.plan()
             if only is not None:
                 runs = [run for run in runs if run.key == only]
-            perform = performer(module, planner, order.zero)
+            perform = performer(experiment, planner, order.zero)
             sweep_together(runs, Store(order.results), perform, print_to(), stop, order.pace)
         except signals.Stopped:  # before there was a run to save
             raise Interrupted("nothing was under way") from None

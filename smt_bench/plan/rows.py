@@ -14,6 +14,7 @@ from smt_bench.plan.gpu.hardware import GPUS, NUMBERS, TIGHT, Gpu
 from smt_bench.plan.gpu.roofline import StepTime, step_time
 from smt_bench.plan.gpu.sharding import Layout, host_bytes, per_gpu, quantize
 from smt_bench.plan.row import Anatomy, Row, Target
+from smt_bench.questions.experiment import TrainingExperiment
 from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Run
 
@@ -175,19 +176,23 @@ def published_pct(run: Run) -> float | None:
 
 
 def plan_rows(
-    module: Any, planner: DryPlanner, workload: Workload, target: Target, watch: Any = lambda done, total, what: None
+    experiment: TrainingExperiment,
+    planner: DryPlanner,
+    workload: Workload,
+    target: Target,
+    watch: Any = lambda done, total, what: None,
 ) -> Sequence[Row]:
     """Every run of an experiment.
 
     Args:
-        module: the experiment.
+        experiment: whose runs.
         planner: for the request.
         workload: of one GPU.
         target: where to.
         watch: called before each run with how many are done, of how many, and its method.
     """
     planner.open_without_data()
-    planned = [(run, capacity) for run, capacity in module.runs(planner) if isinstance(run, Run)]  # not measurements
+    planned = experiment.runs(planner)
     runs, anatomy = DryRuns(workload), Anatomy.of(workload.model)
     rows = []
     for done, (run, capacity) in enumerate(planned):

@@ -30,15 +30,19 @@ class Planner:
         request: what was asked for.
         here: the machine; refuses models that cannot be trained on it.
         say: one-line messages, e.g. on downloads.
+        shared: other experiments share the request, so that an option may be for them.
 
     Raises:
         ValueError: anything about the request that cannot work.
     """
 
-    def __init__(self, request: Request, here: fits.Machine, say: Any = lambda text: None) -> None:
+    def __init__(
+        self, request: Request, here: fits.Machine, say: Any = lambda text: None, shared: bool = False
+    ) -> None:
         self.request = request
         self.here = here
         self.say = say
+        self.shared = shared
         self.entry = registry.find(request.model)
         self.family = families.find(request.family)
         self.recipe: Recipe = recipe(self.entry.recipe, self.family.name, request.preset)
@@ -59,7 +63,7 @@ class Planner:
         """
         r = self.request
         others = [other for other in r.methods if other != name]
-        if others and r.experiment != "paper":
+        if others and not self.shared:
             raise ValueError(f"--methods {','.join(others)}: {r.experiment} is about {name} alone: leave it out")
         return [name]
 
@@ -103,8 +107,8 @@ class Planner:
             ValueError: an option that could change nothing.
         """
         r = self.request
-        if r.experiment == "paper":
-            return  # the options are for the other parts
+        if self.shared:
+            return
         for option, value in {"data": r.data, "tasks": r.tasks, "limit": r.limit, "protocol": r.protocol}.items():
             if value:
                 raise ValueError(f"--{option}: {r.experiment} measures on random inputs: leave it out")
@@ -116,8 +120,8 @@ class Planner:
             ValueError: an option that could change nothing.
         """
         r = self.request
-        if r.experiment == "paper":
-            return  # the options are for the other parts
+        if self.shared:
+            return
         options = {
             "methods": r.methods,
             "fractions": r.fractions_pct,

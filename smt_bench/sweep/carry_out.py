@@ -10,12 +10,12 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from rich.console import Console
 
 from smt_bench.cli.work import Order, performer
 from smt_bench.machine import parallel, signals
+from smt_bench.questions.experiment import Experiment, MeasuringExperiment
 from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Question, Run
 from smt_bench.records.store import Store
@@ -55,7 +55,7 @@ class How:
 
 
 def carry_out(
-    module: Any, planner: Planner, runs: Sequence[Question], store: Store, how: How, console: Console
+    experiment: Experiment, planner: Planner, runs: Sequence[Question], store: Store, how: How, console: Console
 ) -> Counter[str]:
     """Does the runs that have no record, in the way asked for; how many ended how.
 
@@ -67,8 +67,8 @@ def carry_out(
 
     if parallel.launched() and (how.jobs, how.processes) != (1, 1):
         raise ValueError("--jobs and --processes start processes, and a launcher has started some: leave them out")
-    if hasattr(module, "measure") and (how.jobs, how.gpus_per_run, how.processes) != (1, None, 1):
-        raise ValueError(f"{module.NAME} measures this machine: leave --jobs, --gpus-per-run and --processes out")
+    if isinstance(experiment, MeasuringExperiment) and (how.jobs, how.gpus_per_run, how.processes) != (1, None, 1):
+        raise ValueError(f"{experiment.name} measures this machine: leave --jobs, --gpus-per-run and --processes out")
     parallel.join()
     processes = max(how.processes, parallel.size())
     check_shares(runs, processes)
@@ -76,8 +76,8 @@ def carry_out(
     stop = signals.Stop()
     with stop.installed():
         if len(places) == how.processes == 1 and not places[0]:
-            return sweep_together(runs, store, performer(module, planner, how.zero), console, stop, how.pace)
-        order = Order(module.NAME, planner.request, store.root.absolute(), how.pace, how.zero).write()
+            return sweep_together(runs, store, performer(experiment, planner, how.zero), console, stop, how.pace)
+        order = Order(experiment.name, planner.request, store.root.absolute(), how.pace, how.zero).write()
         return supervise(order, how.processes, places, runs, store, console, stop)
 
 
@@ -98,7 +98,7 @@ def check_shares(runs: Sequence[Question], processes: int) -> None:
 
 
 def submit_missing(
-    module: Any, planner: Planner, runs: Sequence[Question], store: Store, how: How, wanted: Allocation
+    experiment: Experiment, planner: Planner, runs: Sequence[Question], store: Store, how: How, wanted: Allocation
 ) -> tuple[str | None, int]:
     """Submits the runs that have no record and that SLURM does not have yet; the job id (None: nothing to do), how many.
 
@@ -112,5 +112,5 @@ def submit_missing(
     missing = [run for run in runs if store.read(run.key) is None and run.key not in there]
     if not missing:
         return None, 0
-    order = Order(module.NAME, planner.request, store.root.absolute(), how.pace, how.zero, planner.here).write()
+    order = Order(experiment.name, planner.request, store.root.absolute(), how.pace, how.zero, planner.here).write()
     return submit(order, missing, store, wanted), len(missing)

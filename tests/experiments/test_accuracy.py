@@ -27,7 +27,7 @@ def test_printed_rows_of_tables_2_and_5_say_at_which_fraction(tmp_path: Path) ->
         record(m, pct, 0, right, nll=2 - pct / 10, model="llama-7b", protocol="llm-adapters")
         for m in ("lora", "smt") for pct in (0.84, 4.91)
     ]  # fmt: skip
-    files = commonsense.render(made, tmp_path, "llama-7b")
+    files = commonsense.Commonsense().render(made, tmp_path, "llama-7b")
     rows = {r["row"]: r for r in read(files[1])}
     shown = {name: (r["fraction_pct"], r["published"], r["published_pct"]) for name, r in rows.items()}
     assert shown["LoRA (best)"] == ("4.91", "76.3", "0.83") and shown["LoRA (equal)"] == ("0.84", "76.3", "0.84")

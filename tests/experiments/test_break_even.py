@@ -40,7 +40,7 @@ def timed(seed: int, full: float, model: str = "bench-60m") -> Record:
 def test_break_even(full: float, verdict: str, tmp_path: Path) -> None:
     assert break_even.steps_to_catch_up(100, 30, 50, 10, 20) == pytest.approx((100 * 20 + 50) / 10)
     assert break_even.steps_to_catch_up(100, 12, 0, 10, 50) == 100  # never before the warm-up is over
-    files = break_even.render([timed(s, full) for s in range(3)], tmp_path, "bench-60m")
+    files = break_even.BreakEven().render([timed(s, full) for s in range(3)], tmp_path, "bench-60m")
     rows = {(r["warmup"], r["against"]): r for r in read(files[1])}
     assert rows["frozen", "LoRA"]["steps"] == ""  # equally fast: never
     steps = rows["trains", "full"]["steps"]

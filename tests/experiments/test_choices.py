@@ -27,7 +27,7 @@ def qkv_records(k: float, v: float, both: float, seeds: int = 3, **where: Any) -
     [(0.4, 0.7, [HOLDS, HOLDS, HOLDS]), (0.7, 0.4, [REFUTED, REFUTED, HOLDS]), (0.6, 0.602, [OPEN, OPEN, HOLDS])],
 )
 def test_claims_hold_fail_or_stay_open(k: float, v: float, verdicts: list[str], tmp_path: Path) -> None:
-    files = qkv.render(qkv_records(k, v, v), tmp_path, "tiny")
+    files = qkv.Qkv().render(qkv_records(k, v, v), tmp_path, "tiny")
     assert [f.name for f in files] == ["table6.md", "table6.csv", "table6_claims.md", "table6_claims.csv"]
     claims = read(files[3])
     assert [c["verdict"] for c in claims[:2]] == verdicts[:2]
@@ -46,7 +46,7 @@ def test_one_seed_decides_nothing_and_lost_runs_are_blank(tmp_path: Path) -> Non
         "status": "diverged",
         "step": 3,
     }
-    files = qkv.render(made, tmp_path, "tiny")
+    files = qkv.Qkv().render(made, tmp_path, "tiny")
     rows, claims = read(files[1]), read(files[3])
     assert rows[0]["accuracy"] == "" and rows[0]["n_seeds"] == "0" and "diverged" in files[0].read_text()
     assert {c["verdict"] for c in claims} == {f"{OPEN} (no number)", f"{OPEN} (one seed)"}
@@ -54,12 +54,12 @@ def test_one_seed_decides_nothing_and_lost_runs_are_blank(tmp_path: Path) -> Non
 
 def test_published_values_stand_beside_ours_only_where_model_and_protocol_match(tmp_path: Path) -> None:
     where = {"model": "llama-7b", "protocol": "llm-adapters", "tasks": EIGHT, "fraction": 0.84}
-    files = qkv.render(qkv_records(0.70, 0.75, 0.75, **where), tmp_path / "a", "llama-7b")
+    files = qkv.Qkv().render(qkv_records(0.70, 0.75, 0.75, **where), tmp_path / "a", "llama-7b")
     row = next(r for r in read(files[1]) if r["row"] == "V")
     assert row["published"] == "78.5" and float(row["minus_published"]) == pytest.approx(75 - 78.5, abs=0.3)
     assert "ours − published" in files[0].read_text()
     for change in ({"protocol": "likelihood"}, {"tasks": EIGHT[:7]}, {"fraction": 4.91}):
-        files = qkv.render(qkv_records(0.70, 0.75, 0.75, **(where | change)), tmp_path / "b", "llama-7b")
+        files = qkv.Qkv().render(qkv_records(0.70, 0.75, 0.75, **(where | change)), tmp_path / "b", "llama-7b")
         assert {r["published"] for r in read(files[1])} == {""}
 
 
@@ -73,7 +73,7 @@ def test_selection_fills_two_tables(tmp_path: Path) -> None:
     made += [
         smt(s, p, fraction=0.84, scope=scope) for s in range(3) for scope, p in (("per_layer", 0.65), ("random", 0.6))
     ]
-    files = {f.name: f for f in selection.render(made, tmp_path, "tiny")}
+    files = {f.name: f for f in selection.Selection().render(made, tmp_path, "tiny")}
     claims = read(files["table8_claims.csv"])
     assert [(c["ahead_pct"], c["verdict"]) for c in claims] == [("0.84", HOLDS), ("4.91", HOLDS)]
     assert float(claims[1]["printed_difference"]) == pytest.approx(81.4 - 52.8)
@@ -97,7 +97,7 @@ def test_warmup_separates_training_from_choosing(tmp_path: Path) -> None:
         smt(s, p + 0.003 * s, warmup_steps=n, warmup_trains=trains, scope=scope)
         for s in range(3) for n in (5, 20) for (trains, scope), p in gains.items()
     ]  # fmt: skip
-    claims = read({f.name: f for f in warmup.render(made, tmp_path, "tiny")}["table10_claims.csv"])
+    claims = read({f.name: f for f in warmup.Warmup().render(made, tmp_path, "tiny")}["table10_claims.csv"])
     by_text = {(c["claim"], c["ahead"]): c["verdict"] for c in claims}
     assert by_text["the number of warm-up steps hardly matters (appendix H)", "trains for 20"] == HOLDS
     assert by_text["dense training in the warm-up helps", "trains for 5"] == HOLDS

@@ -36,7 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         planner = Planner(asked, fits.here())
         module.check(planner)
         ((question, _),) = module.runs(planner)
-        record = measure(question, module.measure, unwatched)
+        record = measure(question, lambda asked, watch, module=module: module.measure(asked, watch, None), unwatched)
         assert record["status"] == "done", record["message"]
         store.write(record)
         module.render([record], store.root / name / "tiny", "tiny")
@@ -165,7 +165,7 @@ def test_measurements_are_keyed_by_machine_and_settings() -> None:
         (("speed", "--tasks", "boolq"), "--tasks: speed measures on random inputs"),
         (("plateau", "--model", "bench-60m"), "has no weights"),
         (("kernels", "--data", "nowhere"), "--data: kernels measures on random inputs"),
-        (("frozen-warmup", "--methods", "lora"), "compares SMT with itself"),
+        (("frozen-warmup", "--methods", "lora"), "frozen-warmup is about smt alone"),
         (("speed", "--fractions", "90"), "choose"),
     ],
 )

@@ -13,14 +13,15 @@ from smt_bench.data.prompts import Example
 from smt_bench.experiments.choices import warmup
 from smt_bench.machine import fits
 from smt_bench.models.locate import Located
+from smt_bench.questions.experiment import TrainingExperiment
 from smt_bench.questions.parts import plan_parts, union
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
 from smt_bench.records.runs import ModelRef
 from smt_bench.records.store import Store
 
-MEMBERS = experiments.find("paper").MEMBERS  # type: ignore[attr-defined]
-TRAINING = [name for name in MEMBERS if not hasattr(experiments.find(name), "measure")]
+MEMBERS = [member.name for member in experiments.members("paper")]
+TRAINING = [name for name in MEMBERS if isinstance(experiments.find(name), TrainingExperiment)]
 
 
 def planner(model: str, family: str = "commonsense", **changes: Any) -> Planner:
@@ -41,7 +42,7 @@ def test_everything_expands_from_shapes_with_unique_keys(model: str) -> None:
     seen: dict[str, set[str]] = {}
     for name in MEMBERS:
         module: Any = experiments.find(name)
-        for family in getattr(module, "FAMILIES", ("commonsense",)):
+        for family in module.families:
             own = planners[family]
             module.method_names(own)
             module.check(own)
@@ -67,7 +68,7 @@ def test_the_papers_numbers_on_the_papers_models() -> None:
     }
     assert fractions["qkv"] == fractions["block-size"] == {0.0084} and fractions["warmup"] == {0.035}
     assert fractions["selection"] == {0.0084, 0.0491}
-    steps = {run.method.config["warmup_steps"] for run, _ in warmup.runs(own)}
+    steps = {run.method.config["warmup_steps"] for run, _ in warmup.Warmup().runs(own)}
     sides = {run.method.config["block_size"] for run, _ in experiments.find("block-size").runs(own)}
     assert steps == {30, 70, 100, 130, 160} and sides == {4096, 256, 128, 64, 32}
 
@@ -77,7 +78,9 @@ def test_parts_share_planners_and_name_what_cannot_be_done(tmp_path: Path) -> No
     modules = [experiments.find(name) for name in ("plateau", "commonsense", "qkv", "math10k")]
     request = Request("paper", "tiny", tasks=("facts-2",), preset="smoke")
     parts = plan_parts(modules, request, fits.here(), Store(tmp_path), False, said.append)
-    assert [p.module.NAME for p in parts] == ["plateau", "commonsense", "qkv"] and parts[0].planner is parts[2].planner
+    assert [p.experiment.name for p in parts] == ["plateau", "commonsense", "qkv"] and parts[0].planner is parts[
+        2
+    ].planner
     assert len(said) == 1 and said[0].startswith("note: math10k (commonsense) left out: --tasks facts-2")
     assert len(union(parts)) == sum(len(p.planned) for p in parts) - len(parts[1].planned)
     with pytest.raises(ValueError, match="qkv is about smt alone"):

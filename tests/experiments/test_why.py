@@ -31,11 +31,11 @@ def probed(seed: int, v: float, layers: int = 6) -> Record:
 
 @pytest.mark.parametrize(("v", "verdict"), [(8.0, HOLDS), (0.5, REFUTED)])
 def test_figure3_and_its_verdict(v: float, verdict: str, tmp_path: Path) -> None:
-    files = gradients.render([probed(s, v) for s in range(3)], tmp_path, "tiny")
+    files = gradients.Gradients().render([probed(s, v) for s in range(3)], tmp_path, "tiny")
     assert f"larger than Q's and K's: {verdict}" in files[0].read_text()
     assert float(read(files[1])[0]["v_over_q"]) == pytest.approx(v)
     assert matplotlib.image.imread(files[2]).shape[1] == 680
-    assert "cannot be told" in gradients.render([probed(0, v)], tmp_path / "one", "tiny")[0].read_text()
+    assert "cannot be told" in gradients.Gradients().render([probed(0, v)], tmp_path / "one", "tiny")[0].read_text()
 
 
 def placed(seed: int, v: int, fraction: float = 1.0) -> Record:
@@ -47,7 +47,7 @@ def placed(seed: int, v: int, fraction: float = 1.0) -> Record:
 
 def test_anatomy_counts_blocks(tmp_path: Path) -> None:
     made = [placed(s, v, f) for s in range(3) for v, f in ((3, 1.0), (6, 2.0))]
-    files = {f.name: f for f in anatomy.render(made, tmp_path, "tiny")}
+    files = {f.name: f for f in anatomy.Anatomy().render(made, tmp_path, "tiny")}
     assert {"figure4.png", "figure5.png", "figure5.csv"} <= set(files)
     row = read(files["figure5.csv"])[0]
     assert float(row["share_v"]) == pytest.approx(100 * 18 / 20) and (
@@ -58,7 +58,7 @@ def test_anatomy_counts_blocks(tmp_path: Path) -> None:
     assert float(row["random_v"]) == pytest.approx(20)  # tiny: K and V have a third of Q's rows
     text = files["figure5.md"].read_text()
     assert "more than half of the budget, at SMT 1 %: holds" in text and "V 95.17 % of the blocks" in text
-    few = anatomy.render([placed(s, 0) for s in range(3)], tmp_path / "few", "tiny")[0].read_text()
+    few = anatomy.Anatomy().render([placed(s, 0) for s in range(3)], tmp_path / "few", "tiny")[0].read_text()
     assert (
         "more than half of the budget, at SMT 1 %: does not hold" in few
         and "every V matrix holds blocks, at SMT 1 %: does not hold" in few
@@ -81,7 +81,7 @@ def trial(seed: int, slope: float) -> Record:
 
 @pytest.mark.parametrize(("slope", "verdict"), [(1.0, HOLDS), (-1.0, REFUTED), (0.0, OPEN)])
 def test_criteria_verdicts(slope: float, verdict: str, tmp_path: Path) -> None:
-    files = criteria.render([trial(s, slope) for s in range(3)], tmp_path, "tiny")
+    files = criteria.Criteria().render([trial(s, slope) for s in range(3)], tmp_path, "tiny")
     assert f"the warm-up score predicts benefit: {verdict}." in files[0].read_text()
     assert {f.name for f in files} == {"criteria.md", "criteria.csv", "blocks.csv", "criteria.png", "criteria.svg"}
     assert len(read(tmp_path / "blocks.csv")) == 3 * 48
@@ -94,7 +94,7 @@ def test_a_few_large_benefits_do_not_hide_the_others(tmp_path: Path, monkeypatch
     made = trial(0, 1.0)
     for block in made["result"]["blocks"][:3]:
         block["benefit"] *= 1000
-    criteria.render([made], tmp_path, "tiny")
+    criteria.Criteria().render([made], tmp_path, "tiny")
     axes = drawn[0].axes[0]
     benefits = [1000 * b["benefit"] for b in made["result"]["blocks"]]
     heights = axes.transAxes.inverted().transform(axes.transData.transform([(1, b) for b in benefits]))[:, 1]
@@ -119,6 +119,6 @@ def saturated(seed: int, own: float) -> Record:
 
 @pytest.mark.parametrize(("own", "verdict"), [(2.0, HOLDS), (0.5, REFUTED)])
 def test_saturation_verdicts(own: float, verdict: str, tmp_path: Path) -> None:
-    files = saturation.render([saturated(s, own) for s in range(3)], tmp_path, "tiny")
+    files = saturation.Saturation().render([saturated(s, own) for s in range(3)], tmp_path, "tiny")
     assert [f.name for f in files] == ["saturation.md", "saturation.csv", "own.md", "own.csv"]
     assert f"(√d_k twice as large) raises Q's gradient against V's: {verdict}" in files[0].read_text()

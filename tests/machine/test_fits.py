@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from short_runs import question
 
+from smt_bench import experiments
 from smt_bench.cli.run import _do as do
 from smt_bench.machine.fits import GB, Machine, check, share_bytes
 from smt_bench.records.store import Store
@@ -57,9 +58,10 @@ def test_a_command_of_several_experiments_leaves_what_is_measured_out_on_a_clust
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = question("smt")[0]
-    module = SimpleNamespace(NAME="break-even", measure=None)
     planner: Any = SimpleNamespace(request=SimpleNamespace(family="commonsense"))
-    part: Any = SimpleNamespace(module=module, planner=planner, planned=[(run, None)], place=tmp_path)
+    part: Any = SimpleNamespace(
+        experiment=experiments.find("break-even"), planner=planner, planned=[(run, None)], place=tmp_path
+    )
     wanted = Allocation(None, "1:00:00", 1, 4, 4)
     assert do(part, Store(tmp_path), How(), wanted, True) == 0
     assert "note: break-even is measured on one machine: left out" in capsys.readouterr().err

@@ -10,7 +10,8 @@ import pytest
 from made_up import EIGHT, record, sweep
 
 from smt_bench.data.overlap import RULE
-from smt_bench.experiments.accuracy import plateau, plateau_claims
+from smt_bench.experiments.accuracy import plateau_claims
+from smt_bench.experiments.accuracy.plateau import Plateau
 from smt_bench.records.store import Record
 
 N = 200
@@ -43,7 +44,7 @@ PAPERS_PICTURE = {
 
 
 def test_the_papers_own_picture_holds(tmp_path: Path) -> None:
-    plateau.render(grid(PAPERS_PICTURE), tmp_path, "tiny")
+    Plateau().render(grid(PAPERS_PICTURE), tmp_path, "tiny")
     found = claims(tmp_path)
     assert {row["verdict"] for row in found.values()} == {"holds"} == {row["nll_verdict"] for row in found.values()}
     assert [key for key in found if key[0] == "SMT"] == [("SMT", "LoRA", pct) for pct in ("1", "2", "8")]
@@ -54,7 +55,7 @@ def test_the_papers_own_picture_holds(tmp_path: Path) -> None:
 
 def test_the_reverse_does_not_hold(tmp_path: Path) -> None:
     reverse = PAPERS_PICTURE | {("smt", 8.0): 0.5, ("lora", 8.0): 0.9}
-    plateau.render(grid(reverse), tmp_path, "tiny")
+    Plateau().render(grid(reverse), tmp_path, "tiny")
     found = claims(tmp_path)
     wrong = [key for key, row in found.items() if row["verdict"] == "does not hold"]
     assert wrong == [
@@ -68,14 +69,14 @@ def test_the_reverse_does_not_hold(tmp_path: Path) -> None:
 
 def test_printed_differences(tmp_path: Path) -> None:
     records = sweep("llama-7b", (0.43, 0.84, 4.91), 1, n=20, protocol="llm-adapters")
-    plateau.render(records, tmp_path / "7b", "llama-7b")
+    Plateau().render(records, tmp_path / "7b", "llama-7b")
     found = claims(tmp_path / "7b")
     assert float(found["SMT", "DoRA", "0.43"]["printed_difference"]) == pytest.approx(77.3 - 77.5)
     assert float(found["SMT", "LoRA", "0.84"]["printed_difference"]) == pytest.approx(78.6 - 76.3)
     assert float(found["SMT (largest)", "full", "4.91"]["printed_difference"]) == pytest.approx(0)
     assert {row["verdict"] for row in found.values()} == {"cannot be told at this scale (one seed)"}
     # Elsewhere the printed ends stand beside ours, and the printed best smaller fraction (1.26 %: 76.4) beside our best.
-    plateau.render(grid(PAPERS_PICTURE, 1), tmp_path / "tiny", "tiny")
+    Plateau().render(grid(PAPERS_PICTURE, 1), tmp_path / "tiny", "tiny")
     found = claims(tmp_path / "tiny")
     printed = {key: row["printed_difference"] for key, row in found.items()}
     assert float(printed["SMT (largest)", "SMT (smallest)", "8"]) == pytest.approx(81.4 - 77.3)
@@ -94,7 +95,7 @@ def test_printed_differences(tmp_path: Path) -> None:
     ],
 )
 def test_missing_methods_and_fractions(shares: dict[tuple[str, float | None], float], tmp_path: Path) -> None:
-    plateau.render(grid(shares), tmp_path, "tiny")
+    Plateau().render(grid(shares), tmp_path, "tiny")
     made = (tmp_path / "table3_claims.csv").exists()
     assert made == (("lora", 1.0) in shares)  # different fractions do not meet; house-made methods have no claim
     assert ("Verdict on accuracy" in (tmp_path / "table3.md").read_text()) == made
@@ -114,11 +115,11 @@ def test_differences_over_trained_on_questions_are_marked(tmp_path: Path) -> Non
         made | {"overlap": {"rule": RULE, "tests": dict.fromkeys(EIGHT, 0) | {"piqa": 3}}}
         for made in grid(PAPERS_PICTURE)
     ]
-    plateau.render(records, tmp_path, "tiny")
+    Plateau().render(records, tmp_path, "tiny")
     for name in ("table3_claims.md", "comparisons.md"):
         lines = (tmp_path / name).read_text().splitlines()
         rows = [line for line in lines[4:] if line.startswith("|")]
         assert rows and all(row.count("†") == 1 for row in rows), name
         assert sum(line.startswith("- †: ") and "PIQA 3 of 200" in line for line in lines) == 1, name
-    plateau.render(grid(PAPERS_PICTURE), tmp_path / "clean", "tiny")
+    Plateau().render(grid(PAPERS_PICTURE), tmp_path / "clean", "tiny")
     assert all("†" not in path.read_text() for path in (tmp_path / "clean").glob("*.md"))

@@ -11,7 +11,7 @@ from papers import HALF, PAPERS, cells, read
 
 from smt_bench.evidence.cells import summarise
 from smt_bench.evidence.pairs import verdicts
-from smt_bench.experiments.accuracy import plateau
+from smt_bench.experiments.accuracy.plateau import Plateau
 from smt_bench.report.accuracy.by_fraction import table3, table3_heldout
 from smt_bench.report.accuracy.by_task import table2
 from smt_bench.report.accuracy.pairs import comparisons
@@ -146,7 +146,7 @@ def test_what_cannot_be_compared_is_refused(change):
 def test_files_and_csv_round_trip(tmp_path):
     records = sweep("llama-7b", (0.43, 0.84), 2, n=30, protocol="llm-adapters")
     records.append(record("lora", 4.91, 0, dict.fromkeys(EIGHT, [1]), status="diverged", **PAPERS))
-    files = plateau.render(records, tmp_path, "llama-7b")
+    files = Plateau().render(records, tmp_path, "llama-7b")
     assert files[0].name == "table3.md" and {f.name for f in files} == {p.name for p in tmp_path.iterdir()}
     text = {"method", "versus", "source", "capacity_unit", "keys", "verdict", "nll_verdict"}
     text |= {"claim", "ahead", "behind", "equal", "denied", "control"}
@@ -179,7 +179,7 @@ def test_files_and_csv_round_trip(tmp_path):
 )
 @pytest.mark.parametrize("model", ["tiny", "llama-7b"])
 def test_partly_finished_sweeps(records, model, tmp_path):
-    files = plateau.render(records, tmp_path, model)
+    files = Plateau().render(records, tmp_path, model)
     assert all(f.stat().st_size > 0 for f in files)
     markdown = "".join(f.read_text() for f in files if f.suffix in (".md", ".csv"))
     assert "nan" not in markdown.lower() and "None" not in markdown

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from smt_bench.execute import execute
-from smt_bench.experiments.accuracy import plateau
+from smt_bench.experiments.accuracy.plateau import Plateau
 from smt_bench.machine import fits
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
@@ -126,7 +126,7 @@ def planned(**changes: object) -> tuple[Planner, list]:
     request = Request("plateau", "tiny", preset="smoke", **changes)  # type: ignore[arg-type]
     planner = Planner(request, fits.here())
     planner.open()
-    return planner, [run for run, _ in plateau.runs(planner)]
+    return planner, [run for run, _ in Plateau().runs(planner)]
 
 
 def test_divergence_is_an_outcome_and_the_record_says_where(tmp_path: Path) -> None:

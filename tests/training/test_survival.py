@@ -16,7 +16,7 @@ from forks import finish, start
 from rich.console import Console
 
 from smt_bench.execute import execute
-from smt_bench.experiments.accuracy import plateau
+from smt_bench.experiments.accuracy.plateau import Plateau
 from smt_bench.machine import fits
 from smt_bench.machine.signals import Stop
 from smt_bench.questions.inputs import Inputs
@@ -39,7 +39,7 @@ def planned(
     planner = Planner(request, fits.here())
     planner.open()
     runs = []
-    for run, _ in plateau.runs(planner):
+    for run, _ in Plateau().runs(planner):
         method = replace(run.method, config={**run.method.config, **PHASES.get(run.method.name, {})})
         runs.append(replace(run, method=method, train=replace(run.train, batch_size=8, micro_batch_size=8)))
     return runs, planner.inputs()

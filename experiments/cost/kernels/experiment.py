@@ -20,30 +20,14 @@ from smt_bench.experiments.cost.kernels import pieces
 from smt_bench.experiments.cost.kernels.inplace import updates
 from smt_bench.experiments.cost.kernels.tables import write_kernels
 from smt_bench.machine.watch import Watcher
+from smt_bench.questions.experiment import MeasuringExperiment
+from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Measurement
 from smt_bench.records.store import Record
 
-NAME = "kernels"
-REPRODUCES = "SMT appendix G (figures 10, 11) and I: storage, projection and gradients of blocks"
-NEEDS = "any model on any machine, no weights, no data"
-VERSION = 1
 ROUNDS = 15
 SIDES = (256, 128, 64, 32)
-
-
-def method_names(planner: Planner) -> list[str]:
-    """None: matrices are measured, not methods."""
-    return []
-
-
-def check(planner: Planner) -> None:
-    """The model needs a V projection that some block size divides.
-
-    Raises:
-        ValueError: it has none.
-    """
-    _matrix(planner)
 
 
 def _matrix(planner: Planner) -> tuple[int, int]:
@@ -59,39 +43,56 @@ def _sides(shape: Sequence[int]) -> list[int]:
     return [side for side in SIDES if all(n % side == 0 for n in shape)]
 
 
-def runs(planner: Planner) -> list[tuple[Measurement, None]]:
-    """One measurement per seed."""
-    shape = _matrix(planner)
-    settings = {
-        "matrix": list(shape),
-        "sides": _sides(shape),
-        "tokens": 128 if planner.request.preset else planner.recipe.micro_batch_size * planner.recipe.cutoff,
-        "rounds": planner.request.steps or (2 if planner.request.preset else ROUNDS),
-    }
-    return [(planner.measurement(NAME, VERSION, settings, seed), None) for seed in planner.seeds()]
+class Kernels(MeasuringExperiment):
+    """Blocks of one matrix, without a model around it."""
 
+    name = "kernels"
+    reproduces = "SMT appendix G (figures 10, 11) and I: storage, projection and gradients of blocks"
+    needs = "any model on any machine, no weights, no data"
+    version = 1
 
-def measure(measurement: Measurement, watch: Watcher) -> dict[str, Any]:
-    """Rows of every table; bytes are exact, milliseconds are medians."""
-    s = measurement.settings
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(measurement.seed)
-    shape, tokens, rounds = tuple(s["matrix"]), s["tokens"], s["rounds"]
-    result: dict[str, Any] = {}
-    parts = {
-        "storage": lambda: pieces.storage(tokens, rounds, device),
-        "projection": lambda: pieces.projection(shape, s["sides"], tokens, rounds, device, measurement.seed),
-        "gradient": lambda: pieces.gradients(shape, s["sides"], tokens, rounds, device, measurement.seed),
-        "update": lambda: updates(shape, s["sides"][0], rounds, device, measurement.seed),
-        "scores": lambda: pieces.scores(shape, s["sides"], tokens, rounds, device),
-    }
-    with torch.no_grad():
-        for done, (name, part) in enumerate(parts.items()):
-            watch("kernels", done, len(parts), name)
-            result[name] = part()
-    return result
+    def method_names(self, planner: Planner) -> list[str]:
+        """None: matrices are measured, not methods."""
+        return []
 
+    def check(self, planner: Planner) -> None:
+        """The model needs a V projection that some block size divides.
 
-def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
-    """One table per question."""
-    return write_kernels(records, folder, model)
+        Raises:
+            ValueError: it has none.
+        """
+        _matrix(planner)
+
+    def settings(self, planner: Planner) -> dict[str, Any]:
+        """The matrix, and how often what is tried."""
+        shape = _matrix(planner)
+        return {
+            "matrix": list(shape),
+            "sides": _sides(shape),
+            "tokens": 128 if planner.request.preset else planner.recipe.micro_batch_size * planner.recipe.cutoff,
+            "rounds": planner.request.steps or (2 if planner.request.preset else ROUNDS),
+        }
+
+    def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs | None) -> dict[str, Any]:
+        """Rows of every table; bytes are exact, milliseconds are medians."""
+        s = measurement.settings
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.manual_seed(measurement.seed)
+        shape, tokens, rounds = tuple(s["matrix"]), s["tokens"], s["rounds"]
+        result: dict[str, Any] = {}
+        parts = {
+            "storage": lambda: pieces.storage(tokens, rounds, device),
+            "projection": lambda: pieces.projection(shape, s["sides"], tokens, rounds, device, measurement.seed),
+            "gradient": lambda: pieces.gradients(shape, s["sides"], tokens, rounds, device, measurement.seed),
+            "update": lambda: updates(shape, s["sides"][0], rounds, device, measurement.seed),
+            "scores": lambda: pieces.scores(shape, s["sides"], tokens, rounds, device),
+        }
+        with torch.no_grad():
+            for done, (name, part) in enumerate(parts.items()):
+                watch("kernels", done, len(parts), name)
+                result[name] = part()
+        return result
+
+    def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+        """One table per question."""
+        return write_kernels(records, folder, model)

@@ -18,52 +18,62 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from smt_bench import methods
 from smt_bench.experiments.cost.memory.process import weigh
 from smt_bench.experiments.cost.memory.tables import write_memory
-from smt_bench.experiments.cost.speed.experiment import METHODS, check, method_names, settings
+from smt_bench.experiments.cost.steps import StepsExperiment
 from smt_bench.machine.watch import Watcher
+from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Measurement
 from smt_bench.records.store import Record
 
-NAME = "memory"
-REPRODUCES = "SMT's memory claims (abstract, section 4.4): bytes of a training step by category"
-NEEDS = "any model that fits, no weights, no data"
-VERSION = 1
 
-__all__ = ["METHODS", "NAME", "NEEDS", "REPRODUCES", "check", "measure", "method_names", "render", "runs"]
+class Memory(StepsExperiment):
+    """Every method takes a step in a process of its own."""
 
+    name = "memory"
+    reproduces = "SMT's memory claims (abstract, section 4.4): bytes of a training step by category"
+    needs = "any model that fits, no weights, no data"
+    version = 1
 
-def runs(planner: Planner) -> list[tuple[Measurement, None]]:
-    """One measurement of all methods; bytes do not depend on the seed, so that the first is enough."""
-    asked = settings(planner)
-    # Dropout masks are part of what a method keeps, so that the variants without them count as well. A frozen warm-up is what
-    # lets SMT do without dense gradients.
-    for entry in [e for e in asked["methods"] if e["config"].get("warmup_trains")]:
-        frozen = {**entry, "config": {**entry["config"], "warmup_trains": False}, "variant": "frozen"}
-        asked["methods"].insert(asked["methods"].index(entry) + 1, frozen)
-    del asked["checkpointing"]
-    return [(planner.measurement(NAME, VERSION, asked, planner.seeds()[0]), None)]
+    def settings(self, planner: Planner) -> dict[str, Any]:
+        """The steps, with both warm-ups of SMT; checkpointing is on and off."""
+        asked = super().settings(planner)
+        # Dropout masks are part of what a method keeps, so that the variants without them count as well. A frozen warm-up is
+        # what lets SMT do without dense gradients.
+        for entry in [e for e in asked["methods"] if e["config"].get("warmup_trains")]:
+            frozen = {**entry, "config": {**entry["config"], "warmup_trains": False}, "variant": "frozen"}
+            asked["methods"].insert(asked["methods"].index(entry) + 1, frozen)
+        del asked["checkpointing"]
+        return asked
 
+    def runs(self, planner: Planner) -> list[tuple[Measurement, None]]:
+        """One measurement of all methods; bytes do not depend on the seed, so that the first is enough."""
+        return super().runs(planner)[:1]
 
-def measure(measurement: Measurement, watch: Watcher) -> dict[str, Any]:
-    """One row per method, variant and checkpointing; a method that does not fit has a message in place of bytes."""
-    s, rows = measurement.settings, []
-    jobs = [(entry, checkpointing) for checkpointing in (False, True) for entry in s["methods"]]
-    # Forked from a server that has imported everything and computed nothing, so that every process starts alike.
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["smt_bench.experiments.cost.memory.process"])
-    for done, (entry, checkpointing) in enumerate(jobs):
-        watch("memory", done, len(jobs), entry["name"])
-        with ProcessPoolExecutor(1, mp_context=server) as pool:
-            try:
-                found = pool.submit(weigh, measurement.model.name, s, entry, checkpointing, measurement.seed).result()
-            except BrokenProcessPool:  # the kernel's answer to too little memory
-                found = {"message": "the process was killed, most likely for want of memory"}
-        rows.append({**{k: entry[k] for k in ("name", "variant", "fraction")}, "checkpointing": checkpointing, **found})
-    return {"rows": rows}
+    def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs | None) -> dict[str, Any]:
+        """One row per method, variant and checkpointing; a method that does not fit has a message in place of bytes."""
+        s, rows = measurement.settings, []
+        jobs = [(entry, checkpointing) for checkpointing in (False, True) for entry in s["methods"]]
+        # Forked from a server that has imported everything and computed nothing, so that every process starts alike.
+        server = multiprocessing.get_context("forkserver")
+        modules = {method.__module__ for method in methods.REGISTRY.all().values()}
+        server.set_forkserver_preload(["smt_bench.experiments.cost.memory.process", *sorted(modules)])
+        for done, (entry, checkpointing) in enumerate(jobs):
+            watch("memory", done, len(jobs), entry["name"])
+            with ProcessPoolExecutor(1, mp_context=server) as pool:
+                try:
+                    found = pool.submit(
+                        weigh, measurement.model.name, s, entry, checkpointing, measurement.seed
+                    ).result()
+                except BrokenProcessPool:  # the kernel's answer to too little memory
+                    found = {"message": "the process was killed, most likely for want of memory"}
+            rows.append(
+                {**{k: entry[k] for k in ("name", "variant", "fraction")}, "checkpointing": checkpointing, **found}
+            )
+        return {"rows": rows}
 
-
-def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
-    """Bytes by category, the activations of SMT's layers, and a figure."""
-    return write_memory(records, folder, model)
+    def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+        """Bytes by category, the activations of SMT's layers, and a figure."""
+        return write_memory(records, folder, model)

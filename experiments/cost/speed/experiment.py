@@ -21,6 +21,7 @@ from torch import nn
 
 from smt_bench import methods
 from smt_bench.experiments.cost.speed.tables import write_speed
+from smt_bench.experiments.cost.steps import PAPER_STEPS, StepsExperiment
 from smt_bench.machine import fits
 from smt_bench.machine.watch import Watcher
 from smt_bench.measuring.turns import Contestant, random_batch, random_model, take_turns
@@ -30,110 +31,13 @@ from smt_bench.methods.spiel.method import Spiel
 from smt_bench.models.build import config as config_of
 from smt_bench.models.build import shapes as shapes_of
 from smt_bench.questions.capacity import check_fraction
+from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Measurement
 from smt_bench.records.store import Record
 
-NAME = "speed"
-REPRODUCES = "SMT table 1: time of a training step, in parts, against full fine-tuning and the FLOP limit"
-NEEDS = "any model, no weights, no data; bench-60m and bench-110m are made for it"
-METHODS = ("full", "smt", "spiel", "lora", "dora")
-VERSION = 1
 ROUNDS = 15
-PAPER_STEPS = 31_954  # commonsense: 3 epochs of 170,420 examples in batches of 16
 RATE = 1e-5  # learning rate; small, so that random weights stay where they are
-
-
-def method_names(planner: Planner) -> list[str]:
-    """The five methods, or those asked for."""
-    return planner.method_names(METHODS)
-
-
-def check(planner: Planner) -> None:
-    """Every fraction must be possible for every method."""
-    for name in method_names(planner):
-        for fraction in fractions(planner) if methods.find(name).takes_fraction else [None]:
-            planner.check_capacity(name, fraction)
-
-
-def fractions(planner: Planner) -> list[float]:
-    """The middle fraction of the recipe, or those asked for."""
-    found = planner.fractions()
-    return found if planner.request.fractions_pct else [found[len(found) // 2]]
-
-
-def settings(planner: Planner) -> dict[str, Any]:
-    """All choices of a measurement of steps; `memory` shares them."""
-    r, competing = planner.recipe, []
-    for name in method_names(planner):
-        found, config = methods.find(name), planner.config(name, PAPER_STEPS)
-        for fraction in fractions(planner) if found.takes_fraction else [None]:
-            entry = {"name": name, "version": found.version, "fraction": fraction, "config": config, "variant": ""}
-            competing.append(entry)
-            if config.get("dropout"):
-                # Drawing the masks is slow on CPUs: what a method costs without them is another question than what the paper ran.
-                competing.append({**entry, "config": {**config, "dropout": 0.0}, "variant": "no dropout"})
-    return {
-        "methods": competing,
-        "batch_size": 2 if planner.request.preset else r.micro_batch_size,
-        "length": r.cutoff,
-        "precision": fits.precision(planner.here),
-        "checkpointing": r.gradient_checkpointing,
-    }
-
-
-def runs(planner: Planner) -> list[tuple[Measurement, None]]:
-    """One measurement of all methods per seed."""
-    rounds = planner.request.steps or (3 if planner.request.preset else ROUNDS)
-    asked = {**settings(planner), "rounds": rounds, "run_steps": PAPER_STEPS}
-    return [(planner.measurement(NAME, VERSION, asked, seed), None) for seed in planner.seeds()]
-
-
-def measure(measurement: Measurement, watch: Watcher) -> dict[str, Any]:
-    """Times the steps; milliseconds per phase and round, FLOPs and what each method made of its fraction."""
-    s, seed = measurement.settings, measurement.seed
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    shapes = shapes_of(measurement.model.name)
-    build = partial(random_model, measurement.model.name, s["precision"], device, seed)
-    entries, contestants = [], []
-    for entry in s["methods"]:
-        method = methods.build(entry["name"], entry["config"], entry["fraction"], seed, s["run_steps"])
-        capacity = method.capacity(shapes)
-        check_fraction(entry["name"], entry["fraction"], capacity)
-        label = _label(entry)
-        entries.append({**entry, "label": label, "trainable": capacity.trainable, "total": capacity.total})
-        contestants.append(Contestant(label, method, build))
-    contestants += _warmups(s, seed, build)
-    batch = random_batch(measurement.model.name, s["batch_size"], s["length"], seed, device)
-    wanted = len(contestants) * total_parameters(shapes) * 16  # bytes, were all of them to train densely
-    taken, flops = take_turns(
-        contestants,
-        s["rounds"],
-        batch,
-        OptimizerSettings(RATE, fused=True),
-        s["checkpointing"],
-        resident=device.type == "cpu" and wanted < fits.here().memory / 2,
-        on_step=lambda done, total, name: watch("steps", done, total, name),
-    )
-    estimating = {
-        c.name: [bool(c.method.phase(step)) for step in range(2, s["rounds"] + 2)]  # step 1 was not timed
-        for c in contestants
-        if isinstance(c.method, Spiel)
-    }
-    return {
-        "entries": entries,
-        "tokens": batch.tokens,
-        "layers": config_of(measurement.model.name).num_hidden_layers,
-        "flops": flops,
-        "milliseconds": {
-            name: [{k: round(1e3 * v, 4) for k, v in step.items()} for step in steps] for name, steps in taken.items()
-        },
-        "estimating": estimating,
-        "selection_ms": {
-            c.name: round(1e3 * c.seconds, 4) for c in contestants if c.seconds is not None and c.in_warmup is False
-        },
-        "described": {c.name: c.method.describe() for c in contestants if c.method is not None and not c.warmup},
-    }
 
 
 def _label(entry: dict[str, Any]) -> str:
@@ -172,6 +76,66 @@ def _differentiate_outputs(targets: Sequence[str], model: nn.Module) -> None:
         linear.register_forward_hook(hook)
 
 
-def render(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
-    """Table 1, its parts, the decomposition of the paper's ratio, and a figure."""
-    return write_speed(records, folder, model)
+class Speed(StepsExperiment):
+    """All methods take turns, step by step."""
+
+    name = "speed"
+    reproduces = "SMT table 1: time of a training step, in parts, against full fine-tuning and the FLOP limit"
+    needs = "any model, no weights, no data; bench-60m and bench-110m are made for it"
+    version = 1
+
+    def settings(self, planner: Planner) -> dict[str, Any]:
+        """The steps, and how often each is taken."""
+        rounds = planner.request.steps or (3 if planner.request.preset else ROUNDS)
+        return {**super().settings(planner), "rounds": rounds, "run_steps": PAPER_STEPS}
+
+    def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs | None) -> dict[str, Any]:
+        """Times the steps; milliseconds per phase and round, FLOPs and what each method made of its fraction."""
+        s, seed = measurement.settings, measurement.seed
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        shapes = shapes_of(measurement.model.name)
+        build = partial(random_model, measurement.model.name, s["precision"], device, seed)
+        entries, contestants = [], []
+        for entry in s["methods"]:
+            method = methods.build(entry["name"], entry["config"], entry["fraction"], seed, s["run_steps"])
+            capacity = method.capacity(shapes)
+            check_fraction(entry["name"], entry["fraction"], capacity)
+            label = _label(entry)
+            entries.append({**entry, "label": label, "trainable": capacity.trainable, "total": capacity.total})
+            contestants.append(Contestant(label, method, build))
+        contestants += _warmups(s, seed, build)
+        batch = random_batch(measurement.model.name, s["batch_size"], s["length"], seed, device)
+        wanted = len(contestants) * total_parameters(shapes) * 16  # bytes, were all of them to train densely
+        taken, flops = take_turns(
+            contestants,
+            s["rounds"],
+            batch,
+            OptimizerSettings(RATE, fused=True),
+            s["checkpointing"],
+            resident=device.type == "cpu" and wanted < fits.here().memory / 2,
+            on_step=lambda done, total, name: watch("steps", done, total, name),
+        )
+        estimating = {
+            c.name: [bool(c.method.phase(step)) for step in range(2, s["rounds"] + 2)]  # step 1 was not timed
+            for c in contestants
+            if isinstance(c.method, Spiel)
+        }
+        return {
+            "entries": entries,
+            "tokens": batch.tokens,
+            "layers": config_of(measurement.model.name).num_hidden_layers,
+            "flops": flops,
+            "milliseconds": {
+                name: [{k: round(1e3 * v, 4) for k, v in step.items()} for step in steps]
+                for name, steps in taken.items()
+            },
+            "estimating": estimating,
+            "selection_ms": {
+                c.name: round(1e3 * c.seconds, 4) for c in contestants if c.seconds is not None and c.in_warmup is False
+            },
+            "described": {c.name: c.method.describe() for c in contestants if c.method is not None and not c.warmup},
+        }
+
+    def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+        """Table 1, its parts, the decomposition of the paper's ratio, and a figure."""
+        return write_speed(records, folder, model)

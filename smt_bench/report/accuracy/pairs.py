@@ -30,7 +30,9 @@ def comparisons(records: Iterable[Record], model: str, reference: str) -> Table:
     # One side of every comparison trains.
     mark = notes.OVERLAP_MARK if notes.overlapping(found) & set(tasks) else ""
     rows: list[list[Cell]] = []
-    data = [{str(name): _number(value) for name, value in row.items()} for _, row in frame.iterrows()]
+    data: list[dict[str, Any]] = [
+        {str(name): _number(value) for name, value in row.items()} for _, row in frame.iterrows()
+    ]
     for row in data:
         sides = [_side(row["method"], row["fraction_pct"]), _side(row["versus"], row["versus_fraction_pct"])]
         points = versus(row, "", 1)

@@ -1,0 +1,146 @@
+"""The types of experiment, twin of `methods.base`: those that train, those that measure, and bundles of both.
+
+`run` and `plan` ask an experiment in this order and know none by name:
+
+    families                  the data families, where no task is asked for
+    method_names(planner)     what will run, for the check of the machine; before data and weights
+    check(planner)            refuses impossible requests, from shapes alone
+    runs(planner)             the questions, with data and weights located where it looks at them
+    measure(...)              the answer to one; trained runs are `execute`'s
+    render(records, ...)      tables and figures, later and from records alone
+
+Experiments hold no state: one object serves any number of planners.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from smt_bench.machine.watch import Watcher
+from smt_bench.methods.base import Capacity
+from smt_bench.questions.grid import Cell
+from smt_bench.questions.inputs import Inputs
+from smt_bench.questions.planner import Planner
+from smt_bench.records.runs import Measurement, Question, Run
+from smt_bench.records.store import Record
+
+
+class Experiment(ABC):
+    """One table or figure of a paper, or one question; `TrainingExperiment` and `MeasuringExperiment` are its two kinds.
+
+    Attributes:
+        name: what `run` calls it, and its folder of results.
+        reproduces: which table or figure, in one line.
+        needs: model and data that it needs, in one line.
+        families: the data families it covers where no task is asked for.
+        needs_inputs: whether it looks at trained weights and data.
+    """
+
+    name: ClassVar[str]
+    reproduces: ClassVar[str]
+    needs: ClassVar[str]
+    families: ClassVar[tuple[str, ...]] = ("commonsense",)
+    needs_inputs: ClassVar[bool] = True
+
+    @abstractmethod
+    def method_names(self, planner: Planner) -> list[str]:
+        """The methods it will run, known without data or weights.
+
+        Raises:
+            ValueError: others were asked for.
+        """
+
+    @abstractmethod
+    def check(self, planner: Planner) -> None:
+        """Refuses impossible requests from shapes alone.
+
+        Raises:
+            ValueError: what, the value, the remedy.
+        """
+
+    @abstractmethod
+    def runs(self, planner: Planner) -> Sequence[tuple[Question, Capacity | None]]:
+        """The questions, each once, in the order in which they are answered."""
+
+    @abstractmethod
+    def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+        """Writes tables and figures from records; returns the files, the main table first.
+
+        Args:
+            records: of its runs, whatever became of them; at least one.
+            folder: where the files go.
+            model: name for titles.
+        """
+
+
+class TrainingExperiment(Experiment):
+    """An experiment whose runs train and are judged."""
+
+    @abstractmethod
+    def cells(self, planner: Planner) -> list[Cell]:
+        """Its runs but for their seeds, from shapes alone."""
+
+    def check(self, planner: Planner) -> None:
+        """Every cell must be possible."""
+        for cell in self.cells(planner):
+            planner.check_capacity(cell.method, cell.fraction, **cell.changes)
+
+    def runs(self, planner: Planner) -> list[tuple[Run, Capacity]]:
+        """Cells x seeds, seeds outermost; what comes to the same question (e.g. what trains nothing) runs once."""
+        cells = self.cells(planner)
+        made: dict[str, tuple[Run, Capacity]] = {}
+        for seed in planner.seeds():
+            for cell in cells:
+                run, capacity = planner.run(cell.method, cell.fraction, seed, cell.lr, cell.probes, **cell.changes)
+                made.setdefault(run.key, (run, capacity))
+        return list(made.values())
+
+
+class MeasuringExperiment(Experiment):
+    """An experiment that measures instead of training: this machine, or trained weights as they are (`needs_inputs`).
+
+    Attributes:
+        version: bumped when the same settings can give other numbers.
+    """
+
+    version: ClassVar[int]
+    needs_inputs: ClassVar[bool] = False
+
+    @abstractmethod
+    def settings(self, planner: Planner) -> dict[str, Any]:
+        """All choices of one measurement; part of its key."""
+
+    def runs(self, planner: Planner) -> list[tuple[Measurement, None]]:
+        """One measurement per seed."""
+        asked = self.settings(planner)
+        ask = planner.trained_measurement if self.needs_inputs else planner.measurement
+        return [(ask(self.name, self.version, asked, seed), None) for seed in planner.seeds()]
+
+    @abstractmethod
+    def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs | None) -> dict[str, Any]:
+        """The answer, in plain JSON values.
+
+        Args:
+            measurement: the question.
+            watch: told of progress.
+            inputs: weights and data; None unless `needs_inputs`.
+        """
+
+
+class Bundle(ABC):
+    """Several experiments under one name: what they share is run once, each has tables in its own folder.
+
+    Attributes:
+        name: what `run` calls it.
+        reproduces: in one line.
+        needs: in one line.
+        members: names of its experiments.
+    """
+
+    name: ClassVar[str]
+    reproduces: ClassVar[str]
+    needs: ClassVar[str]
+    members: ClassVar[tuple[str, ...]]

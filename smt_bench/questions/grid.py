@@ -1,0 +1,58 @@
+"""One way to enumerate a grid: methods x trainable fractions x variants of their settings; seeds come with the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from smt_bench import methods
+from smt_bench.questions.planner import Planner
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run but for its seed: all that an experiment decides, the rest is the recipe's.
+
+    Attributes:
+        method: its name.
+        fraction: requested trainable fraction; None for methods without one.
+        changes: method settings that differ from the recipe's.
+        lr: peak learning rate; None: the recipe's.
+        probes: what to record on the way.
+    """
+
+    method: str
+    fraction: float | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    lr: float | None = None
+    probes: tuple[str, ...] = ()
+
+
+def grid(
+    planner: Planner,
+    names: Iterable[str],
+    fractions: Sequence[float] | None = None,
+    variants: Sequence[Mapping[str, Any]] = ({},),
+) -> list[Cell]:
+    """The cells, methods outermost, variants innermost.
+
+    Args:
+        planner: for the request.
+        names: methods; those without a trainable fraction get one cell per variant.
+        fractions: None: those asked for, or the recipe's.
+        variants: settings that differ from the recipe's.
+    """
+    fractions = planner.fractions() if fractions is None else fractions
+    return [
+        Cell(name, fraction, changes)
+        for name in names
+        for fraction in (fractions if methods.find(name).takes_fraction else [None])
+        for changes in variants
+    ]
+
+
+def middle(planner: Planner) -> list[float]:
+    """The fractions asked for, else the middle one of the recipe."""
+    found = planner.fractions()
+    return found if planner.request.fractions_pct else [found[len(found) // 2]]

@@ -1,0 +1,133 @@
+"""Names and what they stand for: methods and experiments, imported when they are asked for. Imports nothing of the project.
+
+What is built in is a line "module:Class"; other packages add theirs under an entry-point group. What `list` shows of a class
+is read from its source, since importing one brings torch with it, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Registry(Generic[T]):
+    """All methods, or all experiments.
+
+    Attributes:
+        kind: what its entries are called in messages, e.g. "method".
+        group: entry points of other packages.
+        own: name -> "module:Class" of what is built in.
+        accept: what was loaded as an entry, with its `name`; None where it is none.
+    """
+
+    kind: str
+    group: str
+    own: Mapping[str, str]
+    accept: Callable[[Any], T | None]
+
+    def names(self) -> list[str]:
+        """Built in first, then those of other packages."""
+        return list(self._points())
+
+    def find(self, name: str) -> T:
+        """The entry called `name`.
+
+        Raises:
+            ValueError: no such entry, the message names the nearest; or another package's cannot be used.
+        """
+        point = self._point(name)
+        try:
+            loaded = point.load()
+        except (ImportError, AttributeError) as error:
+            if name in self.own:
+                raise
+            raise ValueError(
+                f"{self.kind} {name!r} ({point.value}) cannot be imported ({error}): mend or remove the package that adds it"
+            ) from error
+        found: Any = self.accept(loaded)
+        if found is None:
+            raise ValueError(
+                f"{self.kind} {name!r}: {point.value} is no {self.kind}: mend or remove the package that adds it"
+            )
+        if found.name != name:
+            raise ValueError(f"{self.kind} {name!r}: {point.value} calls itself {found.name!r}: give both one name")
+        return found  # type: ignore[no-any-return]
+
+    def all(self) -> dict[str, T]:
+        """Every entry, by name."""
+        return {name: self.find(name) for name in self.names()}
+
+    def words(self, name: str, *about: str) -> dict[str, str]:
+        """What an entry says of itself in the class attributes `about`, without importing it where its source tells.
+
+        Raises:
+            ValueError: as `find`.
+        """
+        point = self._point(name)
+        found = {word: _said(point.module, point.attr, word) for word in about}
+        plain = {word: text for word, text in found.items() if text}
+        if len(plain) == len(about):
+            return plain
+        entry = self.find(name)
+        return {word: str(getattr(entry, word)) for word in about}
+
+    def _point(self, name: str) -> EntryPoint:
+        if name in self.own:
+            return self._own(name)  # without reading every installed package's entry points, which takes 15 ms
+        points = self._points()
+        if name not in points:
+            near = difflib.get_close_matches(name, points, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(points)}"
+            raise ValueError(f"unknown {self.kind} {name!r}: {hint}")
+        return points[name]
+
+    def _points(self) -> dict[str, EntryPoint]:
+        found = {name: self._own(name) for name in self.own}
+        for point in entry_points(group=self.group):
+            found.setdefault(point.name, point)
+        return found
+
+    def _own(self, name: str) -> EntryPoint:
+        return EntryPoint(name, self.own[name], self.group)
+
+
+def _said(module: str, name: str, word: str) -> str | None:
+    """The plain string that a class, or a base of it, gives a class attribute; "" where it is no plain one, None where none."""
+    tree = _source(module)
+    found = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
+    if found is None:
+        return None
+    for node in found.body:
+        match node:
+            case (
+                ast.Assign(targets=[ast.Name(id=target)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value)
+            ) if target == word:
+                return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
+    imported = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    origin = {alias.asname or alias.name: (str(node.module), alias.name) for node in imported for alias in node.names}
+    bases = [base.id for base in found.bases if isinstance(base, ast.Name)]
+    texts = (_said(*origin.get(base, (module, base)), word) for base in bases)
+    return next((text for text in texts if text is not None), None)
+
+
+@cache
+def _source(module: str) -> ast.Module:
+    """A module's syntax tree, empty where there is no source; imports the packages around it only."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ImportError:
+        spec = None
+    if spec is None or not spec.has_location or not str(spec.origin).endswith(".py"):
+        return ast.Module([], [])
+    return ast.parse(Path(str(spec.origin)).read_text(encoding="utf-8"))
