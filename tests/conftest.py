@@ -12,10 +12,15 @@ import sys
 import warnings
 from pathlib import Path
 
+import hypothesis
 import pytest
 from helpers import Cli
 
 from smt_bench.cli.app import main
+
+# The same examples in every run, and no limit of time on a busy machine.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None, max_examples=60)
+hypothesis.settings.load_profile("same")
 
 MARKERS = {"slow": "takes more than half a minute; part of .ci/run", "slurm": "starts a real SLURM; part of .ci/run"}
 

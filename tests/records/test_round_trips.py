@@ -1,0 +1,117 @@
+"""Questions and requests survive JSON, and so do their keys; whatever a question says is part of its key."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import asdict, fields
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smt_bench import methods
+from smt_bench.data.tasks import TASKS
+from smt_bench.evaluation.protocols import PROTOCOLS
+from smt_bench.questions.request import Request
+from smt_bench.records.runs import DataRef, EvalRef, Measurement, MethodRef, ModelRef, Question, Run, TrainRef, question
+
+LETTERS = 'ab/é√"\n'  # of a few kinds; hypothesis' own table of all there are takes seconds to build
+words, floats = st.text(LETTERS, max_size=5), st.floats(allow_nan=False, allow_infinity=False)
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | floats | words,
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(words, values, max_size=3),
+    max_leaves=6,
+)
+configs = st.dictionaries(words, plain, max_size=4)
+
+
+def made(kind: Any, **own: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Values of a dataclass: every field by its own strategy, or by its type's."""
+    by_type = {
+        "str": words, "int": st.integers(), "float": floats, "bool": st.booleans(), "float | None": st.none() | floats,
+        "dict[str, Any]": configs, "dict[str, str]": st.dictionaries(words, words, max_size=3),
+        "tuple[float, float]": st.tuples(floats, floats), "tuple[str, ...]": st.lists(words, max_size=2).map(tuple),
+    }  # fmt: skip
+    return st.builds(kind, **{f.name: own.get(f.name, by_type.get(str(f.type))) for f in fields(kind)})
+
+
+models, tuned = made(ModelRef), made(MethodRef)
+runs = made(Run, model=models, data=made(DataRef), method=tuned, train=made(TrainRef), evaluation=made(EvalRef))
+measurements = made(Measurement, model=models)
+
+
+def leaves(values: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths to all plain values."""
+    inner = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else None
+    if inner is None:
+        return [path]
+    return [leaf for name, value in inner for leaf in leaves(value, (*path, name))]
+
+
+def backwards(values: Any) -> Any:
+    """The same with the keys of every dictionary in the other order."""
+    if isinstance(values, dict):
+        return {name: backwards(values[name]) for name in reversed(values)}
+    return [backwards(value) for value in values] if isinstance(values, list) else values
+
+
+@given(asked=runs | measurements)
+def test_questions_and_their_keys_survive_json(asked: Question) -> None:
+    values = json.loads(json.dumps(asked.to_dict()))
+    again = question(backwards(values))
+    assert again == asked and type(again) is type(asked) and again.to_dict() == asked.to_dict() == values
+    assert again.key == asked.key and again.setting == asked.setting
+
+
+@given(asked=runs | measurements, data=st.data())
+def test_every_value_is_part_of_the_key(asked: Question, data: st.DataObject) -> None:
+    values = copy.deepcopy(asked.to_dict())
+    *path, last = data.draw(st.sampled_from(leaves(values)))
+    place = values
+    for name in path:
+        place = place[name]
+    place[last] = f"other than {place[last]}"
+    assert question(values).key != asked.key
+
+
+@given(run=runs, method=tuned, seed=st.integers(), lr=floats, decay=floats)
+def test_a_setting_is_shared_over_methods_seeds_and_rates(
+    run: Run, method: MethodRef, seed: int, lr: float, decay: float
+) -> None:
+    values = run.to_dict()
+    other = {
+        **values,
+        "method": asdict(method),
+        "seed": seed,
+        "train": {**values["train"], "lr": lr, "weight_decay": decay},
+    }
+    assert Run.from_dict(other).setting == run.setting
+    assert (
+        Run.from_dict({**values, "model": {**values["model"], "revision": run.model.revision + "x"}}).setting
+        != run.setting
+    )
+
+
+settings = st.tuples(st.just("smt"), st.sampled_from(["block_size", "targets", "shares", "warmup_steps"]), plain)
+requests = st.builds(
+    Request,
+    experiment=words,
+    model=words,
+    default_family=words,
+    preset=st.none() | words,
+    data=st.none() | words,
+    methods=st.lists(st.sampled_from(sorted(methods.all_methods())), max_size=3).map(tuple),
+    fractions_pct=st.lists(st.floats(0, 100, exclude_min=True), max_size=3).map(tuple),
+    seeds=st.lists(st.integers(0, 2**40), max_size=3).map(tuple),
+    tasks=st.lists(st.sampled_from(sorted(TASKS)), max_size=3).map(tuple),
+    steps=st.none() | st.integers(1, 10**6),
+    limit=st.none() | st.integers(1, 10**6),
+    protocol=st.none() | st.sampled_from(PROTOCOLS),
+    settings=st.lists(settings, max_size=3).map(tuple),
+)
+
+
+@given(asked=requests)
+def test_requests_survive_json(asked: Request) -> None:
+    assert Request.from_dict(json.loads(json.dumps(asdict(asked)))) == asked
