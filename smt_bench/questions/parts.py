@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.machine.fits import Machine
+from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.methods.base import Capacity
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
@@ -41,7 +42,13 @@ def needs_data(module: Any) -> bool:
 
 
 def plan_parts(
-    modules: Sequence[Any], request: Request, here: Machine, store: Store, writes: bool, say: Callable[[str], None]
+    modules: Sequence[Any],
+    request: Request,
+    here: Machine,
+    store: Store,
+    writes: bool,
+    say: Callable[[str], None],
+    spread: Spread = ALONE,
 ) -> list[Leg]:
     """Plans all parts before any run; data are read and weights located once per family.
 
@@ -54,6 +61,7 @@ def plan_parts(
         store: where the results go.
         writes: whether the results folder has to be writable.
         say: one-line messages.
+        spread: of each run over the machine.
 
     Raises:
         ValueError: what was asked for cannot work; with several parts, if none that needs data can be done.
@@ -69,7 +77,7 @@ def plan_parts(
     for module, family in units:
         try:
             if family not in planners:
-                planners[family] = Planner(replace(request, default_family=family), here, say)
+                planners[family] = Planner(replace(request, default_family=family), here, say, spread)
             made.append(_plan(module, planners[family], store, writes))
         except ValueError as error:
             if len(units) == 1:

@@ -12,6 +12,7 @@ from smt_bench.data.datasets import HELDOUT_SEED, DataSet, content_hash, load, u
 from smt_bench.data.fetch import fetch_data
 from smt_bench.evaluation.protocols import EVALUATION_VERSION
 from smt_bench.machine import facts, fits
+from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.methods.base import Capacity, Shapes
 from smt_bench.methods.modules import total_parameters
 from smt_bench.models import build, locate, registry
@@ -31,14 +32,17 @@ class Planner:
         request: what was asked for.
         here: the machine; refuses models that cannot be trained on it.
         say: one-line messages, e.g. on downloads.
+        spread: of each run over the machine.
 
     Raises:
         ValueError: anything about the request that cannot work.
     """
 
-    def __init__(self, request: Request, here: fits.Machine, say: Any = lambda text: None) -> None:
+    def __init__(
+        self, request: Request, here: fits.Machine, say: Any = lambda text: None, spread: Spread = ALONE
+    ) -> None:
         self.request = request
-        self.here = here
+        self.here, self.spread = here, spread
         self.say = say
         self.entry = registry.find(request.model)
         self.recipe: Recipe = recipe(self.entry.recipe, request.family, request.preset)
@@ -136,7 +140,7 @@ class Planner:
             method = methods.build(name, self.config(name, 1000), 0.01, 0, 1000)
             (dense if method.trains_dense else sparse).append(name)
         total = total_parameters(self.shapes)
-        fits.check(self.request.experiment, self.request.model, total, dense, sparse, self.here)
+        fits.check(self.request.experiment, self.request.model, total, dense, sparse, self.here, self.spread)
 
     def open(self) -> None:
         """Reads data and locates the weights; downloads where neither is here."""

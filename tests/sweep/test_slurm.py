@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import slurm_local
+from helpers import Cli
 from short_runs import question
 
 from smt_bench.records.store import Record, Store
@@ -167,17 +168,18 @@ def test_cancelled_runs_can_be_submitted_again(cluster: None, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("options", "message"),
     [
-        ({"time": "12"}, "--time 12: write HH:MM:SS"),
-        ({"nodes": 0}, "--nodes 0"),
-        ({"nodes": 3, "gpus": 4}, "--gpus-per-run 4 on --nodes 3"),
-        ({"processes": 8}, "--processes 8 on --gpus-per-run 4"),
+        (["--time", "12"], "--time 12: write HH:MM:SS"),
+        (["--nodes", "0"], "--nodes 0: choose a positive whole number"),
+        (["--nodes", "3", "--gpus-per-run", "4"], "--gpus-per-run 4 on --nodes 3: choose a multiple"),
+        (["--gpus-per-run", "4", "--processes", "8"], "--processes 8 on --gpus-per-run 4: choose at most one per GPU"),
+        (["--jobs", "2"], "--jobs goes with one machine"),
     ],
 )
-def test_bad_requests_are_refused(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Allocation(**{"partition": None, "time": "1:00:00", "nodes": 1, "gpus": 4, "processes": 4, **values})
+def test_bad_requests_are_refused(options: list[str], message: str, cli: Cli) -> None:
+    done = cli("run", "plateau", "--cluster", "slurm", *options)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_processes_that_cannot_even_plan_leave_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +192,7 @@ def test_processes_that_cannot_even_plan_leave_a_record(tmp_path: Path, monkeypa
 
 
 def test_time_limits_are_read() -> None:
-    assert [Allocation(None, t, 1, 0, 1).minutes for t in ("12:00:00", "1-00:00:00", "0:00:01")] == [720, 1440, 1]
+    assert [Allocation(time=t).minutes for t in ("12:00:00", "1-00:00:00", "0:00:01")] == [720, 1440, 1]
 
 
 def test_a_job_that_slurm_starts_again_takes_its_own_claim_over(

@@ -23,6 +23,7 @@ from short_runs import question, result, session
 
 from smt_bench.execute import execute
 from smt_bench.machine.signals import Stop
+from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.records.files import write_text
 from smt_bench.records.index import Index
 from smt_bench.records.store import Store
@@ -174,17 +175,17 @@ def test_status_knows_every_setting_and_names_a_damaged_index(tmp_path: Path, cl
 def test_gpus_and_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    assert slots(1, None, 1, {}) == [{}]
+    assert slots(1, ALONE, {}) == [{}]
     if not torch.cuda.is_available():
-        assert slots(2, None, 1, {}) == [{"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}] * 2
+        assert slots(2, ALONE, {}) == [{"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}] * 2
         with pytest.raises(ValueError, match="needs 4 GPUs, 0 are visible"):
-            slots(2, 2, 1, {})
+            slots(2, Spread(gpus_per_run=2), {})
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    parts = [place["CUDA_VISIBLE_DEVICES"] for place in slots(2, None, 1, {"CUDA_VISIBLE_DEVICES": "4,5,6,7"})]
+    parts = [place["CUDA_VISIBLE_DEVICES"] for place in slots(2, ALONE, {"CUDA_VISIBLE_DEVICES": "4,5,6,7"})]
     assert parts == ["4,5", "6,7"]
-    assert [place["CUDA_VISIBLE_DEVICES"] for place in slots(1, None, 3, {})] == ["0,1,2"]  # one GPU per process
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in slots(1, Spread(3), {})] == ["0,1,2"]  # one GPU per process
     with pytest.raises(ValueError, match="choose at most"):
-        slots(5, None, 1, {})
+        slots(5, ALONE, {})
 
 
 @pytest.fixture
