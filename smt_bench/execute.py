@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -33,6 +32,7 @@ def execute(run: Run, inputs: Inputs) -> Record:
     KeyboardInterrupt passes through, and so does `parallel.Gone`: an interrupted run has no record, but a checkpoint where
     `inputs.keeper` keeps them.
     """
+    assert parallel.size() == inputs.spread.processes, f"{parallel.size()} processes; meant for {inputs.spread}"
     return _recorded(run, lambda record: _execute(run, inputs, record))
 
 
@@ -40,7 +40,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     """Fills the record part by part, so that a run that stops half-way keeps what was known by then."""
     seconds: dict[str, float] = {}
     record["seconds"] = seconds
-    record["environment"] |= {"processes": parallel.size(), "zero": inputs.zero and asdict(inputs.zero)}
+    record["environment"]["spread"] = inputs.spread.to_dict()
     record["overlap"] = {"rule": RULE, "tests": inputs.data.overlap}
 
     def clock(part: str, since: float) -> None:
@@ -105,7 +105,7 @@ def _loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, 
     def on_step(step: int, loss: float) -> None:
         inputs.watch("train", step, t.steps, f"loss {loss:.3f}")
 
-    return Loop(run, model, method, lengths, encoded, pad_id, device, on_step, inputs.keeper, inputs.zero)
+    return Loop(run, model, method, lengths, encoded, pad_id, device, on_step, inputs.keeper, inputs.spread)
 
 
 def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable[[str, float], None]) -> dict[str, Any]:

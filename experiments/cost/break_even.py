@@ -39,7 +39,8 @@ def _planners(planner: Planner) -> list[Planner]:
     sizes = {e.name: total_parameters(build.shapes(e.name)) for e in registry.REGISTRY.values() if e.weightless}
     smaller = sorted((total, name) for name, total in sizes.items() if total < own)
     made = [
-        Planner(replace(planner.request, model=name), planner.here, planner.say, planner.shared) for _, name in smaller
+        Planner(replace(planner.request, model=name), planner.here, planner.say, planner.spread, planner.shared)
+        for _, name in smaller
     ]
     return [*made, planner]
 

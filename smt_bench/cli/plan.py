@@ -48,10 +48,12 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, write nothing.")] = False,
 ) -> None:
     """Says what every run would train, cost and need: no weights, no data, no GPU."""
+    from smt_bench.machine.spread import Spread
     from smt_bench.plan.gpu.hardware import find
 
     where = find(gpu)
-    _check(gpus, batch, bits, zero_stage, efficiency, calibrate)
+    _check(gpus, batch, bits, efficiency, calibrate)
+    spread = Spread(gpus, zero=zero_stage or 0, offload=offload)
     if experiment == "claims":
         from smt_bench.plan.claims import page
 
@@ -91,7 +93,7 @@ def plan(
     if calibrate:
         measured = measure()
         efficiency = measured.efficiency
-    target = Target(where, gpus, zero_stage, offload, bits, EFFICIENCY if efficiency is None else efficiency)
+    target = Target(where, spread, zero_stage is not None, bits, EFFICIENCY if efficiency is None else efficiency)
     rows = _watched(lambda watch: plan_rows(asked, planner, workload, target, watch))
     if as_json:
         print(json.dumps([row.to_dict() for row in rows], indent=1))
@@ -104,17 +106,13 @@ def plan(
     say("wrote " + ", ".join(str(f) for f in files))
 
 
-def _check(
-    gpus: int, batch: int | None, bits: int | None, stage: int | None, efficiency: float | None, calibrate: bool
-) -> None:
+def _check(gpus: int, batch: int | None, bits: int | None, efficiency: float | None, calibrate: bool) -> None:
     if gpus < 1:
         raise ValueError(f"--gpus {gpus}: choose 1 or more")
     if batch is not None and batch < 1:
         raise ValueError(f"--batch {batch}: choose a positive whole number")
     if bits not in (None, 4):
         raise ValueError(f"--bits {bits}: only 4 is known (NF4)")
-    if stage not in (None, 0, 1, 2, 3):
-        raise ValueError(f"--zero {stage}: choose 0, 1, 2 or 3")
     if efficiency is not None and not 0 < efficiency <= 1:
         raise ValueError(f"--efficiency {efficiency:g}: choose a share above 0, at most 1")
     if efficiency is not None and calibrate:

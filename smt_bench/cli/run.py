@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from smt_bench.cli.draw import render
 from smt_bench.cli.options import Json, Many, Model, Results, numbers, say, setting, several
-from smt_bench.data.datasets import DataSet
-from smt_bench.evidence.words import task_title
 from smt_bench.models import registry
-from smt_bench.records.store import Store
 
 if TYPE_CHECKING:
-    from smt_bench.methods.base import Capacity
+    from smt_bench.data.datasets import DataSet
     from smt_bench.questions.parts import Leg
     from smt_bench.records.store import Store
     from smt_bench.sweep.carry_out import How
-    from smt_bench.sweep.slurm import Allocation
+    from smt_bench.training.resume import Pace
 
 
 def run(
@@ -45,7 +39,7 @@ def run(
     processes: Annotated[
         int | None, typer.Option(help="Processes of each run, data parallel; on a cluster one per GPU, else 1.")
     ] = None,
-    zero: Annotated[int | None, typer.Option(help="2 or 3: dense phases through DeepSpeed ZeRO.")] = None,
+    zero: Annotated[int, typer.Option(help="2 or 3: dense phases through DeepSpeed ZeRO.")] = 0,
     offload: Annotated[bool, typer.Option("--offload", help="Their optimizer state in main memory.")] = False,
     cluster: Annotated[str | None, typer.Option(help="slurm: submit the runs as a job array and leave.")] = None,
     partition: Annotated[str | None, typer.Option(help="Of the cluster.")] = None,
@@ -62,43 +56,20 @@ def run(
 ) -> None:
     """Does the runs of an experiment that are missing, then writes its tables and figures."""
     from smt_bench import experiments
-    from smt_bench.cli.run import overlap_warning
-    from smt_bench.machine import fits, parallel
+    from smt_bench.cli.listing import print_runs
+    from smt_bench.machine import fits
     from smt_bench.questions.parts import plan_parts, union
     from smt_bench.questions.request import Request
     from smt_bench.records.store import Store
-    from smt_bench.sweep.carry_out import How
     from smt_bench.sweep.loop import set_failed_aside
-    from smt_bench.sweep.slurm import Allocation
     from smt_bench.training.resume import Pace
-    from smt_bench.training.zero import Zero
 
     if as_json and not dry_run:
         raise ValueError("--json goes with --dry-run: records and tables are written as files")
     if retry not in (None, "failed"):
         raise ValueError(f"--retry {retry}: the choice is failed")
-    if offload and zero is None:
-        raise ValueError("--offload goes with --zero 2 or --zero 3")
-    if cluster not in (None, "slurm"):
-        raise ValueError(f"--cluster {cluster}: the choice is slurm")
-    if cluster is None and (partition or time_limit or nodes != 1):
-        raise ValueError("--partition, --time and --nodes go with --cluster slurm")
-    sharding = None if zero is None else Zero(zero, offload)
-    how = How(
-        jobs,
-        gpus_per_run,
-        1 if processes is None else processes,
-        sharding,
-        Pace(checkpoint_steps, 60 * checkpoint_minutes),
-    )
-    gpus = gpus_per_run or 0
-    wanted = None
-    if cluster:
-        if jobs != 1:
-            raise ValueError("--jobs goes with one machine: on a cluster every run is a task of its own")
-        wanted = Allocation(
-            partition, time_limit or "12:00:00", nodes, gpus, (gpus or nodes) if processes is None else processes
-        )
+    pace = Pace(checkpoint_steps, 60 * checkpoint_minutes)
+    how = _how(jobs, gpus_per_run, processes, nodes, zero, offload, pace, cluster, partition, time_limit)
     request = Request(
         experiment,
         model,
@@ -114,15 +85,11 @@ def run(
         tuple(setting(text) for text in settings or []),
     )
     store = Store(results)
-    here = fits.node(gpus) if wanted else fits.here()
-    spread = wanted.processes if wanted else max(how.processes, parallel.launched())
-    if sharding is not None:
-        sharding.check(spread)
-    here = replace(here, processes=spread, stage=zero or 0, offload=offload)
-    parts = plan_parts(experiments.members(experiment), request, here, store, not dry_run, say)
+    here = fits.on_cluster(how.spread) if how.cluster else fits.here()
+    parts = plan_parts(experiments.members(experiment), request, here, store, not dry_run, say, how.spread)
     if dry_run:
         planned = union(parts)
-        _print_plan(planned, {r["key"]: r["status"] for r in store.records([run.key for run, _ in planned])}, as_json)
+        print_runs(planned, {r["key"]: r["status"] for r in store.records([run.key for run, _ in planned])}, as_json)
         return
     for planner in {id(p.planner): p.planner for p in parts if p.experiment.needs_inputs}.values():
         for name in planner.data.missing:
@@ -133,15 +100,52 @@ def run(
             say(f"warning: {overlap}")
     if retry:
         set_failed_aside([run for run, _ in union(parts)], store)
-    lost = sum(_do(part, store, how, wanted, len(parts) > 1) for part in parts)
+    lost = sum(_do(part, store, how, len(parts) > 1) for part in parts)
     if lost:
         say("`show KEY` says why a run failed; `--retry failed` does it again")
         raise typer.Exit(1)
 
 
-def _do(part: Leg, store: Store, how: How, wanted: Allocation | None, several: bool) -> int:
-    """One experiment's runs, here or on a cluster, and its tables; how many runs failed."""
+def _how(
+    jobs: int,
+    gpus_per_run: int | None,
+    processes: int | None,
+    nodes: int,
+    zero: int,
+    offload: bool,
+    pace: Pace,
+    cluster: str | None,
+    partition: str | None,
+    time_limit: str | None,
+) -> How:
+    """The options on carrying out as one value, which refuses what does not go together."""
     from smt_bench.machine import parallel
+    from smt_bench.machine.spread import Spread
+    from smt_bench.sweep.carry_out import How
+    from smt_bench.sweep.slurm import Allocation
+
+    if cluster not in (None, "slurm"):
+        raise ValueError(f"--cluster {cluster}: the choice is slurm")
+    if cluster is None and (partition or time_limit or nodes != 1):
+        raise ValueError("--partition, --time and --nodes go with --cluster slurm")
+    if launched := parallel.launched():
+        if cluster or processes is not None or gpus_per_run is not None or jobs != 1:
+            raise ValueError(
+                f"a launcher has started {launched} processes: leave --jobs, --gpus-per-run, --processes and --cluster out"
+            )
+        spread = Spread(launched, nodes=parallel.launched_nodes(), zero=zero, offload=offload)
+    else:
+        default = (gpus_per_run or nodes) if cluster else 1
+        spread = Spread(default if processes is None else processes, gpus_per_run, nodes, zero, offload)
+    wanted = Allocation(partition, time_limit or Allocation.time) if cluster else None
+    return How(spread, jobs, pace, wanted)
+
+
+def _do(part: Leg, store: Store, how: How, several: bool) -> int:
+    """One experiment's runs, here or on a cluster, and its tables; how many runs failed."""
+    from smt_bench.cli.work import Order, performer
+    from smt_bench.machine import parallel
+    from smt_bench.machine.spread import ALONE
     from smt_bench.questions.experiment import MeasuringExperiment
     from smt_bench.records.index import Index
     from smt_bench.sweep.carry_out import How, carry_out, submit_missing
@@ -154,17 +158,24 @@ def _do(part: Leg, store: Store, how: How, wanted: Allocation | None, several: b
     index.add(runs)
     if several:
         say(f"{experiment.name} ({planner.request.family})")
-    if several and isinstance(experiment, MeasuringExperiment):
-        if wanted:
+    if isinstance(experiment, MeasuringExperiment):
+        if several and how.cluster:
             say(f"note: {experiment.name} is measured on one machine: left out, `run {experiment.name}` there does it")
             return 0
-        how = How(pace=how.pace)  # in this process, with all the machine has
-    if wanted:
-        job, count = submit_missing(experiment, planner, runs, store, how, wanted)
+        if several:
+            how = How(pace=how.pace)  # in this process, with all the machine has
+        elif not how.cluster and not parallel.launched() and (how.jobs, how.spread) != (1, ALONE):
+            raise ValueError(
+                f"{experiment.name} measures this machine: leave --jobs, --gpus-per-run and --processes out"
+            )
+    planned_for = planner.here if how.cluster else None
+    order = Order(experiment.name, planner.request, store.root.absolute(), how.pace, how.spread, planned_for)
+    if how.cluster:
+        job, count = submit_missing(runs, store, how, order.write)
         say(f"submitted {count} runs as job {job}: see `status`, `cancel`" if job else "nothing to submit")
         return 0
     try:
-        counts = carry_out(experiment, planner, runs, store, how, print_to())
+        counts = carry_out(runs, store, how, performer(experiment, planner, how.spread), order.write, print_to())
     except Interrupted as stop:
         if parallel.rank() == 0:
             render(experiment, store, index, place, planner.entry.name)
@@ -180,50 +191,10 @@ def _do(part: Leg, store: Store, how: How, wanted: Allocation | None, several: b
     return counts["failed"] + counts["out_of_memory"]
 
 
-def _print_plan(planned: Sequence[tuple[Any, Capacity | None]], statuses: dict[str, str], as_json: bool) -> None:
-    from smt_bench.records.index import varied
-
-    rows: list[dict[str, Any]] = []
-    settings = varied([run for run, _ in planned])
-    for run, capacity in planned:
-        status = statuses.get(run.key, "missing")
-        if capacity is None:
-            rows.append({"key": run.key, "status": status, **run.to_dict()})
-            if not as_json:
-                print(f"{run.key}  {status:<8} {run.kind} {run.model.name} seed {run.seed}  {json.dumps(run.settings)}")
-            continue
-        fraction = run.method.fraction
-        row = {
-            "key": run.key,
-            "model": run.model.name,
-            "method": run.method.name,
-            "fraction_pct": None if fraction is None else round(fraction * 100, 10),
-            "seed": run.seed,
-            "status": status,
-            "capacity_unit": capacity.unit,
-            "capacity": capacity.units,
-            "trainable": capacity.trainable,
-            "trainable_pct": round(100 * capacity.fraction, 6),
-            "lr": run.train.lr,
-            "steps": run.train.steps,
-            "tasks": list(run.evaluation.tasks),
-            "settings": settings[run.key],
-        }
-        rows.append(row)
-        if not as_json:
-            asked = "" if fraction is None else f"{100 * fraction:g} %"
-            print(
-                f"{run.key}  {status:<8} {run.method.name:<6} {asked:>7}  seed {run.seed}  "
-                f"{capacity.units:,} {capacity.unit} = {capacity.trainable:,} numbers ({row['trainable_pct']:.3f} %)  "
-                f"lr {run.train.lr:g}  {run.train.steps} steps"
-                + "".join(f"  {name}={json.dumps(value)}" for name, value in settings[run.key].items())
-            )
-    if as_json:
-        print(json.dumps(rows, indent=1))
-
-
 def overlap_warning(data: DataSet) -> str | None:
     """One line on test questions that are also trained on; None where there are none."""
+    from smt_bench.evidence.words import task_title
+
     found = [f"{task_title(t)} {n:,} of {len(data.tests[t]):,}" for t, n in data.overlap.items() if n]
     if not found:
         return None

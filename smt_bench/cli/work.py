@@ -10,6 +10,7 @@ from typing import Any
 
 from smt_bench.execute import execute
 from smt_bench.machine import fits, parallel, signals
+from smt_bench.machine.spread import Spread
 from smt_bench.machine.watch import Watcher
 from smt_bench.questions.experiment import Experiment, MeasuringExperiment
 from smt_bench.questions.planner import Planner
@@ -22,11 +23,10 @@ from smt_bench.sweep.loop import Interrupted, Perform
 from smt_bench.sweep.progress import print_to
 from smt_bench.sweep.together import sweep_together
 from smt_bench.training.resume import Keeper, Pace
-from smt_bench.training.zero import Zero
 
 
-def performer(experiment: Experiment, planner: Planner, zero: Zero | None) -> Perform:
-    """What answers one question of an experiment."""
+def performer(experiment: Experiment, planner: Planner, spread: Spread) -> Perform:
+    """What answers one question of an experiment in this process, which may be one of several on the same run."""
     if isinstance(experiment, MeasuringExperiment):
 
         def answer(question: Any, watch: Watcher, _keeper: Keeper) -> Record:
@@ -37,8 +37,8 @@ def performer(experiment: Experiment, planner: Planner, zero: Zero | None) -> Pe
 
     def perform(question: Any, watch: Watcher, keeper: Keeper) -> Record:
         inputs = planner.inputs()
-        spread = inputs.device_map if parallel.size() == 1 else None  # else every process holds the model
-        return execute(question, replace(inputs, watch=watch, keeper=keeper, device_map=spread, zero=zero))
+        layers = inputs.device_map if spread.processes == 1 else None  # else every process holds the model
+        return execute(question, replace(inputs, watch=watch, keeper=keeper, device_map=layers, spread=spread))
 
     return perform
 
@@ -52,7 +52,7 @@ class Order:
         request: what a user asked for.
         results: the results folder, absolute.
         pace: of checkpoints.
-        zero: how dense phases are sharded.
+        spread: of each run.
         here: the machine that was planned for; None: whichever reads this.
     """
 
@@ -60,7 +60,7 @@ class Order:
     request: Request
     results: Path
     pace: Pace
-    zero: Zero | None = None
+    spread: Spread
     here: fits.Machine | None = None
 
     def write(self) -> Path:
@@ -78,9 +78,9 @@ class Order:
         """
         try:
             o = json.loads(path.read_text(encoding="utf-8"))
-            here = o["here"] and fits.Machine(**{**o["here"], "gpus": tuple(o["here"]["gpus"])})
-            request, pace = Request.from_dict(o["request"]), Pace(**o["pace"])
-            return cls(o["experiment"], request, Path(o["results"]), pace, o["zero"] and Zero(**o["zero"]), here)
+            here = o["here"] and fits.Machine(tuple(o["here"]["gpus"]), o["here"]["memory"])
+            request, pace, spread = Request.from_dict(o["request"]), Pace(**o["pace"]), Spread.from_dict(o["spread"])
+            return cls(o["experiment"], request, Path(o["results"]), pace, spread, here)
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"order {path} is not readable ({type(error).__name__}): it is written by `run`") from None
 
@@ -114,7 +114,7 @@ def work(path: Path, only: str | None = None) -> None:
             experiment, planner, runs = order.plan()
             if only is not None:
                 runs = [run for run in runs if run.key == only]
-            perform = performer(experiment, planner, order.zero)
+            perform = performer(experiment, planner, order.spread)
             sweep_together(runs, Store(order.results), perform, print_to(), stop, order.pace)
         except signals.Stopped:  # before there was a run to save
             raise Interrupted("nothing was under way") from None

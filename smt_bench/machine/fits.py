@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+
+from smt_bench.machine.spread import Spread
 
 GB = 1e9
 CPU_LIMIT = 1_000_000_000  # parameters; above, a CPU would take months
@@ -16,25 +18,20 @@ DENSE_BYTES = {"bf16": 20, "fp32": 16}
 SPARSE_BYTES = {"bf16": 2.2, "fp32": 4.4}
 ACTIVATIONS = 6 * GB  # with gradient checkpointing, batch 16 x 256 tokens, logits included; `plan` will do better
 FRAMEWORK = 1 * GB  # per GPU: context and workspaces
+MEMORY_SHARE = 0.9  # of main memory that a run may take
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run is given, and how it is spread over it.
+    """What the hardware has.
 
     Attributes:
         gpus: bytes of every GPU's memory.
         memory: bytes of main memory.
-        processes: data-parallel, one GPU each where there are GPUs; 1: the layers are spread over all GPUs.
-        stage: of ZeRO, in phases that train all parameters; 0: none.
-        offload: of their optimizer state.
     """
 
     gpus: tuple[int, ...]
     memory: int
-    processes: int = 1
-    stage: int = 0
-    offload: bool = False
 
     def __str__(self) -> str:
         gpus = ", ".join(f"{b / GB:.0f} GB" for b in self.gpus)
@@ -48,10 +45,10 @@ def here() -> Machine:
     return Machine(gpus, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
-def node(gpus: int) -> Machine:
-    """What is planned for on a cluster whose login node need not have GPUs: so many of 80 GB, or CPUs as here."""
-    found = here()
-    if gpus and torch.version.cuda is not None and len(found.gpus) < gpus:
+def on_cluster(spread: Spread) -> Machine:
+    """What is planned for on a cluster whose login node need not have GPUs: as many of 80 GB, or CPUs as here."""
+    found, gpus = here(), spread.gpus_per_run or 0
+    if torch.version.cuda is not None and len(found.gpus) < gpus:
         return Machine((80_000_000_000,) * gpus, found.memory)
     return found
 
@@ -72,6 +69,7 @@ def check(
     dense: Sequence[str],
     sparse: Sequence[str],
     here: Machine,
+    spread: Spread,
     instead: Sequence[str] = (),
 ) -> None:
     """Refuses a model that cannot be trained here.
@@ -82,81 +80,85 @@ def check(
         dense: methods asked for that train all parameters in some phase.
         sparse: the others.
         here: this machine.
+        spread: of each run over it.
         instead: commands that would work here.
 
     Raises:
         ValueError: what is needed, what was found, and what would work here.
     """
     kind = precision(here) if parameters <= CPU_LIMIT else "bf16"
-    if here.processes > 1 and here.gpus:
-        _check_shares(model, parameters, dense, kind, here)
+    own = replace(here, gpus=here.gpus[: spread.gpus_per_run])
+    if own.gpus and spread.processes > 1:
+        _check_share(model, parameters, dense, kind, min(own.gpus), spread)
         return
-    need = parameters * (DENSE_BYTES if dense else SPARSE_BYTES)[kind]
-    if here.gpus:
-        need += ACTIVATIONS + FRAMEWORK * len(here.gpus)
-        spread = len(here.gpus) if parameters > CPU_LIMIT else 1
-        fits = sum(sorted(here.gpus, reverse=True)[:spread]) >= need
+    states = _state_bytes(parameters, bool(dense), kind)
+    room: float
+    if own.gpus:
+        used = own.gpus if device_map(parameters, own) else sorted(own.gpus)[-1:]
+        need, room = states + ACTIVATIONS + FRAMEWORK * len(used), sum(used)
     else:
-        fits = parameters <= CPU_LIMIT and here.memory * 0.9 >= need * here.processes
-    if fits:
+        need = states * spread.processes
+        room = MEMORY_SHARE * own.memory if parameters <= CPU_LIMIT else 0
+    if need <= room:
         return
     if parameters <= CPU_LIMIT:
         what = f"{need / GB:.1f} GB of memory"
     else:
-        least = parameters * (DENSE_BYTES if dense else SPARSE_BYTES)[kind] + ACTIVATIONS
-        what = f"{(least + 4 * FRAMEWORK) / GB:.0f} GB of GPU memory in all, e.g. 4 GPUs of at least " + (
-            f"{(least / 4 + FRAMEWORK) / GB:.0f} GB each"
-        )
+        least = states + ACTIVATIONS
+        what = f"{(least + 4 * FRAMEWORK) / GB:.0f} GB of GPU memory in all, e.g. 4 GPUs of at least "
+        what += f"{(least / 4 + FRAMEWORK) / GB:.0f} GB each"
+    if dense:
+        what += f" ({', '.join(dense)} train all parameters at {DENSE_BYTES[kind]} bytes each)"
     methods = ", ".join([*dense, *sparse])
     lines = [
         f"model {model} ({parameters / 1e9:.2f} billion parameters) with {methods} does not fit this machine",
-        f"  needed: {what}"
-        + (f" ({', '.join(dense)} train all parameters at {DENSE_BYTES[kind]} bytes each)" if dense else ""),
-        f"  found:  {here}",
+        f"  needed: {what}",
+        f"  found:  {own}" + (f" for each run (--gpus-per-run {spread.gpus_per_run})" if spread.gpus_per_run else ""),
         "  would work here:",
         *(f"    {command}" for command in instead),
     ]
     raise ValueError("\n".join(lines))
 
 
-def _check_shares(model: str, parameters: int, dense: Sequence[str], kind: str, here: Machine) -> None:
-    """Refuses data-parallel processes whose share does not fit the smallest GPU.
+def _state_bytes(parameters: int, dense: bool, kind: str) -> float:
+    return parameters * (DENSE_BYTES if dense else SPARSE_BYTES)[kind]
+
+
+def _check_share(model: str, parameters: int, dense: Sequence[str], kind: str, smallest: int, spread: Spread) -> None:
+    """Refuses data-parallel processes whose share does not fit the `smallest` GPU.
 
     Raises:
         ValueError: what is needed, what was found, and what would do.
     """
-    smallest, n = min(here.gpus), here.processes
-    needs = {
-        stage: share_bytes(parameters, bool(dense), kind, n, stage, here.offload and stage > 0) for stage in (0, 2, 3)
-    }
-    if needs[here.stage] <= smallest:
+    need = share_bytes(parameters, bool(dense), kind, spread)
+    if need <= smallest:
         return
-    fitting = [stage for stage in (2, 3) if needs[stage] <= smallest]
+    sharded = [replace(spread, zero=stage) for stage in (2, 3)]
+    fitting = [s.zero for s in sharded if share_bytes(parameters, bool(dense), kind, s) <= smallest]
     remedy = (
         f"add --zero {fitting[0]}" if fitting else "choose larger GPUs, or more with --zero 3, or --zero 3 --offload"
     )
     trains = f"{', '.join(dense)} train all parameters" if dense else "every process holds the model"
     raise ValueError(
-        f"model {model} in {n} processes needs {needs[here.stage] / GB:.0f} GB on each GPU ({trains}), the smallest has "
+        f"model {model} in {spread} needs {need / GB:.0f} GB on each GPU ({trains}), the smallest has "
         f"{smallest / GB:.0f} GB: {remedy}"
     )
 
 
-def share_bytes(parameters: int, dense: bool, kind: str, processes: int, stage: int, offload: bool) -> float:
+def share_bytes(parameters: int, dense: bool, kind: str, spread: Spread) -> float:
     """Bytes on one of several data-parallel GPUs, by rule; `plan` counts.
 
     Args:
         parameters: of the base model.
         dense: whether some phase trains all of them.
         kind: bf16 or fp32.
-        processes: in all.
-        stage: of ZeRO.
-        offload: of the optimizer.
+        spread: over several processes.
     """
-    extra = ACTIVATIONS / processes + FRAMEWORK
+    n = spread.processes
+    extra = ACTIVATIONS / n + FRAMEWORK
     if not dense:
-        return parameters * SPARSE_BYTES[kind] + extra
+        return _state_bytes(parameters, dense, kind) + extra
     weight = 2 if kind == "bf16" else 4
-    states = weight if offload else DENSE_BYTES[kind] - weight  # of what is offloaded the gradients stay
-    held = weight / processes if stage == 3 else weight
-    return parameters * (held + (states / processes if stage else states)) + extra
+    states = weight if spread.offload else DENSE_BYTES[kind] - weight  # of what is offloaded the gradients stay
+    held = weight / n if spread.zero == 3 else weight
+    return parameters * (held + (states / n if spread.zero else states)) + extra

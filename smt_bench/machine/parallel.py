@@ -36,6 +36,12 @@ def launched() -> int:
     return count if count > 1 else 0
 
 
+def launched_nodes() -> int:
+    """Over how many nodes, each with as many processes as this one."""
+    on_each = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE")  # torchrun, accelerate; DeepSpeed
+    return launched() // int(on_each) if launched() and on_each else 1
+
+
 def join() -> None:
     """Meets the other processes, if there are any."""
     if launched() and not dist.is_initialized():

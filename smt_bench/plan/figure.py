@@ -45,7 +45,7 @@ def draw(rows: Sequence[Row], folder: Path, target: Target) -> list[Path]:
     if not bars:
         return []
     with matplotlib.rc_context(STYLE):
-        made = _figure(bars, sorted({row.how for row in rows if row.layouts}), target)
+        made = _figure(bars, sorted({row.how for row in rows if row.spreads}), target)
         return [save(made, folder, f"memory.{kind}", kind) for kind in ("png", "svg")]
 
 

@@ -45,7 +45,7 @@ def cells(row: Row) -> list[str]:
         row.peak[1] or "",
         _text(row.peaks["tuning"][0] if row.peaks else None, ".1f", GB),
         row.fits or "refused",
-        row.how if row.layouts else "",
+        row.how if row.spreads else "",
         _text(row.flops("forward"), ".3g", 1e12),
         _text(row.flops("backward"), ".3g", 1e12),
         _text(tuning.total if tuning else None, ".3g"),

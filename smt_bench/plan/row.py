@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
+from smt_bench.machine.spread import Spread
 from smt_bench.measuring.account import Account
 from smt_bench.methods.base import Capacity
 from smt_bench.models import build
 from smt_bench.plan.gpu.hardware import Gpu
 from smt_bench.plan.gpu.roofline import EFFICIENCY, StepTime
-from smt_bench.plan.gpu.sharding import Layout
+from smt_bench.plan.gpu.sharding import words
 from smt_bench.records.runs import Run
 
 
@@ -22,27 +23,31 @@ class Target:
 
     Attributes:
         gpu: kind.
-        gpus: number, data-parallel.
-        stage: ZeRO stage; None for the first that fits.
-        offload: optimizer on the host; None for where nothing else fits.
+        spread: as asked for; a process has one GPU.
+        fixed: exactly that stage of ZeRO; else the first that fits, on the host only where nothing else does or it was asked for.
         bits: 4 for a quantized base, else None.
         efficiency: of the roofline.
     """
 
     gpu: Gpu
-    gpus: int
-    stage: int | None = None
-    offload: bool = False
+    spread: Spread
+    fixed: bool = False
     bits: int | None = None
     efficiency: float = EFFICIENCY
 
-    def layouts(self, gpus: int) -> list[Layout]:
+    @property
+    def gpus(self) -> int:
+        """How many."""
+        return self.spread.processes
+
+    def spreads(self, gpus: int) -> list[Spread]:
         """What to try, the least intrusive first."""
-        if self.stage is not None:
-            return [Layout(gpus, self.stage, self.offload)]
+        asked = replace(self.spread, processes=gpus)
+        if self.fixed:
+            return [asked]
         stages = (0, 2, 3) if gpus > 1 else (0,)
-        offloads = (True,) if self.offload else (False, True)
-        return [Layout(gpus, stage, offload) for offload in offloads for stage in stages]
+        offloads = (True,) if asked.offload else (False, True)
+        return [replace(asked, zero=stage, offload=offload) for offload in offloads for stage in stages]
 
 
 @dataclass
@@ -81,7 +86,7 @@ class Row:
         refusal: why the run is impossible.
         published_pct: the papers' percentage nearest to the request, where they print one for this method and model.
         account: bytes of one GPU that holds everything, at its share of the batch.
-        layouts: stage -> how it is spread; a dense warm-up may need the host where tuning does not.
+        spreads: stage -> how it is spread; a dense warm-up may need the host where tuning does not.
         peaks: stage -> bytes per GPU, the phase where they are reached, bytes by category there; "tuning" includes attaching.
         phases: stage -> phase -> bytes by category at that phase's peak, per GPU.
         host: bytes of main memory.
@@ -98,7 +103,7 @@ class Row:
     refusal: str | None = None
     published_pct: float | None = None
     account: Account | None = None
-    layouts: dict[str, Layout] = field(default_factory=dict)
+    spreads: dict[str, Spread] = field(default_factory=dict)
     peaks: dict[str, tuple[int, str, dict[str, int]]] = field(default_factory=dict)
     phases: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     host: int | None = None
@@ -117,8 +122,8 @@ class Row:
 
     @property
     def how(self) -> str:
-        """The layouts in words."""
-        names = {stage: str(layout) for stage, layout in self.layouts.items()}
+        """The spreads in words."""
+        names = {stage: words(spread) for stage, spread in self.spreads.items()}
         return (
             names["tuning"] if len(set(names.values())) == 1 else f"warm-up {names['warmup']}, then {names['tuning']}"
         )
@@ -155,7 +160,7 @@ class Row:
             "published_pct": self.published_pct,
             "refusal": self.refusal,
             "gpus": self.gpus,
-            "layout": {stage: str(layout) for stage, layout in self.layouts.items()} or None,
+            "layout": {stage: words(spread) for stage, spread in self.spreads.items()} or None,
             "memory_bytes": self.phases or None,
             "peak_bytes": self.peak[0],
             "peak_at": self.peak[1],

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from smt_bench.evidence import published
+from smt_bench.machine.spread import Spread
 from smt_bench.measuring.account import CATEGORIES, Account
 from smt_bench.methods.base import Capacity
 from smt_bench.plan.dry import DryRun, DryRuns, Workload
 from smt_bench.plan.gpu.hardware import GPUS, NUMBERS, TIGHT, Gpu
 from smt_bench.plan.gpu.roofline import StepTime, step_time
-from smt_bench.plan.gpu.sharding import Layout, host_bytes, per_gpu, quantize
+from smt_bench.plan.gpu.sharding import host_bytes, per_gpu, quantize
 from smt_bench.plan.row import Anatomy, Row, Target
 from smt_bench.questions.experiment import TrainingExperiment
 from smt_bench.questions.planner import Planner
@@ -85,12 +86,12 @@ def make_row(
         account = quantize(account, anatomy.linears, ELEMENT[runs.workload.precision])
     row.account = account
     for stage, part in split(account).items():
-        row.layouts[stage], row.peaks[stage] = place(part, target, anatomy.largest)
-        row.phases |= phase_bytes(part, row.layouts[stage], anatomy.largest)
+        row.spreads[stage], row.peaks[stage] = place(part, target, anatomy.largest)
+        row.phases |= phase_bytes(part, row.spreads[stage], anatomy.largest)
     row.fits = min((verdict(peak[0], target.gpu) for peak in row.peaks.values()), key=VERDICTS.index)
-    row.host = max(host_bytes(trained.get(stage, 0), layout) for stage, layout in row.layouts.items())
+    row.host = max(host_bytes(trained.get(stage, 0), spread) for stage, spread in row.spreads.items())
     row.times = {
-        stage: step_time(operations, trained[stage], anatomy.total, target.gpu, row.layouts[stage], target.efficiency)
+        stage: step_time(operations, trained[stage], anatomy.total, target.gpu, row.spreads[stage], target.efficiency)
         for stage, operations in dry.operations.items()
     }
     row.disk = disk_bytes(dry, anatomy.total * ELEMENT[runs.workload.precision])
@@ -107,9 +108,9 @@ def split(account: Account) -> dict[str, Account]:
     return parts
 
 
-def place(account: Account, target: Target, largest: int) -> tuple[Layout, tuple[int, str, dict[str, int]]]:
-    """The first layout that fits, else the one that needs least; with its peak."""
-    found = [(layout, per_gpu(account, layout, largest)) for layout in target.layouts(target.gpus)]
+def place(account: Account, target: Target, largest: int) -> tuple[Spread, tuple[int, str, dict[str, int]]]:
+    """The first spread that fits, else the one that needs least; with its peak."""
+    found = [(spread, per_gpu(account, spread, largest)) for spread in target.spreads(target.gpus)]
     fitting = [one for one in found if verdict(one[1][0], target.gpu) != "no"]
     return fitting[0] if fitting else min(found, key=lambda one: one[1][0])
 
@@ -133,11 +134,11 @@ def disk_bytes(dry: DryRun, weights: int) -> int:
     return max(STATES * dry.saved.get("warmup", 0), moved + STATES * dry.saved.get("tuning", 0))
 
 
-def phase_bytes(account: Account, layout: Layout, largest: int) -> dict[str, dict[str, dict[str, int]]]:
+def phase_bytes(account: Account, spread: Spread, largest: int) -> dict[str, dict[str, dict[str, int]]]:
     """Stage -> phase -> bytes by category at that phase's peak, per GPU."""
     found: dict[str, dict[str, dict[str, int]]] = {}
     for phase in account.phases:
-        one, _, categories = per_gpu(Account([phase]), layout, largest)
+        one, _, categories = per_gpu(Account([phase]), spread, largest)
         found.setdefault(phase.stage, {})[phase.phase] = {c: categories[c] for c in CATEGORIES} | {"total": one}
     return found
 
@@ -154,11 +155,11 @@ def smallest(account: Account, largest: int, target: Target, batch: int) -> str 
     choices = sorted((n * gpu.memory, n, gpu.name) for gpu in GPUS.values() for n in NUMBERS if n <= batch)
     for _, n, name in choices:
         share = math.ceil(batch / n) / (batch / target.gpus)
-        for layout in target.layouts(n):
-            if layout.offload and not target.offload:
+        for spread in target.spreads(n):
+            if spread.offload and not target.spread.offload:
                 continue
-            if verdict(per_gpu(account, layout, largest, share)[0], GPUS[name]) == "OK":
-                return f"{n} x {name}" + (f" ({layout})" if layout.stage or layout.offload else "")
+            if verdict(per_gpu(account, spread, largest, share)[0], GPUS[name]) == "OK":
+                return f"{n} x {name}" + (f" ({spread.sharding})" if spread.sharding else "")
     return None
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from smt_bench.data.datasets import DataSet
+from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.machine.watch import Watcher, unwatched
 from smt_bench.models.locate import Located
 from smt_bench.training.resume import Keeper
-from smt_bench.training.zero import Zero
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Inputs:
         device_map: for models spread over several GPUs.
         watch: progress.
         keeper: of this run's checkpoints; the default keeps none.
-        zero: how phases that train everything are sharded over several processes.
+        spread: how the run is spread over processes.
     """
 
     located: Located
@@ -29,4 +29,4 @@ class Inputs:
     device_map: str | None = None
     watch: Watcher = unwatched
     keeper: Keeper = field(default_factory=Keeper)
-    zero: Zero | None = None
+    spread: Spread = ALONE

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smt_bench.machine.fits import Machine
+from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.methods.base import Capacity
 from smt_bench.questions.experiment import Experiment
 from smt_bench.questions.planner import Planner
@@ -40,6 +41,7 @@ def plan_parts(
     store: Store,
     writes: bool,
     say: Callable[[str], None],
+    spread: Spread = ALONE,
 ) -> list[Leg]:
     """Plans all parts before any run; data are read and weights located once per family.
 
@@ -52,6 +54,7 @@ def plan_parts(
         store: where the results go.
         writes: whether the results folder has to be writable.
         say: one-line messages.
+        spread: of each run over the machine.
 
     Raises:
         ValueError: what was asked for cannot work; with several parts, if none that needs data can be done.
@@ -68,7 +71,7 @@ def plan_parts(
         try:
             if family not in planners:
                 asked = replace(request, default_family=family)
-                planners[family] = Planner(asked, here, say, shared=len(experiments) > 1)
+                planners[family] = Planner(asked, here, say, spread, shared=len(experiments) > 1)
             made.append(_plan(experiment, planners[family], store, writes))
         except ValueError as error:
             if len(units) == 1:

@@ -13,6 +13,7 @@ from smt_bench.data.datasets import HELDOUT_SEED, DataSet, content_hash, load, u
 from smt_bench.data.fetch import fetch_data
 from smt_bench.evaluation.protocols import EVALUATION_VERSION
 from smt_bench.machine import facts, fits
+from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.methods.base import Capacity, Shapes
 from smt_bench.methods.modules import total_parameters
 from smt_bench.models import build, locate, registry
@@ -30,6 +31,7 @@ class Planner:
         request: what was asked for.
         here: the machine; refuses models that cannot be trained on it.
         say: one-line messages, e.g. on downloads.
+        spread: of each run over the machine.
         shared: other experiments share the request, so that an option may be for them.
 
     Raises:
@@ -37,10 +39,15 @@ class Planner:
     """
 
     def __init__(
-        self, request: Request, here: fits.Machine, say: Any = lambda text: None, shared: bool = False
+        self,
+        request: Request,
+        here: fits.Machine,
+        say: Any = lambda text: None,
+        spread: Spread = ALONE,
+        shared: bool = False,
     ) -> None:
         self.request = request
-        self.here = here
+        self.here, self.spread = here, spread
         self.say = say
         self.shared = shared
         self.entry = registry.find(request.model)
@@ -144,7 +151,7 @@ class Planner:
         command = f"python -m smt_bench run {self.request.experiment} --model"
         small = [entry for entry in registry.REGISTRY.values() if entry.small]
         instead = [f"{command} {entry.name}" + ("" if entry.embedded else " --data FOLDER") for entry in small]
-        fits.check(self.request.model, total, dense, sparse, self.here, instead)
+        fits.check(self.request.model, total, dense, sparse, self.here, self.spread, instead)
 
     def open(self) -> None:
         """Reads data and locates the weights; downloads where neither is here."""

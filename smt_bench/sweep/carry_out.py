@@ -1,4 +1,4 @@
-"""How a sweep's runs are carried out: in this process, or in workers that share them through claims.
+"""How a sweep's runs are carried out: in this process, in workers that share them through claims, or as a cluster's tasks.
 
 A worker is `python -m smt_bench work ORDER`: it reads what was asked for, plans the same runs again and sweeps them. It
 knows nothing of the others but their claims, so that any of them may die.
@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.console import Console
 
-from smt_bench.cli.work import Order, performer
 from smt_bench.machine import parallel, signals
-from smt_bench.questions.experiment import Experiment, MeasuringExperiment
-from smt_bench.questions.planner import Planner
+from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.records.runs import Question, Run
 from smt_bench.records.store import Store
+from smt_bench.sweep.loop import Perform
 from smt_bench.sweep.slurm import Allocation, queued, submit
 from smt_bench.sweep.together import sweep_together
+from smt_bench.training import zero
 from smt_bench.training.resume import Pace
-from smt_bench.training.zero import Zero
 
 
 @dataclass(frozen=True)
@@ -30,34 +30,44 @@ class How:
     """What a user chose about carrying out; no result depends on it.
 
     Attributes:
+        spread: of each run.
         jobs: runs at the same time on this machine.
-        gpus_per_run: GPUs of each; None: shared out evenly.
-        processes: that each run is spread over, data parallel.
-        zero: how phases that train everything are sharded over them.
         pace: of checkpoints.
+        cluster: where the runs are submitted to; None: this machine.
+
+    Raises:
+        ValueError: a number that cannot be, or choices that do not go together.
     """
 
+    spread: Spread = ALONE
     jobs: int = 1
-    gpus_per_run: int | None = None
-    processes: int = 1
-    zero: Zero | None = None
     pace: Pace = field(default_factory=Pace)
+    cluster: Allocation | None = None
 
     def __post_init__(self) -> None:
-        counts = {"--jobs": self.jobs, "--gpus-per-run": self.gpus_per_run, "--processes": self.processes}
-        for option, value in counts.items():
-            if value is not None and value < 1:
-                raise ValueError(f"{option} {value}: choose a positive whole number")
+        if self.jobs < 1:
+            raise ValueError(f"--jobs {self.jobs}: choose a positive whole number")
         if self.pace.steps is not None and self.pace.steps < 1:
             raise ValueError(f"--checkpoint-steps {self.pace.steps}: choose a positive whole number")
         if not self.pace.seconds > 0:
             raise ValueError(f"--checkpoint-minutes {self.pace.seconds / 60:g}: choose a number above 0")
+        if self.cluster is not None and self.jobs != 1:
+            raise ValueError("--jobs goes with one machine: on a cluster every run is a task of its own")
+        zero.check(self.spread)
 
 
 def carry_out(
-    experiment: Experiment, planner: Planner, runs: Sequence[Question], store: Store, how: How, console: Console
+    runs: Sequence[Question], store: Store, how: How, perform: Perform, order: Callable[[], Path], console: Console
 ) -> Counter[str]:
     """Does the runs that have no record, in the way asked for; how many ended how.
+
+    Args:
+        runs: all of them.
+        store: where the records are.
+        how: in this process, if one is enough or a launcher has started it beside others; else in workers.
+        perform: does one run in this process.
+        order: writes down what workers do.
+        console: for progress.
 
     Raises:
         Interrupted: asked to leave.
@@ -65,20 +75,14 @@ def carry_out(
     """
     from smt_bench.sweep.workers import slots, supervise
 
-    if parallel.launched() and (how.jobs, how.processes) != (1, 1):
-        raise ValueError("--jobs and --processes start processes, and a launcher has started some: leave them out")
-    if isinstance(experiment, MeasuringExperiment) and (how.jobs, how.gpus_per_run, how.processes) != (1, None, 1):
-        raise ValueError(f"{experiment.name} measures this machine: leave --jobs, --gpus-per-run and --processes out")
     parallel.join()
-    processes = max(how.processes, parallel.size())
-    check_shares(runs, processes)
-    places = slots(how.jobs, how.gpus_per_run, how.processes, os.environ)
+    check_shares(runs, how.spread.processes)
+    places = [{}] if parallel.launched() else slots(how.jobs, how.spread, os.environ)
     stop = signals.Stop()
     with stop.installed():
-        if len(places) == how.processes == 1 and not places[0]:
-            return sweep_together(runs, store, performer(experiment, planner, how.zero), console, stop, how.pace)
-        order = Order(experiment.name, planner.request, store.root.absolute(), how.pace, how.zero).write()
-        return supervise(order, how.processes, places, runs, store, console, stop)
+        if parallel.launched() or (how.spread.processes == 1 and places == [{}]):
+            return sweep_together(runs, store, perform, console, stop, how.pace)
+        return supervise(order(), how.spread.processes, places, runs, store, console, stop)
 
 
 def check_shares(runs: Sequence[Question], processes: int) -> None:
@@ -98,19 +102,25 @@ def check_shares(runs: Sequence[Question], processes: int) -> None:
 
 
 def submit_missing(
-    experiment: Experiment, planner: Planner, runs: Sequence[Question], store: Store, how: How, wanted: Allocation
+    runs: Sequence[Question], store: Store, how: How, order: Callable[[], Path]
 ) -> tuple[str | None, int]:
     """Submits the runs that have no record and that SLURM does not have yet; the job id (None: nothing to do), how many.
+
+    Args:
+        runs: all of them.
+        store: where the records are.
+        how: on a cluster.
+        order: writes down what the tasks do.
 
     Raises:
         ValueError: SLURM, or the request, does not allow it.
     """
+    assert how.cluster is not None
     if not all(isinstance(run, Run) for run in runs):
         raise ValueError("--cluster: this experiment measures a machine: start it there, as a job of its own")
-    check_shares(runs, wanted.processes)
+    check_shares(runs, how.spread.processes)
     there = queued(store)
     missing = [run for run in runs if store.read(run.key) is None and run.key not in there]
     if not missing:
         return None, 0
-    order = Order(experiment.name, planner.request, store.root.absolute(), how.pace, how.zero, planner.here).write()
-    return submit(order, missing, store, wanted), len(missing)
+    return submit(order(), missing, store, how.cluster, how.spread), len(missing)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.machine.launch import torchrun
+from smt_bench.machine.spread import Spread
 from smt_bench.records.files import write_text
 from smt_bench.records.runs import Question, question
 from smt_bench.records.store import Record, Store
@@ -37,31 +38,18 @@ OVERTIME = 1000  # time limits that a run may exceed one after the other
 
 @dataclass(frozen=True)
 class Allocation:
-    """What a task asks SLURM for.
+    """Where and how long a task may run; what it needs says the run's `Spread`.
 
     Attributes:
         partition: None: the cluster's default.
         time: limit, as HH:MM:SS or D-HH:MM:SS.
-        nodes: of each run.
-        gpus: of each run, over all nodes; 0 for CPUs only.
-        processes: of each run, over all nodes.
     """
 
-    partition: str | None
-    time: str
-    nodes: int
-    gpus: int
-    processes: int
+    partition: str | None = None
+    time: str = "12:00:00"
 
     def __post_init__(self) -> None:
         _ = self.minutes
-        if self.nodes < 1:
-            raise ValueError(f"--nodes {self.nodes}: choose a positive whole number")
-        for option, value in {"--gpus-per-run": self.gpus, "--processes": self.processes}.items():
-            if value % self.nodes:
-                raise ValueError(f"{option} {value} on --nodes {self.nodes}: choose a multiple of the nodes")
-        if self.gpus and self.processes > self.gpus:
-            raise ValueError(f"--processes {self.processes} on --gpus-per-run {self.gpus}: choose at most one per GPU")
 
     @property
     def minutes(self) -> int:
@@ -77,7 +65,7 @@ class Allocation:
         return max(1, (days * 24 + hours) * 60 + minutes + (seconds > 0))
 
 
-def submit(order: Path, runs: Sequence[Question], store: Store, wanted: Allocation) -> str:
+def submit(order: Path, runs: Sequence[Question], store: Store, wanted: Allocation, spread: Spread) -> str:
     """Submits one array over `runs`; its job id.
 
     Args:
@@ -85,6 +73,7 @@ def submit(order: Path, runs: Sequence[Question], store: Store, wanted: Allocati
         runs: those to do.
         store: the results folder, which all nodes have to see under the same path.
         wanted: of every task.
+        spread: of every run.
 
     Raises:
         ValueError: submitit or SLURM is not there, or refuses.
@@ -98,19 +87,19 @@ def submit(order: Path, runs: Sequence[Question], store: Store, wanted: Allocati
         # USR2 would end a task that has only just started and has no handler yet; preemption then ends it a little later.
         python = f"env --ignore-signal=USR2 {shlex.quote(sys.executable)}"
         executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=OVERTIME, python=python)
-        gpus = {"gpus_per_node": wanted.gpus // wanted.nodes} if wanted.gpus else {}
+        gpus = {"gpus_per_node": spread.gpus_per_run // spread.nodes} if spread.gpus_per_run else {}
         executor.update_parameters(
             job_name="smt-bench",
             time=wanted.minutes,
-            nodes=wanted.nodes,
+            nodes=spread.nodes,
             ntasks_per_node=1,
-            cpus_per_task=wanted.processes // wanted.nodes,
+            cpus_per_task=spread.processes // spread.nodes,
             signal_delay_s=min(WARNING, 20 * wanted.minutes),
             stderr_to_stdout=True,
             additional_parameters={"requeue": True, **({"partition": wanted.partition} if wanted.partition else {})},
             **gpus,
         )
-        task = Task(order, str(store.root.absolute()), wanted.processes)
+        task = Task(order, str(store.root.absolute()), spread.processes)
         jobs = executor.map_array(task, [run.key for run in runs], [run.to_dict() for run in runs])
     except (RuntimeError, submitit.core.utils.FailedJobError, OSError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()]

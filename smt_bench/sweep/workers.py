@@ -18,6 +18,7 @@ from rich.console import Console
 
 from smt_bench.machine.launch import PATIENCE, torchrun
 from smt_bench.machine.signals import EXIT_CODE, Stop
+from smt_bench.machine.spread import Spread
 from smt_bench.records.index import describe
 from smt_bench.records.runs import Question
 from smt_bench.records.store import FINISHED, Store
@@ -31,13 +32,12 @@ LOG_LINES = 12  # of a dead worker, kept in the record
 Slot = dict[str, str]  # environment variables of one worker
 
 
-def slots(jobs: int, gpus_per_run: int | None, processes: int, environment: Mapping[str, str]) -> list[Slot]:
+def slots(jobs: int, spread: Spread, environment: Mapping[str, str]) -> list[Slot]:
     """Shares GPUs, or cores where there are none, out among so many workers.
 
     Args:
         jobs: workers.
-        gpus_per_run: GPUs of each; None: one per process, or, with one process, evenly shared out.
-        processes: of each worker.
+        spread: of each; without a number of GPUs, one per process, or, with one process, all evenly shared out.
         environment: this process's.
 
     Returns:
@@ -53,6 +53,7 @@ def slots(jobs: int, gpus_per_run: int | None, processes: int, environment: Mapp
     gpus = (
         [name for name in listed.split(",") if name][:count] if listed is not None else [str(i) for i in range(count)]
     )
+    processes, gpus_per_run = spread.processes, spread.gpus_per_run
     if processes > 1 and gpus:
         if gpus_per_run not in (None, processes):
             raise ValueError(f"--processes {processes} with --gpus-per-run {gpus_per_run}: each process has one GPU")

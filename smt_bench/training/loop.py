@@ -13,6 +13,7 @@ import torch
 from smt_bench.data.batches import Batch, collate, training_order
 from smt_bench.data.prompts import Encoded
 from smt_bench.machine import parallel
+from smt_bench.machine.spread import Spread
 from smt_bench.methods.base import Method, OptimizerSettings, ParamGroup
 from smt_bench.records.outcome import Diverged
 from smt_bench.records.runs import Run, digest
@@ -22,7 +23,7 @@ from smt_bench.training.optimizer import Updater, linear_factor
 from smt_bench.training.probes import Probe, build
 from smt_bench.training.resume import TUNING, WARMUP, AnyUpdater, Keeper, unpack_method
 from smt_bench.training.timer import Timer
-from smt_bench.training.zero import Zero, ZeroUpdater
+from smt_bench.training.zero import ZeroUpdater
 
 
 @dataclass
@@ -58,7 +59,7 @@ class Loop:
         device: where the batches go.
         on_step: called with (step, loss) after every step.
         keeper: saves and restores the state.
-        zero: how phases that train everything are sharded over the processes.
+        spread: how the run is spread over processes.
     """
 
     def __init__(
@@ -72,12 +73,12 @@ class Loop:
         device: torch.device,
         on_step: Callable[[int, float], None],
         keeper: Keeper,
-        zero: Zero | None,
+        spread: Spread,
     ) -> None:
         self.run, self.model, self.method, self.pad_id = run, model, method, pad_id
         self.lengths, self.encoded = lengths, encoded
         self.device, self.on_step, self.keeper = device, on_step, keeper
-        self.zero = zero
+        self.spread = spread
         method.average = parallel.averaged
         t = run.train
         self.settings = OptimizerSettings(t.lr, t.betas, t.eps, t.weight_decay)
@@ -169,10 +170,10 @@ class Loop:
             self.keeper.restore_weights(state, self.model)
         updater: AnyUpdater | None = None
         dense = sum(p.numel() for g in groups for p in g.params) == sum(p.numel() for p in self.model.parameters())
-        if self.zero is not None and dense:
+        if self.spread.zero and dense:
             t = self.run.train
             passes = math.ceil(t.batch_size / t.micro_batch_size)
-            updater = ZeroUpdater(self.model, self.method, groups, self.settings, self.zero, passes, t.max_grad_norm)
+            updater = ZeroUpdater(self.model, self.method, groups, self.settings, self.spread, passes, t.max_grad_norm)
         elif groups:
             updater = Updater(self.method, groups, self.settings)
         if state is not None:

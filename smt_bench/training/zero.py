@@ -15,46 +15,39 @@ import gc
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import nn
 
 from smt_bench.machine import parallel
+from smt_bench.machine.spread import Spread
 from smt_bench.methods.base import Method, OptimizerSettings, ParamGroup
 from smt_bench.methods.modules import linears
 from smt_bench.training.optimizer import torch_groups
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+TRAINED = (2, 3)  # stages
 
 
-@dataclass(frozen=True)
-class Zero:
-    """What is sharded.
+def check(spread: Spread) -> None:
+    """Refuses what can be planned, but not trained through DeepSpeed here.
 
-    Attributes:
-        stage: 2 or 3.
-        offload: optimizer state lives in main memory.
+    Raises:
+        ValueError: another stage than 2 or 3, one process, no stage at all to offload from, or DeepSpeed is not installed.
     """
-
-    stage: int
-    offload: bool = False
-
-    def check(self, processes: int) -> None:
-        """Refuses what cannot work.
-
-        Raises:
-            ValueError: another stage, one process, or DeepSpeed is not installed.
-        """
-        from importlib.util import find_spec
-
-        if self.stage not in (2, 3):
-            raise ValueError(f"--zero {self.stage}: choose 2 or 3")
-        if processes < 2:
-            raise ValueError(f"--zero {self.stage} shards over processes: add --processes 2 or more")
-        if find_spec("deepspeed") is None:
-            raise ValueError(f"--zero {self.stage} needs DeepSpeed: pip install 'smt-bench[deepspeed]'")
+    zero = spread.zero
+    if spread.offload and not zero:
+        raise ValueError("--offload goes with --zero 2 or --zero 3")
+    if not zero:
+        return
+    if zero not in TRAINED:
+        raise ValueError(f"--zero {zero}: choose 0, 2 or 3 (1 can only be planned)")
+    if spread.processes < 2:
+        raise ValueError(f"--zero {zero} shards over processes: add --processes 2 or more")
+    if find_spec("deepspeed") is None:
+        raise ValueError(f"--zero {zero} needs DeepSpeed: pip install 'smt-bench[deepspeed]'")
 
 
 class ZeroUpdater:
@@ -65,7 +58,7 @@ class ZeroUpdater:
         method: builds the optimizer.
         groups: all parameters of the model.
         settings: peak rate, betas, eps, default weight decay.
-        zero: what is sharded.
+        spread: what is sharded.
         backwards: backward passes per step.
         max_grad_norm: limit of the gradients' norm.
     """
@@ -76,21 +69,21 @@ class ZeroUpdater:
         method: Method,
         groups: list[ParamGroup],
         settings: OptimizerSettings,
-        zero: Zero,
+        spread: Spread,
         backwards: int,
         max_grad_norm: float,
     ) -> None:
         deepspeed = _deepspeed()
         self.params = [p for group in groups for p in group.params]
-        self._model, self._zero = model, zero
+        self._model, self._spread = model, spread
         self._before = _snapshot(model)
         self._half = self.params[0].dtype == torch.bfloat16
         self._bytes = sum(p.numel() * p.element_size() for p in self.params)
         optimizer = method.optimizer(torch_groups(groups, [g.params for g in groups], settings), settings)
         self._peaks = [group["lr"] for group in optimizer.param_groups]
         self._groups = optimizer.state_dict()["param_groups"]  # parameters by number, as they were before sharding
-        sharding: dict[str, Any] = {"stage": zero.stage, "overlap_comm": False}
-        if zero.offload:
+        sharding: dict[str, Any] = {"stage": spread.zero, "overlap_comm": False}
+        if spread.offload:
             sharding["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
         config = {
             "train_micro_batch_size_per_gpu": 1,  # only said; what matters is the number of backward passes per step
@@ -193,7 +186,7 @@ class ZeroUpdater:
         fresh: dict[int, nn.Parameter] = {}
         for parameter in self.params:
             with self._whole([parameter]):
-                value = parameter.detach().clone() if self._zero.stage == 3 else parameter.detach()
+                value = parameter.detach().clone() if self._spread.zero == 3 else parameter.detach()
             fresh[id(parameter)] = nn.Parameter(value)
         self.engine.destroy()
         _restore(self._before, fresh)
@@ -208,18 +201,18 @@ class ZeroUpdater:
             torch.cuda.empty_cache()
 
     def _whole(self, parameters: Sequence[Any]) -> Any:
-        if self._zero.stage < 3:
+        if self._spread.zero < 3:
             return contextlib.nullcontext()
         return _deepspeed().zero.GatheredParameters([p for p in parameters if hasattr(p, "ds_id")])
 
     def _make_moments(self) -> None:
         """Makes the optimizer's state, which it makes itself only in its first step."""
         zero = self.engine.optimizer
-        shards = zero.fp32_partitioned_groups_flat if self._zero.stage == 3 else zero.single_partition_of_fp32_groups
+        shards = zero.fp32_partitioned_groups_flat if self._spread.zero == 3 else zero.single_partition_of_fp32_groups
         for shard in shards:
             moments = {moment: torch.zeros_like(shard) for moment in MOMENTS}
             self.optimizer.state[shard] = {"step": torch.tensor(float(self._steps)), **moments}
-        if self._zero.stage < 3:
+        if self._spread.zero < 3:
             zero._lazy_init_hp_params_optimizer_state()
 
 

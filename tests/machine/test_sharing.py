@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smt_bench.machine import parallel
+from smt_bench.machine.spread import Spread
 from smt_bench.sweep.workers import slots
 
 few = st.integers(1, 8)
@@ -39,9 +40,9 @@ def test_every_worker_has_gpus_of_its_own(jobs: int, gpus: int, wanted: int | No
     with mock.patch.object(torch.cuda, "device_count", lambda: gpus):
         if jobs * each > gpus or (processes > 1 and wanted not in (None, processes)):
             with pytest.raises(ValueError, match="--jobs|--processes"):
-                slots(jobs, wanted, processes, environment)
+                slots(jobs, Spread(processes, wanted), environment)
             return
-        found = slots(jobs, wanted, processes, environment)
+        found = slots(jobs, Spread(processes, wanted), environment)
     if jobs == processes == 1 and wanted is None:
         assert found == [{}]  # this process, with all of them
         return

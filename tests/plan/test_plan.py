@@ -11,6 +11,7 @@ from helpers import VOCABULARY, tiny_llama
 from transformers import LlamaForCausalLM
 
 from smt_bench import methods
+from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.measuring.account import CATEGORIES, Account
 from smt_bench.measuring.accountant import Accountant
 from smt_bench.methods.base import OptimizerSettings
@@ -21,7 +22,7 @@ from smt_bench.plan.claims import lab, page, smt, spiel
 from smt_bench.plan.dry import DryRuns, Workload, dry_run
 from smt_bench.plan.gpu.hardware import GPUS, find
 from smt_bench.plan.gpu.roofline import compute_seconds, step_time
-from smt_bench.plan.gpu.sharding import Layout, divide, host_bytes, nf4_bytes, per_gpu, quantize
+from smt_bench.plan.gpu.sharding import divide, host_bytes, nf4_bytes, per_gpu, quantize
 from smt_bench.plan.row import Anatomy
 from smt_bench.plan.rows import verdict
 from smt_bench.training.optimizer import Updater
@@ -153,23 +154,23 @@ def test_zero_divides_as_deepspeed_estimates() -> None:
     largest = 12_345
     for n in (1, 4, 8):
         _, theirs = estimate_zero2_model_states_mem_needs(P, n, 1, cpu_offload=False)
-        assert abs(sum(divide(STATES, Layout(n, 2), largest).values()) - theirs) <= 3  # rounded per category
+        assert abs(sum(divide(STATES, Spread(n, zero=2), largest).values()) - theirs) <= 3  # rounded per category
         host, theirs = estimate_zero2_model_states_mem_needs(P, n, 1, cpu_offload=True)
-        assert sum(divide(STATES, Layout(n, 2, True), largest).values()) == theirs
-        assert n > 4 or host_bytes(P, Layout(n, 2, True)) == host
+        assert sum(divide(STATES, Spread(n, zero=2, offload=True), largest).values()) == theirs
+        assert n > 4 or host_bytes(P, Spread(n, zero=2, offload=True)) == host
         host, theirs, _ = estimate_zero3_model_states_mem_needs(P, largest, n, 1, False, False)
-        ours = sum(divide(STATES, Layout(n, 3), largest).values())
+        ours = sum(divide(STATES, Spread(n, zero=3), largest).values())
         assert abs(ours - theirs - 2 * P / n) <= 4  # theirs leaves out the 16-bit gradients
         host, theirs, _ = estimate_zero3_model_states_mem_needs(P, largest, n, 1, True, False)
-        assert abs(sum(divide(STATES, Layout(n, 3, True), largest).values()) - theirs) <= 1
-        assert host_bytes(P, Layout(n, 3, True)) == host
+        assert abs(sum(divide(STATES, Spread(n, zero=3, offload=True), largest).values()) - theirs) <= 1
+        assert host_bytes(P, Spread(n, zero=3, offload=True)) == host
 
 
 def test_zero_leaves_activations_alone() -> None:
     peak = STATES | {"saved_activations": 700, "logits_loss": 70, "temporaries": 7, "method_state": 3}
-    whole = divide(peak, Layout(1), 100)
+    whole = divide(peak, ALONE, 100)
     assert whole == peak
-    halved = divide(peak, Layout(4, 1), 100, batch_share=0.5)
+    halved = divide(peak, Spread(4, zero=1), 100, batch_share=0.5)
     assert (halved["saved_activations"], halved["logits_loss"], halved["temporaries"]) == (350, 35, 7)
     assert (halved["gradients"], halved["parameters"]) == (6 * P, 2 * P)
     assert halved["optimizer_state"] == 2 * P
@@ -209,12 +210,12 @@ def test_a_roofline_takes_the_slower_of_arithmetic_and_memory() -> None:
         2 * 10 + 100 + 3 * 30
     )
     gpu = find("a100-40gb")
-    alone = step_time(Counter(), P, P, gpu, Layout(1))
+    alone = step_time(Counter(), P, P, gpu, ALONE)
     assert alone.total == 0
-    spread = step_time(Counter(), P, P, gpu, Layout(4, 2, True))
+    spread = step_time(Counter(), P, P, gpu, Spread(4, zero=2, offload=True))
     assert spread.link == pytest.approx(2 * 3 / 4 * 2 * P / 300e9)
     assert spread.host == pytest.approx(4 * P / 4 / 32e9 + 28 * P / 204.8e9)
-    assert step_time(Counter(), 0, P, gpu, Layout(4, 3)).link == pytest.approx(2 * 3 / 4 * 2 * P / 300e9)
+    assert step_time(Counter(), 0, P, gpu, Spread(4, zero=3)).link == pytest.approx(2 * 3 / 4 * 2 * P / 300e9)
 
 
 def test_every_gpu_has_a_source_and_verdicts_have_edges() -> None:
@@ -271,4 +272,4 @@ def test_the_largest_batch_within_a_limit_is_the_largest() -> None:
     assert lab.most_tokens(account, 3.5) == 2500  # a megabyte per token, a gigabyte of parameters
     assert lab.most_tokens(account, 0.5) == 0
     assert account.peak().peak == bytes_now  # as it was
-    assert per_gpu(account, Layout(), 0)[:2] == (10**9 + lab.BATCH * lab.LENGTH * 10**6, "tuning forward")
+    assert per_gpu(account, ALONE, 0)[:2] == (10**9 + lab.BATCH * lab.LENGTH * 10**6, "tuning forward")

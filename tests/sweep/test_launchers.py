@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from smt_bench.machine.spread import Spread
 from smt_bench.records.store import Store
 
 RUN = ["run", "plateau", "--preset", "smoke", "--methods", "smt", "--steps", "6", "--limit", "2", "--results", "r"]
@@ -29,7 +30,7 @@ def record(place: Path, command: list[str]) -> dict[str, Any]:
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, env=environment, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     (found,) = Store(place / "r").records()
-    assert found["environment"]["processes"] == 2
+    assert found["environment"]["spread"] == Spread(2).to_dict()
     return {part: found[part] for part in ("key", "status", "training", "method", "heldout", "evaluation")}
 
 

@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 import slurm_local
+from helpers import Cli
 from short_runs import question
 
+from smt_bench.machine.spread import Spread
 from smt_bench.records.store import Record, Store
 from smt_bench.sweep.locks import Locks
-from smt_bench.sweep.slurm import NOTES, Allocation, Task, submitted
+from smt_bench.sweep.slurm import NOTES, Allocation, Task, submit, submitted
 from smt_bench.sweep.status import collect
 
 SMOKE = ["run", "plateau", "--preset", "smoke", "--limit", "2"]
@@ -167,17 +169,34 @@ def test_cancelled_runs_can_be_submitted_again(cluster: None, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("options", "message"),
     [
-        ({"time": "12"}, "--time 12: write HH:MM:SS"),
-        ({"nodes": 0}, "--nodes 0"),
-        ({"nodes": 3, "gpus": 4}, "--gpus-per-run 4 on --nodes 3"),
-        ({"processes": 8}, "--processes 8 on --gpus-per-run 4"),
+        (["--time", "12"], "--time 12: write HH:MM:SS"),
+        (["--nodes", "0"], "--nodes 0: choose a positive whole number"),
+        (["--nodes", "3", "--gpus-per-run", "4"], "--gpus-per-run 4 on --nodes 3: choose a multiple"),
+        (["--gpus-per-run", "4", "--processes", "8"], "--processes 8 on --gpus-per-run 4: choose at most one per GPU"),
+        (["--jobs", "2"], "--jobs goes with one machine"),
     ],
 )
-def test_bad_requests_are_refused(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Allocation(**{"partition": None, "time": "1:00:00", "nodes": 1, "gpus": 4, "processes": 4, **values})
+def test_bad_requests_are_refused(options: list[str], message: str, cli: Cli) -> None:
+    done = cli("run", "plateau", "--cluster", "slurm", *options)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_task_asks_for_its_share_of_every_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit", reason="the extra smt-bench[slurm] is not installed")
+    for name, does in {"srun": "true", "sbatch": f"cp $1 {tmp_path}/asked; echo Submitted batch job 7"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    store, run, spread = Store(tmp_path / "r"), question("smt")[0], Spread(4, gpus_per_run=8, nodes=2)
+    assert submit(tmp_path / "order.json", [run], store, Allocation("main", "2:00:00"), spread) == "7"
+    asked = (tmp_path / "asked").read_text()
+    for line in ("nodes=2", "gpus-per-node=4", "cpus-per-task=2", "time=120", "partition=main"):
+        assert f"#SBATCH --{line}\n" in asked
+    submit(tmp_path / "order.json", [run], store, Allocation(), Spread(2))
+    assert "gpus" not in (tmp_path / "asked").read_text()
+    assert [note["tasks"] for note in submitted(store)] == [{run.key: "7"}]
 
 
 def test_processes_that_cannot_even_plan_leave_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +209,7 @@ def test_processes_that_cannot_even_plan_leave_a_record(tmp_path: Path, monkeypa
 
 
 def test_time_limits_are_read() -> None:
-    assert [Allocation(None, t, 1, 0, 1).minutes for t in ("12:00:00", "1-00:00:00", "0:00:01")] == [720, 1440, 1]
+    assert [Allocation(time=t).minutes for t in ("12:00:00", "1-00:00:00", "0:00:01")] == [720, 1440, 1]
 
 
 def test_a_job_that_slurm_starts_again_takes_its_own_claim_over(

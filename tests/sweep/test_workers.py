@@ -17,6 +17,7 @@ import pytest
 from helpers import Cli
 from short_runs import question
 
+from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.records.files import write_text
 from smt_bench.records.store import Store
 from smt_bench.sweep.deaths import Deaths
@@ -55,17 +56,17 @@ def test_the_second_death_at_one_checkpoint_fails_the_run(tmp_path: Path) -> Non
 def test_gpus_and_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    assert slots(1, None, 1, {}) == [{}]
+    assert slots(1, ALONE, {}) == [{}]
     if not torch.cuda.is_available():
-        assert slots(2, None, 1, {}) == [{"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}] * 2
+        assert slots(2, ALONE, {}) == [{"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}] * 2
         with pytest.raises(ValueError, match="needs 4 GPUs, 0 are visible"):
-            slots(2, 2, 1, {})
+            slots(2, Spread(gpus_per_run=2), {})
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    parts = [place["CUDA_VISIBLE_DEVICES"] for place in slots(2, None, 1, {"CUDA_VISIBLE_DEVICES": "4,5,6,7"})]
+    parts = [place["CUDA_VISIBLE_DEVICES"] for place in slots(2, ALONE, {"CUDA_VISIBLE_DEVICES": "4,5,6,7"})]
     assert parts == ["4,5", "6,7"]
-    assert [place["CUDA_VISIBLE_DEVICES"] for place in slots(1, None, 3, {})] == ["0,1,2"]  # one GPU per process
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in slots(1, Spread(3), {})] == ["0,1,2"]  # one GPU per process
     with pytest.raises(ValueError, match="choose at most"):
-        slots(5, None, 1, {})
+        slots(5, ALONE, {})
 
 
 def killed_once(folder: Path, spread: str, victim: Callable[[dict[str, Any]], int | None]) -> Store:

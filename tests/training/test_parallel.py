@@ -19,6 +19,7 @@ from short_runs import question, result
 from smt_bench.execute import execute
 from smt_bench.machine import parallel
 from smt_bench.machine.signals import Stop
+from smt_bench.machine.spread import Spread
 from smt_bench.questions.inputs import Inputs
 from smt_bench.records.runs import Run
 from smt_bench.records.store import Store
@@ -26,7 +27,6 @@ from smt_bench.sweep.carry_out import check_shares
 from smt_bench.sweep.locks import Locks
 from smt_bench.sweep.together import sweep_together
 from smt_bench.training.resume import Keeper, Pace
-from smt_bench.training.zero import Zero
 
 CASES = ("full", "smt", "smt-frozen", "smt-frozen-matrices", "smt-activation", "spiel")
 
@@ -43,10 +43,11 @@ def together(
     fails: bool = False,
     stops_at: int | None = None,
     dies_at: tuple[int, int] | None = None,
-    zero: Zero | None = None,
+    zero: int = 0,
+    offload: bool = False,
 ) -> None:
     """One process of a `run`; rank 1 may fail, or get a signal after a step; any may die (rank, step)."""
-    stop = Stop()
+    stop, spread = Stop(), Spread(parallel.size(), zero=zero, offload=offload)
     _write_down_the_deltas(folder / "deltas", rank)
 
     def perform(run: Run, watch: Any, keeper: Keeper) -> Any:
@@ -59,7 +60,7 @@ def together(
                 os.kill(os.getpid(), signal.SIGTERM)
             watch(phase, done, total, note)
 
-        return execute(run, replace(inputs, watch=seen, keeper=keeper, zero=zero))
+        return execute(run, replace(inputs, watch=seen, keeper=keeper, spread=spread))
 
     with stop.installed():
         sweep_together(runs, Store(folder), perform, Console(file=io.StringIO()), stop, Pace(steps=1))
@@ -113,7 +114,7 @@ def test_two_processes_give_the_result_of_one(alone: Path, paired: Path) -> None
         double = two[name]
         assert single["status"] == double["status"] == "done", double["message"]
         assert double["training"]["losses"] == pytest.approx(single["training"]["losses"], abs=1e-5)
-        assert (single["environment"]["processes"], double["environment"]["processes"]) == (1, 2)
+        assert [Spread.from_dict(r["environment"]["spread"]) for r in (single, double)] == [Spread(1), Spread(2)]
         assert double["training"]["tokens"] == single["training"]["tokens"]
         assert double["method"] == single["method"]  # SMT's blocks, SpIEL's ages
         assert double["heldout"]["nll"] == pytest.approx(single["heldout"]["nll"], abs=1e-4)
@@ -186,11 +187,13 @@ def test_a_run_whose_process_is_killed_has_not_failed_and_goes_on(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("zero", [Zero(2), Zero(3), Zero(2, offload=True)], ids=["2", "3", "2-offload"])
-def test_dense_phases_through_zero_give_the_same_result(zero: Zero, asked: Any, alone: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("zero", "offload"), [(2, False), (3, False), (2, True)])
+def test_dense_phases_through_zero_give_the_same_result(
+    zero: int, offload: bool, asked: Any, alone: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("deepspeed", reason="the extra smt-bench[deepspeed] is not installed")
     runs, inputs = asked[0][:2], asked[1]  # full, and smt through both phases
-    assert finish_group(sharded, tmp_path, runs, inputs, zero) == [0, 0]
+    assert finish_group(sharded, tmp_path, runs, inputs, zero, offload) == [0, 0]
     one, two = records(alone), records(tmp_path)
     assert len(two) == 2
     for name, double in two.items():
@@ -207,16 +210,23 @@ def test_bf16_through_zero_differs_by_rounding_only(tmp_path: Path) -> None:
     planned = [question(case, "bf16") for case in ("full", "smt")]
     runs, inputs = [run for run, _ in planned], planned[0][1]
     assert finish(solo, tmp_path / "one", runs, inputs) == 0
-    assert finish_group(sharded, tmp_path / "two", runs, inputs, Zero(2)) == [0, 0]
+    assert finish_group(sharded, tmp_path / "two", runs, inputs, 2) == [0, 0]
     one, two = records(tmp_path / "one"), records(tmp_path / "two")
     for name, single in one.items():
         losses, others = single["training"]["losses"], two[name]["training"]["losses"]
         assert others[0] == losses[0] and others == pytest.approx(losses, rel=1e-2)
-        assert two[name]["environment"]["zero"] == {"stage": 2, "offload": False}
-        assert two[name]["environment"]["processes"] == 2
+        assert Spread.from_dict(two[name]["environment"]["spread"]) == Spread(2, zero=2)
 
 
-def sharded(rank: int, folder: Path, runs: list[Run], inputs: Inputs, zero: Zero, stops_at: int | None = None) -> None:
+def sharded(
+    rank: int,
+    folder: Path,
+    runs: list[Run],
+    inputs: Inputs,
+    zero: int,
+    offload: bool = False,
+    stops_at: int | None = None,
+) -> None:
     """As `together`; afterwards no engine is alive."""
     import gc
 
@@ -224,7 +234,7 @@ def sharded(rank: int, folder: Path, runs: list[Run], inputs: Inputs, zero: Zero
     from smt_bench.sweep.loop import Interrupted
 
     try:
-        together(rank, folder, runs, inputs, stops_at=stops_at, zero=zero)
+        together(rank, folder, runs, inputs, stops_at=stops_at, zero=zero, offload=offload)
     except (Interrupted, Stopped):
         os._exit(130)
     gc.collect()
@@ -240,8 +250,8 @@ def test_sharded_phases_are_resumed_with_any_number_of_processes(
 ) -> None:
     pytest.importorskip("deepspeed", reason="the extra smt-bench[deepspeed] is not installed")
     runs, inputs = asked[0][:2], asked[1]
-    assert finish_group(sharded, tmp_path, runs, inputs, Zero(stage), 2) == [130, 130]  # within full fine-tuning
-    assert finish_group(sharded, tmp_path, runs, inputs, Zero(stage), 4) == [130, 130]
+    assert finish_group(sharded, tmp_path, runs, inputs, stage, False, 2) == [130, 130]  # within full fine-tuning
+    assert finish_group(sharded, tmp_path, runs, inputs, stage, False, 4) == [130, 130]
     assert finish(solo, tmp_path, runs, inputs) == 0
     one, two = records(alone), records(tmp_path)
     for name, resumed in two.items():

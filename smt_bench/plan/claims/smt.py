@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from smt_bench.evidence import published
+from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.methods.modules import numel
 from smt_bench.plan.claims.lab import (
     BATCH,
@@ -22,7 +23,7 @@ from smt_bench.plan.claims.lab import (
 )
 from smt_bench.plan.gpu.hardware import GPUS, HOST_BANDWIDTH
 from smt_bench.plan.gpu.roofline import ADAM_BYTES, EFFICIENCY, step_time
-from smt_bench.plan.gpu.sharding import Layout, divide, host_bytes, per_gpu
+from smt_bench.plan.gpu.sharding import divide, host_bytes, per_gpu
 from smt_bench.plan.rows import verdict
 
 SIDE = 256  # of the paper's blocks
@@ -89,17 +90,17 @@ def smt_needs(lab: Lab) -> Statement:
 def smt_card(lab: Lab) -> Statement:
     """On a 24 GB card, warm-up included."""
     run, gpu, anatomy = lab.run("smt", PCT), GPUS["rtx3090"], lab.anatomy("llama-7b")
-    layout = Layout(1, 0, True)
+    host = Spread(offload=True)
     warm = [p for p in run.account.phases if p.stage == "warmup"]
     # With the optimizer on the host, gradients leave as they are made: the optimizer phase needs nothing here.
-    warmup = max(sum(divide(p.peak, layout, anatomy.largest).values()) for p in warm if p.phase != "optimizer")
-    tuned = per_gpu(tuning(run), Layout(), anatomy.largest)[0]
+    warmup = max(sum(divide(p.peak, host, anatomy.largest).values()) for p in warm if p.phase != "optimizer")
+    tuned = per_gpu(tuning(run), ALONE, anatomy.largest)[0]
     fits = [verdict(warmup, gpu), verdict(tuned, gpu)]
     alone = run.account.peak("warmup").peak_bytes
     return Statement(
         "smt-24gb-card", "SMT section 3", "it fits an RTX 3090 with 24 GB",
         f"{PCT} %, {BATCH} x {LENGTH} tokens, checkpointing; the warm-up trains everything: {warmup / GB:.1f} GB with the "
-        f"optimizer in main memory, which must hold {host_bytes(anatomy.total, layout) / GB:.0f} GB; {alone / GB:.0f} GB without",
+        f"optimizer in main memory, which must hold {host_bytes(anatomy.total, host) / GB:.0f} GB; {alone / GB:.0f} GB without",
         24, max(warmup, tuned) / GB, "GB",
         f"holds (warm-up {fits[0]}, tuning {fits[1]}) if the warm-up is offloaded" if "no" not in fits else "does not hold",
     )  # fmt: skip
@@ -217,8 +218,8 @@ def speedups(lab: Lab) -> list[Statement]:
         for batch, checkpointing in settings:
             full = lab.run("full", None, checkpointing=checkpointing, batch=batch)
             mine = lab.run(name, 1.26, checkpointing=checkpointing, batch=batch, **half)
-            slow = step_time(full.operations["tuning"], total, total, gpu, Layout(4, 2, True))
-            quick = step_time(mine.operations["tuning"], mine.account.trained["tuning"], total, gpu, Layout(4))
+            slow = step_time(full.operations["tuning"], total, total, gpu, Spread(4, zero=2, offload=True))
+            quick = step_time(mine.operations["tuning"], mine.account.trained["tuning"], total, gpu, Spread(4))
             key = f"{batch} examples per GPU, {'with' if checkpointing else 'no'} checkpointing"
             found[key] = slow.total / quick.total
             limits[key] = slow.compute / quick.compute

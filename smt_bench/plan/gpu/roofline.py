@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 import torch
 
+from smt_bench.machine.spread import Spread
 from smt_bench.plan.gpu.hardware import HOST_BANDWIDTH, Gpu
-from smt_bench.plan.gpu.sharding import Layout
 
 EFFICIENCY = 0.5  # of the peaks; large-model training reports 0.4 to 0.6
 HALF = (torch.bfloat16, torch.float16)
@@ -66,25 +66,25 @@ def compute_seconds(
 
 
 def step_time(
-    operations: Operations, trained: int, parameters: int, gpu: Gpu, layout: Layout, efficiency: float = EFFICIENCY
+    operations: Operations, trained: int, parameters: int, gpu: Gpu, spread: Spread, efficiency: float = EFFICIENCY
 ) -> StepTime:
-    """One step on one of the layout's GPUs.
+    """One step on one of the run's GPUs.
 
     Args:
         operations: of one GPU's share of the batch.
         trained: numbers that the optimizer updates.
         parameters: numbers in the model.
         gpu: which.
-        layout: how many, and how the state is spread.
+        spread: how many, one for each process, and how the state is spread.
         efficiency: reached share of the peaks.
     """
-    n = layout.gpus
-    optimizer = 0 if layout.offload else 1 / n if layout.stage else 1
+    n = spread.processes
+    optimizer = 0 if spread.offload else 1 / n if spread.zero else 1
     compute = compute_seconds(operations, gpu.bf16, gpu.fp32, gpu.bandwidth, efficiency, optimizer)
     travelling = 2 * (n - 1) / n * WIRE_BYTES * trained
-    if layout.stage >= 3:
+    if spread.zero >= 3:
         travelling += 2 * (n - 1) / n * WIRE_BYTES * parameters
     host = 0.0
-    if layout.offload:
+    if spread.offload:
         host = 2 * WIRE_BYTES * trained / n / gpu.host + ADAM_BYTES * trained / HOST_BANDWIDTH
     return StepTime(compute, travelling / gpu.link, host)

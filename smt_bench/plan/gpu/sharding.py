@@ -23,74 +23,58 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from smt_bench.machine.spread import Spread
 from smt_bench.measuring.account import Account
 from smt_bench.methods.base import Shapes
 from smt_bench.methods.modules import numel
 
-STAGES = (0, 1, 2, 3)
 HOST_FACTOR = 1.5  # DeepSpeed's `additional_buffer_factor`
 _STATES = ("optimizer_state", "master_copies")
 _OF_BATCH = ("saved_activations", "logits_loss")
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How a run is spread.
-
-    Attributes:
-        gpus: data-parallel processes.
-        stage: ZeRO stage; 0 copies everything.
-        offload: whether the optimizer lives on the host.
-    """
-
-    gpus: int = 1
-    stage: int = 0
-    offload: bool = False
-
-    def __str__(self) -> str:
-        parts = [f"ZeRO-{self.stage}"] if self.stage else []
-        parts += ["offload"] if self.offload else []
-        return "+".join(parts) or ("one GPU" if self.gpus == 1 else "whole copies")
+def words(spread: Spread) -> str:
+    """What each GPU holds, e.g. "ZeRO-3+offload"."""
+    return spread.sharding or ("one GPU" if spread.processes == 1 else "whole copies")
 
 
-def divide(peak: Mapping[str, int], layout: Layout, largest_layer: int, batch_share: float = 1.0) -> dict[str, int]:
+def divide(peak: Mapping[str, int], spread: Spread, largest_layer: int, batch_share: float = 1.0) -> dict[str, int]:
     """Bytes per GPU by category.
 
     Args:
         peak: bytes by category of one GPU that holds everything.
-        layout: over what.
+        spread: over what; a process has one GPU.
         largest_layer: numbers in the largest single module.
         batch_share: examples per GPU against those of `peak`; activations and logits follow it.
     """
-    n, found = layout.gpus, dict(peak)
+    n, found = spread.processes, dict(peak)
     for category in _OF_BATCH:
         found[category] = round(found[category] * batch_share)
-    if layout.stage >= 1:
+    if spread.zero >= 1:
         for category in _STATES:
             found[category] = math.ceil(found[category] / n)
-    if layout.stage >= 2:
+    if spread.zero >= 2:
         found["gradients"] = math.ceil(found["gradients"] / n)
-    if layout.stage >= 3:
+    if spread.zero >= 3:
         found["parameters"] = math.ceil(found["parameters"] / n) + 4 * largest_layer
-    if layout.offload:
+    if spread.offload:
         found |= dict.fromkeys((*_STATES, "gradients"), 0)
     return found
 
 
-def host_bytes(trained: int, layout: Layout) -> int:
+def host_bytes(trained: int, spread: Spread) -> int:
     """Main memory for all processes of a machine that offload `trained` numbers; 0 without offload."""
-    return int(16 * trained * HOST_FACTOR) if layout.offload else 0
+    return int(16 * trained * HOST_FACTOR) if spread.offload else 0
 
 
 def per_gpu(
-    account: Account, layout: Layout, largest_layer: int, batch_share: float = 1.0
+    account: Account, spread: Spread, largest_layer: int, batch_share: float = 1.0
 ) -> tuple[int, str, dict[str, int]]:
     """The peak of one GPU: bytes, where it is reached ("tuning backward"), bytes by category."""
     best: tuple[int, str, dict[str, int]] = (-1, "", {})
     for phase in account.phases:
-        found = divide(phase.peak, layout, largest_layer, batch_share)
+        found = divide(phase.peak, spread, largest_layer, batch_share)
         total = sum(found.values())
         if total > best[0]:
             best = total, f"{phase.stage} {phase.phase}" if phase.stage != phase.phase else phase.stage, found
