@@ -111,6 +111,8 @@ def test_tables_and_figure_are_written(cli: Cli, tmp_path: Path) -> None:
     [
         (["plateau", "--gpu", "a100"], "unknown GPU 'a100': did you mean a100-"),
         (["platau"], "unknown experiment 'platau': did you mean plateau?"),
+        (["paper"], "paper stands for plateau, commonsense, "),
+        (["speed"], "speed makes no training run: there is nothing to plan"),
         (["plateau", "--model", "tinny"], "unknown model 'tinny': did you mean tiny?"),
         (["plateau", "--model", "picture"], "model picture: ViTConfig is not a causal language model"),
         (["plateau", "--model", "tiny", "--length", "100000"], "positions: choose at most"),

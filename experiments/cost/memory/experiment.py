@@ -58,7 +58,7 @@ class Memory(StepsExperiment):
         jobs = [(entry, checkpointing) for checkpointing in (False, True) for entry in s["methods"]]
         # Forked from a server that has imported everything and computed nothing, so that every process starts alike.
         server = multiprocessing.get_context("forkserver")
-        modules = {method.__module__ for method in methods.REGISTRY.all().values()}
+        modules = {methods.find(entry["name"]).__module__ for entry in s["methods"]}
         server.set_forkserver_preload(["smt_bench.experiments.cost.memory.process", *sorted(modules)])
         for done, (entry, checkpointing) in enumerate(jobs):
             watch("memory", done, len(jobs), entry["name"])
