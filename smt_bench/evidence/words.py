@@ -6,11 +6,14 @@ What a record names need not be there any more, and a row need not be a method (
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
 
 from smt_bench import methods
 from smt_bench.data import families
 from smt_bench.data.tasks import TASKS
-from smt_bench.methods.base import Method
+
+if TYPE_CHECKING:  # torch comes with it
+    from smt_bench.methods.base import Method
 
 
 @cache  # a table asks once per cell
@@ -30,6 +33,8 @@ def title(method: str) -> str:
 
 def rank(method: str) -> tuple[int, str]:
     """Sorts methods for display; what is no method stands among those without a place of their own."""
+    from smt_bench.methods.base import Method
+
     return (known(method) or Method).order, method
 
 
