@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from smt_bench.data.families import DEFAULT
 from smt_bench.machine.watch import Watcher
 from smt_bench.methods.base import Capacity
 from smt_bench.questions.grid import Cell
@@ -42,7 +43,7 @@ class Experiment(ABC):
     name: ClassVar[str]
     reproduces: ClassVar[str]
     needs: ClassVar[str]
-    families: ClassVar[tuple[str, ...]] = ("commonsense",)
+    families: ClassVar[tuple[str, ...]] = (DEFAULT.name,)
     needs_inputs: ClassVar[bool] = True
 
     @abstractmethod

@@ -101,7 +101,7 @@ requests = st.builds(
     default_family=words,
     preset=st.none() | words,
     data=st.none() | words,
-    methods=st.lists(st.sampled_from(sorted(methods.all_methods())), max_size=3).map(tuple),
+    methods=st.lists(st.sampled_from(sorted(methods.REGISTRY.names())), max_size=3).map(tuple),
     fractions_pct=st.lists(st.floats(0, 100, exclude_min=True), max_size=3).map(tuple),
     seeds=st.lists(st.integers(0, 2**40), max_size=3).map(tuple),
     tasks=st.lists(st.sampled_from(sorted(TASKS)), max_size=3).map(tuple),
