@@ -52,7 +52,7 @@ def method_names(planner: Planner) -> list[str]:
 
 def check(planner: Planner) -> None:
     """The model must have the three projections."""
-    targeted(planner.shapes, MedianGradient.TARGETS)
+    targeted(planner.shapes, MedianGradient.watches)
 
 
 def runs(planner: Planner) -> list[tuple[Run, Capacity]]:
