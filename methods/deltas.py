@@ -119,7 +119,8 @@ class SpielLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (..., I) to (..., O)."""
-        return DeltaGradient.apply(x, self.weight, self.bias, self.deltas, self)
+        out: torch.Tensor = DeltaGradient.apply(x, self.weight, self.bias, self.deltas, self)  # type: ignore[no-untyped-call]
+        return out
 
     def extra_repr(self) -> str:
         """What `print(model)` shows."""

@@ -49,7 +49,7 @@ class MedianGradient:
         ValueError: the model has no such projections.
     """
 
-    watches = ("q_proj", "k_proj", "v_proj")
+    watches: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
 
     def __init__(self, model: nn.Module, steps: int) -> None:
         self.steps = steps

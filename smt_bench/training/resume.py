@@ -154,7 +154,9 @@ def unpack_method(state: State) -> dict[str, Any]:
             location = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
         return torch.serialization.default_restore_location(storage, location)
 
-    return torch.load(io.BytesIO(state["method"].numpy().tobytes()), map_location=place, weights_only=True)
+    content = io.BytesIO(state["method"].numpy().tobytes())
+    own: dict[str, Any] = torch.load(content, map_location=place, weights_only=True)
+    return own
 
 
 def _pack(state: dict[str, Any]) -> torch.Tensor:

@@ -71,6 +71,8 @@ class ZeroUpdater(Updater):
         backwards: backward passes per step.
     """
 
+    optimizer: torch.optim.Optimizer
+
     def __init__(
         self,
         model: nn.Module,
@@ -201,7 +203,7 @@ class ZeroUpdater(Updater):
             parameter.grad = None
         self.params = []
         self.model = self._plain
-        self.optimizer = None
+        del self.optimizer
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

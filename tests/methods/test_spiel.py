@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,18 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing as mp
+from labelled import labelled
 from torch import nn
 
+from smt_bench.data.batches import Batch
+from smt_bench.machine import parallel
 from smt_bench.methods.base import OptimizerSettings
 from smt_bench.methods.deltas import DeltaGradient, SpielLinear
 from smt_bench.methods.spiel.method import Spiel, SpielConfig
 from smt_bench.methods.spiel.optim import SpielAdamW
 from smt_bench.methods.spiel.selection import is_update, random_indices, replaced, spread
+from smt_bench.training.optimizer import TorchUpdater, Updater
+from smt_bench.training.step import Step
 
 VOCAB = 128
 LR = 1e-2
@@ -55,22 +61,23 @@ def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 def start(model: nn.Module, fraction: float = 0.03, steps: int = 14, seed: int = 3, **config: Any) -> tuple[Spiel, Any]:
     values = {"update_every": 4, "estimate_steps": 2, "replace_rate": 0.5, **config}
     method = Spiel(SpielConfig(**values), fraction, seed, steps)
+    method.set_average(parallel.averaged)
     groups = [{"params": g.params, "lr": LR, "weight_decay": g.weight_decay} for g in method.attach(model)]
     return method, method.optimizer(groups, OptimizerSettings(lr=LR))
 
 
+class Around(TorchUpdater):
+    """Training's updater around an optimizer that is there already."""
+
+    def __init__(self, model: Any, optimizer: Any) -> None:
+        Updater.__init__(self, model, [p for group in optimizer.param_groups for p in group["params"]])
+        self.optimizer, self.max_grad_norm, self._masters = optimizer, math.inf, []
+        self._peaks = [LR for _ in optimizer.param_groups]
+
+
 def one_step(model: Any, method: Spiel, optimizer: Any, ids: torch.Tensor, step: int, micro: int = 1) -> float:
-    method.before_step(model, step)
-    total = 0.0
-    for part in ids.chunk(micro):
-        loss = model(input_ids=part, labels=part).loss / micro
-        loss.backward()
-        total += loss.item()
-    method.after_backward(model, step)
-    optimizer.step()
-    method.after_step(model, optimizer, step)
-    optimizer.zero_grad()
-    return total
+    parts = [labelled(part) for part in ids.chunk(micro)]
+    return Step("tuning", model, method, Around(model, optimizer)).take(step, parts, 1.0).loss
 
 
 def train(model: Any, method: Spiel, optimizer: Any, data: list[torch.Tensor], first: int = 1, micro: int = 1) -> None:
@@ -440,17 +447,20 @@ class Toy(nn.Module):
         return self.down_proj(self.up_proj(x).tanh()).square().mean()
 
 
+class ToyStep(Step):
+    """A step whose batch is the toy's input."""
+
+    def loss(self, part: Batch, targets: int) -> torch.Tensor:
+        return self.model(part.ids_BT)
+
+
 def toy_run(x: torch.Tensor, rank: int, ranks: int) -> list[torch.Tensor]:
     model = Toy()
     method, optimizer = start(model, fraction=0.2, steps=9, targets=("up_proj", "down_proj"))
-    runner = nn.parallel.DistributedDataParallel(model) if ranks > 1 else model
-    for step in range(1, 10):
-        method.before_step(model, step)
-        runner(x[step].chunk(ranks)[rank]).backward()
-        method.after_backward(model, step)
-        optimizer.step()
-        method.after_step(model, optimizer, step)
-        optimizer.zero_grad()
+    step = ToyStep("tuning", model, method, Around(model, optimizer))
+    for number in range(1, 10):
+        part = x[number].chunk(ranks)[rank]
+        step.take(number, [Batch(part, part, len(part), len(part))], 1.0)
     return [t.detach() for layer in method.layers.values() for t in (layer.indices, layer.deltas, layer.weight)]
 
 
