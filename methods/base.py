@@ -3,6 +3,7 @@
 The engine calls the hooks in this order and knows no method by name:
 
     capacity(shapes)                  before any weight is loaded; refuses impossible requests
+    set_average(average)              once, before the hooks below
     warmup(model)                     once, where `warmup_steps` > 0; says what trains during the warm-up
     observe(model, step)              per warm-up step, after backward, before the optimizer step
     attach(model)                     once: freeze the base, install the trainables in place
@@ -12,7 +13,8 @@ The engine calls the hooks in this order and knows no method by name:
     after_step(model, optimizer, step)
     merge(model)                      original module types back, update folded in
 
-A method never sees data, files or the learning-rate schedule. Shape legend used below and in the methods: O outputs and
+The order within a step is written down in `training.step`. A method never sees data, files, processes or the learning-rate
+schedule; it says beforehand which gradients it looks at (`watches`). Shape legend used below and in the methods: O outputs and
 I inputs of a linear layer, T tokens, L side of a block, N number of blocks, D number of deltas of one matrix.
 """
 
@@ -21,12 +23,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, Self
 
 import torch
 from torch import nn
+from typing_extensions import TypeVar  # typing's own has defaults from Python 3.13
 
 Shapes = Mapping[str, tuple[int, ...]]
+Average = Callable[[torch.Tensor], torch.Tensor]  # over the run's processes
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class MethodConfig:
     """Base of every method's configuration; frozen and JSON-serialisable, since it is part of the run key."""
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MethodConfig:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Builds the config from plain JSON values; lists become tuples.
 
         Raises:
@@ -104,8 +108,11 @@ class MethodConfig:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
-class Method(ABC):
-    """One fine-tuning method for one run.
+ConfigT_co = TypeVar("ConfigT_co", bound=MethodConfig, default=MethodConfig, covariant=True)
+
+
+class Method(ABC, Generic[ConfigT_co]):
+    """One fine-tuning method for one run; generic in its config, as in `class Smt(Method[SmtConfig])`.
 
     Args:
         config: the method's own frozen config.
@@ -114,9 +121,6 @@ class Method(ABC):
         steps: optimizer steps of the whole run, warm-up included.
 
     Attributes:
-        average: mean of a tensor over the run's processes, each of which sees its share of every micro-batch only. Gradients
-            that a hook is shown are averaged already; for all else that a method sums up. The identity unless the engine
-            sets it.
         name: in keys, records and on the command line.
         version: bumped when the same config can give other numbers.
         summary: what trains, in a few words.
@@ -154,13 +158,26 @@ class Method(ABC):
         """
         return dict(given)
 
-    def __init__(self, config: MethodConfig, fraction: float | None, seed: int, steps: int) -> None:
-        self.config: Any = config
+    def __init__(self, config: ConfigT_co, fraction: float | None, seed: int, steps: int) -> None:
+        self.config = config
         self.fraction = fraction
         self.seed = seed
         self.steps = steps
-        self.average: Callable[[torch.Tensor], torch.Tensor] = _itself
+        self._average: Average = alone
         self.check()
+
+    @property
+    def average(self) -> Average:
+        """Mean of a tensor over the run's processes, each of which sees its share of every micro-batch only.
+
+        Gradients that a hook is shown are averaged already; this is for all else that a method sums up. Every process has to
+        ask, in the same order.
+        """
+        return self._average
+
+    def set_average(self, average: Average) -> None:
+        """Called once by an engine that may spread the run over processes, before `warmup` and `attach`."""
+        self._average = average
 
     def check(self) -> None:
         """Refuses settings that are wrong for every model.
@@ -189,6 +206,15 @@ class Method(ABC):
     def warmup_steps(self) -> int:
         """Steps before `attach`; they count towards the run's steps."""
         return 0
+
+    @property
+    def watches(self) -> tuple[str, ...]:
+        """Layers whose whole weight gradients `observe` and `after_backward` look at, by the last part of their names.
+
+        Gradients of what `attach` installed are always there; those of the model's own weights only where declared, since
+        every process may hold a part of them (ZeRO).
+        """
+        return ()
 
     def warmup(self, model: nn.Module) -> list[ParamGroup]:
         """Prepares the warm-up and returns what trains in it (nothing: gradients are only watched)."""
@@ -234,5 +260,6 @@ class Method(ABC):
         """Restores `state_dict`; called before `warmup` or, where tuning had begun, before `attach`."""
 
 
-def _itself(tensor: torch.Tensor) -> torch.Tensor:
+def alone(tensor: torch.Tensor) -> torch.Tensor:
+    """The average over one process: the tensor itself."""
     return tensor

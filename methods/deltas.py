@@ -10,19 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-
-def mean_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor averaged over data-parallel processes; the tensor itself where there is one process."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return tensor
-    tensor = tensor.clone()
-    dist.all_reduce(tensor)
-    return tensor / dist.get_world_size()
+from smt_bench.methods.base import Average, alone
 
 
 def index_dtype(numel: int) -> torch.dtype:
@@ -46,9 +38,9 @@ class Candidates:
     total: torch.Tensor
     square: torch.Tensor
 
-    def fold(self) -> None:
+    def fold(self, average: Average) -> None:
         """Ends a step: its gradient joins the sums. Squares are of the whole step's gradient, as Adam's are."""
-        step_K = mean_over_ranks(self.step)
+        step_K = average(self.step)
         self.total += step_K
         self.square += step_K * step_K
         self.step.zero_()
@@ -101,13 +93,15 @@ class SpielLinear(nn.Module):
     Args:
         linear: the layer to wrap; its weight and bias parameters are shared, not copied.
         indices_D: distinct positions in the flattened weight.
+        average: over the run's processes, which all have to pick the same candidates.
     """
 
     indices: torch.Tensor
     base: torch.Tensor
 
-    def __init__(self, linear: nn.Linear, indices_D: torch.Tensor) -> None:
+    def __init__(self, linear: nn.Linear, indices_D: torch.Tensor, average: Average = alone) -> None:
         super().__init__()
+        self.average = average
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
         if not self.weight.is_contiguous():
@@ -125,7 +119,8 @@ class SpielLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (..., I) to (..., O)."""
-        return DeltaGradient.apply(x, self.weight, self.bias, self.deltas, self)
+        out: torch.Tensor = DeltaGradient.apply(x, self.weight, self.bias, self.deltas, self)  # type: ignore[no-untyped-call]
+        return out
 
     def extra_repr(self) -> str:
         """What `print(model)` shows."""
@@ -155,7 +150,7 @@ class SpielLinear(nn.Module):
         The first pass of the phase also picks the candidates: the K_i largest magnitudes outside the active indices.
         """
         if self.candidates is None:
-            magnitude_n = mean_over_ranks(grad_n).abs()
+            magnitude_n = self.average(grad_n).abs()
             magnitude_n[self.indices.long()] = -1  # below every magnitude: active weights cannot be grown
             room = min(len(self.deltas), len(grad_n) - len(self.deltas))
             indices_K = magnitude_n.topk(room, sorted=False).indices.to(self.indices.dtype)

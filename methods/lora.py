@@ -33,7 +33,7 @@ class LoraSettings(MethodConfig):
     dropout: float = 0.05
 
 
-class Lora(Method):
+class Lora(Method[LoraSettings]):
     """Low-rank adapters beside frozen matrices."""
 
     name = "lora"

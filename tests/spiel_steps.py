@@ -1,14 +1,19 @@
-"""SpIEL-AG on a two-layer LLaMA, step by step, without the engine."""
+"""SpIEL-AG on a two-layer LLaMA, step by step."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
+from labelled import labelled
 from torch import nn
 
+from smt_bench.machine import parallel
 from smt_bench.methods.base import OptimizerSettings
 from smt_bench.methods.spiel.method import Spiel, SpielConfig
+from smt_bench.training.optimizer import TorchUpdater, Updater
+from smt_bench.training.step import Step
 
 VOCAB = 128
 LR = 1e-2
@@ -37,22 +42,23 @@ def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 def start(model: nn.Module, fraction: float = 0.03, steps: int = 14, seed: int = 3, **config: Any) -> tuple[Spiel, Any]:
     values = {"update_every": 4, "estimate_steps": 2, "replace_rate": 0.5, **config}
     method = Spiel(SpielConfig(**values), fraction, seed, steps)
+    method.set_average(parallel.averaged)
     groups = [{"params": g.params, "lr": LR, "weight_decay": g.weight_decay} for g in method.attach(model)]
     return method, method.optimizer(groups, OptimizerSettings(lr=LR))
 
 
+class Around(TorchUpdater):
+    """Training's updater around an optimizer that is there already."""
+
+    def __init__(self, model: Any, optimizer: Any) -> None:
+        Updater.__init__(self, model, [p for group in optimizer.param_groups for p in group["params"]])
+        self.optimizer, self.max_grad_norm, self._masters = optimizer, math.inf, []
+        self._peaks = [LR for _ in optimizer.param_groups]
+
+
 def one_step(model: Any, method: Spiel, optimizer: Any, ids: torch.Tensor, step: int, micro: int = 1) -> float:
-    method.before_step(model, step)
-    total = 0.0
-    for part in ids.chunk(micro):
-        loss = model(input_ids=part, labels=part).loss / micro
-        loss.backward()
-        total += loss.item()
-    method.after_backward(model, step)
-    optimizer.step()
-    method.after_step(model, optimizer, step)
-    optimizer.zero_grad()
-    return total
+    parts = [labelled(part) for part in ids.chunk(micro)]
+    return Step("tuning", model, method, Around(model, optimizer)).take(step, parts, 1.0).loss
 
 
 def train(model: Any, method: Spiel, optimizer: Any, data: list[torch.Tensor], first: int = 1, micro: int = 1) -> None:

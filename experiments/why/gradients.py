@@ -120,7 +120,7 @@ class Gradients(TrainingExperiment):
 
     def check(self, planner: Planner) -> None:
         """The model must have the three projections."""
-        targeted(planner.shapes, MedianGradient.TARGETS)
+        targeted(planner.shapes, MedianGradient.watches)
 
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """Figure 3 and its numbers."""

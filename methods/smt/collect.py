@@ -13,11 +13,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from smt_bench.methods.base import Average
 from smt_bench.methods.modules import linears, replace_module
 from smt_bench.methods.smt.install import same_input
 from smt_bench.methods.smt.layer import Shared
 from smt_bench.methods.smt.pooled import PooledLinear, pool
 from smt_bench.methods.smt.selection import ACTIVATION, METRICS, activation_scores, block_sums
+
+
+def needs_gradients(metric: str, scope: str) -> bool:
+    """Whether a choice of blocks looks at gradients at all."""
+    return metric != ACTIVATION and scope != "random"
 
 
 class Collector:
@@ -41,12 +47,12 @@ class Collector:
         side: int,
         grid: dict[str, tuple[int, int]],
         sums: dict[str, torch.Tensor],
-        average: Callable[[torch.Tensor], torch.Tensor],
+        average: Average,
     ) -> None:
         self.targets, self.metric, self.side, self.grid, self.sums = targets, metric, side, grid, sums
         self.average = average
         self.random = scope == "random"
-        self.needs_gradients = metric != ACTIVATION and not self.random
+        self.needs_gradients = needs_gradients(metric, scope)
         self._pooled: dict[str, PooledLinear] = {}
         self._undo: list[Callable[[], None]] = []
 

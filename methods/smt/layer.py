@@ -55,7 +55,8 @@ def columns_of(x: torch.Tensor, columns: Sequence[int], side: int) -> torch.Tens
     if len(columns) * side == x_TI.shape[1]:
         return x_TI
     picked = torch.tensor(columns, device=x.device)
-    return x_TI.unflatten(1, (-1, side)).index_select(1, picked).flatten(1)
+    kept: torch.Tensor = x_TI.unflatten(1, (-1, side)).index_select(1, picked).flatten(1)
+    return kept
 
 
 class BlockLinear(torch.autograd.Function):
@@ -140,7 +141,8 @@ class SparseLinear(nn.Module):
         """(..., I) -> (..., O)."""
         if not (torch.is_grad_enabled() and self.blocks.requires_grad):
             return F.linear(x, self.weight, self.bias)
-        return BlockLinear.apply(x, self.blocks, self.shared(x), self.weight, self.bias, self.pairs)
+        out: torch.Tensor = BlockLinear.apply(x, self.blocks, self.shared(x), self.weight, self.bias, self.pairs)  # type: ignore[no-untyped-call]
+        return out
 
     @torch.no_grad()
     def write_back(self) -> None:

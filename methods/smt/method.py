@@ -26,7 +26,7 @@ from torch import nn
 
 from smt_bench.methods.base import Capacity, Method, MethodConfig, ParamGroup, Shapes
 from smt_bench.methods.modules import freeze, linears, replace_module, total_parameters
-from smt_bench.methods.smt.collect import Collector
+from smt_bench.methods.smt.collect import Collector, needs_gradients
 from smt_bench.methods.smt.install import FlatBlocks, sparse_layers
 from smt_bench.methods.smt.layer import SparseLinear
 from smt_bench.methods.smt.selection import ACTIVATION, METRICS, SCOPES, Selection, grid, select, share_out
@@ -65,7 +65,7 @@ class SmtConfig(MethodConfig):
         return values
 
 
-class Smt(Method):
+class Smt(Method[SmtConfig]):
     """Trains the blocks that the warm-up's statistics point at."""
 
     name = "smt"
@@ -85,7 +85,7 @@ class Smt(Method):
         warmup = min(wanted, steps // 4) if share is None else round(share * steps)
         return {**settings, "warmup_steps": max(1, warmup)}
 
-    def __init__(self, config: MethodConfig, fraction: float | None, seed: int, steps: int) -> None:
+    def __init__(self, config: SmtConfig, fraction: float | None, seed: int, steps: int) -> None:
         super().__init__(config, fraction, seed, steps)
         self.selection: Selection = {}
         self._sums: dict[str, torch.Tensor] = {}
@@ -145,6 +145,12 @@ class Smt(Method):
     def warmup_steps(self) -> int:
         """Counted within the run's steps, as in the paper."""
         return self.config.warmup_steps
+
+    @property
+    def watches(self) -> tuple[str, ...]:
+        """The targets, where the warm-up makes their gradients and the score needs them."""
+        c = self.config
+        return c.targets if c.warmup_trains and needs_gradients(c.metric, c.scope) else ()
 
     def warmup(self, model: nn.Module) -> list[ParamGroup]:
         """Starts the statistics; returns all parameters, or none for the frozen warm-up."""

@@ -74,7 +74,8 @@ class PooledLinear(nn.Module):
         """(..., I) -> (..., O)."""
         if not torch.is_grad_enabled():
             return F.linear(x, self.weight, self.bias)
-        return PooledGradient.apply(x, self.sums, self.shared(x), self.weight, self.bias)
+        out: torch.Tensor = PooledGradient.apply(x, self.sums, self.shared(x), self.weight, self.bias)  # type: ignore[no-untyped-call]
+        return out
 
     def dense(self) -> nn.Linear:
         """The plain layer again; shares the weight."""

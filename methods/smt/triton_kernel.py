@@ -16,7 +16,7 @@ TOKENS = 32  # per step of the loop
 SMALLEST = 16  # of what `tl.dot` takes
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _kernel(  # type: ignore[no-untyped-def]  # Triton reads the annotations
     dy, kept, pairs, out, tokens, dy_stride, kept_stride,
     SIDE: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr, EXACT: tl.constexpr,

@@ -69,7 +69,7 @@ class SpielConfig(MethodConfig):
     weight_decay: float = 0.0
 
 
-class Spiel(Method):
+class Spiel(Method[SpielConfig]):
     """SpIEL-AG behind the Method contract."""
 
     name: ClassVar[str] = "spiel"
@@ -86,7 +86,7 @@ class Spiel(Method):
         every = min(20, max(2, steps // 5))
         return {"update_every": every, "estimate_steps": min(5, max(1, every // 2)), **given}
 
-    def __init__(self, config: MethodConfig, fraction: float | None, seed: int, steps: int) -> None:
+    def __init__(self, config: SpielConfig, fraction: float | None, seed: int, steps: int) -> None:
         super().__init__(config, fraction, seed, steps)
         self.layers: dict[str, SpielLinear] = {}
         self._restored: dict[str, Any] | None = None
@@ -146,7 +146,7 @@ class Spiel(Method):
             # On the CPU, so that every device starts from the same indices; a stream per matrix keeps one matrix's
             # draw independent of the others' sizes.
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + position)
-            layer = SpielLinear(linear, random_indices(linear.weight.numel(), count, generator))
+            layer = SpielLinear(linear, random_indices(linear.weight.numel(), count, generator), self.average)
             replace_module(model, name, layer)
             self.layers[name], self._originals[name] = layer, linear
         if self._restored is not None:
@@ -182,7 +182,7 @@ class Spiel(Method):
         """Adds the step's gradients at the candidates to the phase's sums."""
         for layer in self.layers.values():
             if layer.collecting and layer.candidates is not None:
-                layer.candidates.fold()
+                layer.candidates.fold(self.average)
 
     def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Writes the deltas into the weights; at an update drops and grows."""

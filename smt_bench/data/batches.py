@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -29,6 +29,10 @@ class Batch:
     labels_BT: torch.Tensor
     targets: int
     tokens: int
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        return replace(self, ids_BT=self.ids_BT.to(device), labels_BT=self.labels_BT.to(device))
 
 
 def collate(examples: Sequence[Encoded], pad_id: int, width: int | None = None) -> Batch:

@@ -1,8 +1,9 @@
 """Exact bytes of one training step, by category and phase: the model, the method and the optimizer really run.
 
 One account serves real tensors (experiment `memory`) and fake ones (command `plan`), so that planned and measured stand
-in one table. It goes through the hooks in the engine's order (`training.loop`): warm-up, attach, tuning. Each stage
-does one whole step, with the optimizer's state already there, as in every step but the first.
+in one table. It goes through warm-up, attach and tuning as training does (`training.loop`), and looks on at the very step that
+training takes (`training.step`). Each stage does one whole step, with the optimizer's state already there, as in every step
+but the first.
 
 The categories are in `measuring.account`. Not counted: workspaces inside an operation, the allocator's rounding and
 fragmentation, the framework itself.
@@ -26,8 +27,10 @@ from smt_bench.data.prompts import IGNORED
 from smt_bench.measuring.account import CATEGORIES, HELD, WORK, Account, Phase
 from smt_bench.measuring.live_tensors import LiveStorages
 from smt_bench.methods.base import Method, OptimizerSettings, ParamGroup
-from smt_bench.training.loss import enable_checkpointing, response_loss
-from smt_bench.training.optimizer import Updater
+from smt_bench.training.instrument import Instrument, Region
+from smt_bench.training.loss import enable_checkpointing
+from smt_bench.training.optimizer import FrozenUpdater, TorchUpdater, Updater
+from smt_bench.training.step import Stage, Step
 
 
 def account(
@@ -48,7 +51,7 @@ def account(
         ids_BT: token ids.
         labels_BT: the token to predict from each position, `IGNORED` where there is none (as `batches.Batch`).
         checkpointing: recompute activations.
-        max_grad_norm: gradient clipping of the tuning steps.
+        max_grad_norm: gradient clipping.
     """
     run = Accountant(model, method, settings, ids_BT, labels_BT, checkpointing, max_grad_norm)
     if method.warmup_steps:
@@ -58,12 +61,12 @@ def account(
     return run.account
 
 
-class Accountant:
+class Accountant(Instrument):
     """The stages one by one; `account` is the whole.
 
     Args:
         model: see `account`; so are the others.
-        updater: the engine's; another one may treat precision differently.
+        updater: what training has; another one may treat precision differently.
         adapt: called with the optimizer before its first step, e.g. to choose its GPU kernel.
 
     Attributes:
@@ -81,7 +84,7 @@ class Accountant:
         labels_BT: torch.Tensor,
         checkpointing: bool = False,
         max_grad_norm: float = 1.0,
-        updater: type[Updater] = Updater,
+        updater: type[TorchUpdater] = TorchUpdater,
         adapt: Callable[[torch.optim.Optimizer], None] = lambda optimizer: None,
     ) -> None:
         self.model, self.method, self.settings = model, method, settings
@@ -92,6 +95,8 @@ class Accountant:
         self.saved: dict[str, int] = {}
         self._live = LiveStorages()
         self._groups: list[ParamGroup] = []
+        self._stage, self._number, self._start = "", 0, 0  # of the step under way: its first event
+        self._updater: Updater | None = None  # of the step under way
         if checkpointing:
             # One context for the forward pass, one around what the backward pass computes again.
             enable_checkpointing(model, context_fn=lambda: (contextlib.nullcontext(), self._live.recomputation()))
@@ -122,73 +127,65 @@ class Accountant:
             with self._watched():
                 self._steps("tuning", self._groups, self.method.warmup_steps + 1)
 
-    def _steps(self, stage: str, groups: list[ParamGroup], first: int) -> None:
-        updater = self.updater(self.method, groups, self.settings) if groups else None
+    def around(self, region: Region) -> contextlib.AbstractContextManager[None]:
+        """Marks phases and tells what tensors are; a hook belongs to the phase that it comes after."""
+        if self._updater is None or region == "clip":
+            return contextlib.nullcontext()
+        return {
+            "hooks": self._hooks, "forward": self._forward, "backward": self._backward, "optimizer": self._optimizer
+        }[region](self._updater)  # fmt: skip
+
+    def read(self, value: torch.Tensor) -> float:
+        """Nothing: bytes do not depend on it, and fake tensors have no values."""
+        return 0.0
+
+    def _steps(self, stage: Stage, groups: list[ParamGroup], first: int) -> None:
+        updater: Updater = FrozenUpdater(self.model)
         self._live.written.clear()
-        if updater is not None:
-            self.adapt(updater.optimizer)
+        if groups:
+            updater = trains = self.updater(self.model, self.method, groups, self.settings, self.max_grad_norm)
+            self.adapt(trains.optimizer)
             for parameter in updater.params:  # a step at rate 0 creates the optimizer's state
                 parameter.grad = torch.zeros_like(parameter)
-            updater.step(0.0)
+            updater.step(0.0, self)
         self._hold(updater)
-        if self._step(stage, updater, first):
+        step = Step(stage, self.model, self.method, updater, instrument=self)
+        if self._take(step, stage, first):
             # The step left something behind that the next one starts with: count that one as well.
-            self._step(stage, updater, first + 1)
+            self._take(step, stage, first + 1)
         self._report(stage)
-        self.account.trained[stage] = sum(p.numel() for p in updater.params) if updater else 0
-        tensors = [t for t in self.model.state_dict().values() if isinstance(t, torch.Tensor)]
-        once = {self._live.number(t): t for t in tensors}  # tied weights are saved once
+        self.account.trained[stage] = sum(p.numel() for p in updater.params)
+        once = {self._live.number(t): t for t in updater.weights().values()}  # tied weights are saved once
         changed = [t for number, t in once.items() if number in self._live.written]
         brought = [t for t in tree_leaves(self.method.state_dict()) if isinstance(t, torch.Tensor)]
         size = sum(t.numel() * t.element_size() for t in (*changed, *brought))
-        self.saved[stage] = size + (updater.state_bytes() if updater else 0)
+        self.saved[stage] = size + updater.state_bytes()
 
-    def _step(self, stage: str, updater: Updater | None, step: int) -> bool:
+    def _take(self, step: Step, stage: Stage, number: int) -> bool:
         """One step; returns whether the method keeps something that it did not have before."""
-        live, method, model = self._live, self.method, self.model
-        tuning, start = stage == "tuning", len(live.events)
+        live = self._live
+        self._stage, self._number, self._start, self._updater = stage, number, len(live.events), step.updater
         live.flops.clear()
         live.operations.clear()
-        live.work = "forward"
-        live.mark(f"{stage} forward {step}")
-        if tuning:
-            method.before_step(model, step)
-        loss = self._forward()
-        live.tag_born(start, "saved_activations")
-        live.mark(f"{stage} backward {step}")
-        live.work = "backward"
-        if loss.requires_grad:  # a warm-up may only look at activations
-            loss.backward()
-        del loss
-        live.born_as = None
-        params = updater.params if updater else []
-        self._tag_gradients(params)
-        if tuning:
-            method.after_backward(model, step)
-        else:
-            method.observe(model, step)
-        self._tag_gradients(params)
-        if updater is not None:
-            torch.nn.utils.clip_grad_norm_(params, self.max_grad_norm)
-        live.mark(f"{stage} optimizer {step}")
-        live.work = "optimizer"
-        if updater is None:
-            model.zero_grad(set_to_none=True)
-        else:
-            # The masters get their gradients inside the updater's step.
-            hook = updater.optimizer.register_step_pre_hook(
-                lambda optimizer, *_: live.tag((p.grad for p in _parameters(optimizer)), "gradients")
-            )
-            updater.step(1.0)
-            hook.remove()
-            if tuning:
-                method.after_step(model, updater.optimizer, step)
+        self._begin("forward")
+        step.take(number, [self.batch], 1.0)
+        self._updater = None
         live.mark("")
-        self._hold(updater)
+        self._hold(step.updater)
         kept = live.tag_kept("method_state", (*HELD, "gradients"), self.batch.ids_BT, self.batch.labels_BT)
-        return any(number >= start for number in kept)
+        return any(each >= self._start for each in kept)
 
-    def _forward(self) -> torch.Tensor:
+    def _begin(self, phase: str) -> None:
+        self._live.mark(f"{self._stage} {phase} {self._number}")
+        self._live.work = phase
+
+    @contextlib.contextmanager
+    def _hooks(self, updater: Updater) -> Iterator[None]:
+        yield
+        self._tag_gradients(updater)
+
+    @contextlib.contextmanager
+    def _forward(self, updater: Updater) -> Iterator[None]:
         live = self._live
 
         def output_layer(_module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
@@ -202,15 +199,34 @@ class Accountant:
 
         hook = self.model.get_output_embeddings().register_forward_pre_hook(output_layer)
         try:
-            return response_loss(self.model, self.batch) / max(1, self.batch.targets)
+            yield
         finally:
             hook.remove()
+        live.tag_born(self._start, "saved_activations")
+
+    @contextlib.contextmanager
+    def _backward(self, updater: Updater) -> Iterator[None]:
+        self._begin("backward")
+        yield
+        self._live.born_as = None
+        self._tag_gradients(updater)
+
+    @contextlib.contextmanager
+    def _optimizer(self, updater: Updater) -> Iterator[None]:
+        self._begin("optimizer")
+        with contextlib.ExitStack() as stack:
+            if updater.optimizer is not None:  # the masters get their gradients inside the update
+                hook = updater.optimizer.register_step_pre_hook(
+                    lambda optimizer, *_: self._live.tag((p.grad for p in _parameters(optimizer)), "gradients")
+                )
+                stack.callback(hook.remove)
+            yield
 
     def _hold(self, updater: Updater | None) -> None:
         """Gives what model and optimizer hold its category."""
         live = self._live
         held = [*self.model.parameters(), *self.model.buffers()]
-        if updater is not None:
+        if updater is not None and updater.optimizer is not None:
             mine = {id(p) for p in updater.params}
             held += updater.params
             live.tag((p for p in _parameters(updater.optimizer) if id(p) not in mine), "master_copies")
@@ -220,8 +236,8 @@ class Accountant:
         live.tag(held, "parameters")
         live.weights = {live.number(tensor) for tensor in held}
 
-    def _tag_gradients(self, params: list[nn.Parameter]) -> None:
-        self._live.tag((p.grad for p in (*self.model.parameters(), *params)), "gradients", keep=HELD)
+    def _tag_gradients(self, updater: Updater) -> None:
+        self._live.tag((p.grad for p in (*self.model.parameters(), *updater.params)), "gradients", keep=HELD)
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:

@@ -13,11 +13,11 @@ Shape = tuple[int, ...]
 
 
 def _attention(q: Shape, k: Shape, v: Shape, *_: Any, **__: Any) -> int:
-    return sdpa_flop_count(q, k, v)
+    return int(sdpa_flop_count(q, k, v))
 
 
 def _attention_backward(grad: Shape, q: Shape, k: Shape, v: Shape, *_: Any, **__: Any) -> int:
-    return sdpa_backward_flop_count(grad, q, k, v)
+    return int(sdpa_backward_flop_count(grad, q, k, v))
 
 
 # By shapes; torch 2.13 knows the GPUs' attention kernels only; those of the CPU would count as nothing.

@@ -53,7 +53,7 @@ class LiveStorages(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.events: list[tuple[int, int]] = []
         self.marks: list[tuple[int, str]] = []
         self.category: dict[int, str] = {}

@@ -1,7 +1,7 @@
 """Training steps of several methods, taken in turns and timed part by part.
 
 Timing one method after the other measures the machine's mood as much as the methods. Here every round takes one step of
-each, in a rotating order, in one process, with the engine's own loss, optimizer and hooks, on one batch of random tokens.
+each, in a rotating order, in one process, on one batch of random tokens: the very step that training takes (`training.step`).
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from torch import nn
 from smt_bench.data.batches import Batch
 from smt_bench.data.prompts import IGNORED
 from smt_bench.measuring.flops import count_flops
-from smt_bench.methods.base import Method, OptimizerSettings, ParamGroup
+from smt_bench.methods.base import Method, MethodConfig, OptimizerSettings, ParamGroup
+from smt_bench.methods.full import Base
 from smt_bench.models import build
-from smt_bench.training.loss import enable_checkpointing, response_loss
-from smt_bench.training.optimizer import Updater
+from smt_bench.training.instrument import Instrument, Region
+from smt_bench.training.loss import enable_checkpointing
+from smt_bench.training.optimizer import FrozenUpdater, TorchUpdater
+from smt_bench.training.step import Stage, Step
 
 CLIP = 1.0  # as in every recipe; clipping reads all gradients, so it is part of a step's cost
 PHASES = ("forward", "backward", "hooks", "optimizer")
@@ -42,6 +45,40 @@ def random_batch(model: str, batch_size: int, length: int, seed: int, device: to
     labels_BT = torch.full_like(ids_BT, IGNORED)
     labels_BT[:, :-1] = ids_BT[:, 1:]
     return Batch(ids_BT.to(device), labels_BT.to(device), batch_size * (length - 1), ids_BT.numel())
+
+
+class Laps(Instrument):
+    """Seconds by phase; clipping belongs to the optimizer's."""
+
+    def __init__(self) -> None:
+        self.taken: Seconds = dict.fromkeys(PHASES, 0.0)
+
+    @contextmanager
+    def around(self, region: Region) -> Iterator[None]:
+        """Adds the region's seconds."""
+        start = _now()
+        yield
+        self.taken["optimizer" if region == "clip" else region] += _now() - start
+
+
+class Operations(Instrument):
+    """Floating-point operations of the forward and the backward pass.
+
+    Args:
+        so_far: tells how many were counted.
+    """
+
+    def __init__(self, so_far: Callable[[], int]) -> None:
+        self.so_far = so_far
+        self.counted = {"forward": 0, "backward": 0}
+
+    @contextmanager
+    def around(self, region: Region) -> Iterator[None]:
+        """Adds the region's operations."""
+        start = self.so_far()
+        yield
+        if region in self.counted:
+            self.counted[region] += self.so_far() - start
 
 
 @dataclass
@@ -72,75 +109,56 @@ class Contestant:
         if checkpointing:
             enable_checkpointing(self.model)
         self.number = 0
-        self.updater: Updater | None = None
         self.in_warmup = self.method is not None and self.method.warmup_steps > 0
         if self.method is None:
             assert self.prepare is not None
             self.prepare(self.model)
+            self._take_up("warmup", [])
             return
         if self.in_warmup:
-            self._update_by(self.method.warmup(self.model))
+            self._take_up("warmup", self.method.warmup(self.model))
             if self.warmup:
                 return
             for _ in range(self.selecting):
                 self.step()
             self.in_warmup = False
-            self.updater = None
+            del self._step  # and with it the optimizer
         start = _now()
         groups = self.method.attach(self.model)
         self.seconds = _now() - start
-        self._update_by(groups)
+        self._take_up("tuning", groups)
 
     def close(self) -> None:
         """Frees everything."""
-        del self.model, self.updater
+        del self.model, self._step
         gc.collect()
 
     def step(self) -> Seconds:
         """One optimizer step; seconds per phase."""
-        self.number += 1
-        method, model, taken = self.method, self.model, dict.fromkeys(PHASES, 0.0)
-        with _lap(taken, "hooks"):
-            if method is not None and not self.in_warmup:
-                method.before_step(model, self.number)
-        with _lap(taken, "forward"):
-            loss = self.loss()
-        with _lap(taken, "backward"):
-            loss.backward()
-        with _lap(taken, "hooks"):
-            if method is not None:
-                (method.observe if self.in_warmup else method.after_backward)(model, self.number)
-        if self.updater is None:
-            model.zero_grad(set_to_none=True)
-            return taken
-        assert method is not None
-        with _lap(taken, "optimizer"):
-            torch.nn.utils.clip_grad_norm_(self.updater.params, CLIP)
-            self.updater.step(1.0)
-        with _lap(taken, "hooks"):
-            if not self.in_warmup:
-                method.after_step(model, self.updater.optimizer, self.number)
-        return taken
+        laps = Laps()
+        self._take(laps)
+        return laps.taken
+
+    def count(self) -> dict[str, int]:
+        """Takes a step as well; FLOPs of its forward and its backward pass."""
+        with count_flops() as so_far:
+            counter = Operations(so_far)
+            self._take(counter)
+        return counter.counted
 
     def loss(self) -> torch.Tensor:
         """Mean cross-entropy, as in training."""
-        return response_loss(self.model, self.batch) / self.batch.targets
+        return self._step.loss(self.batch, self.batch.targets)
 
-    def flops(self) -> dict[str, int]:
-        """Of one forward and one backward pass; leaves no gradients behind."""
-        if self.method is not None and not self.in_warmup:
-            self.method.before_step(self.model, self.number + 1)
-        with count_flops() as so_far:
-            loss = self.loss()
-            forward = so_far()
-            loss.backward()
-            counted = {"forward": forward, "backward": so_far() - forward}
-        self.model.zero_grad(set_to_none=True)
-        return counted
+    def _take_up(self, stage: Stage, groups: list[ParamGroup]) -> None:
+        method = self.method or Base(MethodConfig(), None, 0, 1)
+        updater = TorchUpdater(self.model, method, groups, self.settings, CLIP) if groups else FrozenUpdater(self.model)
+        self._step = Step(stage, self.model, method, updater)
 
-    def _update_by(self, groups: list[ParamGroup]) -> None:
-        assert self.method is not None
-        self.updater = Updater(self.method, groups, self.settings) if groups else None
+    def _take(self, instrument: Instrument) -> None:
+        self.number += 1
+        self._step.instrument = instrument
+        self._step.take(self.number, [self.batch], 1.0)
 
 
 def take_turns(
@@ -177,8 +195,8 @@ def take_turns(
 
     def ready(contestant: Contestant) -> None:
         contestant.open(batch, settings, checkpointing)
-        flops.setdefault(contestant.name, contestant.flops())
-        contestant.step()  # not counted: first calls allocate optimizer state and pick kernels
+        # Not timed: the first step allocates the optimizer's state and picks kernels.
+        flops.setdefault(contestant.name, contestant.count())
 
     if resident:
         for contestant in contestants:
@@ -203,13 +221,6 @@ def _now() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
-
-
-@contextmanager
-def _lap(taken: Seconds, phase: str) -> Iterator[None]:
-    start = _now()
-    yield
-    taken[phase] += _now() - start
 
 
 def interleave(pieces: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:

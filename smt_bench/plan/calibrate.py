@@ -14,8 +14,8 @@ from smt_bench.measuring.accountant import Accountant
 from smt_bench.methods.base import MethodConfig, OptimizerSettings
 from smt_bench.methods.full import Full
 from smt_bench.plan.gpu.roofline import compute_seconds
-from smt_bench.training.loss import response_loss
-from smt_bench.training.optimizer import Updater
+from smt_bench.training.optimizer import TorchUpdater
+from smt_bench.training.step import Step
 
 SIDE = 1024  # of the squared product that shows the peak
 TIMES = 5
@@ -64,14 +64,10 @@ def calibrate() -> Calibration:
     counter.attach()
     counter.tuning()
     predicted = compute_seconds(counter.operations["tuning"], flops, flops, bandwidth, 1.0)
-    updater = Updater(method, method.attach(model), settings)
-
-    def step() -> None:
-        response_loss(model, counter.batch).backward()
-        updater.step(1.0)
-
+    updater = TorchUpdater(model, method, method.attach(model), settings, counter.max_grad_norm)
+    step = Step("tuning", model, method, updater)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    return Calibration(name, flops, bandwidth, predicted / _fastest(step, device))
+    return Calibration(name, flops, bandwidth, predicted / _fastest(lambda: step.take(1, [counter.batch], 1.0), device))
 
 
 def _fastest(work: Callable[[], object], device: torch.device) -> float:

@@ -29,13 +29,13 @@ from smt_bench.methods.base import Method, OptimizerSettings
 from smt_bench.models import build
 from smt_bench.plan.fakes import LIMIT, Fakes, gpu_kernels
 from smt_bench.plan.gpu.roofline import Operations
-from smt_bench.training.optimizer import Updater
+from smt_bench.training.optimizer import TorchUpdater
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "bf16-pure": torch.bfloat16}
 ATTENTIONS = ("flash", "eager")
 
 
-class PureUpdater(Updater):
+class PureUpdater(TorchUpdater):
     """No master copies: bf16 parameters with bf16 moments."""
 
     def _master(self, parameter: nn.Parameter) -> nn.Parameter:
@@ -192,7 +192,7 @@ def _warm_up(workload: Workload, method: Method) -> Warmup:
 def _prepare(workload: Workload, method: Method) -> tuple[Fakes, nn.Module, Accountant]:
     fakes, model = Fakes(), workload.build()
     fakes.fill(model, PRECISIONS[workload.precision])
-    updater = PureUpdater if workload.precision == "bf16-pure" else Updater
+    updater = PureUpdater if workload.precision == "bf16-pure" else TorchUpdater
     run = Accountant(
         model, method, OptimizerSettings(1e-4), *workload.tokens(), workload.checkpointing, updater=updater,
         adapt=_fused if workload.gpu else lambda optimizer: None,

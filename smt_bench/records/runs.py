@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 TRAINING_VERSION = 1
+SCHEDULES = ("linear",)  # what they mean: `training.optimizer`
+OPTIMIZERS = ("adamw",)  # as `methods.base` builds it, unless a method needs another
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,11 @@ class MethodRef:
 
 @dataclass(frozen=True)
 class TrainRef:
-    """How it trains. `batch_size` examples per optimizer step, in micro-batches of `micro_batch_size`."""
+    """How it trains. `batch_size` examples per optimizer step, in micro-batches of `micro_batch_size`.
+
+    Raises:
+        ValueError: a schedule or an optimizer that training does not know; planned, executed or read from a record.
+    """
 
     lr: float
     steps: int
@@ -77,6 +83,13 @@ class TrainRef:
     schedule: str = "linear"
     optimizer: str = "adamw"
     version: int = TRAINING_VERSION
+
+    def __post_init__(self) -> None:
+        for field, value, known in (("schedule", self.schedule, SCHEDULES), ("optimizer", self.optimizer, OPTIMIZERS)):
+            if value not in known:
+                raise ValueError(
+                    f"{field}={value!r}: this version trains with {', '.join(known)} only: update smt-bench"
+                )
 
 
 @dataclass(frozen=True)

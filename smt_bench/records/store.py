@@ -81,7 +81,7 @@ class Store:
         A damaged file is renamed to `<key>.json.damaged` with a warning and counts as missing.
 
         Raises:
-            ValueError: the record was written by a newer version.
+            ValueError: the record was written by a newer version, or asks what this one does not know.
         """
         path = self.path(key)
         try:
@@ -113,6 +113,8 @@ class Store:
             intact = intact and all(isinstance(record[part], dict) for part in parts)
         except (KeyError, TypeError):
             intact = False
+        except ValueError as error:  # a question that this version does not know
+            raise ValueError(f"record {path}: {error}") from None
         if intact:
             return record
         _set_aside(path, "its content does not match its key")

@@ -1,14 +1,18 @@
-"""Learning-rate schedule, and float32 master copies for parameters of lower precision."""
+"""What moves the weights in one phase: clipping, optimizer, learning rate, and float32 copies of low-precision parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from smt_bench.machine import parallel
 from smt_bench.methods.base import Method, OptimizerSettings, ParamGroup
+from smt_bench.training.instrument import UNWATCHED, Instrument
 
 
 def linear_factor(step: int, steps: int, warmup: int) -> float:
@@ -16,6 +20,10 @@ def linear_factor(step: int, steps: int, warmup: int) -> float:
     if step <= warmup:
         return step / warmup
     return (steps - step + 1) / (steps - warmup)
+
+
+# What the schedules that a run may name (`records.runs.SCHEDULES`) mean: step, steps and warm-up to a factor on the peak rate.
+SCHEDULES: dict[str, Callable[[int, int, int], float]] = {"linear": linear_factor}
 
 
 def torch_groups(
@@ -32,20 +40,122 @@ def torch_groups(
     ]
 
 
-class Updater:
-    """The optimizer of one phase, with schedule and master copies.
+def tensors_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The model's tensors by name (references), without what else modules put into their state."""
+    return {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
+
+
+class Updater(ABC):
+    """Backward passes and updates of one phase. What is here suits gradients that lie whole in every process.
+
+    Args:
+        model: what a forward pass goes through.
+        params: what trains.
+
+    Attributes:
+        optimizer: None where nothing trains.
+    """
+
+    optimizer: torch.optim.Optimizer | None = None
+
+    def __init__(self, model: Any, params: list[nn.Parameter]) -> None:
+        self.model, self.params = model, params
+
+    def backward(self, loss: torch.Tensor, last: bool) -> None:
+        """One backward pass; the `last` of its step or not."""
+        if loss.requires_grad:  # a warm-up may only look at activations
+            loss.backward()
+
+    @contextlib.contextmanager
+    def gradients(self, watched: Sequence[str]) -> Iterator[None]:
+        """Within, gradients are averaged over the processes, and those of the `watched` layers' weights are whole.
+
+        Args:
+            watched: last parts of layer names.
+        """
+        parallel.average_gradients(self.model.parameters())
+        yield
+
+    @abstractmethod
+    def step(self, factor: float, instrument: Instrument = UNWATCHED) -> float | None:
+        """Clips, updates at `factor` times the peak rates, and clears the gradients.
+
+        Returns:
+            The norm of all gradients before clipping; None where nothing trains.
+        """
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The model's whole tensors by name (references); at least in rank 0. All processes have to call it."""
+        return tensors_of(self.model)
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """All that resume needs besides the weights; at least in rank 0. All processes have to call it."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Any) -> None:
+        """Restores `state_dict`, once the parameters have their values."""
+
+    def parameter_bytes(self) -> int:
+        """Bytes of all that trains."""
+        return sum(p.numel() * p.element_size() for p in self.params)
+
+    @abstractmethod
+    def state_bytes(self) -> int:
+        """Bytes of optimizer state and master copies in this process."""
+
+    def close(self) -> None:  # noqa: B027 - most hold nothing that has to be freed
+        """Ends the phase."""
+
+
+class FrozenUpdater(Updater):
+    """A phase in which nothing trains: it only looks, and clears the gradients.
+
+    Args:
+        model: what a forward pass goes through.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model, [])
+
+    def step(self, factor: float, instrument: Instrument = UNWATCHED) -> None:
+        """Clears the gradients."""
+        with instrument.around("optimizer"):
+            self.model.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state: Any) -> None:
+        """Nothing; older checkpoints hold None."""
+
+    def state_bytes(self) -> int:
+        """None."""
+        return 0
+
+
+class TorchUpdater(Updater):
+    """A torch optimizer, with master copies.
 
     Parameters below float32 (bf16 weights under full fine-tuning) are updated through float32 copies, since their own
     rounding step swallows small updates.
 
     Args:
+        model: what a forward pass goes through.
         method: builds the optimizer.
         groups: what trains.
         settings: peak rate, betas, eps, default weight decay.
+        max_grad_norm: limit of the gradients' norm.
     """
 
-    def __init__(self, method: Method, groups: list[ParamGroup], settings: OptimizerSettings) -> None:
-        self.params = [p for group in groups for p in group.params]
+    optimizer: torch.optim.Optimizer
+
+    def __init__(
+        self, model: Any, method: Method, groups: list[ParamGroup], settings: OptimizerSettings, max_grad_norm: float
+    ) -> None:
+        super().__init__(model, [p for group in groups for p in group.params])
+        self.max_grad_norm = max_grad_norm
         self._masters: list[tuple[nn.Parameter, nn.Parameter]] = []
         params = [[self._master(p) for p in group.params] for group in groups]
         self.optimizer = method.optimizer(torch_groups(groups, params, settings), settings)
@@ -58,11 +168,15 @@ class Updater:
         self._masters.append((parameter, master))
         return master
 
-    def close(self) -> None:
-        """Ends the phase."""
+    def step(self, factor: float, instrument: Instrument = UNWATCHED) -> float:
+        """Clips, updates and clears."""
+        with instrument.around("clip"):
+            norm = instrument.read(torch.nn.utils.clip_grad_norm_(self.params, self.max_grad_norm))
+        with instrument.around("optimizer"):
+            self._update(factor)
+        return norm
 
-    def step(self, factor: float) -> None:
-        """One update at `factor` times the peak rates; clears the gradients."""
+    def _update(self, factor: float) -> None:
         for group, peak in zip(self.optimizer.param_groups, self._peaks):
             group["lr"] = peak * factor
         for parameter, master in self._masters:
@@ -79,19 +193,15 @@ class Updater:
         """Optimizer state and master copies (references)."""
         return {"optimizer": self.optimizer.state_dict(), "masters": [master.detach() for _, master in self._masters]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Any) -> None:
         """Restores `state_dict`, once the parameters have their values."""
         self.optimizer.load_state_dict(state["optimizer"])
         with torch.no_grad():
             for (_, master), value in zip(self._masters, state["masters"], strict=True):
                 master.copy_(value)
 
-    def parameter_bytes(self) -> int:
-        """Bytes of all that trains."""
-        return sum(p.numel() * p.element_size() for p in self.params)
-
     def state_bytes(self) -> int:
-        """Bytes of optimizer state and master copies."""
+        """Moments, counters and master copies."""
         tensors = [t for state in self.optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]
         tensors += [master for _, master in self._masters]
         return sum(t.numel() * t.element_size() for t in tensors)

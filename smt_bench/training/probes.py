@@ -15,7 +15,13 @@ WINDOWS = 10  # equal parts of the run, for what changes over it
 
 
 class Probe(Protocol):
-    """Sees every step of a run."""
+    """Sees every step of a run.
+
+    Attributes:
+        watches: last parts of the names of the layers whose whole weight gradients it must be shown.
+    """
+
+    watches: tuple[str, ...]
 
     def observe(self, step: int) -> None:
         """Called after backward of step `step` (1-based), gradients accumulated, not yet clipped."""
@@ -43,17 +49,17 @@ class MedianGradient:
         ValueError: the model has no such projections.
     """
 
-    TARGETS = ("q_proj", "k_proj", "v_proj")
+    watches: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
 
     def __init__(self, model: nn.Module, steps: int) -> None:
         self.steps = steps
         self.weights = {
             name: module.weight
             for name, module in model.named_modules()
-            if name.rpartition(".")[2] in self.TARGETS and isinstance(module, nn.Linear)
+            if name.rpartition(".")[2] in self.watches and isinstance(module, nn.Linear)
         }
         if not self.weights:
-            raise ValueError(f"the model has no {', '.join(self.TARGETS)}: figure 3 needs these projections")
+            raise ValueError(f"the model has no {', '.join(self.watches)}: figure 3 needs these projections")
         self.sums = {name: [0.0] * WINDOWS for name in self.weights}
         self.counts = {name: [0] * WINDOWS for name in self.weights}
 

@@ -21,11 +21,8 @@ from smt_bench.machine import parallel
 from smt_bench.machine.signals import Stop
 from smt_bench.methods.base import Method
 from smt_bench.training.checkpoint import Checkpoints, State, fingerprint
-from smt_bench.training.optimizer import Updater
-from smt_bench.training.zero import ZeroUpdater
-
-AnyUpdater = Updater | ZeroUpdater
-WARMUP, TUNING = "warmup", "tuning"
+from smt_bench.training.optimizer import Updater, tensors_of
+from smt_bench.training.step import Stage
 
 
 @dataclass(frozen=True)
@@ -90,8 +87,8 @@ class Keeper:
             self._base = state["base"]
             _copy_into(model, state["base_tensors"])
         elif moved and parallel.rank() == 0:
-            self._base = self.files.save_base(_tensors(model))
-        self._prints = {} if moved and self._base is None else _fingerprints(_tensors(model))
+            self._base = self.files.save_base(tensors_of(model))
+        self._prints = {} if moved and self._base is None else _fingerprints(tensors_of(model))
 
     def restore_weights(self, state: State, model: nn.Module) -> None:
         """Puts the weights back; the method has its state already.
@@ -101,16 +98,15 @@ class Keeper:
         """
         assert self.files is not None
         _copy_into(model, state["model"])
-        if _fingerprints(_tensors(model)) != state["fingerprints"]:
+        if _fingerprints(tensors_of(model)) != state["fingerprints"]:
             self.files.set_aside(state["file"], "it does not lead back to the weights it was saved from")
             raise RuntimeError(
                 "the checkpoint leads to other weights: it is set aside, the next try takes an older one"
             )
 
-    def restore_rest(self, state: State, updater: AnyUpdater | None) -> None:
+    def restore_rest(self, state: State, updater: Updater) -> None:
         """Puts optimizer and random number generators back."""
-        if updater is not None:
-            updater.load_state_dict(state["updater"])
+        updater.load_state_dict(state["updater"])
         if parallel.rank() < len(state["random"]):  # of another number of processes: new ones draw from their seeds
             _set_random_state(state["random"][parallel.rank()])
 
@@ -123,27 +119,18 @@ class Keeper:
             or time.monotonic() - self._saved_at >= seconds
         )
 
-    def save(
-        self,
-        phase: str,
-        step: int,
-        model: nn.Module,
-        method: Method,
-        updater: AnyUpdater | None,
-        measured: dict[str, Any],
-    ) -> None:
+    def save(self, stage: Stage, step: int, method: Method, updater: Updater, measured: dict[str, Any]) -> None:
         """Writes the state after `step` finished steps, with what was measured; a failure is a warning."""
         if self.files is None:
             return
         generators = parallel.gathered(_random_state())
-        tensors = updater.weights() if isinstance(updater, ZeroUpdater) else _tensors(model)
-        optimizer = None if updater is None else updater.state_dict()
+        tensors, optimizer = updater.weights(), updater.state_dict()
         self._saved_at, self._saved_step = time.monotonic(), step
         if parallel.rank() != 0:
             return
         prints = _fingerprints(tensors)
         state = {
-            "phase": phase,
+            "phase": stage,
             "base": self._base,
             "model": {k: v for k, v in tensors.items() if prints[k] != self._prints.get(k)},
             "fingerprints": prints,
@@ -167,7 +154,9 @@ def unpack_method(state: State) -> dict[str, Any]:
             location = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
         return torch.serialization.default_restore_location(storage, location)
 
-    return torch.load(io.BytesIO(state["method"].numpy().tobytes()), map_location=place, weights_only=True)
+    content = io.BytesIO(state["method"].numpy().tobytes())
+    own: dict[str, Any] = torch.load(content, map_location=place, weights_only=True)
+    return own
 
 
 def _pack(state: dict[str, Any]) -> torch.Tensor:
@@ -177,16 +166,12 @@ def _pack(state: dict[str, Any]) -> torch.Tensor:
     return torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
 
 
-def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
-
-
 def _fingerprints(tensors: dict[str, torch.Tensor]) -> dict[str, str]:
     return {name: fingerprint(value) for name, value in tensors.items()}
 
 
 def _copy_into(model: nn.Module, values: dict[str, torch.Tensor]) -> None:
-    own = _tensors(model)
+    own = tensors_of(model)
     with torch.no_grad():
         for name, value in values.items():
             own[name].copy_(value)

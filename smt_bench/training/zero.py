@@ -1,7 +1,7 @@
 """Dense phases through DeepSpeed: gradients and optimizer state (ZeRO-2), and weights too (ZeRO-3), sharded over processes.
 
-Takes the place of `Updater` where all parameters train. States that are saved have the same form as `Updater`'s, whatever
-the number of processes. Torch's AdamW stays the optimizer, also on the CPU with offload: no extension has to be compiled,
+Takes the place of `TorchUpdater` where all parameters train. States that are saved have the same form, whatever the number
+of processes. Torch's AdamW stays the optimizer, also on the CPU with offload: no extension has to be compiled,
 and its decay and epsilon mean the same in every phase.
 
 `close` really frees the engine. DeepSpeed 0.19's own `destroy` leaves hooks on modules and attributes on parameters that
@@ -25,7 +25,8 @@ from smt_bench.machine import parallel
 from smt_bench.machine.spread import Spread
 from smt_bench.methods.base import Method, OptimizerSettings, ParamGroup
 from smt_bench.methods.modules import linears
-from smt_bench.training.optimizer import torch_groups
+from smt_bench.training.instrument import UNWATCHED, Instrument
+from smt_bench.training.optimizer import Updater, torch_groups
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 TRAINED = (2, 3)  # stages
@@ -50,18 +51,20 @@ def check(spread: Spread) -> None:
         raise ValueError(f"--zero {zero} needs DeepSpeed: pip install 'smt-bench[deepspeed]'")
 
 
-class ZeroUpdater:
-    """One dense phase: engine, optimizer and learning rate.
+class ZeroUpdater(Updater):
+    """An engine with its optimizer, for one dense phase; forward passes go through the engine.
 
     Args:
         model: its modules are changed in place until `close`.
         method: builds the optimizer.
         groups: all parameters of the model.
         settings: peak rate, betas, eps, default weight decay.
+        max_grad_norm: limit of the gradients' norm.
         spread: what is sharded.
         backwards: backward passes per step.
-        max_grad_norm: limit of the gradients' norm.
     """
+
+    optimizer: torch.optim.Optimizer
 
     def __init__(
         self,
@@ -69,13 +72,13 @@ class ZeroUpdater:
         method: Method,
         groups: list[ParamGroup],
         settings: OptimizerSettings,
+        max_grad_norm: float,
         spread: Spread,
         backwards: int,
-        max_grad_norm: float,
     ) -> None:
         deepspeed = _deepspeed()
-        self.params = [p for group in groups for p in group.params]
-        self._model, self._spread = model, spread
+        super().__init__(model, [p for group in groups for p in group.params])
+        self._plain, self._spread = model, spread
         self._before = _snapshot(model)
         self._half = self.params[0].dtype == torch.bfloat16
         self._bytes = sum(p.numel() * p.element_size() for p in self.params)
@@ -95,25 +98,21 @@ class ZeroUpdater:
             "zero_allow_untested_optimizer": True,
             "steps_per_print": 1 << 30,
         }
-        self.engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+        self.model, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+        self.optimizer = self.model.optimizer.optimizer  # over this process's shards
         self._steps = 0
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer over this process's shards."""
-        return self.engine.optimizer.optimizer
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
         """One backward pass; after the `last` of a step gradients are averaged over the processes and sharded."""
-        self.engine.backward(loss, scale_wrt_gas=False)
+        self.model.backward(loss, scale_wrt_gas=False)
         if not last:
-            self.engine.step()  # counts the pass
+            self.model.step()  # counts the pass
 
     @contextlib.contextmanager
-    def gradients(self, targets: Sequence[str]) -> Iterator[None]:
-        """Shows the whole gradients of the targeted layers' weights as `weight.grad`."""
+    def gradients(self, watched: Sequence[str]) -> Iterator[None]:
+        """Shows the whole gradients of the watched layers' weights as `weight.grad`; no others."""
         deepspeed = _deepspeed()
-        weights = [linear.weight for _, linear in linears(self._model, targets)]
+        weights = [linear.weight for _, linear in linears(self._plain, watched)]
         found = [deepspeed.utils.safe_get_full_grad(weight) for weight in weights]
         with self._whole(weights):
             for weight, grad in zip(weights, found):
@@ -122,25 +121,26 @@ class ZeroUpdater:
             for weight in weights:
                 weight.grad = None
 
-    def step(self, factor: float) -> float:
-        """One update at `factor` times the peak rates; the norm of the gradients before clipping."""
+    def step(self, factor: float, instrument: Instrument = UNWATCHED) -> float:
+        """Clips, updates and clears, all within the engine."""
         for group, peak in zip(self.optimizer.param_groups, self._peaks):
             group["lr"] = peak * factor
-        self.engine.step()
+        with instrument.around("optimizer"):
+            self.model.step()
         self._steps += 1
-        return float(self.engine.get_global_grad_norm())
+        return float(self.model.get_global_grad_norm())
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The model's whole tensors by name, on the CPU of rank 0; empty elsewhere. All processes have to call it."""
         whole: dict[str, torch.Tensor] = {}
-        for name, value in self._model.state_dict(keep_vars=True).items():
+        for name, value in self._plain.state_dict(keep_vars=True).items():
             with self._whole([value]):
                 if parallel.rank() == 0:
                     whole[name] = value.detach().cpu().clone()
         return whole
 
     def state_dict(self) -> dict[str, Any]:
-        """As `Updater.state_dict`: whole tensors on the CPU of rank 0. All processes have to call it."""
+        """As `TorchUpdater.state_dict`: whole tensors on the CPU of rank 0. All processes have to call it."""
         utils = _deepspeed().utils
         state: dict[int, dict[str, torch.Tensor]] = {}
         masters = []
@@ -157,17 +157,17 @@ class ZeroUpdater:
                 masters.append(master.cpu().view(shape))
         return {"optimizer": {"state": state, "param_groups": self._groups}, "masters": masters}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores `state_dict`, or that of an `Updater`, of any number of processes."""
+    def load_state_dict(self, state: Any) -> None:
+        """Restores `state_dict`, or that of a `TorchUpdater`, of any number of processes."""
         utils, saved = _deepspeed().utils, state["optimizer"]["state"]
         if saved:
             self._steps = int(saved[0]["step"])
             self._make_moments()
         for number, parameter in enumerate(self.params):
             if self._half and state["masters"]:
-                utils.safe_set_full_fp32_param(parameter, state["masters"][number].to(self.engine.device))
+                utils.safe_set_full_fp32_param(parameter, state["masters"][number].to(self.model.device))
             for moment in MOMENTS if saved else ():
-                value = saved[number][moment].to(self.engine.device, torch.float32)
+                value = saved[number][moment].to(self.model.device, torch.float32)
                 utils.safe_set_full_optimizer_state(parameter, value, moment)
 
     def state_bytes(self) -> int:
@@ -188,14 +188,15 @@ class ZeroUpdater:
             with self._whole([parameter]):
                 value = parameter.detach().clone() if self._spread.zero == 3 else parameter.detach()
             fresh[id(parameter)] = nn.Parameter(value)
-        self.engine.destroy()
+        self.model.destroy()
         _restore(self._before, fresh)
         self._before.clear()
         for parameter in self.params:
             vars(parameter).clear()  # the optimizer, its buffers, and methods bound to it
             parameter.grad = None
         self.params = []
-        del self.engine
+        self.model = self._plain
+        del self.optimizer
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -207,7 +208,7 @@ class ZeroUpdater:
 
     def _make_moments(self) -> None:
         """Makes the optimizer's state, which it makes itself only in its first step."""
-        zero = self.engine.optimizer
+        zero = self.model.optimizer
         shards = zero.fp32_partitioned_groups_flat if self._spread.zero == 3 else zero.single_partition_of_fp32_groups
         for shard in shards:
             moments = {moment: torch.zeros_like(shard) for moment in MOMENTS}

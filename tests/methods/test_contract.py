@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import math
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
 from helpers import tiny_llama
+from labelled import labelled
+from torch import nn
 
 from smt_bench import methods
-from smt_bench.methods.base import OptimizerSettings
-from smt_bench.methods.modules import numel, total_parameters
+from smt_bench.methods.base import OptimizerSettings, ParamGroup
+from smt_bench.methods.modules import linears, numel, total_parameters
 from smt_bench.training.loss import enable_checkpointing
-from smt_bench.training.optimizer import Updater
+from smt_bench.training.optimizer import FrozenUpdater, TorchUpdater
+from smt_bench.training.step import Step
 
 STEPS = 8
 CASES = {
@@ -35,34 +41,22 @@ def batch(step: int) -> torch.Tensor:
     return torch.randint(0, 100, (2, 12), generator=torch.Generator().manual_seed(step))
 
 
-def run(method: methods.Method, model: torch.nn.Module, steps: int = STEPS, lr: float = 1e-2) -> list[float]:
-    """A bare loop over the hooks, in the engine's order."""
+def updater_of(method: methods.Method, model: nn.Module, groups: list[ParamGroup], lr: float = 1e-2) -> TorchUpdater:
+    return TorchUpdater(model, method, groups, OptimizerSettings(lr), max_grad_norm=math.inf)
+
+
+def run(method: methods.Method, model: nn.Module, steps: int = STEPS, lr: float = 1e-2) -> list[float]:
+    """Training's own steps, at a constant rate."""
     losses = []
-    settings = OptimizerSettings(lr)
-
-    def step(number: int, updater: Updater | None, hook, after) -> None:
-        loss = model(input_ids=batch(number), labels=batch(number)).loss
-        loss.backward()
-        losses.append(loss.item())
-        hook(model, number)
-        if updater is None:
-            model.zero_grad()
-        else:
-            updater.step(1.0)
-            after(number)
-
     warmup = method.warmup_steps
     if warmup:
         groups = method.warmup(model)
-        updater = Updater(method, groups, settings) if groups else None
-        for number in range(1, warmup + 1):
-            step(number, updater, method.observe, lambda s: None)
+        step = Step("warmup", model, method, updater_of(method, model, groups, lr) if groups else FrozenUpdater(model))
+        losses += [step.take(number, [labelled(batch(number))], 1.0).loss for number in range(1, warmup + 1)]
     method.start = copy.deepcopy(model.state_dict())  # type: ignore[attr-defined]  # what tuning starts from
-    updater = Updater(method, method.attach(model), settings)
-    method.updater = updater  # type: ignore[attr-defined]
-    for number in range(warmup + 1, steps + 1):
-        method.before_step(model, number)
-        step(number, updater, method.after_backward, lambda s: method.after_step(model, updater.optimizer, s))
+    step = Step("tuning", model, method, updater_of(method, model, method.attach(model), lr))
+    method.updater = step.updater  # type: ignore[attr-defined]
+    losses += [step.take(number, [labelled(batch(number))], 1.0).loss for number in range(warmup + 1, steps + 1)]
     return losses
 
 
@@ -131,28 +125,49 @@ def test_the_same_seed_gives_the_same_losses(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_resume_from_saved_states_equals_an_uninterrupted_run(case: str) -> None:
     """Everything needed is in the states of model, method and optimizer (dropout is off, so no generator counts)."""
-    settings = OptimizerSettings(1e-2)
     expected = run(build(case), tiny_llama())
 
     model, method = tiny_llama(), build(case)
-    first = run(method, model, steps=5)  # keeps its optimizer in `method.updater`
-    saved = copy.deepcopy((model.state_dict(), method.state_dict(), method.updater.optimizer.state_dict()))  # type: ignore[attr-defined]
+    first = run(method, model, steps=5)
+    saved = copy.deepcopy((model.state_dict(), method.state_dict(), method.updater.state_dict()))  # type: ignore[attr-defined]
 
     model, method = tiny_llama(), build(case)
     method.load_state_dict(saved[1])
-    updater = Updater(method, method.attach(model), settings)
+    updater = updater_of(method, model, method.attach(model))
     model.load_state_dict(saved[0])
-    updater.optimizer.load_state_dict(saved[2])
-    second = []
-    for number in range(6, STEPS + 1):
-        method.before_step(model, number)
-        loss = model(input_ids=batch(number), labels=batch(number)).loss
-        loss.backward()
-        second.append(loss.item())
-        method.after_backward(model, number)
-        updater.step(1.0)
-        method.after_step(model, updater.optimizer, number)
+    updater.load_state_dict(saved[2])
+    step = Step("tuning", model, method, updater)
+    second = [step.take(number, [labelled(batch(number))], 1.0).loss for number in range(6, STEPS + 1)]
     assert first + second == expected
+
+
+class Shy(TorchUpdater):
+    """Shows the gradients that a method declared, no others, as sharded ones do."""
+
+    @contextlib.contextmanager
+    def gradients(self, watched: Sequence[str]) -> Iterator[None]:
+        weights = {id(linear.weight) for _, linear in linears(self.model, watched)}
+        hidden = {p: p.grad for p in self.model.parameters() if id(p) not in weights}
+        for parameter in hidden:
+            parameter.grad = None
+        yield
+        for parameter, grad in hidden.items():
+            parameter.grad = grad
+
+
+@pytest.mark.parametrize("metric", ["mean_abs", "l2", "activation"])
+def test_a_warm_up_that_trains_declares_all_gradients_that_it_looks_at(metric: str) -> None:
+    chosen = []
+    for kind in (TorchUpdater, Shy):
+        method = methods.build("smt", {**CASES["smt"], "metric": metric}, 0.05, 0, STEPS)
+        model = tiny_llama()
+        step = Step("warmup", model, method, kind(model, method, method.warmup(model), OptimizerSettings(1e-2), 1.0))
+        for number in (1, 2):
+            step.take(number, [labelled(batch(number))], 1.0)
+        method.attach(model)
+        chosen.append(method.describe())
+        assert step.watched == ([] if metric == "activation" else ["k_proj", "q_proj", "v_proj"])
+    assert chosen[0] == chosen[1]
 
 
 @pytest.mark.parametrize("case", CASES)

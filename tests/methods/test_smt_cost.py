@@ -19,7 +19,7 @@ from smt_bench.methods.smt.layer import SparseLinear
 from smt_bench.methods.smt.pooled import PooledLinear
 from smt_bench.methods.smt.selection import block_sums
 from smt_bench.training.loss import enable_checkpointing
-from smt_bench.training.optimizer import Updater
+from smt_bench.training.optimizer import TorchUpdater
 
 SIDE = 16
 SELECTION = {
@@ -166,7 +166,7 @@ def test_gradients_through_shared_columns_equal_dense_ones_and_gather_over_micro
 def test_the_optimizer_moves_one_tensor_and_with_it_the_layers() -> None:
     model, method = attached()
     settings = methods.base.OptimizerSettings(1e-2)
-    updater = Updater(method, method.groups, settings)  # type: ignore[attr-defined]
+    updater = TorchUpdater(model, method, method.groups, settings, 1.0)  # type: ignore[attr-defined]
     assert len(updater.params) == 1
     backward(model)
     method.after_backward(model, 2)

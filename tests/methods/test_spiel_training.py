@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing as mp
-from spiel_steps import batches, llama, same, start, train
+from spiel_steps import Around, batches, llama, same, start, train
 from torch import nn
 
+from smt_bench.data.batches import Batch
 from smt_bench.methods.deltas import DeltaGradient, SpielLinear
 from smt_bench.methods.spiel.optim import SpielAdamW
+from smt_bench.training.step import Step
 
 
 @pytest.fixture(autouse=True)
@@ -213,17 +215,20 @@ class Toy(nn.Module):
         return self.down_proj(self.up_proj(x).tanh()).square().mean()
 
 
+class ToyStep(Step):
+    """A step whose batch is the toy's input."""
+
+    def loss(self, part: Batch, targets: int) -> torch.Tensor:
+        return self.model(part.ids_BT)
+
+
 def toy_run(x: torch.Tensor, rank: int, ranks: int) -> list[torch.Tensor]:
     model = Toy()
     method, optimizer = start(model, fraction=0.2, steps=9, targets=("up_proj", "down_proj"))
-    runner = nn.parallel.DistributedDataParallel(model) if ranks > 1 else model
-    for step in range(1, 10):
-        method.before_step(model, step)
-        runner(x[step].chunk(ranks)[rank]).backward()
-        method.after_backward(model, step)
-        optimizer.step()
-        method.after_step(model, optimizer, step)
-        optimizer.zero_grad()
+    step = ToyStep("tuning", model, method, Around(model, optimizer))
+    for number in range(1, 10):
+        part = x[number].chunk(ranks)[rank]
+        step.take(number, [Batch(part, part, len(part), len(part))], 1.0)
     return [t.detach() for layer in method.layers.values() for t in (layer.indices, layer.deltas, layer.weight)]
 
 

@@ -25,7 +25,7 @@ from smt_bench.plan.gpu.roofline import compute_seconds, step_time
 from smt_bench.plan.gpu.sharding import divide, host_bytes, nf4_bytes, per_gpu, quantize
 from smt_bench.plan.row import Anatomy
 from smt_bench.plan.rows import verdict
-from smt_bench.training.optimizer import Updater
+from smt_bench.training.optimizer import TorchUpdater
 
 STEPS, FRACTION = 8, 0.05
 CASES: dict[str, dict[str, Any]] = {
@@ -60,7 +60,7 @@ def build(case: str, fraction: float = FRACTION) -> methods.Method:
 
 
 def real_step(
-    small: str, method: methods.Method, work: Workload, updater: type[Updater]
+    small: str, method: methods.Method, work: Workload, updater: type[TorchUpdater]
 ) -> tuple[Account, dict[str, Any]]:
     """One step on real tensors, and the method's state before it attached."""
     torch.manual_seed(0)
@@ -87,7 +87,7 @@ def test_planned_bytes_and_flops_are_those_of_a_real_step(
     small: str, monkeypatch: pytest.MonkeyPatch, case: str, checkpointing: bool, precision: str
 ) -> None:
     work = Workload(small, 2, 12, precision, checkpointing, gpu=False)
-    updater = dry.PureUpdater if precision == "bf16-pure" else Updater
+    updater = dry.PureUpdater if precision == "bf16-pure" else TorchUpdater
     measured, state = real_step(small, build(case), work, updater)
     monkeypatch.setattr(dry, "with_values", lambda _: state)  # the same statistics, hence the same choice
     assert dry_run(work, build(case), {}, "").account == measured
@@ -95,7 +95,7 @@ def test_planned_bytes_and_flops_are_those_of_a_real_step(
 
 def test_draws_too_large_to_be_made_change_no_byte(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
     work = Workload(small, 2, 12, "fp32", False, gpu=False)
-    measured, _ = real_step(small, build("spiel"), work, Updater)
+    measured, _ = real_step(small, build("spiel"), work, TorchUpdater)
     monkeypatch.setattr(fakes, "LIMIT", 150)  # positions still have values
     assert dry_run(work, build("spiel"), {}, "").account.find("tuning", "backward") == measured.find(
         "tuning", "backward"
