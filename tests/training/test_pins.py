@@ -19,6 +19,7 @@ from made_up import RUN
 from torch import nn
 
 from smt_bench.data.prompts import IGNORED, Encoded
+from smt_bench.machine.spread import ALONE
 from smt_bench.measuring.turns import CLIP
 from smt_bench.methods.base import Capacity, MethodConfig, ParamGroup
 from smt_bench.methods.full import Full
@@ -90,7 +91,7 @@ def looped(model: Any, clip: float) -> tuple[list[Weights], Trained]:
     loop = Loop(
         replace(RUN, train=train), model, InGroups(MethodConfig(), None, 0, STEPS), [len(e.ids) for e in items],
         items.__getitem__, 0, torch.device("cpu"),
-        lambda step, loss: seen.append({n: p.detach().clone() for n, p in model.named_parameters()}), Keeper(), None,
+        lambda step, loss: seen.append({n: p.detach().clone() for n, p in model.named_parameters()}), Keeper(), ALONE,
     )  # fmt: skip
     return seen, loop.train(lambda: None)
 

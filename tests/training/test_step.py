@@ -15,6 +15,7 @@ from labelled import labelled
 from torch import nn
 
 from smt_bench.data.prompts import Encoded
+from smt_bench.machine.spread import ALONE
 from smt_bench.measuring.accountant import Accountant
 from smt_bench.measuring.turns import Contestant
 from smt_bench.methods.base import Capacity, Method, MethodConfig, OptimizerSettings, ParamGroup, Shapes
@@ -132,7 +133,7 @@ def by_loop(trains: bool, log: list[str], model: Any) -> None:
     train = replace(made_up.run("full", None).train, steps=4, batch_size=2, micro_batch_size=2)
     loop = Loop(
         replace(made_up.run("full", None), train=train), model, Recorder(trains, log), [1] * 8,
-        lambda _: Encoded(ids, ids), 0, torch.device("cpu"), lambda step, loss: None, Keeper(), None,
+        lambda _: Encoded(ids, ids), 0, torch.device("cpu"), lambda step, loss: None, Keeper(), ALONE,
     )  # fmt: skip
     loop.probes = {"look": Look(log)}
     loop.train(lambda: None)
