@@ -39,6 +39,8 @@ def locate(name: str) -> Located:
     if entry.weightless:
         raise ValueError(f"model {name} has no weights: use it with speed, memory or kernels, or choose tiny")
     if entry.hub_id is None:
+        if (Path(name) / "adapter_config.json").is_file():  # transformers would load the model it names, from anywhere
+            raise ValueError(f"model folder {name} holds an adapter: merge it and save the whole model")
         return Located(ModelRef(entry.name, folder_hash(Path(name)), "local"), Path(name))
     fetched = cache_folder() / "models" / entry.name.replace("/", "--")
     if (fetched / MARKER).is_file():

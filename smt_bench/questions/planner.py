@@ -149,6 +149,7 @@ class Planner:
         limit = r.limit if r.limit is not None else self.recipe.limit
         self.data = load(source, r.family, r.tasks, self.recipe.heldout, limit)
         self.located = locate.locate(r.model)
+        build.outline(self.located)
         self.opened = True
 
     def open_without_data(self) -> None:
