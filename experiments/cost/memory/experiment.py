@@ -20,7 +20,7 @@ from typing import Any
 
 from smt_bench.experiments.cost.memory.process import weigh
 from smt_bench.experiments.cost.memory.tables import write_memory
-from smt_bench.experiments.cost.speed.experiment import METHODS, check, method_names, settings
+from smt_bench.experiments.cost.speed.experiment import METHODS, PAPER_STEPS, check, method_names, settings
 from smt_bench.machine.watch import Watcher
 from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Measurement
@@ -57,7 +57,8 @@ def measure(measurement: Measurement, watch: Watcher) -> dict[str, Any]:
         watch("memory", done, len(jobs), entry["name"])
         with ProcessPoolExecutor(1, mp_context=server) as pool:
             try:
-                found = pool.submit(weigh, measurement.model.name, s, entry, checkpointing, measurement.seed).result()
+                asked = (measurement.model.name, s, entry, checkpointing, measurement.seed, PAPER_STEPS)
+                found = pool.submit(weigh, *asked).result()
             except BrokenProcessPool:  # the kernel's answer to too little memory
                 found = {"message": "the process was killed, most likely for want of memory"}
         rows.append({**{k: entry[k] for k in ("name", "variant", "fraction")}, "checkpointing": checkpointing, **found})
