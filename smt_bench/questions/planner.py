@@ -13,9 +13,9 @@ from smt_bench.data.fetch import fetch_data
 from smt_bench.evaluation.protocols import EVALUATION_VERSION
 from smt_bench.machine import facts, fits
 from smt_bench.methods.base import Capacity, Shapes
-from smt_bench.methods.modules import total_parameters
+from smt_bench.methods.modules import total_parameters, unfit
 from smt_bench.models import build, locate, registry
-from smt_bench.questions.capacity import check_fraction, method_of
+from smt_bench.questions.capacity import check_fraction, check_targets, method_of, setting_named
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.recipes import Recipe, recipe
 from smt_bench.questions.request import Request
@@ -42,7 +42,9 @@ class Planner:
         self.say = say
         self.entry = registry.find(request.model)
         self.recipe: Recipe = recipe(self.entry.recipe, request.family, request.preset)
-        self.shapes: Shapes = build.shapes(request.model)
+        outline = build.build(request.model)
+        self.shapes: Shapes = {name: tuple(tensor.shape) for name, tensor in outline.named_parameters()}
+        self.unfit = unfit(outline)
         self.data: DataSet
         self.located: locate.Located
         self.opened = False
@@ -133,7 +135,10 @@ class Planner:
         dense: list[str] = []
         sparse: list[str] = []
         for name in names:
-            method = methods.build(name, self.config(name, 1000), 0.01, 0, 1000)
+            config = self.config(name, 1000)
+            with setting_named(name, config):
+                check_targets(config, self.unfit, self.shapes)
+                method = methods.build(name, config, 0.01, 0, 1000)
             (dense if method.trains_dense else sparse).append(name)
         total = total_parameters(self.shapes)
         fits.check(self.request.experiment, self.request.model, total, dense, sparse, self.here)
@@ -185,8 +190,11 @@ class Planner:
             ValueError: what, the value, the remedy.
         """
         steps = self.request.steps or self.recipe.steps or 1000
-        method = methods.build(name, self.config(name, steps, **changes), fraction, 0, steps)
-        check_fraction(name, fraction, method.capacity(self.shapes))
+        config = self.config(name, steps, **changes)
+        with setting_named(name, config):
+            check_targets(config, self.unfit, self.shapes)
+            capacity = methods.build(name, config, fraction, 0, steps).capacity(self.shapes)
+        check_fraction(name, fraction, capacity)
 
     def run(
         self,
@@ -211,6 +219,8 @@ class Planner:
             ValueError: the request is impossible for this model.
         """
         run = self.question(name, fraction, seed, lr, probes, **changes)
+        with setting_named(name, run.method.config):
+            check_targets(run.method.config, self.unfit, self.shapes)
         _, capacity = method_of(run, self.shapes)
         return (run if capacity.trainable else run.without_training()), capacity
 
