@@ -19,6 +19,7 @@ from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
 from smt_bench.machine import facts, parallel
 from smt_bench.methods.base import Method
 from smt_bench.models.build import load
+from smt_bench.models.merging import merge
 from smt_bench.questions.capacity import method_of
 from smt_bench.questions.inputs import Inputs
 from smt_bench.records.outcome import Diverged, _recorded
@@ -85,7 +86,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
             record["probes"] = {name: probe.result() for name, probe in loop.probes.items()}
     record["method"] = method.describe()
     start = time.perf_counter()
-    method.merge(model)
+    record["merge"] = merge(method, model)
     clock("merge", start)
     record |= _judge(run, inputs, model, tokenizer, clock)
     if not math.isfinite(record["heldout"]["nll"] or 0.0):

@@ -144,7 +144,7 @@ def _from_files(located: Located, dtype: torch.dtype, device_map: str | None) ->
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without transformers' own report on the weights, a page of text: what it says is in the refusal."""
-    logger = logging.getLogger("transformers.modeling_utils")
+    logger = logging.getLogger("transformers")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
