@@ -54,6 +54,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     model, tokenizer = load(inputs.located, run.train.precision, inputs.device_map)
     if inputs.device_map is None:
         model.to(device)
+    record["environment"]["attention"] = model.config._attn_implementation
     clock("load", start)
     method, capacity = method_of(run, {name: tuple(p.shape) for name, p in model.named_parameters()})
     record["capacity"] = {

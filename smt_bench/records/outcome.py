@@ -38,7 +38,7 @@ def _recorded(run: Question, fill: Callable[[Record], None]) -> Record:
         "message": None,
         "step": None,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": dict(facts.describe()),
+        "environment": facts.describe() | facts.numerics(),
     }
     started = time.perf_counter()
     try:
