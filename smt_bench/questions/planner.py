@@ -10,7 +10,7 @@ from typing import Any
 from smt_bench import methods
 from smt_bench.data.datasets import HELDOUT_SEED, DataSet, content_hash, load, unread
 from smt_bench.data.fetch import fetch_data
-from smt_bench.evaluation.protocols import EVALUATION_VERSION
+from smt_bench.evaluation.protocols import EVAL_BATCH, EVALUATION_VERSION, EvalSettings
 from smt_bench.machine import facts, fits
 from smt_bench.methods.base import Capacity, Shapes
 from smt_bench.methods.modules import total_parameters, unfit
@@ -19,6 +19,7 @@ from smt_bench.questions.capacity import check_fraction, check_targets, method_o
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.recipes import Recipe, recipe
 from smt_bench.questions.request import Request
+from smt_bench.questions.suits import check_lengths, check_tokens
 from smt_bench.records.runs import DataRef, EvalRef, Measurement, MethodRef, Run, TrainRef
 
 TEMPLATE = "llm-adapters"
@@ -154,8 +155,15 @@ class Planner:
         limit = r.limit if r.limit is not None else self.recipe.limit
         self.data = load(source, r.family, r.tasks, self.recipe.heldout, limit)
         self.located = locate.locate(r.model)
-        build.outline(self.located)
+        self._check_suits()
         self.opened = True
+
+    def _check_suits(self) -> None:
+        name, r, protocol = self.entry.name, self.recipe, self.request.protocol or self.recipe.protocol
+        model, tokenizer = build.outline(self.located), build.tokenizer(self.located)
+        judged = EvalSettings(protocol, r.beams, r.max_new_tokens, r.max_new_tokens_math, EVAL_BATCH, TEMPLATE)
+        check_tokens(name, tokenizer, model)
+        check_lengths(name, tokenizer, model, r.cutoff, judged, self.data.tests)
 
     def open_without_data(self) -> None:
         """Stands in for `open` where nothing will run (`plan`): published sizes for the data, shapes for the weights."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from folders import model_folder
+from folders import data_folder, model_folder
 from helpers import Cli, small_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -75,3 +76,53 @@ def test_gpt2s_layers_are_refused(name: str, tmp_path: Path) -> None:
     told = refusal(folder, (name, "targets", "c_attn"), methods=(name,))
     assert "c_attn is a layer of type Conv1D, not a linear one" in told
     assert "the model's blocks have no linear layers" in refusal(folder, methods=(name,))
+
+
+def opened(model: Path, data: Path, **changes: Any) -> Planner:
+    planner = Planner(Request("plateau", str(model), data=str(data), **changes), fits.here())
+    planner.open()
+    return planner
+
+
+def edited(folder: Path, **changes: Any) -> Path:
+    """The folder with other entries in its tokenizer_config.json."""
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return folder
+
+
+def test_a_pad_token_outside_the_embedding(tmp_path: Path) -> None:
+    data = data_folder(tmp_path / "data", train=100)
+    outside = edited(model_folder(tmp_path / "outside"), pad_token="<pad>")
+    with pytest.raises(
+        ValueError, match="pad_token '<pad>' has id 300, the embedding 300 rows: set pad_token in its tokenizer"
+    ):
+        opened(outside, data)
+    assert opened(edited(model_folder(tmp_path / "inside"), pad_token="a"), data).opened
+
+
+def test_no_end_of_text_token(tmp_path: Path) -> None:
+    model = edited(model_folder(tmp_path / "endless"), eos_token=None)
+    with pytest.raises(ValueError, match="has no end-of-text token, with which every response ends: set eos_token"):
+        opened(model, data_folder(tmp_path / "data", train=100))
+
+
+def test_too_few_positions(tmp_path: Path) -> None:
+    data = data_folder(tmp_path / "data", train=100)
+    with pytest.raises(ValueError, match="64 positions, fewer than the recipe's cut-off of 256 tokens"):
+        opened(model_folder(tmp_path / "short", max_position_embeddings=64), data)
+    middle = model_folder(tmp_path / "middle", max_position_embeddings=256)
+    told = r"256 positions, fewer than the \d+ tokens of the shortest question of boolq and 32 of its answer"
+    assert opened(middle, data, protocol="llm-adapters").opened
+    tests = data / "dataset" / "boolq" / "test.json"
+    tests.write_text(json.dumps([{**record, "instruction": "7" * 250} for record in json.loads(tests.read_text())]))
+    with pytest.raises(ValueError, match=told):
+        opened(middle, data, protocol="llm-adapters")
+
+
+def test_it_is_one_line_before_anything_is_trained(cli: Cli, tmp_path: Path) -> None:
+    model, data = model_folder(tmp_path / "short", max_position_embeddings=64), data_folder(tmp_path / "data")
+    done = cli("run", "plateau", "--preset", "smoke", "--model", str(model), "--data", str(data))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: model short: 64 positions" in done.stderr.splitlines()[-1]
+    assert not list((tmp_path / "results").glob("runs/*"))
