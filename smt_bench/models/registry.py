@@ -115,7 +115,10 @@ def find(name: str) -> ModelEntry:
     if name in REGISTRY:
         return REGISTRY[name]
     if (Path(name) / "config.json").is_file():
-        return ModelEntry(Path(name).resolve().name, None, recipe="small", note="local folder")
+        called = Path(name).resolve().name  # a folder may be called like a registered model, whatever it holds
+        return ModelEntry(
+            f"local-{called}" if called in REGISTRY else called, None, recipe="small", note="local folder"
+        )
     if Path(name).is_dir():
         raise ValueError(f"model folder {name} has no config.json: pass a folder as `save_pretrained` writes it")
     if name.count("/") == 1 and not name.startswith((".", "/")):

@@ -61,3 +61,9 @@ def test_records_say_what_decides_the_last_bits() -> None:
     assert found["threads"] == torch.get_num_threads()
     assert found["attention"] == "sdpa" and "math" in found["attention_kernels"]
     assert found["float32_matmul"] == "highest"
+
+
+@pytest.mark.parametrize("name", ["llama-7b", "tiny", "bench-60m"])
+def test_a_folder_called_like_a_registered_model_is_not_that_model(name: str, tmp_path: Path) -> None:
+    found = locate(str(model_folder(tmp_path / name))).ref
+    assert (found.name, found.weights) == (f"local-{name}", "local")

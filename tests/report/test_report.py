@@ -195,6 +195,17 @@ def test_published_values_of_other_questions_are_not_shown(model, protocol, task
     assert "published" not in (tmp_path / "figure9.svg").read_text()
 
 
+def test_weights_of_a_models_name_are_not_the_model(tmp_path):
+    """A folder called llama-7b may hold anything."""
+    records = [record("smt", 0.84, 0, {t: [1, 0] for t in EIGHT}, **PAPERS, weights="local")]
+    for table in (table3(records, "llama-7b"), table2(records, "llama-7b")):
+        assert "78.6" not in table.to_markdown() and "68.7" not in table.to_markdown()
+        told = "No published numbers: those of this model are on the hub's llama-7b (here: local weights of that name)."
+        assert told in table.notes
+    write_plateau(records, tmp_path, "llama-7b", "smt")
+    assert "published" not in (tmp_path / "figure9.svg").read_text()
+
+
 def test_published_curves_are_drawn_where_they_are_comparable(tmp_path):
     write_plateau([record("smt", 0.84, 0, {t: [1, 0] for t in EIGHT}, **PAPERS)], tmp_path, "llama-7b", "smt")
     assert "published" in (tmp_path / "figure9.svg").read_text()
