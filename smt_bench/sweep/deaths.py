@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from smt_bench.records.outcome import _recorded
+from smt_bench.records.outcome import _recorded, portable
 from smt_bench.records.runs import Question
 from smt_bench.records.store import Record, Store
 from smt_bench.training.checkpoint import checkpoints
@@ -46,4 +46,5 @@ def failure(run: Question, message: str, log: Sequence[str]) -> Record:
 
     record = _recorded(run, fill)
     status = "out_of_memory" if any("OutOfMemoryError" in line for line in log) else "failed"
-    return {**record, "status": status, "message": message, "traceback": list(log), "memory_bytes": {}}
+    told = {"message": portable(message), "traceback": [portable(line) for line in log]}
+    return {**record, "status": status, **told, "memory_bytes": {}}
