@@ -116,7 +116,7 @@ def _from_files(located: Located, dtype: torch.dtype, device_map: str | None) ->
     from transformers import AutoModelForCausalLM
 
     with _quiet():
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             located.path,
             dtype=dtype,
             use_safetensors=True,
@@ -126,6 +126,7 @@ def _from_files(located: Located, dtype: torch.dtype, device_map: str | None) ->
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are reported; nothing is ignored below
         )
+    model, report = loaded  # a pair, since the report was asked for
     # transformers fills what is missing with random numbers and goes on. Tied weights that a file leaves out are not missing.
     faults = {
         "missing": sorted(report["missing_keys"]),
