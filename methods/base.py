@@ -23,7 +23,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Generic, Self
+from typing import Any, ClassVar, Generic, Self, get_origin, get_type_hints
 
 import torch
 from torch import nn
@@ -92,7 +92,7 @@ class MethodConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Builds the config from plain JSON values; lists become tuples.
+        """Builds the config from plain JSON values; lists become tuples, and so do names in one text, by commas.
 
         Raises:
             ValueError: an unknown field name.
@@ -101,11 +101,18 @@ class MethodConfig:
         for name in values:
             if name not in known:
                 raise ValueError(f"unknown setting {name!r}: choose from {', '.join(sorted(known))}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        several = {name for name, kind in get_type_hints(cls).items() if get_origin(kind) is tuple}
+        split = {k: _names(v) if k in several and isinstance(v, str) else v for k, v in values.items()}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in split.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, tuples as lists."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+def _names(text: str) -> list[str]:
+    """What a command line gives for several names: "q_proj" or "q_proj,v_proj"."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 ConfigT_co = TypeVar("ConfigT_co", bound=MethodConfig, default=MethodConfig, covariant=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Container, Iterable, Iterator
 
 from torch import nn
 
@@ -46,10 +47,35 @@ def targeted(shapes: Shapes, targets: Iterable[str]) -> dict[str, tuple[int, int
             seen.add(last)
     missing = [t for t in wanted if t not in seen]
     if missing or not wanted:
-        have = sorted({n.rpartition(".")[0].rpartition(".")[2] for n, s in shapes.items() if len(s) == 2})
-        raise ValueError(
-            f"targets {list(wanted)}: the model has no {', '.join(missing)}: choose from {', '.join(have)}"
-        )
+        have = ", ".join(choices(shapes))
+        raise ValueError(f"targets {list(wanted)}: the model has no {', '.join(missing)}: choose from {have}")
+    return found
+
+
+def choices(shapes: Shapes, without: Container[str] = ()) -> list[str]:
+    """Layers with a weight matrix inside the repeated blocks, so neither embeddings nor the output layer, but for `without`."""
+    inside = [n.rpartition(".")[0] for n, s in shapes.items() if len(s) == 2 and re.search(r"\.\d+\.", n)]
+    return sorted({last for layer in inside if (last := layer.rpartition(".")[2]) not in without})
+
+
+def unfit(model: nn.Module) -> dict[str, str]:
+    """Layers with a weight matrix that no method can have as a target, by the last component of their names: why.
+
+    Methods replace linear layers (O, I) and fold their updates into a weight of the layer's own: embeddings look rows up, Conv1D
+    (GPT-2) holds (I, O), and what is folded into a tied weight changes the other layer as well.
+    """
+    users: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        if isinstance(weight := getattr(module, "weight", None), nn.Parameter) and weight.ndim == 2:
+            users.setdefault(id(weight), []).append(name)
+    found: dict[str, str] = {}
+    for names in users.values():
+        for name in names:
+            module, others = model.get_submodule(name), [other for other in names if other != name]
+            if others:
+                found[name.rpartition(".")[2]] = f"shares its weight with {', '.join(others)}"
+            elif not isinstance(module, nn.Linear):
+                found[name.rpartition(".")[2]] = f"is a layer of type {type(module).__name__}, not a linear one"
     return found
 
 

@@ -18,6 +18,7 @@ from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
 from smt_bench.machine import facts, parallel
 from smt_bench.methods.base import Method
 from smt_bench.models.build import load
+from smt_bench.models.merging import merge
 from smt_bench.questions.capacity import method_of
 from smt_bench.questions.inputs import Inputs
 from smt_bench.records.outcome import Diverged, _recorded
@@ -53,6 +54,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     model, tokenizer = load(inputs.located, run.train.precision, inputs.device_map)
     if inputs.device_map is None:
         model.to(device)
+    record["environment"]["attention"] = model.config._attn_implementation
     clock("load", start)
     method, capacity = method_of(run, {name: tuple(p.shape) for name, p in model.named_parameters()})
     record["capacity"] = {
@@ -85,7 +87,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
             record["probes"] = {name: probe.result() for name, probe in loop.probes.items()}
     record["method"] = method.describe()
     start = time.perf_counter()
-    method.merge(model)
+    record["merge"] = merge(method, model)
     clock("merge", start)
     record |= _judge(run, inputs, model, tokenizer, clock)
     if not math.isfinite(record["heldout"]["nll"] or 0.0):

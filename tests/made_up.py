@@ -23,11 +23,11 @@ RUN = Run(
 
 
 def run(method: str, fraction_pct: float | None, seed: int = 0, **changes: Any) -> Run:
-    """A run; changes: tasks, model, lr, steps, version, weight_decay, tests (content hash), protocol."""
-    trains = method != "base"
+    """A run; changes: tasks, model, lr, steps, version, weight_decay, tests (content hash), protocol, weights."""
+    trains, model = method != "base", changes.get("model", "tiny")
     tests = dict.fromkeys(changes.get("tasks", ("boolq", "piqa")), changes.get("tests", "h"))
     return Run(
-        ModelRef(changes.get("model", "tiny"), "rev0", "embedded"),
+        ModelRef(model, "rev0", changes.get("weights", "embedded" if model == "tiny" else "hub")),
         DataRef("commonsense", "boolq+piqa", "ab" * 32, 100, 0, "alpaca", False, 128),
         MethodRef(method, changes.get("version", 1), None if fraction_pct is None else fraction_pct / 100, {}),
         TrainRef(

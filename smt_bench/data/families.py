@@ -14,6 +14,7 @@ from functools import cache, partial
 from importlib.metadata import entry_points
 
 from smt_bench.data import world
+from smt_bench.data.collection import LLM_ADAPTERS, Collection
 from smt_bench.data.prompts import TEMPLATES, Example
 
 
@@ -41,14 +42,6 @@ class Task:
     def generated(self) -> bool:
         """Whether answering needs generated text under every protocol."""
         return self.rationale or self.options is None
-
-
-@dataclass(frozen=True)
-class Collection:
-    """Where the files of several families can be downloaded, in the LLM-Adapters layout."""
-
-    title: str
-    url: str
 
 
 @dataclass(frozen=True)
@@ -127,7 +120,6 @@ def _numbered(word: str, count: int) -> tuple[str, ...]:
     return tuple(f"{word}{i}" for i in range(1, count + 1))
 
 
-LLM_ADAPTERS = Collection("LLM-Adapters", "https://raw.githubusercontent.com/AGI-Edgerunners/LLM-Adapters/main")
 COMMONSENSE = Family(
     "commonsense",
     "commonsense",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from smt_bench.data.collection import Collection
 from smt_bench.data.families import Family
 from smt_bench.machine.facts import cache_folder
 
@@ -14,7 +16,7 @@ def fetch_data(family: Family, say: Callable[[str], None]) -> Path:
     """Downloads a family's training and test sets through `datasets`, unless they are here; returns their folder.
 
     Raises:
-        ValueError: they can be downloaded nowhere, or the collection cannot be reached.
+        ValueError: they can be downloaded nowhere, the collection cannot be reached, or a file is not the pinned one.
     """
     if family.collection is None:
         raise ValueError(f"data family {family.name} cannot be downloaded: pass its folder with --data")
@@ -40,8 +42,30 @@ def fetch_data(family: Family, say: Callable[[str], None]) -> Path:
                 f"{name} of the {family.collection.title} collection cannot be downloaded ({reason}): clone the collection on a "
                 "machine with a network and pass its folder with --data"
             ) from None
+        check_pinned(family.collection, name, Path(got))
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(target.name + ".part")
         shutil.copyfile(got, part)
         part.rename(target)
     return root
+
+
+def check_pinned(collection: Collection, name: str, file: Path) -> None:
+    """Refuses another content than the pinned one.
+
+    Args:
+        collection: which one.
+        name: path in it.
+        file: what came.
+
+    Raises:
+        ValueError: its hash differs; names without a pin pass.
+    """
+    lines = file.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    found = hashlib.sha256(lines).hexdigest()
+    pinned = collection.sha256.get(name, found)
+    if found != pinned:
+        raise ValueError(
+            f"{name} of the {collection.title} collection is not the pinned file (SHA-256 {found[:16]}, expected {pinned[:16]}): "
+            "fetch it again, or pass a folder of your own with --data"
+        )

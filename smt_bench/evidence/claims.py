@@ -56,7 +56,7 @@ class Sheet:
 def why_unpublished(found: Sequence[Group], model: str, printed_on: str) -> str | None:
     """Why the printed numbers are answers to another question; None where they are answers to the same.
 
-    The same question: the model, the paper's protocol, all of its tasks.
+    The same question: the model (its weights, from the hub: a name says nothing), the paper's protocol, all of its tasks.
     """
     run = found[0].run
     evaluation = run["evaluation"]
@@ -65,6 +65,8 @@ def why_unpublished(found: Sequence[Group], model: str, printed_on: str) -> str 
     reasons = []
     if model != printed_on:
         reasons.append(f"on {printed_on}")
+    elif run["model"]["weights"] != "hub":
+        reasons.append(f"on the hub's {printed_on} (here: {run['model']['weights']} weights of that name)")
     if evaluation["protocol"] != "llm-adapters":
         reasons.append(f"under protocol llm-adapters (here: {evaluation['protocol']})")
     if set(evaluation["tasks"]) != wanted:

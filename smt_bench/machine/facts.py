@@ -31,9 +31,18 @@ def describe() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpus": gpus,
+    }
+
+
+def numerics() -> dict[str, Any]:
+    """What decides the last bits of a sum, here and now: threads, float32 products, kernels that attention may use."""
+    kernels = ("flash", "mem_efficient", "cudnn", "math")
+    return {
+        "threads": torch.get_num_threads(),
+        "float32_matmul": torch.get_float32_matmul_precision(),
+        "attention_kernels": [name for name in kernels if getattr(torch.backends.cuda, f"{name}_sdp_enabled")()],
     }
 
 

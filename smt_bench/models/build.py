@@ -6,6 +6,9 @@ impossible requests and missing hardware are named before anything is fetched.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -74,17 +77,82 @@ def load(located: Located, precision: str, device_map: str | None = None) -> tup
         located: where the files are.
         precision: "fp32" or "bf16".
         device_map: "balanced" to spread the layers over several GPUs.
-    """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(
-        located.path,
-        dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
-        use_safetensors=True,
-        trust_remote_code=False,
-        attn_implementation="sdpa",
-        device_map=device_map,
-    )
-    tokenizer = AutoTokenizer.from_pretrained(located.path, trust_remote_code=False)
+    Raises:
+        ValueError: the files do not hold exactly the model's weights.
+    """
+    model = _from_files(located, torch.bfloat16 if precision == "bf16" else torch.float32, device_map)
     model.config.use_cache = False
-    return model.train(), tokenizer
+    return model.train(), tokenizer(located)
+
+
+def outline(located: Located) -> Any:
+    """The model as its files would give it, without storage: no weight is read, only which there are.
+
+    Raises:
+        ValueError: the files do not hold exactly the model's weights.
+    """
+    return _from_files(located, torch.float32, "meta")
+
+
+def tokenizer(located: Located) -> Any:
+    """The tokenizer beside the weights.
+
+    Raises:
+        ValueError: its files are missing or cannot be used.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(located.path, trust_remote_code=False)
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0][:120]
+        raise ValueError(
+            f"model {located.ref.name}: its tokenizer is not usable ({reason}): save one beside the weights"
+        ) from None
+
+
+def _from_files(located: Located, dtype: torch.dtype, device_map: str | None) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    with _quiet():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            located.path,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="sdpa",
+            device_map=device_map,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are reported; nothing is ignored below
+        )
+    model, report = loaded  # a pair, since the report was asked for
+    # transformers fills what is missing with random numbers and goes on. Tied weights that a file leaves out are not missing.
+    faults = {
+        "missing": sorted(report["missing_keys"]),
+        "unexpected": sorted(report["unexpected_keys"]),
+        "of another shape": sorted(name for name, *_ in report["mismatched_keys"]),
+    }
+    if any(faults.values()):
+        told = "; ".join(f"{len(names)} {what} ({_few(names)})" for what, names in faults.items() if names)
+        raise ValueError(
+            f"model {located.ref.name}: its files are not those of {type(model).__name__}: {told}: save the whole "
+            "causal language model with `save_pretrained`"
+        )
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own report on the weights, a page of text: what it says is in the refusal."""
+    logger = logging.getLogger("transformers")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _few(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

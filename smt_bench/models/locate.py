@@ -38,6 +38,8 @@ def locate(name: str) -> Located:
         others = " or ".join(e.name for e in REGISTRY.values() if e.small)
         raise ValueError(f"model {name} has no weights, it is there to measure cost: choose e.g. {others}")
     if entry.hub_id is None:
+        if (Path(name) / "adapter_config.json").is_file():  # transformers would load the model it names, from anywhere
+            raise ValueError(f"model folder {name} holds an adapter: merge it and save the whole model")
         return Located(ModelRef(entry.name, folder_hash(Path(name)), "local"), Path(name))
     fetched = cache_folder() / "models" / entry.name.replace("/", "--")
     if (fetched / MARKER).is_file():
@@ -55,7 +57,7 @@ def hub_snapshot(hub_id: str) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "*.safetensors", "*.model", "*.txt"]
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.spm", "*.tiktoken"]
     try:
         path = Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True))
         if _complete(path):
@@ -86,19 +88,39 @@ def _complete(folder: Path) -> bool:
     return any(folder.glob("*.safetensors"))
 
 
+# What decides tokens or outcome: architecture, weights (the index says which shards count), defaults of generation, and every
+# form of a tokenizer's files.
+DECIDING = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer*.json",
+    "tekken*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "*.spm",
+    "*.tiktoken",
+    "chat_template*",
+)
+
+
 def folder_hash(folder: Path) -> str:
-    """First 16 hex digits of the SHA-256 over config, tokenizer and safetensors files.
+    """The content of a model folder: "v2-" and the first 16 hex digits of the SHA-256 over its `DECIDING` files.
+
+    Without "v2-" (records from before): over config.json, tokenizer.json and the weights alone.
 
     Raises:
         ValueError: the folder holds no safetensors weights.
     """
-    files = sorted(
-        p for p in folder.iterdir() if p.suffix == ".safetensors" or p.name in ("config.json", "tokenizer.json")
-    )
+    files = sorted({path for pattern in DECIDING for path in folder.glob(pattern) if path.is_file()})
     if not any(p.suffix == ".safetensors" for p in files):
         raise ValueError(f"model folder {folder} has no *.safetensors weights: save it with `save_pretrained`")
     whole = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
             whole.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()[:16]
+    return f"v2-{whole.hexdigest()[:16]}"

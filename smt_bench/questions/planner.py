@@ -11,16 +11,17 @@ from smt_bench import methods
 from smt_bench.data import families
 from smt_bench.data.datasets import HELDOUT_SEED, DataSet, content_hash, load, unread
 from smt_bench.data.fetch import fetch_data
-from smt_bench.evaluation.protocols import EVALUATION_VERSION
+from smt_bench.evaluation.protocols import EVAL_BATCH, EVALUATION_VERSION, EvalSettings
 from smt_bench.machine import facts, fits
 from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.methods.base import Capacity, Shapes
-from smt_bench.methods.modules import total_parameters
+from smt_bench.methods.modules import total_parameters, unfit
 from smt_bench.models import build, locate, registry
-from smt_bench.questions.capacity import check_fraction, method_of
+from smt_bench.questions.capacity import check_fraction, check_targets, method_of, setting_named
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.recipes import Recipe, recipe
 from smt_bench.questions.request import Request
+from smt_bench.questions.suits import check_lengths, check_tokens
 from smt_bench.records.runs import DataRef, EvalRef, Measurement, MethodRef, Run, TrainRef
 
 
@@ -53,7 +54,9 @@ class Planner:
         self.entry = registry.find(request.model)
         self.family = families.find(request.family)
         self.recipe: Recipe = recipe(self.entry.recipe, self.family.name, request.preset)
-        self.shapes: Shapes = build.shapes(request.model)
+        outline = build.build(request.model)
+        self.shapes: Shapes = {name: tuple(tensor.shape) for name, tensor in outline.named_parameters()}
+        self.unfit = unfit(outline)
         self.data: DataSet
         self.located: locate.Located
         self.opened = False
@@ -145,7 +148,10 @@ class Planner:
         dense: list[str] = []
         sparse: list[str] = []
         for name in names:
-            method = methods.build(name, self.config(name, 1000), 0.01, 0, 1000)
+            config = self.config(name, 1000)
+            with setting_named(name, config):
+                check_targets(config, self.unfit, self.shapes)
+                method = methods.build(name, config, 0.01, 0, 1000)
             (dense if method.trains_dense else sparse).append(name)
         total = total_parameters(self.shapes)
         command = f"python -m smt_bench run {self.request.experiment} --model"
@@ -164,7 +170,17 @@ class Planner:
         limit = r.limit if r.limit is not None else self.recipe.limit
         self.data = load(source, self.family.name, r.tasks, self.recipe.heldout, limit)
         self.located = locate.locate(r.model)
+        self._check_suits()
         self.opened = True
+
+    def _check_suits(self) -> None:
+        name, r, protocol = self.entry.name, self.recipe, self.request.protocol or self.recipe.protocol
+        model, tokenizer = build.outline(self.located), build.tokenizer(self.located)
+        judged = EvalSettings(
+            protocol, r.beams, r.max_new_tokens, r.max_new_tokens_math, EVAL_BATCH, self.family.template
+        )
+        check_tokens(name, tokenizer, model)
+        check_lengths(name, tokenizer, model, r.cutoff, judged, self.data.tests)
 
     def open_without_data(self) -> None:
         """Stands in for `open` where nothing will run (`plan`): published sizes for the data, shapes for the weights."""
@@ -199,8 +215,11 @@ class Planner:
             ValueError: what, the value, the remedy.
         """
         steps = self.request.steps or self.recipe.steps or 1000
-        method = methods.build(name, self.config(name, steps, **changes), fraction, 0, steps)
-        check_fraction(name, fraction, method.capacity(self.shapes))
+        config = self.config(name, steps, **changes)
+        with setting_named(name, config):
+            check_targets(config, self.unfit, self.shapes)
+            capacity = methods.build(name, config, fraction, 0, steps).capacity(self.shapes)
+        check_fraction(name, fraction, capacity)
 
     def run(
         self,
@@ -225,6 +244,8 @@ class Planner:
             ValueError: the request is impossible for this model.
         """
         run = self.question(name, fraction, seed, lr, probes, **changes)
+        with setting_named(name, run.method.config):
+            check_targets(run.method.config, self.unfit, self.shapes)
         _, capacity = method_of(run, self.shapes)
         return (run if capacity.trainable else run.without_training()), capacity
 

@@ -48,7 +48,10 @@ class Request:
         for name in self.tasks:
             find_task(name)
         for name, setting, value in self.settings:
-            methods.find(name).Config.from_dict({setting: value})
+            try:
+                methods.find(name).Config.from_dict({setting: value})
+            except ValueError as error:
+                raise ValueError(f"--set {name}.{setting}: {error}") from None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Request:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import re
+import sys
 import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,7 +41,7 @@ def _recorded(run: Question, fill: Callable[[Record], None]) -> Record:
         "message": None,
         "step": None,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": dict(facts.describe()),
+        "environment": facts.describe() | facts.numerics(),
     }
     started = time.perf_counter()
     try:
@@ -52,7 +55,8 @@ def _recorded(run: Question, fill: Callable[[Record], None]) -> Record:
         if parallel.size() > 1 and parallel.gone(error):
             raise parallel.Gone(_first_line(error)) from error
         # The sweep goes on: the record names what went wrong and where
-        record |= {"message": _first_line(error), "traceback": traceback.format_exc().splitlines()[-12:]}
+        lines = portable(traceback.format_exc()).splitlines()[-12:]
+        record |= {"message": portable(_first_line(error)), "traceback": lines}
         # torch's CPU allocator has no exception of its own.
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error):
             record["status"] = "out_of_memory"
@@ -63,6 +67,25 @@ def _recorded(run: Question, fill: Callable[[Record], None]) -> Record:
     record.setdefault("memory_bytes", {}).update(facts.peak_memory())
     gc.collect()
     return record
+
+
+# At least two components; what ends a path in a message ends it here.
+_ABSOLUTE = re.compile(r"""(?<![\w./:~-])/(?:[^\s/'"<>:,;()]+/)+(?=[^\s/'"<>:,;()])""")
+
+
+def portable(text: str) -> str:
+    """A message or traceback without this machine's folders: records are shared.
+
+    Files of the package and of libraries keep their path from where they are imported, those at home from "~", all others their
+    name alone.
+    """
+    places = {str(Path(entry).resolve()) for entry in sys.path if entry} | {str(facts.ROOT)}
+    for place in sorted(places - {"/"}, key=len, reverse=True):
+        text = text.replace(f"{place}/", "")
+    home = str(Path.home())
+    if len(home) > 1:
+        text = text.replace(home, "~")
+    return _ABSOLUTE.sub(".../", text)
 
 
 def _first_line(error: BaseException) -> str:

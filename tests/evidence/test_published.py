@@ -72,3 +72,14 @@ def test_table2_published_rows_and_differences():
     assert table.rows[2][3] == f"-18.7 [{-18.7 - half:+.1f}, {-18.7 + half:+.1f}]"
     several = table2([record("smt", 0.84, s, {t: [1, s] for t in EIGHT}, **PAPERS) for s in (0, 1)], "llama-7b")
     assert several.rows[2][-1] == f"-3.7 ± {12.7062 * 25:.1f}"
+
+
+def test_weights_of_a_models_name_are_not_the_model(tmp_path):
+    """A folder called llama-7b may hold anything."""
+    records = [record("smt", 0.84, 0, {t: [1, 0] for t in EIGHT}, **PAPERS, weights="local")]
+    for table in (table3(records, "llama-7b"), table2(records, "llama-7b")):
+        assert "78.6" not in table.to_markdown() and "68.7" not in table.to_markdown()
+        told = "No published numbers: those of this model are on the hub's llama-7b (here: local weights of that name)."
+        assert told in table.notes
+    write_plateau(records, tmp_path, "llama-7b", "smt")
+    assert "published" not in (tmp_path / "figure9.svg").read_text()

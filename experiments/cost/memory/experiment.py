@@ -21,7 +21,7 @@ from typing import Any
 from smt_bench import methods
 from smt_bench.experiments.cost.memory.process import weigh
 from smt_bench.experiments.cost.memory.tables import write_memory
-from smt_bench.experiments.cost.steps import StepsExperiment
+from smt_bench.experiments.cost.steps import PAPER_STEPS, StepsExperiment
 from smt_bench.machine.watch import Watcher
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.planner import Planner
@@ -64,9 +64,8 @@ class Memory(StepsExperiment):
             watch("memory", done, len(jobs), entry["name"])
             with ProcessPoolExecutor(1, mp_context=server) as pool:
                 try:
-                    found = pool.submit(
-                        weigh, measurement.model.name, s, entry, checkpointing, measurement.seed
-                    ).result()
+                    asked = (measurement.model.name, s, entry, checkpointing, measurement.seed, PAPER_STEPS)
+                    found = pool.submit(weigh, *asked).result()
                 except BrokenProcessPool:  # the kernel's answer to too little memory
                     found = {"message": "the process was killed, most likely for want of memory"}
             rows.append(

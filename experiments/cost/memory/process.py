@@ -18,11 +18,10 @@ from smt_bench.models.build import shapes as shapes_of
 from smt_bench.plan.dry import DryRuns, Workload
 
 RATE = 1e-5
-STEPS = 1000  # of the run that a method is built for; no byte depends on it
 
 
 def weigh(
-    model: str, settings: dict[str, Any], entry: dict[str, Any], checkpointing: bool, seed: int
+    model: str, settings: dict[str, Any], entry: dict[str, Any], checkpointing: bool, seed: int, steps: int
 ) -> dict[str, Any]:
     """Peak bytes of real steps, then the exact account of one.
 
@@ -32,6 +31,7 @@ def weigh(
         entry: method, config, fraction.
         checkpointing: recompute activations.
         seed: of weights and tokens.
+        steps: of the run that the method's config was made for; no byte depends on it.
 
     Returns:
         `account`, `planned` (the same account on fake tensors, as `plan` makes it), `trainable`, `total`, `peak_bytes` (above
@@ -42,7 +42,7 @@ def weigh(
     shapes = shapes_of(model)
     build = partial(random_model, model, settings["precision"], device, seed)
     batch = random_batch(model, settings["batch_size"], settings["length"], seed, device)
-    make = partial(methods.build, entry["name"], entry["config"], entry["fraction"], seed, STEPS)
+    make = partial(methods.build, entry["name"], entry["config"], entry["fraction"], seed, steps)
     capacity = make().capacity(shapes)
     before = _peak(device)
     contestant = Contestant(entry["name"], make(), build, selecting=1)
@@ -61,7 +61,7 @@ def weigh(
         checkpointing,
         gpu=device.type == "cuda",
     )
-    planned = DryRuns(workload).run(entry["name"], entry["config"], entry["fraction"], STEPS).account
+    planned = DryRuns(workload).run(entry["name"], entry["config"], entry["fraction"], steps).account
     return {
         "account": found.to_dict(),
         "planned": planned.to_dict(),

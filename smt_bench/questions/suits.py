@@ -1,0 +1,82 @@
+"""Whether tokenizer, model and lengths suit each other: what would otherwise be an index error in every run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from smt_bench.data.prompts import Example, prompt
+from smt_bench.data.tasks import find_task
+from smt_bench.evaluation.protocols import EvalSettings
+
+SPECIAL = ("eos", "pad", "bos", "unk")
+
+
+def check_tokens(name: str, tokenizer: Any, model: Any) -> None:
+    """Every special token has a row of the embedding, and there is one that ends a text.
+
+    Padding has no label and no attention: any id inside the embedding does, and without one the end-of-text token pads.
+
+    Args:
+        name: the model's, for the message.
+        tokenizer: the model's.
+        model: with or without storage.
+
+    Raises:
+        ValueError: no end-of-text token, or a special token without a row.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            f"model {name}: its tokenizer has no end-of-text token, with which every response ends: set eos_token in its "
+            "tokenizer_config.json"
+        )
+    rows = len(model.get_input_embeddings().weight)
+    for kind in SPECIAL:
+        number = getattr(tokenizer, f"{kind}_token_id")
+        if number is not None and not 0 <= number < rows:
+            raise ValueError(
+                f"model {name}: {kind}_token {getattr(tokenizer, f'{kind}_token')!r} has id {number}, the embedding {rows} rows: "
+                f"set {kind}_token in its tokenizer_config.json to a token inside"
+            )
+
+
+def check_lengths(
+    name: str,
+    tokenizer: Any,
+    model: Any,
+    cutoff: int,
+    settings: EvalSettings,
+    tests: Mapping[str, Sequence[Example]],
+) -> None:
+    """The model has a position for every token of a training example, and of at least the shortest question and its answer.
+
+    Longer questions lose their beginning, as lm-eval does it.
+
+    Args:
+        name: the model's, for the message.
+        tokenizer: the model's.
+        model: with or without storage.
+        cutoff: tokens of a training example at most.
+        settings: how answers are obtained.
+        tests: questions by task.
+
+    Raises:
+        ValueError: too few positions.
+    """
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if positions is None:  # relative ones have no end
+        return
+    if positions < cutoff:
+        raise ValueError(
+            f"model {name}: {positions} positions, fewer than the recipe's cut-off of {cutoff} tokens: choose a model with more"
+        )
+    for task, examples in tests.items():
+        texts = [prompt(example, settings.template) for example in examples]
+        asked = len(tokenizer(min(texts, key=len)).input_ids)
+        generated = settings.protocol_of(find_task(task)) == "llm-adapters"
+        room = settings.new_tokens(find_task(task)) if generated else 1
+        if asked + room > positions:
+            raise ValueError(
+                f"model {name}: {positions} positions, fewer than the {asked} tokens of the shortest question of {task} and "
+                f"{room} of its answer: choose a model with more, or leave the task out with --tasks"
+            )
