@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from smt_bench.data.prompts import Example, prompt
+from smt_bench.data.prompts import Example, question, shared_start
 from smt_bench.data.tasks import Task, offered, parse, same
 from smt_bench.evaluation.protocols import EvalSettings, finite
 
@@ -34,7 +34,7 @@ def lm_eval_task(
 ) -> Any:
     """An lm-eval task over a JSON file of these examples, written to `folder`."""
     protocol = settings.protocol_of(task)
-    prompts = [prompt(example, settings.template) for example in examples]
+    prompts = [question(example, settings.template) for example in examples]
     docs: list[dict[str, Any]] = [{"index": i, "text": text} for i, text in enumerate(prompts)]
     if protocol == "likelihood":
         lead, shared = _split(tokenizer, prompts[0], task.options or ())
@@ -92,18 +92,9 @@ def lm_eval_task(
 
 
 def _as_trained(tokenizer: Any, text: str) -> str:
-    """The prompt without those of its last spaces that training text fuses with the response.
-
-    The template ends in spaces. Many tokenizers join the last of them to the first word of the response, so that the
-    tokens of the bare prompt end in something training never showed.
-    """
-    stem = text.rstrip(" ")
-    whole = tokenizer(text + "the").input_ids
-    for spaces in range(len(text) - len(stem), -1, -1):
-        head = tokenizer(stem + " " * spaces).input_ids
-        if whole[: len(head)] == head:
-            return stem + " " * spaces
-    return text
+    """The prompt without those of its last spaces that training text fuses with the response, see `shared_start`."""
+    start = shared_start(tokenizer, text, tokenizer(text + "the").input_ids)
+    return start[0] if start else text
 
 
 def _split(tokenizer: Any, text: str, options: tuple[str, ...]) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 from smt_bench import methods
 from smt_bench.data.datasets import HELDOUT_SEED, DataSet, content_hash, load, unread
 from smt_bench.data.fetch import fetch_data
+from smt_bench.data.prompts import TEMPLATE
 from smt_bench.evaluation.protocols import EVALUATION_VERSION
 from smt_bench.machine import facts, fits
 from smt_bench.methods.base import Capacity, Shapes
@@ -20,8 +21,6 @@ from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.recipes import Recipe, recipe
 from smt_bench.questions.request import Request
 from smt_bench.records.runs import DataRef, EvalRef, Measurement, MethodRef, Run, TrainRef
-
-TEMPLATE = "llm-adapters"
 
 
 class Planner:

@@ -10,7 +10,7 @@ from helpers import ROOT
 
 from smt_bench.data import datasets
 from smt_bench.data.batches import collate, training_order
-from smt_bench.data.prompts import IGNORED, Encoded, Example, encode, prompt
+from smt_bench.data.prompts import IGNORED, Encoded
 
 GOOD = {"instruction": "Is it?", "input": "", "output": "the correct answer is true", "answer": "true"}
 
@@ -117,38 +117,6 @@ def test_shared_collection() -> None:
     assert len(found.train) + len(found.heldout) == 67_277
     math = datasets.load(str(root), "math", ("gsm8k",), 80, None)
     assert (math.train_source, len(math.tests["gsm8k"])) == ("gsm8k", 1319)
-
-
-def test_prompt_is_the_published_one() -> None:
-    plain = prompt(Example("Is it?", "", "yes", "yes"), "llm-adapters")
-    pad = " " * 16
-    assert plain == (
-        "Below is an instruction that describes a task. Write a response that appropriately completes the request.  "
-        f"# noqa: E501\n\n{pad}### Instruction:\n{pad}Is it?\n{pad}\n{pad}### Response:\n{pad}"
-    )
-    longer = prompt(Example("Is it?", "Look.", "yes", "yes"), "llm-adapters")
-    assert f"\n{pad}Is it?\n{pad}\n{pad}### Input:\n{pad}Look.\n{pad}\n{pad}### Response:\n{pad}" in longer
-
-
-class Letters:
-    """One token per character: enough of a tokenizer to see masks and cut-offs."""
-
-    eos_token_id = 0
-
-    def __call__(self, text: str) -> object:
-        return type("Ids", (), {"input_ids": [ord(c) for c in text]})
-
-
-def test_masks_and_cutoff() -> None:
-    example = Example("Q", "", "yes", "yes")
-    head = len(prompt(example, "llm-adapters"))
-    masked = encode(example, Letters(), "llm-adapters", False, 500)
-    assert list(masked.labels) == [IGNORED] * head + [ord(c) for c in "yes"] + [0]
-    whole = encode(example, Letters(), "llm-adapters", True, 500)
-    assert whole.labels == whole.ids == masked.ids
-    cut = encode(example, Letters(), "llm-adapters", False, head + 2)
-    assert list(cut.ids[-2:]) == [ord("y"), ord("e")]  # cut text gets no end-of-text token
-    assert set(encode(example, Letters(), "llm-adapters", False, 10).labels) == {IGNORED}
 
 
 def test_batches_shift_labels_and_pad_right() -> None:

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from smt_bench.data import prompts
-from smt_bench.data.prompts import Example, encode, prompt
+from smt_bench.data.prompts import TEMPLATE, Example, encode, prompt, question
 from smt_bench.evaluation.evaluate import evaluate
 from smt_bench.evaluation.heldout import response_loglik
 from smt_bench.evaluation.lm_eval_adapter import _as_trained, _split, lm_eval_classes
@@ -30,7 +30,8 @@ LEAD = "the correct answer is answer"
 def short_template():
     """A template without the long preamble, which the 300-token vocabulary spells letter by letter."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(prompts.TEMPLATES, "short", lambda example: example.instruction + "\n")
+        template = prompts.Template(*2 * (lambda example: example.instruction + "\n",))
+        patch.setitem(prompts.TEMPLATES, "short", template)
         yield
 
 
@@ -307,7 +308,7 @@ ITEM_WITH_INPUT = Example("Is it?", "Look.", "The answer", "x")
 def test_generation_starts_from_tokens_that_training_showed(tokenizer):
     """The template's last space may belong to the response's first token; the context must not end in another one."""
     for example in (ITEM, ITEM_WITH_INPUT):
-        text = prompt(example, "llm-adapters")
+        text = question(example, TEMPLATE)
         context = _as_trained(tokenizer, text)
         trained = tokenizer(text + "the answer").input_ids
         assert trained[: len(tokenizer(context).input_ids)] == tokenizer(context).input_ids
@@ -334,9 +335,9 @@ def test_real_records(tokenizer):
     names = ["boolq", "piqa", "social_i_qa", "ARC-Easy", "ARC-Challenge", "openbookqa"]
     tests = {n: [Example(**r) for r in json.loads((REAL / n / "test.json").read_text())[:6]] for n in names}
     model = tiny_llama()
-    results = evaluate(model, tokenizer, tests, settings(template="llm-adapters"))
+    results = evaluate(model, tokenizer, tests, settings(template=TEMPLATE))
     for name, result in results.items():
         assert result["n"] == 6 and result["format_failures"] == 0
         assert result["examples"]["gold"] == [example.answer for example in tests[name]]
         assert all(loglik < 0 for loglik in result["examples"]["loglik"])
-    assert all(r["tokens"] > 1 for r in response_loglik(model, tokenizer, tests["piqa"], "llm-adapters", 1024, 4))
+    assert all(r["tokens"] > 1 for r in response_loglik(model, tokenizer, tests["piqa"], TEMPLATE, 1024, 4))
