@@ -97,6 +97,12 @@ def question(example: Example, template: str) -> str:
     return TEMPLATES[template].evaluation(example)
 
 
+def token_ids(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text that goes on: without the end-of-text token that some tokenizers append."""
+    ids = list(tokenizer(text).input_ids)
+    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+
+
 def shared_start(tokenizer: Any, head: str, whole: Sequence[int]) -> tuple[str, int] | None:
     """How much of a prompt stands at the start of its tokens with a response.
 
@@ -114,7 +120,7 @@ def shared_start(tokenizer: Any, head: str, whole: Sequence[int]) -> tuple[str, 
     """
     stem = head.rstrip(" ")
     for spaces in range(len(head) - len(stem), -1, -1):
-        ids = list(tokenizer(stem + " " * spaces).input_ids)
+        ids = token_ids(tokenizer, stem + " " * spaces)
         if list(whole[: len(ids)]) == ids:
             return stem + " " * spaces, len(ids)
     return None
@@ -131,12 +137,12 @@ def encode_after(head: str, response: str, tokenizer: Any, train_on_inputs: bool
     As in LLM-Adapters the end-of-text token is left out where the text was cut. The mask ends before the first token that
     holds any of the response (with LLaMA's tokenizers where the collection's ends: after as many tokens as the prompt has).
     """
-    whole = list(tokenizer(head + response).input_ids)
+    whole = token_ids(tokenizer, head + response)
     ids = whole[:cutoff]
-    if len(ids) < cutoff and (not ids or ids[-1] != tokenizer.eos_token_id):
+    if len(ids) < cutoff:
         ids.append(tokenizer.eos_token_id)
     masked = 0
     if not train_on_inputs:
         start = shared_start(tokenizer, head, whole)
-        masked = min(start[1] if start else len(tokenizer(head).input_ids), len(ids))
+        masked = min(start[1] if start else len(token_ids(tokenizer, head)), len(ids))
     return Encoded(tuple(ids), tuple([IGNORED] * masked + ids[masked:]))

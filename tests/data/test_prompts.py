@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from helpers import ROOT, small_tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from smt_bench.data import datasets
 from smt_bench.data.prompts import IGNORED, TEMPLATE, TEMPLATES, Example, encode, prompt, question, shared_start
@@ -124,3 +125,19 @@ def test_the_mask_of_a_byte_level_tokenizer_leaves_the_response() -> None:
 
 def test_tokens_that_part_before_the_last_spaces_have_no_shared_start() -> None:
     assert shared_start(Letters(), "ab  ", [1, 2, 3]) is None
+
+
+def appending(tokenizer: Any) -> Any:
+    """The same tokenizer, putting the end-of-text token behind every text."""
+    ends = [("<s>", tokenizer.bos_token_id), ("</s>", tokenizer.eos_token_id)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
+    assert tokenizer("x").input_ids[-1] == tokenizer.eos_token_id
+    return tokenizer
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("cutoff", [40, 5000])
+def test_a_tokenizer_that_appends_the_end_trains_on_the_same_tokens(whole: bool, cutoff: int) -> None:
+    for example, _, _ in RECORDS:
+        plain = encode(example, small_tokenizer(), TEMPLATE, whole, cutoff)
+        assert encode(example, appending(small_tokenizer()), TEMPLATE, whole, cutoff) == plain

@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import ROOT, small_tokenizer, tiny_llama
 from peft import LoraConfig, inject_adapter_in_model
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from smt_bench.data import prompts
@@ -314,6 +314,24 @@ def test_generation_starts_from_tokens_that_training_showed(tokenizer):
         assert trained[: len(tokenizer(context).input_ids)] == tokenizer(context).input_ids
         assert text.startswith(context) and text.rstrip(" ") == context.rstrip(" ")
     assert tokenizer(text).input_ids != trained[: len(tokenizer(text).input_ids)]  # or this test would show nothing
+
+
+@pytest.mark.parametrize("protocol", ["likelihood", "llm-adapters"])
+def test_a_tokenizer_that_appends_the_end_changes_nothing(memorised, protocol):
+    """Neither do answers start after the end of the text, nor is every option scored by that token."""
+    ending = small_tokenizer()
+    ends = [("<s>", ending.bos_token_id), ("</s>", ending.eos_token_id)]
+    ending.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
+    assert ending("x").input_ids[-1] == ending.eos_token_id
+    plain = small_tokenizer()
+    found = [evaluate(memorised, t, TESTS, settings(protocol, beams=4)) for t in (plain, ending)]
+    assert found[0] == found[1] and found[0]["ARC-Easy"]["accuracy"] == 1.0
+    short = [evaluate(tiny_llama(max_position_embeddings=40), t, TESTS, settings(protocol, math_new=20))
+             for t in (plain, ending)]  # fmt: skip
+    assert short[0] == short[1]  # where prompts are cut to the positions, too
+    assert _split(plain, "q\n", ("answer1", "answer2")) == _split(ending, "q\n", ("answer1", "answer2"))
+    logliks = [response_loglik(memorised, t, TESTS["gsm8k"], "short", 64, 4) for t in (plain, ending)]
+    assert logliks[0] == logliks[1]
 
 
 def test_bad_requests_are_refused(tokenizer):
