@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from smt_bench.data.prompts import Example
 SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 FIELDS = ("instruction", "input", "output", "answer")
 _GZIP = b"\x1f\x8b"
+_UNFIT = re.compile("[\ud800-\udfff\0]")  # half of a surrogate pair, which no tokenizer takes; the end of a C string
 
 
 def find_file(folder: Path, stem: str) -> Path | None:
@@ -103,5 +105,10 @@ def _example(path: Path, number: int, value: Any, optional: tuple[str, ...], bla
         if not isinstance(text, str) or (not text.strip() and name not in (*optional, *blank)):
             problem = "is missing" if name not in value else f"is {repr(text)[:60]}"
             raise ValueError(f"{path}: record {number}: field {name!r} {problem}, expected text")
+        if unfit := _UNFIT.search(text):
+            what = "a NUL" if unfit.group() == "\0" else f"half a character (U+{ord(unfit.group()):04X})"
+            raise ValueError(
+                f"{path}: record {number}: field {name!r} holds {what} at {unfit.start() + 1}: mend the file"
+            )
         texts.append(text)
     return Example(*texts)

@@ -105,6 +105,22 @@ def test_a_fault_in_a_line_is_named_by_its_line_and_record(tmp_path: Path) -> No
     assert "record 1 is list" in refusal(path, "[]")
 
 
+@pytest.mark.parametrize("field", ["instruction", "input", "output", "answer"])
+@pytest.mark.parametrize(("text", "what"), [("a\ud83d", r"half a character (U+D83D) at 2"), ("ab\0c", "a NUL at 3")])
+@pytest.mark.parametrize("kind", ["train", "test"])
+def test_text_that_no_tokenizer_takes_is_refused_with_its_place(
+    tmp_path: Path, field: str, text: str, what: str, kind: str
+) -> None:
+    place = tmp_path / "dataset" / "boolq"
+    place.mkdir(parents=True)
+    bad = [*RECORDS[:7], {**RECORDS[7], field: text}, *RECORDS[8:]]
+    for name in ("train", "test"):
+        (place / f"{name}.json").write_text(json.dumps(bad if name == kind else RECORDS))
+    with pytest.raises(ValueError) as error:
+        datasets.load(str(tmp_path), "commonsense", (), 5, None)
+    assert str(error.value) == f"{place / kind}.json: record 8: field {field!r} holds {what}: mend the file"
+
+
 def test_whole_characters_beyond_the_first_plane_are_text(tmp_path: Path) -> None:
     path = tmp_path / "test.json"
     path.write_text(json.dumps([{**RECORDS[0], "input": "\U0001f600"}]))  # written as a surrogate pair
