@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from smt_bench.data.overlap import normalised_question
 from smt_bench.data.prompts import Example
-from smt_bench.data.tasks import TOLERANCE, Task, gold, offered, parse_number
+from smt_bench.data.tasks import TOLERANCE, Task, gold, label_number
 
 _FORMAT = re.compile(r"Answer format:\s*(\S+)")
 _LETTERS = ("A", "B", "C", "D", "E")  # AQuA's answers, in the mixtures of arithmetic tasks
@@ -24,14 +24,13 @@ def answer_of(example: Example, task: Task | None) -> str | float | None:
     text = example.answer.strip()
     if task is not None:
         try:
-            value = gold(task, example)
+            return gold(task, example)
         except ValueError:
             return None
-        return None if task.options is not None and value not in offered(task, example) else value
     formats = _FORMAT.findall(example.instruction)
     if formats:
         return text if text in formats[-1].split("/") else None
-    return text if text in _LETTERS else parse_number(text)
+    return text if text in _LETTERS else label_number(text)
 
 
 def unreadable(examples: Sequence[Example], task: Task | None) -> list[int]:
