@@ -41,7 +41,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     seconds: dict[str, float] = {}
     record["seconds"] = seconds
     record["environment"] |= {"processes": parallel.size(), "zero": inputs.zero and asdict(inputs.zero)}
-    record["overlap"] = {"rule": RULE, "tests": inputs.data.overlap}
+    record["overlap"] = {"rule": RULE, "tests": inputs.data.overlap, "repeated": inputs.data.repeated}
 
     def clock(part: str, since: float) -> None:
         seconds[part] = round(time.perf_counter() - since, 3)

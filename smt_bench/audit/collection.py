@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from smt_bench.audit.labels import contradictory, majority, repeated, unreadable
+from smt_bench.audit.labels import contradictory, majority, unreadable
 from smt_bench.audit.page import Page
-from smt_bench.data.overlap import exact_question, normalised_question, shared
+from smt_bench.data.overlap import exact_question, normalised_question, repeated, shared
 from smt_bench.data.prompts import Example
 from smt_bench.data.reading import SUFFIXES, find_file, read_examples
 from smt_bench.data.tasks import TASKS, Task

@@ -1,10 +1,10 @@
-"""What is wrong with the records of one data file: repeated questions, answers that cannot be read or contradict each other."""
+"""What is wrong with the answers of one data file: those that cannot be read, and those that contradict each other."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 
 from smt_bench.data.overlap import normalised_question
 from smt_bench.data.prompts import Example
@@ -36,11 +36,6 @@ def answer_of(example: Example, task: Task | None) -> str | float | None:
 def unreadable(examples: Sequence[Example], task: Task | None) -> list[int]:
     """Numbers (from 1) of the records whose gold answer cannot be read."""
     return [i for i, e in enumerate(examples, start=1) if answer_of(e, task) is None]
-
-
-def repeated(examples: Sequence[Example], question: Callable[[Example], str]) -> int:
-    """Records whose question stands in an earlier record of the same file."""
-    return len(examples) - len({question(e) for e in examples})
 
 
 def contradictory(examples: Sequence[Example], task: Task | None) -> list[str]:

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from smt_bench.data import world
-from smt_bench.data.overlap import normalised_question, shared
+from smt_bench.data.overlap import normalised_question, repeated, shared, split
 from smt_bench.data.prompts import Example
 from smt_bench.data.reading import find_file, read_examples
 from smt_bench.data.tasks import TASKS, find_task, gold
@@ -37,10 +37,11 @@ class DataSet:
         family: "commonsense" or "math".
         train_source: what the training records are, for the record.
         train: training examples without the held-out ones.
-        heldout: examples for model selection, split off with `HELDOUT_SEED`.
+        heldout: examples for model selection, split off with `HELDOUT_SEED`; training asks none of their questions.
         tests: task -> test examples.
         missing: tasks of the family without a test file here.
         empty: training records left out because their response is empty.
+        repeated: training and held-out examples whose question an earlier one asks.
     """
 
     family: str
@@ -50,6 +51,7 @@ class DataSet:
     tests: dict[str, list[Example]]
     missing: list[str] = field(default_factory=list)
     empty: int = 0
+    repeated: int = 0
 
     @cached_property  # a sweep asks once per run
     def train_sha256(self) -> str:
@@ -108,7 +110,7 @@ def load(source: str | None, family: str, tasks: Sequence[str], heldout: int, li
         source: None for the embedded testbed, else a folder in the LLM-Adapters layout.
         family: "commonsense" or "math".
         tasks: tasks wanted; empty for all of the family that are present.
-        heldout: examples to split off the training set.
+        heldout: examples to split off the training set; fewer where repeated questions leave no other way.
         limit: test examples per task at most, drawn with `LIMIT_SEED`.
 
     Raises:
@@ -133,15 +135,20 @@ def load(source: str | None, family: str, tasks: Sequence[str], heldout: int, li
         raise ValueError(f"training set {origin} has {len(train)} records, fewer than the {heldout} to hold out")
     order = list(range(len(train)))
     random.Random(HELDOUT_SEED).shuffle(order)
-    aside = set(order[:heldout])
+    kept, aside = split(train, order, heldout)
+    if heldout and not aside:
+        raise ValueError(
+            f"training set {origin} asks every question more than {heldout} times: nothing can be held out"
+        )
     return DataSet(
         family,
         origin,
-        [e for i, e in enumerate(train) if i not in aside],
-        [train[i] for i in order[:heldout]],
+        [train[i] for i in kept],
+        [train[i] for i in aside],
         tests,
         absent,
         empty,
+        repeated(train, normalised_question),
     )
 
 

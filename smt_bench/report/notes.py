@@ -75,6 +75,7 @@ def setting(found: Sequence[Group]) -> list[str]:
         f"Training data: {data['train']} (SHA-256 {data['train_sha256'][:12]}), template {data['template']}, loss on "
         f"{loss} (train_on_inputs={data['train_on_inputs']}), cut-off {data['cutoff']} tokens, {data['heldout']} "
         "examples held out.",
+        *repeats(found),
     ]
     if any(g.trains for g in found):
         lines += [
@@ -86,6 +87,18 @@ def setting(found: Sequence[Group]) -> list[str]:
     if evaluation["protocol"] != "likelihood" or any(TASKS[t].generated for t in evaluation["tasks"] if t in TASKS):
         protocol += f", generated answers with {evaluation['beams']} beam{'s' if evaluation['beams'] > 1 else ''}"
     return [*lines, protocol + "."]
+
+
+def repeats(found: Sequence[Group]) -> list[str]:
+    """Questions that the training set asks several times; nothing where it does not, or where no record says."""
+    counts = [(r.get("overlap") or {}).get("repeated") for g in found for r in (*g.done, *g.lost)]
+    count = next((c for c in counts if c), None)
+    if count is None:
+        return []
+    return [
+        f"Repeated questions: {count:,} training or held-out examples ask what an earlier one asks (case, spaces and punctuation "
+        "aside); all copies of a question stand on one side of that split."
+    ]
 
 
 def _by_method(found: Sequence[Group], setting_name: str) -> str:
