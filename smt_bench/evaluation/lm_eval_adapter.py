@@ -24,6 +24,22 @@ _LEAD = "the correct answer is"  # how every response of the commonsense tasks b
 _MARKER = "### Response:"  # a model that starts a new prompt is cut there, as LLM-Adapters' split does
 
 
+def documents(task: Task, examples: Sequence[Example], tokenizer: Any, settings: EvalSettings) -> list[dict[str, Any]]:
+    """What lm-eval is given of each question: `index`, `text` (the context) and, to choose from, `options` and `choices`."""
+    prompts = [question(example, settings.template) for example in examples]
+    docs: list[dict[str, Any]] = [{"index": i, "text": text} for i, text in enumerate(prompts)]
+    if settings.protocol_of(task) == "likelihood":
+        lead, shared = _split(tokenizer, prompts[0], task.options or ())
+        for doc, example in zip(docs, examples):
+            doc["text"] += lead
+            doc["options"] = list(offered(task, example))
+            doc["choices"] = [f" {option}"[len(shared) :] if lead else f"{_LEAD} {option}" for option in doc["options"]]
+    else:
+        for doc in docs:
+            doc["text"] = _as_trained(tokenizer, doc["text"])
+    return docs
+
+
 def lm_eval_task(
     task: Task,
     examples: Sequence[Example],
@@ -34,17 +50,7 @@ def lm_eval_task(
 ) -> Any:
     """An lm-eval task over a JSON file of these examples, written to `folder`."""
     protocol = settings.protocol_of(task)
-    prompts = [question(example, settings.template) for example in examples]
-    docs: list[dict[str, Any]] = [{"index": i, "text": text} for i, text in enumerate(prompts)]
-    if protocol == "likelihood":
-        lead, shared = _split(tokenizer, prompts[0], task.options or ())
-        for doc, example in zip(docs, examples):
-            doc["text"] += lead
-            doc["options"] = list(offered(task, example))
-            doc["choices"] = [f" {option}"[len(shared) :] if lead else f"{_LEAD} {option}" for option in doc["options"]]
-    else:
-        for doc in docs:
-            doc["text"] = _as_trained(tokenizer, doc["text"])
+    docs = documents(task, examples, tokenizer, settings)
     file = folder / f"{task.name}.json"
     file.write_text("".join(json.dumps(doc) + "\n" for doc in docs), encoding="utf-8")
 

@@ -75,7 +75,7 @@ def load(located: Located, precision: str, device_map: str | None = None) -> tup
         precision: "fp32" or "bf16".
         device_map: "balanced" to spread the layers over several GPUs.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(
         located.path,
@@ -85,6 +85,22 @@ def load(located: Located, precision: str, device_map: str | None = None) -> tup
         attn_implementation="sdpa",
         device_map=device_map,
     )
-    tokenizer = AutoTokenizer.from_pretrained(located.path, trust_remote_code=False)
     model.config.use_cache = False
-    return model.train(), tokenizer
+    return model.train(), tokenizer(located)
+
+
+def tokenizer(located: Located) -> Any:
+    """The tokenizer beside the weights.
+
+    Raises:
+        ValueError: its files are missing or cannot be used.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(located.path, trust_remote_code=False)
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0][:120]
+        raise ValueError(
+            f"model {located.ref.name}: its tokenizer is not usable ({reason}): save one beside the weights"
+        ) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench import methods
+from smt_bench.data.cut import any_response
 from smt_bench.data.datasets import HELDOUT_SEED, DataSet, content_hash, load, unread
 from smt_bench.data.fetch import fetch_data
 from smt_bench.data.prompts import TEMPLATE
@@ -148,7 +149,22 @@ class Planner:
         limit = r.limit if r.limit is not None else self.recipe.limit
         self.data = load(source, r.family, r.tasks, self.recipe.heldout, limit)
         self.located = locate.locate(r.model)
+        self._check_responses()
         self.opened = True
+
+    def _check_responses(self) -> None:
+        """Refuses data of which nothing could be learned or measured, before anything is trained.
+
+        Raises:
+            ValueError: the cut-off leaves nothing of any response.
+        """
+        tokenizer, cutoff = build.tokenizer(self.located), self.recipe.cutoff
+        for what, examples in (("training", self.data.train), ("held-out", self.data.heldout)):
+            if examples and not any_response(examples, tokenizer, TEMPLATE, cutoff):
+                raise ValueError(
+                    f"training set {self.data.train_source}: the cut-off of {cutoff} tokens leaves nothing of the response in "
+                    f"any of the {len(examples):,} {what} records: shorten their questions"
+                )
 
     def open_without_data(self) -> None:
         """Stands in for `open` where nothing will run (`plan`): published sizes for the data, shapes for the weights."""

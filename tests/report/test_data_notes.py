@@ -19,3 +19,27 @@ def test_repeated_questions_are_counted_once_in_the_notes() -> None:
         told = [r | {"overlap": {"rule": "normalised-1", "tests": {}, "repeated": count}} for r in made]
         found = notes(told, "Repeated")
         assert len(found) == len(said) and all(note.startswith(text) for note, text in zip(found, said))
+
+
+def with_cut(made: Record, training: dict[str, int] | None, heldout: dict[str, int], **prompts: int) -> Record:
+    return made | {"cut": {"training": training, "heldout": heldout, "prompts": {"boolq": 0, "piqa": 0, **prompts}}}
+
+
+def counts(examples: int, empty: int = 0, shortened: int = 0) -> dict[str, int]:
+    return {"examples": examples, "empty": empty, "shortened": shortened}
+
+
+def test_what_was_cut_off_is_counted_in_the_notes() -> None:
+    made = [record("smt", 1.0, seed) for seed in (0, 1)]
+    assert notes(made, "Cut off") == notes(made, "Test prompts") == []
+    clean = [with_cut(r, counts(1500), counts(100)) for r in made]
+    assert notes(clean, "Cut off") == notes(clean, "Test prompts") == []
+    base = with_cut(record("base", None), None, counts(100, 2, 1))
+    told = [base, *(with_cut(r, counts(1500, 30 + i, 13), counts(100, 2, 1), piqa=1204) for i, r in enumerate(made))]
+    assert notes(told, "Cut off") == [
+        "Cut off at 128 tokens: of the 1,500 training examples that a run draws, 30 to 31 keep nothing of their response and 13 "
+        "lose its end; of the 100 held-out examples, 2 keep nothing of their response and 1 lose its end."
+    ]
+    assert notes(told, "Test prompts") == [
+        "Test prompts longer than the model's positions, cut from the left: PIQA 1,204."
+    ]
