@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import torch
 from accelerate import PartialState
 
+from smt_bench.data.batches import training_order
+from smt_bench.data.cut import count
 from smt_bench.data.overlap import RULE
 from smt_bench.data.prompts import Encoded, encode
 from smt_bench.evaluation.evaluate import evaluate, merge_shares
 from smt_bench.evaluation.heldout import _heldout, response_loglik
 from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
+from smt_bench.evaluation.room import positions, prompts_cut
 from smt_bench.machine import facts, parallel
 from smt_bench.methods.base import Method
 from smt_bench.models.build import load
@@ -42,7 +46,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     seconds: dict[str, float] = {}
     record["seconds"] = seconds
     record["environment"]["spread"] = inputs.spread.to_dict()
-    record["overlap"] = {"rule": RULE, "tests": inputs.data.overlap}
+    record["overlap"] = {"rule": RULE, "tests": inputs.data.overlap, "repeated": inputs.data.repeated}
 
     def clock(part: str, since: float) -> None:
         seconds[part] = round(time.perf_counter() - since, 3)
@@ -64,6 +68,8 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         "total": capacity.total,
         "fraction": capacity.fraction,
     }
+
+    record["cut"] = _cut(run, inputs, model, tokenizer, bool(capacity.trainable))
 
     def check() -> None:
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -94,24 +100,57 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         raise Diverged(run.train.steps, record["heldout"]["nll"])
 
 
+def _lengths(inputs: Inputs) -> list[int]:
+    """Of the training examples, for the buckets, in characters: tokenising a large set would cost more than a short run."""
+    return [len(e.instruction) + len(e.input) + len(e.output) for e in inputs.data.train]
+
+
+def _cut(run: Run, inputs: Inputs, model: Any, tokenizer: Any, trains: bool) -> dict[str, Any]:
+    """What does not fit: responses cut off, of the training examples that this run draws and the held-out ones; test prompts.
+
+    Raises:
+        ValueError: nothing is left of the response of any example that is drawn.
+    """
+    d, t = run.data, run.train
+    drawn = None
+    if trains:
+        order = islice(training_order(_lengths(inputs), t.batch_size, run.seed), t.steps)
+        examples = [inputs.data.train[i] for i in sorted({i for numbers in order for i in numbers})]
+        drawn = count(examples, tokenizer, d.template, d.cutoff, inputs.watch)
+        if drawn["empty"] == drawn["examples"]:
+            raise ValueError(
+                f"cut-off {d.cutoff} tokens leaves nothing of the response in any of the {len(examples):,} training records that "
+                "this run draws: train more steps, or shorten the questions"
+            )
+    limit = positions(model.config, tokenizer)
+    return {
+        "training": drawn,
+        "heldout": count(inputs.data.heldout, tokenizer, d.template, d.cutoff),
+        "prompts": prompts_cut(inputs.data.tests, tokenizer, _settings(run), limit),
+    }
+
+
+def _settings(run: Run) -> EvalSettings:
+    e = run.evaluation
+    return EvalSettings(e.protocol, e.beams, e.max_new_tokens, e.max_new_tokens_math, EVAL_BATCH, run.data.template)
+
+
 def _loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, device: torch.device) -> Loop:
     d, t = run.data, run.train
 
     def encoded(number: int) -> Encoded:
         return encode(inputs.data.train[number], tokenizer, d.template, d.train_on_inputs, d.cutoff)
 
-    # Buckets go by characters: tokenising a large training set first would cost more than a short run.
-    lengths = [len(e.instruction) + len(e.input) + len(e.output) for e in inputs.data.train]
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
 
     def on_step(step: int, loss: float) -> None:
         inputs.watch("train", step, t.steps, f"loss {loss:.3f}")
 
-    return Loop(run, model, method, lengths, encoded, pad_id, device, on_step, inputs.keeper, inputs.spread)
+    return Loop(run, model, method, _lengths(inputs), encoded, pad_id, device, on_step, inputs.keeper, inputs.spread)
 
 
 def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable[[str, float], None]) -> dict[str, Any]:
-    e, d = run.evaluation, run.data
+    d = run.data
     start = time.perf_counter()
     heldout = response_loglik(
         model,
@@ -124,9 +163,8 @@ def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable
     )
     clock("heldout", start)
     start = time.perf_counter()
-    settings = EvalSettings(e.protocol, e.beams, e.max_new_tokens, e.max_new_tokens_math, EVAL_BATCH, d.template)
     own = {task: part for task, examples in inputs.data.tests.items() if (part := parallel.share(examples))}
-    scores = evaluate(model, tokenizer, own, settings, progress=inputs.watch)
+    scores = evaluate(model, tokenizer, own, _settings(run), progress=inputs.watch)
     if parallel.size() > 1:
         heldout = parallel.merge(parallel.gathered(heldout))
         scores = merge_shares(parallel.gathered(scores), list(inputs.data.tests))

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from smt_bench.audit.labels import contradictory, majority, repeated, unreadable
+from smt_bench.audit.labels import contradictory, majority, unreadable
 from smt_bench.audit.page import Page
-from smt_bench.data.datasets import read_examples
-from smt_bench.data.overlap import exact_question, normalised_question, shared
+from smt_bench.data.overlap import exact_question, normalised_question, repeated, shared
 from smt_bench.data.prompts import Example
+from smt_bench.data.reading import SUFFIXES, find_file, read_examples
 from smt_bench.data.tasks import TASKS, Task
 from smt_bench.evidence.words import task_title
 from smt_bench.report.table import Cell, Table
@@ -109,9 +109,9 @@ def report(root: Path) -> Report:
     """
     if not root.is_dir():
         raise ValueError(f"data folder {root} does not exist: pass a folder in the LLM-Adapters layout with --data")
-    mixtures = sorted(path for place in (root / "ft-training_set", root) for path in place.glob("*.json"))
-    own = [(task, path) for task in TASKS.values() if (path := root / "dataset" / task.name / "train.json").is_file()]
-    held = [(task, path) for task in TASKS.values() if (path := root / "dataset" / task.name / "test.json").is_file()]
+    mixtures = sorted(p for place in (root / "ft-training_set", root) for s in SUFFIXES for p in place.glob(f"*{s}"))
+    own = [(task, path) for task in TASKS.values() if (path := find_file(root / "dataset" / task.name, "train"))]
+    held = [(task, path) for task in TASKS.values() if (path := find_file(root / "dataset" / task.name, "test"))]
     if not held:
         raise ValueError(
             f"data folder {root} has no dataset/<task>/test.json of a known task: expected the LLM-Adapters layout"

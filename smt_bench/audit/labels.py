@@ -1,14 +1,14 @@
-"""What is wrong with the records of one data file: repeated questions, answers that cannot be read or contradict each other."""
+"""What is wrong with the answers of one data file: those that cannot be read, and those that contradict each other."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 
 from smt_bench.data.overlap import normalised_question
 from smt_bench.data.prompts import Example
-from smt_bench.data.tasks import TOLERANCE, Task, gold, offered, parse_number
+from smt_bench.data.tasks import TOLERANCE, Task, gold, label_number
 
 _FORMAT = re.compile(r"Answer format:\s*(\S+)")
 _LETTERS = ("A", "B", "C", "D", "E")  # AQuA's answers, in the mixtures of arithmetic tasks
@@ -24,24 +24,18 @@ def answer_of(example: Example, task: Task | None) -> str | float | None:
     text = example.answer.strip()
     if task is not None:
         try:
-            value = gold(task, example)
+            return gold(task, example)
         except ValueError:
             return None
-        return None if task.options is not None and value not in offered(task, example) else value
     formats = _FORMAT.findall(example.instruction)
     if formats:
         return text if text in formats[-1].split("/") else None
-    return text if text in _LETTERS else parse_number(text)
+    return text if text in _LETTERS else label_number(text)
 
 
 def unreadable(examples: Sequence[Example], task: Task | None) -> list[int]:
     """Numbers (from 1) of the records whose gold answer cannot be read."""
     return [i for i, e in enumerate(examples, start=1) if answer_of(e, task) is None]
-
-
-def repeated(examples: Sequence[Example], question: Callable[[Example], str]) -> int:
-    """Records whose question stands in an earlier record of the same file."""
-    return len(examples) - len({question(e) for e in examples})
 
 
 def contradictory(examples: Sequence[Example], task: Task | None) -> list[str]:

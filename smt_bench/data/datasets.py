@@ -1,9 +1,9 @@
 """Data sets: records in the LLM-Adapters layout, from a local folder, the hub, or the embedded testbed.
 
 Layout: `dataset/<task>/{train,test}.json` and `ft-training_set/<name>.json`, each a JSON array of
-`{instruction, input, output, answer}`. Nothing is trained on that the family does not name: its training set is its
-published mixture where that file exists, else the train files of its tasks. `math_data.json`, which LLM-Adapters also
-ships, holds most of several test sets word for word and is never read.
+`{instruction, input, output, answer}`; `data.reading` takes other formats too. Nothing is trained on that the family does not
+name: its training set is its published mixture where that file exists, else the train files of its tasks. `math_data.json`, which
+LLM-Adapters also ships, holds most of several test sets word for word and is never read.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from smt_bench.data import families
 from smt_bench.data.families import Family
-from smt_bench.data.overlap import normalised_question, shared
+from smt_bench.data.overlap import normalised_question, repeated, shared, split
 from smt_bench.data.prompts import Example
+from smt_bench.data.reading import find_file, read_examples
 from smt_bench.data.tasks import find_task, gold
 
-FIELDS = ("instruction", "input", "output", "answer")
 HELDOUT_SEED = 0
 LIMIT_SEED = 0
 
@@ -36,10 +35,11 @@ class DataSet:
         family: name of the data family.
         train_source: what the training records are, for the record.
         train: training examples without the held-out ones.
-        heldout: examples for model selection, split off with `HELDOUT_SEED`.
+        heldout: examples for model selection, split off with `HELDOUT_SEED`; training asks none of their questions.
         tests: task -> test examples.
         missing: tasks of the family without a test file here.
         empty: training records left out because their response is empty.
+        repeated: training and held-out examples whose question an earlier one asks.
     """
 
     family: str
@@ -49,6 +49,7 @@ class DataSet:
     tests: dict[str, list[Example]]
     missing: list[str] = field(default_factory=list)
     empty: int = 0
+    repeated: int = 0
 
     @cached_property  # a sweep asks once per run
     def train_sha256(self) -> str:
@@ -96,51 +97,6 @@ def content_hash(examples: Sequence[Example]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def read_examples(path: Path, optional: tuple[str, ...] = ("input",), blank: tuple[str, ...] = ()) -> list[Example]:
-    """Reads one JSON array of records.
-
-    Args:
-        path: the file.
-        optional: fields that may be empty, or missing.
-        blank: fields that may be empty, but have to be there.
-
-    Raises:
-        ValueError: not JSON, not a list, empty, or a record with a missing or non-text field; the message names file,
-            record number (from 1) and field.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}): save it as UTF-8 JSON") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path}: not valid JSON (line {error.lineno}: {error.msg}): repair or fetch it again"
-        ) from None
-    if not isinstance(values, list) or not values:
-        what = "an empty list" if isinstance(values, list) else type(values).__name__
-        raise ValueError(f"{path}: {what}, expected a non-empty list of records with {', '.join(FIELDS)}")
-    return [_example(path, number, value, optional, blank) for number, value in enumerate(values, start=1)]
-
-
-def _example(path: Path, number: int, value: Any, optional: tuple[str, ...], blank: tuple[str, ...]) -> Example:
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: record {number} is {type(value).__name__}, expected an object")
-    texts = []
-    for name in FIELDS:
-        text = value.get(name, "" if name in optional else None)
-        if isinstance(text, (int, float)) and not isinstance(text, bool) and name == "answer":
-            text = str(text)
-        if not isinstance(text, str) or (not text.strip() and name not in (*optional, *blank)):
-            problem = "is missing" if name not in value else f"is {text!r}"
-            raise ValueError(f"{path}: record {number}: field {name!r} {problem}, expected text")
-        texts.append(text)
-    return Example(*texts)
-
-
 def read_training(paths: Sequence[Path]) -> tuple[list[Example], int]:
     """The records of training files that have a response, and how many have an empty one: these teach nothing.
 
@@ -161,7 +117,7 @@ def load(source: str | None, family: str, tasks: Sequence[str], heldout: int, li
         source: None for the family's embedded data, else a folder in the LLM-Adapters layout.
         family: name of the data family.
         tasks: tasks wanted; empty for all of the family that are present.
-        heldout: examples to split off the training set.
+        heldout: examples to split off the training set; fewer where repeated questions leave no other way.
         limit: test examples per task at most, drawn with `LIMIT_SEED`.
 
     Raises:
@@ -189,15 +145,20 @@ def load(source: str | None, family: str, tasks: Sequence[str], heldout: int, li
         raise ValueError(f"training set {origin} has {len(train)} records, fewer than the {heldout} to hold out")
     order = list(range(len(train)))
     random.Random(HELDOUT_SEED).shuffle(order)
-    aside = set(order[:heldout])
+    kept, aside = split(train, order, heldout)
+    if heldout and not aside:
+        raise ValueError(
+            f"training set {origin} asks every question more than {heldout} times: nothing can be held out"
+        )
     return DataSet(
         family,
         origin,
-        [e for i, e in enumerate(train) if i not in aside],
-        [train[i] for i in order[:heldout]],
+        [train[i] for i in kept],
+        [train[i] for i in aside],
         tests,
         absent,
         empty,
+        repeated(train, normalised_question),
     )
 
 
@@ -224,7 +185,7 @@ def _from_folder(
     if not root.is_dir():
         raise ValueError(f"data folder {root} does not exist: pass a folder in the LLM-Adapters layout with --data")
     names = [task.name for task in family.tasks]
-    present = [name for name in names if (root / "dataset" / name / "test.json").is_file()]
+    present = [name for name in names if find_file(root / "dataset" / name, "test")]
     absent = [name for name in names if name not in present]
     wanted = [name for name in present if not tasks or name in tasks]
     lost = [name for name in tasks if name not in present]
@@ -232,15 +193,16 @@ def _from_folder(
         lost = lost or names
         raise ValueError(f"data folder {root} has no dataset/{lost[0]}/test.json: expected the LLM-Adapters layout")
     # Gold is `answer`: the responses of test files are not used, and some of the published ones are empty.
-    tests = {name: _read_test(root / "dataset" / name / "test.json", name) for name in wanted}
+    tests = {n: _read_test(file, n) for n in wanted if (file := find_file(root / "dataset" / n, "test"))}
     for folder in (root / "ft-training_set", root):
-        if family.mixture is not None and (folder / family.mixture).is_file():
-            return family.mixture, *read_training([folder / family.mixture]), tests, absent
-    parts = [name for name in names if (root / "dataset" / name / "train.json").is_file()]
+        mixture = family.mixture and find_file(folder, family.mixture.removesuffix(".json"))
+        if family.mixture and mixture:
+            return family.mixture, *read_training([mixture]), tests, absent  # by the same name in every format
+    parts = {name: file for name in names if (file := find_file(root / "dataset" / name, "train"))}
     if not parts:
-        mixture = "" if family.mixture is None else f"ft-training_set/{family.mixture} or "
+        expected = "" if family.mixture is None else f"ft-training_set/{family.mixture} or "
         raise ValueError(
-            f"data folder {root} has no training set for {family.name}: expected {mixture}dataset/<task>/train.json"
+            f"data folder {root} has no training set for {family.name}: expected {expected}dataset/<task>/train.json"
         )
-    train, empty = read_training([root / "dataset" / name / "train.json" for name in parts])
+    train, empty = read_training(list(parts.values()))
     return "+".join(parts), train, empty, tests, absent

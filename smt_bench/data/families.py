@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 
 from smt_bench.data import world
 from smt_bench.data.collection import LLM_ADAPTERS, Collection
-from smt_bench.data.prompts import TEMPLATES, Example
+from smt_bench.data.prompts import TEMPLATE, TEMPLATES, Example
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Family:
     mixture_size: int | None = None
     collection: Collection | None = None
     embedded: Embedded | None = None
-    template: str = "llm-adapters"
+    template: str = TEMPLATE
     rationale: bool = False
     folder: str | None = None
 

@@ -27,6 +27,38 @@ def normalised_question(example: Example) -> str:
     return _BETWEEN_WORDS.sub(" ", f"{example.instruction} {example.input}".lower()).strip()
 
 
+def repeated(examples: Iterable[Example], question: Callable[[Example], str]) -> int:
+    """How many examples ask a question that an earlier one asks."""
+    asked = [question(e) for e in examples]
+    return len(asked) - len(set(asked))
+
+
+def split(examples: Sequence[Example], order: Sequence[int], heldout: int) -> tuple[list[int], list[int]]:
+    """Which examples to train on and which to hold out, so that no question stands on both sides.
+
+    The order is gone through once. An example is held out together with all that ask the same question; where that would be
+    more than are wanted, all of them stay. Without repeated questions the first of the order are held out; with them the number
+    is still met exactly as long as questions asked once are left.
+
+    Args:
+        examples: all.
+        order: their numbers, shuffled.
+        heldout: how many to hold out at most.
+
+    Returns:
+        Numbers of the training examples in their own order, and of the held-out ones as drawn.
+    """
+    alike: dict[str, list[int]] = {}
+    texts = [normalised_question(e) for e in examples]
+    for i, text in enumerate(texts):
+        alike.setdefault(text, []).append(i)
+    drawn: dict[int, None] = {}
+    for i in order:
+        if i not in drawn and len(drawn) + len(alike[texts[i]]) <= heldout:
+            drawn |= dict.fromkeys([i, *alike[texts[i]]])
+    return [i for i in range(len(examples)) if i not in drawn], list(drawn)
+
+
 def shared(
     train: Iterable[Example], tests: Mapping[str, Sequence[Example]], question: Callable[[Example], str]
 ) -> dict[str, int]:

@@ -1,20 +1,24 @@
-"""Prompt template, tokenisation and loss mask.
+"""Prompt templates, tokenisation and loss mask.
 
-The template and the mask are those of the LLM-Adapters collection, whose numbers the papers compare with. Its training
-script has two habits that change losses, kept here on purpose: every line after the first is indented by sixteen
-spaces, and a linter comment stands inside the prompt. `train_on_inputs=True` (its default) puts the loss on prompt and
-response; False masks the prompt, as SMT's reference code does. Both are part of a run's key.
+The template is that of the LLM-Adapters collection, whose numbers the papers compare with: the text of its scripts from
+April 2023 on, which DoRA's copy shares. It has habits that change losses, kept here on purpose: every line after the first
+is indented by sixteen spaces, and the evaluation scripts ask in other spaces than the training script trains on.
+`train_on_inputs=True` (its default) puts the loss on prompt and response; False masks the prompt, as SMT's reference code
+does. Template and mask are part of a run's key.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 IGNORED = -100  # label value without loss, torch's cross_entropy default
+TEMPLATE = "llm-adapters-2023-04"  # of new runs
 _INDENT = " " * 16
 _HEAD = "Below is an instruction that describes a task"
-_TASK = "Write a response that appropriately completes the request.  # noqa: E501"
+_CONTEXT = ", paired with an input that provides further context"
+_TASK = "Write a response that appropriately completes the request."
 
 
 @dataclass(frozen=True)
@@ -42,34 +46,103 @@ class Encoded:
     labels: tuple[int, ...]
 
 
-def llm_adapters(example: Example) -> str:
-    """The prompt of one example up to where the response starts."""
-    context = ", paired with an input that provides further context" if example.input else ""
-    lines = ["", "### Instruction:", example.instruction, ""]
-    if example.input:
-        lines += ["### Input:", example.input, ""]
-    lines += ["### Response:", ""]
-    # The blank line after the header carries no indentation in the original; the later ones do.
-    return f"{_HEAD}{context}. {_TASK}\n" + "\n".join([lines[0]] + [_INDENT + line for line in lines[1:]])
+@dataclass(frozen=True)
+class Template:
+    """A question's two renderings, each up to where the response starts.
+
+    Attributes:
+        training: what is trained on, and what held-out responses follow.
+        evaluation: what test questions are asked in.
+    """
+
+    training: Callable[[Example], str]
+    evaluation: Callable[[Example], str]
 
 
-TEMPLATES = {"llm-adapters": llm_adapters}
+def _rendered(example: Example, end: str, blank: str) -> str:
+    """The prompt, with `end` after its first line and `blank` on the empty lines between the later ones."""
+    parts = [("Instruction", example.instruction)] + ([("Input", example.input)] if example.input else [])
+    body = "".join(f"{_INDENT}### {name}:\n{_INDENT}{text}\n{blank}\n" for name, text in parts)
+    return f"{_HEAD}{_CONTEXT if example.input else ''}. {_TASK}{end}\n\n{body}{_INDENT}### Response:\n{_INDENT}"
+
+
+def training_prompt(example: Example) -> str:
+    """As LLM-Adapters' `finetune.py` trains: spaces after the request, blank lines as deeply indented as the others."""
+    return _rendered(example, " " if example.input else "  ", _INDENT)
+
+
+def evaluation_prompt(example: Example) -> str:
+    """As LLM-Adapters' `commonsense_evaluate.py` and `evaluate.py` ask: one space less, blank lines without any."""
+    return _rendered(example, "" if example.input else " ", "")
+
+
+def first_prompt(example: Example) -> str:
+    """The collection's prompt of its first days, with a linter comment in it, for training and evaluation alike."""
+    return _rendered(example, "  # noqa: E501", _INDENT)
+
+
+TEMPLATES = {
+    TEMPLATE: Template(training_prompt, evaluation_prompt),
+    "llm-adapters": Template(first_prompt, first_prompt),  # of older records; nothing new is planned with it
+}
 
 
 def prompt(example: Example, template: str) -> str:
-    """The prompt under the named template."""
-    return TEMPLATES[template](example)
+    """The training prompt under the named template."""
+    return TEMPLATES[template].training(example)
+
+
+def question(example: Example, template: str) -> str:
+    """The evaluation prompt under the named template."""
+    return TEMPLATES[template].evaluation(example)
+
+
+def token_ids(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text that goes on: without the end-of-text token that some tokenizers append."""
+    ids = list(tokenizer(text).input_ids)
+    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+
+
+def shared_start(tokenizer: Any, head: str, whole: Sequence[int]) -> tuple[str, int] | None:
+    """How much of a prompt stands at the start of its tokens with a response.
+
+    The prompt ends in spaces. Many tokenizers join the last of them to the first word of the response, so that the tokens of
+    the bare prompt end in something that training never shows.
+
+    Args:
+        tokenizer: the tokenizer.
+        head: the prompt.
+        whole: token ids of the prompt and a response together.
+
+    Returns:
+        The prompt without those of its last spaces that belong to the response's first token, and its number of tokens; None
+        where the tokens part earlier.
+    """
+    stem = head.rstrip(" ")
+    for spaces in range(len(head) - len(stem), -1, -1):
+        ids = token_ids(tokenizer, stem + " " * spaces)
+        if list(whole[: len(ids)]) == ids:
+            return stem + " " * spaces, len(ids)
+    return None
 
 
 def encode(example: Example, tokenizer: Any, template: str, train_on_inputs: bool, cutoff: int) -> Encoded:
-    """Tokenises prompt + response + end-of-text, cut at `cutoff` tokens.
+    """Tokenises training prompt + response + end-of-text, cut at `cutoff` tokens; see `encode_after`."""
+    return encode_after(prompt(example, template), example.output, tokenizer, train_on_inputs, cutoff)
 
-    As in LLM-Adapters the end-of-text token is left out where the text was cut, and the mask covers as many tokens as
-    the prompt alone has.
+
+def encode_after(head: str, response: str, tokenizer: Any, train_on_inputs: bool, cutoff: int) -> Encoded:
+    """Tokenises a prompt and what follows it as one text.
+
+    As in LLM-Adapters the end-of-text token is left out where the text was cut. The mask ends before the first token that
+    holds any of the response (with LLaMA's tokenizers where the collection's ends: after as many tokens as the prompt has).
     """
-    head = prompt(example, template)
-    ids = list(tokenizer(head + example.output).input_ids)[:cutoff]
-    if len(ids) < cutoff and (not ids or ids[-1] != tokenizer.eos_token_id):
+    whole = token_ids(tokenizer, head + response)
+    ids = whole[:cutoff]
+    if len(ids) < cutoff:
         ids.append(tokenizer.eos_token_id)
-    masked = 0 if train_on_inputs else min(len(tokenizer(head).input_ids), len(ids))
+    masked = 0
+    if not train_on_inputs:
+        start = shared_start(tokenizer, head, whole)
+        masked = min(start[1] if start else len(token_ids(tokenizer, head)), len(ids))
     return Encoded(tuple(ids), tuple([IGNORED] * masked + ids[masked:]))

@@ -18,6 +18,11 @@ from smt_bench.data.prompts import Example
 TOLERANCE = 1e-3  # two numbers this close are the same answer (LLM-Adapters' evaluation)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _FORMAT = re.compile(r"Answer format:\s*(\S+)")
+_WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
+_LABEL = re.compile(  # 5, -$1,080.50, 40 %, .5, 1e-3, 3/4
+    r"(?P<sign>[+-]?\s?\$?|\$\s?[+-])\s?(?:(?P<over>[0-9]+)\s?/\s?(?P<under>[0-9]+)|"
+    rf"(?P<plain>(?:{_WHOLE}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?))\s?%?"
+)
 
 
 class _Tasks(Mapping[str, Task]):
@@ -52,7 +57,7 @@ def find_task(name: str) -> Task:
 def offered(task: Task, example: Example) -> tuple[str, ...]:
     """The options that this very question offers, in the task's order.
 
-    Read from the line "Answer format: answer1/answer2/...", else from headings like "Answer1:"; all options of the task
+    Read from the line "Answer format: answer1/answer2/...", else from headings like "Answer1:" or "(A)"; all options of the task
     if neither names at least two of them.
 
     Raises:
@@ -64,7 +69,9 @@ def offered(task: Task, example: Example) -> tuple[str, ...]:
     named = lines[-1].split("/") if lines else []  # the last: a question may quote the phrase
     listed = tuple(option for option in task.options if option in named)
     if len(listed) < 2:
-        headings = {word.lower() for word in re.findall(r"\b(\w+)\s*:", example.instruction)}
+        # A letter before a colon is more likely a variable: "A : B = 3 : 4". AQuA writes "(A)".
+        heading = r"\((\w)\)" if len(task.options[0]) == 1 else r"\b(\w+)\s*:"
+        headings = {word.lower() for word in re.findall(heading, example.instruction)}
         listed = tuple(option for option in task.options if option.lower() in headings)
     return listed if len(listed) > 1 else task.options
 
@@ -94,23 +101,42 @@ def parse(task: Task, text: str) -> str | float | None:
     return parse_number(text) if task.options is None else parse_option(text, task.options)
 
 
+def label_number(text: str) -> float | None:
+    """The number that a gold answer is, or None: strict, where `parse_number` reads prose.
+
+    A sign (also U+2212), $, %, commas between thousands, decimals, an exponent, or a fraction of two whole numbers. "40%" is 40,
+    as `parse_number` reads it in an answer.
+    """
+    found = _LABEL.fullmatch(text.strip().replace("\u2212", "-"))
+    if found is None:
+        return None
+    if found["plain"]:
+        value = float(found["plain"].replace(",", ""))
+    else:
+        over, under = float(found["over"]), float(found["under"])
+        value = over / under if under else math.inf
+    return (-value if "-" in found["sign"] else value) if math.isfinite(value) else None
+
+
 def gold(task: Task, example: Example) -> str | float:
     """The right answer in the form that `parse` returns.
 
     Always from `answer`, never from `output`: in arithmetic test files that is a model's rationale, and often wrong.
 
     Raises:
-        ValueError: the record's answer is none that the task allows.
+        ValueError: the record's answer is no number, or none of the options that the question offers.
     """
     answer = example.answer.strip()
     if task.options is not None:
-        if answer not in task.options:
-            allowed = ", ".join(task.options)
-            raise ValueError(f"{task.name}: gold answer {answer!r} is none of {allowed}: mend the data file")
+        if answer not in (options := offered(task, example)):
+            raise ValueError(
+                f"{task.name}: gold answer {answer[:40]!r} is none of those that the question offers ({', '.join(options)}): "
+                "mend the data file"
+            )
         return answer
-    number = parse_number(answer)
+    number = label_number(answer)
     if number is None:
-        raise ValueError(f"{task.name}: gold answer {answer!r} is no number: mend the data file")
+        raise ValueError(f"{task.name}: gold answer {answer[:40]!r} is no number: mend the data file")
     return number
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from smt_bench.data.cut import response_tokens
 from smt_bench.data.prompts import IGNORED, Example, encode
 from smt_bench.evaluation.lm_eval_adapter import eval_mode
 from smt_bench.evaluation.protocols import finite
@@ -45,8 +46,7 @@ def response_loglik(
         are). `loglik` is None if the cutoff leaves no response (`tokens` is then 0) or if it is not finite.
     """
     encoded = [encode(example, tokenizer, template, train_on_inputs=False, cutoff=cutoff) for example in examples]
-    # The first token has nothing before it, so it is never predicted.
-    counts = [sum(label != IGNORED for label in item.labels[1:]) for item in encoded]
+    counts = [response_tokens(item) for item in encoded]
     # Longest first: if memory does not suffice, that shows at once.
     order = sorted((i for i in range(len(encoded)) if counts[i]), key=lambda i: (-len(encoded[i].ids), i))
     results: list[dict[str, Any]] = [{"loglik": None, "tokens": count} for count in counts]

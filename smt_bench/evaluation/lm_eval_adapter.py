@@ -10,18 +10,34 @@ import math
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from smt_bench.data.prompts import Example, prompt
+from smt_bench.data.prompts import Example, question, shared_start, token_ids
 from smt_bench.data.tasks import Task, offered, parse, same
 from smt_bench.evaluation.protocols import EvalSettings, finite
 
 _LEAD = "the correct answer is"  # how every response of the commonsense tasks begins
 _MARKER = "### Response:"  # a model that starts a new prompt is cut there, as LLM-Adapters' split does
+
+
+def documents(task: Task, examples: Sequence[Example], tokenizer: Any, settings: EvalSettings) -> list[dict[str, Any]]:
+    """What lm-eval is given of each question: `index`, `text` (the context) and, to choose from, `options` and `choices`."""
+    prompts = [question(example, settings.template) for example in examples]
+    docs: list[dict[str, Any]] = [{"index": i, "text": text} for i, text in enumerate(prompts)]
+    if settings.protocol_of(task) == "likelihood":
+        lead, shared = _split(tokenizer, prompts[0], task.options or ())
+        for doc, example in zip(docs, examples):
+            doc["text"] += lead
+            doc["options"] = list(offered(task, example))
+            doc["choices"] = [f" {option}"[len(shared) :] if lead else f"{_LEAD} {option}" for option in doc["options"]]
+    else:
+        for doc in docs:
+            doc["text"] = _as_trained(tokenizer, doc["text"])
+    return docs
 
 
 def lm_eval_task(
@@ -34,17 +50,7 @@ def lm_eval_task(
 ) -> Any:
     """An lm-eval task over a JSON file of these examples, written to `folder`."""
     protocol = settings.protocol_of(task)
-    prompts = [prompt(example, settings.template) for example in examples]
-    docs: list[dict[str, Any]] = [{"index": i, "text": text} for i, text in enumerate(prompts)]
-    if protocol == "likelihood":
-        lead, shared = _split(tokenizer, prompts[0], task.options or ())
-        for doc, example in zip(docs, examples):
-            doc["text"] += lead
-            doc["options"] = list(offered(task, example))
-            doc["choices"] = [f" {option}"[len(shared) :] if lead else f"{_LEAD} {option}" for option in doc["options"]]
-    else:
-        for doc in docs:
-            doc["text"] = _as_trained(tokenizer, doc["text"])
+    docs = documents(task, examples, tokenizer, settings)
     file = folder / f"{task.name}.json"
     file.write_text("".join(json.dumps(doc) + "\n" for doc in docs), encoding="utf-8")
 
@@ -92,18 +98,9 @@ def lm_eval_task(
 
 
 def _as_trained(tokenizer: Any, text: str) -> str:
-    """The prompt without those of its last spaces that training text fuses with the response.
-
-    The template ends in spaces. Many tokenizers join the last of them to the first word of the response, so that the
-    tokens of the bare prompt end in something training never showed.
-    """
-    stem = text.rstrip(" ")
-    whole = tokenizer(text + "the").input_ids
-    for spaces in range(len(text) - len(stem), -1, -1):
-        head = tokenizer(stem + " " * spaces).input_ids
-        if whole[: len(head)] == head:
-            return stem + " " * spaces
-    return text
+    """The prompt without those of its last spaces that training text fuses with the response, see `shared_start`."""
+    start = shared_start(tokenizer, text, token_ids(tokenizer, text + "the"))
+    return start[0] if start else text
 
 
 def _split(tokenizer: Any, text: str, options: tuple[str, ...]) -> tuple[str, str]:
@@ -117,8 +114,8 @@ def _split(tokenizer: Any, text: str, options: tuple[str, ...]) -> tuple[str, st
     """
     for shared in (os.path.commonprefix([f" {option}" for option in options]).rstrip(), ""):
         context = text + _LEAD + shared
-        head = tokenizer(context).input_ids
-        wholes = [tokenizer(f"{text}{_LEAD} {option}").input_ids for option in options]
+        head = token_ids(tokenizer, context)
+        wholes = [token_ids(tokenizer, f"{text}{_LEAD} {option}") for option in options]
         if all(len(whole) > len(head) and whole[: len(head)] == head for whole in wholes):
             return _LEAD + shared, shared
     return "", ""
@@ -135,7 +132,10 @@ def lm_eval_classes() -> tuple[Any, Any]:
     from lm_eval.models.huggingface import HFLM
 
     class InMemory(HFLM):
-        """Reports progress, shows no bars, and ends generation at the end-of-text token alone.
+        """Reports progress, shows no bars, begins where a prompt ends, and ends generation at the end-of-text token alone.
+
+        A tokenizer that appends the end-of-text token would have the answer start after the end, and every option be scored
+        by that token.
 
         HFLM also stops where the end-of-text string appears in the first rows of the batch, one row per prompt. Under
         beam search a prompt has several rows and a finished beam is not yet the best one: the search would be cut
@@ -143,6 +143,23 @@ def lm_eval_classes() -> tuple[Any, Any]:
         """
 
         report: Callable[[str, int], None]
+
+        @cached_property
+        def appended(self) -> int:
+            """Tokens that the tokenizer puts behind every text."""
+            return len(self.tokenizer("x").input_ids) - len(token_ids(self.tokenizer, "x"))
+
+        def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
+            ids = super().tok_encode(string, *args, **kwargs)
+            return ids[: len(ids) - self.appended]
+
+        def tok_batch_encode(
+            self, strings: list[str], *args: Any, left_truncate_len: int | None = None, **kwargs: Any
+        ) -> tuple[Tensor, Tensor]:
+            room = left_truncate_len and left_truncate_len + self.appended
+            ids_BT, mask_BT = super().tok_batch_encode(strings, *args, left_truncate_len=room, **kwargs)
+            kept = ids_BT.shape[1] - self.appended
+            return ids_BT[:, :kept], mask_BT[:, :kept]
 
         def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
             return super().loglikelihood(requests, disable_tqdm=True)

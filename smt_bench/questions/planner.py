@@ -9,6 +9,7 @@ from typing import Any
 
 from smt_bench import methods
 from smt_bench.data import families
+from smt_bench.data.cut import any_response
 from smt_bench.data.datasets import HELDOUT_SEED, DataSet, content_hash, load, unread
 from smt_bench.data.fetch import fetch_data
 from smt_bench.evaluation.protocols import EVAL_BATCH, EVALUATION_VERSION, EvalSettings
@@ -174,13 +175,23 @@ class Planner:
         self.opened = True
 
     def _check_suits(self) -> None:
+        """Refuses a tokenizer, a model or data that do not fit together, before anything is trained.
+
+        Raises:
+            ValueError: what, the value, the remedy.
+        """
         name, r, protocol = self.entry.name, self.recipe, self.request.protocol or self.recipe.protocol
+        template, data = self.family.template, self.data
         model, tokenizer = build.outline(self.located), build.tokenizer(self.located)
-        judged = EvalSettings(
-            protocol, r.beams, r.max_new_tokens, r.max_new_tokens_math, EVAL_BATCH, self.family.template
-        )
+        judged = EvalSettings(protocol, r.beams, r.max_new_tokens, r.max_new_tokens_math, EVAL_BATCH, template)
         check_tokens(name, tokenizer, model)
-        check_lengths(name, tokenizer, model, r.cutoff, judged, self.data.tests)
+        check_lengths(name, tokenizer, model, r.cutoff, judged, data.tests)
+        for what, examples in (("training", data.train), ("held-out", data.heldout)):
+            if examples and not any_response(examples, tokenizer, template, r.cutoff):
+                raise ValueError(
+                    f"training set {data.train_source}: the cut-off of {r.cutoff} tokens leaves nothing of the response in "
+                    f"any of the {len(examples):,} {what} records: shorten their questions"
+                )
 
     def open_without_data(self) -> None:
         """Stands in for `open` where nothing will run (`plan`): published sizes for the data, shapes for the weights."""

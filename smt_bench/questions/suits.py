@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from smt_bench.data.prompts import Example, prompt
+from smt_bench.data.prompts import Example, question, token_ids
 from smt_bench.data.tasks import find_task
 from smt_bench.evaluation.protocols import EvalSettings
 
@@ -71,8 +71,8 @@ def check_lengths(
             f"model {name}: {positions} positions, fewer than the recipe's cut-off of {cutoff} tokens: choose a model with more"
         )
     for task, examples in tests.items():
-        texts = [prompt(example, settings.template) for example in examples]
-        asked = len(tokenizer(min(texts, key=len)).input_ids)
+        texts = [question(example, settings.template) for example in examples]
+        asked = len(token_ids(tokenizer, min(texts, key=len)))
         generated = settings.protocol_of(find_task(task)) == "llm-adapters"
         room = settings.new_tokens(find_task(task)) if generated else 1
         if asked + room > positions:

@@ -78,6 +78,8 @@ def setting(found: Sequence[Group]) -> list[str]:
         f"Training data: {markdown(data['train'])} (SHA-256 {data['train_sha256'][:12]}), template {data['template']}, loss on "
         f"{loss} (train_on_inputs={data['train_on_inputs']}), cut-off {data['cutoff']} tokens, {data['heldout']} "
         "examples held out.",
+        *repeats(found),
+        *cut(found),
     ]
     if any(g.trains for g in found):
         lines += [
@@ -89,6 +91,40 @@ def setting(found: Sequence[Group]) -> list[str]:
     if evaluation["protocol"] != "likelihood" or any(TASKS[t].generated for t in evaluation["tasks"] if t in TASKS):
         protocol += f", generated answers with {evaluation['beams']} beam{'s' if evaluation['beams'] > 1 else ''}"
     return [*lines, protocol + "."]
+
+
+def repeats(found: Sequence[Group]) -> list[str]:
+    """Questions that the training set asks several times; nothing where it does not, or where no record says."""
+    counts = [(r.get("overlap") or {}).get("repeated") for g in found for r in (*g.done, *g.lost)]
+    count = next((c for c in counts if c), None)
+    if count is None:
+        return []
+    return [
+        f"Repeated questions: {count:,} training or held-out examples ask what an earlier one asks (case, spaces and punctuation "
+        "aside); all copies of a question stand on one side of that split."
+    ]
+
+
+def cut(found: Sequence[Group]) -> list[str]:
+    """Responses that the cut-off met, and test prompts beyond the model's positions; nothing where none, or no record says."""
+    records = [r for g in found for r in (*g.done, *g.lost) if r.get("cut")]
+    parts = []
+    for part, where in (("training", "training examples that a run draws"), ("heldout", "held-out examples")):
+        counts = [r["cut"][part] for r in records if r["cut"][part]]
+        if any(c["empty"] or c["shortened"] for c in counts):
+            of, empty, shortened = (_span([c[name] for c in counts]) for name in ("examples", "empty", "shortened"))
+            parts.append(f"of the {of} {where}, {empty} keep nothing of their response and {shortened} lose its end")
+    lines = [f"Cut off at {records[0]['run']['data']['cutoff']} tokens: {'; '.join(parts)}."] if parts else []
+    tests = {task: n for r in records for task, n in r["cut"]["prompts"].items() if n}
+    if tests:
+        named = ", ".join(f"{task_title(task)} {n:,}" for task, n in tests.items())
+        lines.append(f"Test prompts longer than the model's positions, cut from the left: {named}.")
+    return lines
+
+
+def _span(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,} to {high:,}" if low < high else f"{high:,}"
 
 
 def _by_method(found: Sequence[Group], setting_name: str) -> str:

@@ -2,7 +2,7 @@
 
     python -m smt_bench.testbed.pretrain [--out smt_bench/testbed/weights]
 
-The text is records about part A in the prompt template, answer formats and wordings of the downstream tasks, so that what
+The text is records about part A in both prompts, answer formats and wordings of the downstream tasks, so that what
 fine-tuning has to add is facts and nothing else. Weights start at a standard deviation near 1/sqrt(width): at the usual
 0.02 a model this narrow takes several times as many steps before it stores its first facts (LOG.md).
 """
@@ -42,10 +42,12 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     The fixed parts of the prompts are one token each. Digits stand alone, so "answer1" ends in the token "1". No token is
     put in front or behind by itself: the engine appends the end-of-text token.
     """
-    empty = prompts.llm_adapters(Example("\0", "", "", ""))
-    head, tail = empty.split("\0")
-    response, indent = tail[: tail.index("Response:") + 9], tail[tail.index("Response:") + 9 :]
-    fixed = [head, response, indent, *world.INTRO.values(), "the correct answer is", " The answer is"]
+    fixed: list[str] = []
+    for render in (prompts.training_prompt, prompts.evaluation_prompt):
+        head, tail = render(Example("\0", "", "", "")).split("\0")
+        end = tail.index("Response:") + len("Response:")
+        fixed += [head, tail[:end], tail[end:]]
+    fixed += [*world.INTRO.values(), "the correct answer is", " The answer is"]
     words = {"solution", "answer", "true", "false", "has"}
     for task, attributes in world.ATTRIBUTES.items():
         for attribute, values in attributes.items():
@@ -101,7 +103,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 class Corpus:
-    """Draws pretraining records about part A, in all wordings."""
+    """Draws pretraining records about part A, in all wordings and in both prompts."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer, self.rng = tokenizer, random.Random("smt-bench pretraining")
@@ -109,10 +111,11 @@ class Corpus:
         self.wordings = (*world.TRAIN_WORDINGS, *world.TEST_WORDINGS)
 
     def draw(self) -> Encoded:
-        """One record in the prompt template; the loss is on the response."""
+        """One record in the training or the evaluation prompt; the loss is on the response."""
         (task, attribute, name), value = pick(self.rng, self.facts)
         example = world.ask(task, attribute, name, value, pick(self.rng, self.wordings))
-        return prompts.encode(example, self.tokenizer, "llm-adapters", False, 512)
+        render = pick(self.rng, (prompts.training_prompt, prompts.evaluation_prompt))
+        return prompts.encode_after(render(example), example.output, self.tokenizer, False, 512)
 
     def batches(self, pool: int = 16) -> list[Batch]:
         """A pool of batches of records of like length."""
@@ -126,7 +129,7 @@ def accuracy(model: Any, tokenizer: Any, examples: list[Example]) -> float:
     right = 0
     for start in range(0, len(examples), 100):
         chunk = examples[start : start + 100]
-        rows = [tokenizer(prompts.prompt(e, "llm-adapters") + e.output).input_ids for e in chunk]
+        rows = [tokenizer(prompts.evaluation_prompt(e) + e.output).input_ids for e in chunk]
         longest = max(map(len, rows))
         ids = torch.tensor([row + [tokenizer.pad_token_id] * (longest - len(row)) for row in rows])
         with torch.no_grad():

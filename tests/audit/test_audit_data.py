@@ -11,7 +11,7 @@ from helpers import ROOT
 
 from smt_bench.audit import collection, labels
 from smt_bench.cli.app import main
-from smt_bench.data.overlap import exact_question, normalised_question, shared
+from smt_bench.data.overlap import exact_question, normalised_question, repeated, shared
 from smt_bench.data.prompts import Example
 from smt_bench.data.tasks import TASKS
 
@@ -61,9 +61,9 @@ def test_gold_answers() -> None:
 
 def test_repeated_and_contradictory_questions() -> None:
     good = [question("Q 1", "4"), question("Q 2", "5"), question("Q 1", "4.0")]
-    assert labels.repeated(good, exact_question) == 1 and labels.contradictory(good, TASKS["gsm8k"]) == []
+    assert repeated(good, exact_question) == 1 and labels.contradictory(good, TASKS["gsm8k"]) == []
     bad = [*good, question("q 2.", "6"), question("Q 3", "?")]
-    assert labels.repeated(bad, exact_question) == 1 and labels.repeated(bad, normalised_question) == 2
+    assert repeated(bad, exact_question) == 1 and repeated(bad, normalised_question) == 2
     assert labels.contradictory(bad, TASKS["gsm8k"]) == ["q 2"]
     assert labels.unreadable(bad, TASKS["gsm8k"]) == [5] and labels.unreadable(good, TASKS["gsm8k"]) == []
     assert labels.majority(bad, TASKS["gsm8k"]) == ("4", 40.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,14 @@ from helpers import ROOT
 
 from smt_bench.data import datasets
 from smt_bench.data.batches import collate, training_order
-from smt_bench.data.prompts import IGNORED, Encoded, Example, encode, prompt
+from smt_bench.data.overlap import normalised_question
+from smt_bench.data.prompts import IGNORED, Encoded
 
 GOOD = {"instruction": "Is it?", "input": "", "output": "the correct answer is true", "answer": "true"}
+
+
+def distinct(count: int) -> list[dict[str, str]]:
+    return [{**GOOD, "instruction": f"train {i}?"} for i in range(count)]
 
 
 def folder(root: Path, train: int = 40, test: int = 12, task: str = "boolq") -> Path:
@@ -39,7 +45,7 @@ def test_loads_splits_and_limits(tmp_path: Path) -> None:
 def test_the_mixture_wins_over_the_tasks_train_files(tmp_path: Path) -> None:
     folder(tmp_path)
     (tmp_path / "ft-training_set").mkdir()
-    (tmp_path / "ft-training_set" / "commonsense_170k.json").write_text(json.dumps([GOOD] * 30))
+    (tmp_path / "ft-training_set" / "commonsense_170k.json").write_text(json.dumps(distinct(30)))
     assert datasets.load(str(tmp_path), "commonsense", (), 5, None).train_source == "commonsense_170k.json"
 
 
@@ -62,6 +68,51 @@ def test_bad_files_are_named(tmp_path: Path, content: str, message: str) -> None
     with pytest.raises(ValueError, match=message) as error:
         datasets.load(str(tmp_path), "commonsense", (), 5, None)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def split(root: Path, records: list[dict[str, str]], heldout: int) -> datasets.DataSet:
+    place = root / "ft-training_set" / "commonsense_170k.json"
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(json.dumps(records))
+    return datasets.load(str(root), "commonsense", (), heldout, None)
+
+
+def test_copies_of_a_question_stand_on_one_side_of_the_split(tmp_path: Path) -> None:
+    folder(tmp_path)
+    once = distinct(40)
+    shouted = [{**r, "instruction": f"  {r['instruction'].upper()}!", "output": "x"} for r in once[:25]]
+    for heldout in (1, 7, 20, 64):
+        found = split(tmp_path, [*once, *shouted], heldout)
+        assert (len(found.heldout), len(found.train), found.repeated) == (heldout, 65 - heldout, 25)
+        asked = [{normalised_question(e) for e in part} for part in (found.train, found.heldout)]
+        assert not asked[0] & asked[1]
+        again = split(tmp_path, [*once, *shouted], heldout)
+        assert (again.train, again.heldout) == (found.train, found.heldout)
+    assert any(len({normalised_question(e) for e in part}) < len(part) for part in (found.train, found.heldout))
+
+
+def test_as_many_are_held_out_as_copies_allow(tmp_path: Path) -> None:
+    folder(tmp_path)
+    triples = [r for r in distinct(10) for _ in range(3)]
+    found = split(tmp_path, triples, 8)  # two questions make six, a third would make nine
+    assert (len(found.heldout), len(found.train), found.repeated) == (6, 24, 20)
+    with pytest.raises(ValueError, match="asks every question more than 2 times: nothing can be held out"):
+        split(tmp_path, triples, 2)
+    assert split(tmp_path, triples, 0).heldout == []
+
+
+def test_without_copies_the_split_is_what_it_was(tmp_path: Path) -> None:
+    """Keys of data without repeated questions have not moved."""
+    folder(tmp_path)
+    order = list(range(40))
+    random.Random(datasets.HELDOUT_SEED).shuffle(order)
+    records = distinct(40)
+    found = split(tmp_path, records, 9)
+    assert [e.instruction for e in found.heldout] == [records[i]["instruction"] for i in order[:9]]
+    assert [e.instruction for e in found.train] == [
+        r["instruction"] for i, r in enumerate(records) if i not in order[:9]
+    ]
+    assert found.repeated == 0
 
 
 def test_training_records_without_a_response_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -114,41 +165,10 @@ def test_shared_collection() -> None:
         pytest.skip("../shared/data/llm-adapters is not here")
     found = datasets.load(str(root), "commonsense", (), 80, 10)
     assert len(found.tests) == 6 and found.missing == ["hellaswag", "winogrande"]
-    assert len(found.train) + len(found.heldout) == 67_277
+    assert len(found.train) + len(found.heldout) == 67_277 and len(found.heldout) == 80
+    assert found.repeated == 42
     math = datasets.load(str(root), "math", ("gsm8k",), 80, None)
     assert (math.train_source, len(math.tests["gsm8k"])) == ("gsm8k", 1319)
-
-
-def test_prompt_is_the_published_one() -> None:
-    plain = prompt(Example("Is it?", "", "yes", "yes"), "llm-adapters")
-    pad = " " * 16
-    assert plain == (
-        "Below is an instruction that describes a task. Write a response that appropriately completes the request.  "
-        f"# noqa: E501\n\n{pad}### Instruction:\n{pad}Is it?\n{pad}\n{pad}### Response:\n{pad}"
-    )
-    longer = prompt(Example("Is it?", "Look.", "yes", "yes"), "llm-adapters")
-    assert f"\n{pad}Is it?\n{pad}\n{pad}### Input:\n{pad}Look.\n{pad}\n{pad}### Response:\n{pad}" in longer
-
-
-class Letters:
-    """One token per character: enough of a tokenizer to see masks and cut-offs."""
-
-    eos_token_id = 0
-
-    def __call__(self, text: str) -> object:
-        return type("Ids", (), {"input_ids": [ord(c) for c in text]})
-
-
-def test_masks_and_cutoff() -> None:
-    example = Example("Q", "", "yes", "yes")
-    head = len(prompt(example, "llm-adapters"))
-    masked = encode(example, Letters(), "llm-adapters", False, 500)
-    assert list(masked.labels) == [IGNORED] * head + [ord(c) for c in "yes"] + [0]
-    whole = encode(example, Letters(), "llm-adapters", True, 500)
-    assert whole.labels == whole.ids == masked.ids
-    cut = encode(example, Letters(), "llm-adapters", False, head + 2)
-    assert list(cut.ids[-2:]) == [ord("y"), ord("e")]  # cut text gets no end-of-text token
-    assert set(encode(example, Letters(), "llm-adapters", False, 10).labels) == {IGNORED}
 
 
 def test_batches_shift_labels_and_pad_right() -> None:

@@ -94,7 +94,10 @@ def test_a_run_records_the_counts(tmp_path: Path) -> None:
     run, _ = planner.run("base", None, 0)
     made = execute(run, planner.inputs())
     assert made["status"] == "done"
-    assert made["overlap"] == {"rule": RULE, "tests": planner.data.overlap} and made["overlap"]["tests"]["boolq"] > 0
+    assert (
+        made["overlap"] == {"rule": RULE, "tests": planner.data.overlap, "repeated": 0}
+        and made["overlap"]["tests"]["boolq"] > 0
+    )
     assert "overlap" not in json.dumps(made["run"])  # recorded, not keyed
 
 

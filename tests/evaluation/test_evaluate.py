@@ -14,11 +14,11 @@ import torch
 from helpers import ROOT, small_tokenizer, tiny_llama
 from peft import LoraConfig, inject_adapter_in_model
 from quiz import NAMES, TESTS, choices
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from smt_bench.data import prompts
-from smt_bench.data.prompts import Example, encode, prompt
+from smt_bench.data.prompts import TEMPLATE, Example, encode, prompt, question
 from smt_bench.evaluation.evaluate import evaluate
 from smt_bench.evaluation.heldout import response_loglik
 from smt_bench.evaluation.lm_eval_adapter import _as_trained, _split, lm_eval_classes
@@ -32,7 +32,8 @@ LEAD = "the correct answer is answer"
 def short_template():
     """A template without the long preamble, which the 300-token vocabulary spells letter by letter."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(prompts.TEMPLATES, "short", lambda example: example.instruction + "\n")
+        template = prompts.Template(*2 * (lambda example: example.instruction + "\n",))
+        patch.setitem(prompts.TEMPLATES, "short", template)
         yield
 
 
@@ -244,12 +245,30 @@ ITEM_WITH_INPUT = Example("Is it?", "Look.", "The answer", "x")
 def test_generation_starts_from_tokens_that_training_showed(tokenizer):
     """The template's last space may belong to the response's first token; the context must not end in another one."""
     for example in (ITEM, ITEM_WITH_INPUT):
-        text = prompt(example, "llm-adapters")
+        text = question(example, TEMPLATE)
         context = _as_trained(tokenizer, text)
         trained = tokenizer(text + "the answer").input_ids
         assert trained[: len(tokenizer(context).input_ids)] == tokenizer(context).input_ids
         assert text.startswith(context) and text.rstrip(" ") == context.rstrip(" ")
     assert tokenizer(text).input_ids != trained[: len(tokenizer(text).input_ids)]  # or this test would show nothing
+
+
+@pytest.mark.parametrize("protocol", ["likelihood", "llm-adapters"])
+def test_a_tokenizer_that_appends_the_end_changes_nothing(memorised, protocol):
+    """Neither do answers start after the end of the text, nor is every option scored by that token."""
+    ending = small_tokenizer()
+    ends = [("<s>", ending.bos_token_id), ("</s>", ending.eos_token_id)]
+    ending.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
+    assert ending("x").input_ids[-1] == ending.eos_token_id
+    plain = small_tokenizer()
+    found = [evaluate(memorised, t, TESTS, settings(protocol, beams=4)) for t in (plain, ending)]
+    assert found[0] == found[1] and found[0]["ARC-Easy"]["accuracy"] == 1.0
+    short = [evaluate(tiny_llama(max_position_embeddings=40), t, TESTS, settings(protocol, math_new=20))
+             for t in (plain, ending)]  # fmt: skip
+    assert short[0] == short[1]  # where prompts are cut to the positions, too
+    assert _split(plain, "q\n", ("answer1", "answer2")) == _split(ending, "q\n", ("answer1", "answer2"))
+    logliks = [response_loglik(memorised, t, TESTS["gsm8k"], "short", 64, 4) for t in (plain, ending)]
+    assert logliks[0] == logliks[1]
 
 
 def test_bad_requests_are_refused(tokenizer):
@@ -271,9 +290,9 @@ def test_real_records(tokenizer):
     names = ["boolq", "piqa", "social_i_qa", "ARC-Easy", "ARC-Challenge", "openbookqa"]
     tests = {n: [Example(**r) for r in json.loads((REAL / n / "test.json").read_text())[:6]] for n in names}
     model = tiny_llama()
-    results = evaluate(model, tokenizer, tests, settings(template="llm-adapters"))
+    results = evaluate(model, tokenizer, tests, settings(template=TEMPLATE))
     for name, result in results.items():
         assert result["n"] == 6 and result["format_failures"] == 0
         assert result["examples"]["gold"] == [example.answer for example in tests[name]]
         assert all(loglik < 0 for loglik in result["examples"]["loglik"])
-    assert all(r["tokens"] > 1 for r in response_loglik(model, tokenizer, tests["piqa"], "llm-adapters", 1024, 4))
+    assert all(r["tokens"] > 1 for r in response_loglik(model, tokenizer, tests["piqa"], TEMPLATE, 1024, 4))

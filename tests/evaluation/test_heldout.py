@@ -18,7 +18,7 @@ from smt_bench.evaluation.lm_eval_adapter import lm_eval_classes
 def short_template():
     """A template without the long preamble, which the 300-token vocabulary spells letter by letter."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(prompts.TEMPLATES, "short", lambda example: example.instruction + "\n")
+        patch.setitem(prompts.TEMPLATES, "short", prompts.Template(*[lambda example: example.instruction + "\n"] * 2))
         yield
 
 

@@ -13,10 +13,11 @@ from helpers import Cli
 from smt_bench import experiments
 from smt_bench.experiments.cost.kernels import pieces
 from smt_bench.experiments.cost.kernels.inplace import Trial
+from smt_bench.experiments.cost.memory.experiment import Memory
 from smt_bench.experiments.cost.memory.process import weigh
 from smt_bench.experiments.cost.speed.decomposition import decomposition
-from smt_bench.experiments.cost.speed.experiment import PAPER_STEPS, settings
 from smt_bench.experiments.cost.speed.tables import pick, speed_rows
+from smt_bench.experiments.cost.steps import PAPER_STEPS
 from smt_bench.machine import fits
 from smt_bench.machine.watch import unwatched
 from smt_bench.measuring.flops import count_flops
@@ -183,7 +184,7 @@ def test_memory_builds_methods_for_the_steps_of_their_configs(tmp_path: Path) ->
     """On models with a recipe by shares, the config holds a sixth of 31,954 steps as SMT's warm-up."""
     model = str(model_folder(tmp_path / "own", num_hidden_layers=1))
     planner = Planner(Request("memory", model, preset="smoke", methods=("smt",)), fits.here())
-    asked = settings(planner)
+    asked = Memory().settings(planner)
     assert asked["methods"][0]["config"]["warmup_steps"] > 1000
     found = weigh(model, {**asked, "length": 16}, asked["methods"][0], False, 0, PAPER_STEPS)
     assert found["trainable"] > 0

@@ -9,7 +9,8 @@ import pytest
 from folders import model_folder
 
 from smt_bench.execute import execute
-from smt_bench.models.locate import TINY_FOLDER, folder_hash, locate
+from smt_bench.models.locate import folder_hash, locate
+from smt_bench.testbed import WEIGHTS
 
 
 def swap_eos_and_pad(folder: Path) -> None:
@@ -49,7 +50,7 @@ def test_notes_move_nothing_and_a_copy_is_the_same_model(tmp_path: Path) -> None
 
 
 def test_the_hash_says_its_own_version() -> None:
-    assert folder_hash(TINY_FOLDER).startswith("v2-") and len(folder_hash(TINY_FOLDER)) == 19
+    assert folder_hash(WEIGHTS).startswith("v2-") and len(folder_hash(WEIGHTS)) == 19
 
 
 def test_records_say_what_decides_the_last_bits() -> None:

@@ -28,17 +28,18 @@ def tokenizer() -> Any:
 @pytest.mark.parametrize("family", sorted(world.TASKS))
 def test_tokenizer_reads_records_without_loss(tokenizer: Any, family: str) -> None:
     for example in everything(family)[::5]:
-        text = prompts.prompt(example, "llm-adapters") + example.output
-        ids = tokenizer(text).input_ids
-        assert tokenizer.decode(ids) == tokenizer.decode(ids, skip_special_tokens=True) == text
-        assert len(ids) <= 30
+        for render in (prompts.training_prompt, prompts.evaluation_prompt):
+            text = render(example) + example.output
+            ids = tokenizer(text).input_ids
+            assert tokenizer.decode(ids) == tokenizer.decode(ids, skip_special_tokens=True) == text
+            assert len(ids) <= 30
 
 
 @pytest.mark.parametrize("task", CHOICES)
 def test_answers_split_where_scoring_splits_them(tokenizer: Any, task: str) -> None:
     """Context and continuation encode to the encoding of both together, wherever lm-eval may cut a response."""
     for example in world.load("commonsense")[1][task][:10]:
-        head = prompts.prompt(example, "llm-adapters")
+        head = prompts.evaluation_prompt(example)
         for answer in example.instruction.rsplit(": ", 1)[1].split("/"):
             output = f"the correct answer is {answer}"
             whole = tokenizer(head + output).input_ids

@@ -28,6 +28,8 @@ from smt_bench.sweep.locks import Locks
 from smt_bench.sweep.together import sweep_together
 from smt_bench.training.resume import Keeper, Pace
 
+# Of a loss: where a gradient is all but 0, its last bit decides the direction of Adam's first step.
+ROUNDING = 2e-5
 CASES = ("full", "smt", "smt-frozen", "smt-frozen-matrices", "smt-activation", "spiel")
 
 
@@ -113,7 +115,7 @@ def test_two_processes_give_the_result_of_one(alone: Path, paired: Path) -> None
     for name, single in one.items():
         double = two[name]
         assert single["status"] == double["status"] == "done", double["message"]
-        assert double["training"]["losses"] == pytest.approx(single["training"]["losses"], abs=1e-5)
+        assert double["training"]["losses"] == pytest.approx(single["training"]["losses"], abs=ROUNDING)
         assert [Spread.from_dict(r["environment"]["spread"]) for r in (single, double)] == [Spread(1), Spread(2)]
         assert double["training"]["tokens"] == single["training"]["tokens"]
         assert double["method"] == single["method"]  # SMT's blocks, SpIEL's ages
@@ -198,7 +200,7 @@ def test_dense_phases_through_zero_give_the_same_result(
     assert len(two) == 2
     for name, double in two.items():
         assert double["status"] == "done", double
-        assert double["training"]["losses"] == pytest.approx(one[name]["training"]["losses"], abs=1e-5)
+        assert double["training"]["losses"] == pytest.approx(one[name]["training"]["losses"], abs=ROUNDING)
         assert double["training"]["grad_norms"] == pytest.approx(one[name]["training"]["grad_norms"], rel=1e-4)
         assert double["method"] == one[name]["method"]
         assert double["heldout"]["nll"] == pytest.approx(one[name]["heldout"]["nll"], abs=1e-4)
@@ -255,7 +257,7 @@ def test_sharded_phases_are_resumed_with_any_number_of_processes(
     assert finish(solo, tmp_path, runs, inputs) == 0
     one, two = records(alone), records(tmp_path)
     for name, resumed in two.items():
-        assert resumed["training"]["losses"] == pytest.approx(one[name]["training"]["losses"], abs=1e-5)
+        assert resumed["training"]["losses"] == pytest.approx(one[name]["training"]["losses"], abs=ROUNDING)
     assert max(len(r.get("resumed_at_steps", [])) for r in two.values()) == 2
 
 

@@ -1,0 +1,114 @@
+"""Reading data files: records in the LLM-Adapters layout, as one JSON array or one JSON object per line, plain or gzip.
+
+What is wrong with a file is found here, before anything is trained, and named with file, record and field.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+from smt_bench.data.prompts import Example
+
+SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+FIELDS = ("instruction", "input", "output", "answer")
+_GZIP = b"\x1f\x8b"
+_UNFIT = re.compile("[\ud800-\udfff\0]")  # half of a surrogate pair, which no tokenizer takes; the end of a C string
+
+
+def find_file(folder: Path, stem: str) -> Path | None:
+    """The data file of a name, in whichever format it is; None without one.
+
+    Raises:
+        ValueError: it is there in several formats.
+    """
+    found = [path for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()]
+    if len(found) > 1:
+        raise ValueError(f"{found[0]} stands beside {found[1].name}: keep the one that counts")
+    return found[0] if found else None
+
+
+def read_examples(path: Path, optional: tuple[str, ...] = ("input",), blank: tuple[str, ...] = ()) -> list[Example]:
+    """Reads one file of records.
+
+    Args:
+        path: the file; `.jsonl` and `.jsonl.gz` hold one object per line, others one array.
+        optional: fields that may be empty, or missing.
+        blank: fields that may be empty, but have to be there.
+
+    Raises:
+        ValueError: not UTF-8, not JSON, not a list, empty, or a record with a missing or non-text field; the message names
+            file, record number (from 1) and field.
+    """
+    text = _text(path)
+    if path.name.removesuffix(".gz").endswith(".jsonl"):
+        lines = enumerate(text.split("\n"), start=1)
+        values = [_parsed(path, line, number) for number, line in lines if line.strip()]
+    else:
+        values = _parsed(path, text)
+    if not isinstance(values, list) or not values:
+        what = "an empty list" if isinstance(values, list) else type(values).__name__
+        raise ValueError(f"{path}: {what}, expected a non-empty list of records with {', '.join(FIELDS)}")
+    return [_example(path, number, value, optional, blank) for number, value in enumerate(values, start=1)]
+
+
+def _text(path: Path) -> str:
+    """The file's text, unpacked, without a byte order mark."""
+    try:
+        raw = path.read_bytes()
+        raw = gzip.decompress(raw) if raw.startswith(_GZIP) else raw
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: damaged gzip file ({error}): fetch it again") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    encoding = json.detect_encoding(raw)
+    if not encoding.startswith("utf-8"):
+        raise ValueError(f"{path}: {encoding[:6].upper()} text: save it as UTF-8")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+
+
+def _parsed(path: Path, text: str, line: int = 1) -> Any:
+    """The JSON value of a text that starts in this line of the file."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        at = f"line {line + error.lineno - 1}: {error.msg}"
+        remedy = (
+            "name it .jsonl if it holds one record per line"
+            if error.msg == "Extra data"
+            else "repair or fetch it again"
+        )
+        raise ValueError(f"{path}: not valid JSON ({at}): {remedy}") from None
+    except RecursionError:
+        raise ValueError(f"{path}: nested too deeply (from line {line}): expected flat records") from None
+    except ValueError as error:  # a whole number of thousands of digits
+        raise ValueError(f"{path}: not readable (from line {line}: {str(error).split(':')[0]}): repair it") from None
+
+
+def _example(path: Path, number: int, value: Any, optional: tuple[str, ...], blank: tuple[str, ...]) -> Example:
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: record {number} is {type(value).__name__}, expected an object")
+    texts = []
+    for name in FIELDS:
+        text = value.get(name, "" if name in optional else None)
+        if isinstance(text, (int, float)) and not isinstance(text, bool) and name == "answer":
+            text = str(text)
+        if not isinstance(text, str) or (not text.strip() and name not in (*optional, *blank)):
+            problem = "is missing" if name not in value else f"is {repr(text)[:60]}"
+            raise ValueError(f"{path}: record {number}: field {name!r} {problem}, expected text")
+        if unfit := _UNFIT.search(text):
+            what = "a NUL" if unfit.group() == "\0" else f"half a character (U+{ord(unfit.group()):04X})"
+            raise ValueError(
+                f"{path}: record {number}: field {name!r} holds {what} at {unfit.start() + 1}: mend the file"
+            )
+        texts.append(text)
+    return Example(*texts)
