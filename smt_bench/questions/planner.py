@@ -185,13 +185,13 @@ class Planner:
         model, tokenizer = build.outline(self.located), build.tokenizer(self.located)
         judged = EvalSettings(protocol, r.beams, r.max_new_tokens, r.max_new_tokens_math, EVAL_BATCH, template)
         check_tokens(name, tokenizer, model)
-        check_lengths(name, tokenizer, model, r.cutoff, judged, data.tests)
         for what, examples in (("training", data.train), ("held-out", data.heldout)):
             if examples and not any_response(examples, tokenizer, template, r.cutoff):
                 raise ValueError(
                     f"training set {data.train_source}: the cut-off of {r.cutoff} tokens leaves nothing of the response in "
                     f"any of the {len(examples):,} {what} records: shorten their questions"
                 )
+        check_lengths(name, tokenizer, model, r.cutoff, judged, data.tests)
 
     def open_without_data(self) -> None:
         """Stands in for `open` where nothing will run (`plan`): published sizes for the data, shapes for the weights."""

@@ -102,7 +102,7 @@ def test_a_folder_without_a_mixture_is_read_from_the_tasks(tmp_path: Path, insta
     (place / "test.json").write_text(json.dumps([record] * 3))
     with pytest.raises(ValueError, match=r"no training set for weather: expected dataset/<task>/train\.json$"):
         datasets.load(str(tmp_path), "weather", (), 1, None)
-    (place / "train.json").write_text(json.dumps([record] * 9))
+    (place / "train.json").write_text(json.dumps([record | {"instruction": f"day {i}?"} for i in range(9)]))
     assert datasets.load(str(tmp_path), "weather", (), 1, None).train_source == "rain"
 
 

@@ -10,8 +10,8 @@ from helpers import ROOT, small_tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from smt_bench.data import datasets
+from smt_bench.data.families import COMMONSENSE, MATH
 from smt_bench.data.prompts import IGNORED, TEMPLATE, TEMPLATES, Example, encode, prompt, question, shared_start
-from smt_bench.questions import planner
 
 CLAIM = "Please answer with true or false, question: is it?\n\nAnswer format: true/false"
 PICK = "Pick: \n\nSolution1: left\n\nSolution2: right\n\nAnswer format: solution1/solution2"
@@ -60,7 +60,7 @@ def test_the_published_prompts_spelt_out() -> None:
 def test_older_records_keep_their_template_and_new_runs_have_the_new_one() -> None:
     assert sha("".join(prompt(e, "llm-adapters") for e, _, _ in RECORDS)) == FIRST
     assert all(prompt(e, "llm-adapters") == question(e, "llm-adapters") for e, _, _ in RECORDS)
-    assert planner.TEMPLATE == TEMPLATE != "llm-adapters"
+    assert COMMONSENSE.template == MATH.template == TEMPLATE != "llm-adapters"
     for template in TEMPLATES:
         assert ("noqa" in prompt(RECORDS[0][0], template)) == (template == "llm-adapters")
 
