@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
+from fractions import Fraction
 
 from torch import nn
 
@@ -99,3 +101,20 @@ def freeze(model: nn.Module) -> None:
     """Turns every parameter of the model off."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
+
+
+def apportion(count: int, parts: Mapping[str, float]) -> dict[str, int]:
+    """Shares a whole number out in proportion, by largest remainder; earlier parts win ties, and nothing is lost.
+
+    Args:
+        count: blocks, deltas or the like in all.
+        parts: sizes or shares by name; exact, a float being the decimal that it is written as.
+    """
+    whole = {name: Fraction(str(part)) for name, part in parts.items()}
+    total = sum(whole.values())
+    exact = {name: count * part / total for name, part in whole.items()}
+    counts = {name: math.floor(share) for name, share in exact.items()}
+    order = sorted(exact, key=lambda name: counts[name] - exact[name])  # stable
+    for name in order[: count - sum(counts.values()) if exact else 0]:
+        counts[name] += 1
+    return counts

@@ -16,7 +16,8 @@ from smt_bench.data.cut import count
 from smt_bench.data.overlap import RULE
 from smt_bench.data.prompts import Encoded, encode
 from smt_bench.evaluation.evaluate import evaluate, merge_shares
-from smt_bench.evaluation.heldout import _heldout, response_loglik
+from smt_bench.evaluation.heldout import response_loglik
+from smt_bench.evaluation.heldout import summary as heldout_summary
 from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
 from smt_bench.evaluation.room import positions, prompts_cut
 from smt_bench.machine import facts, parallel
@@ -169,4 +170,4 @@ def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable
         heldout = parallel.merge(parallel.gathered(heldout))
         scores = merge_shares(parallel.gathered(scores), list(inputs.data.tests))
     clock("evaluation", start)
-    return {"heldout": _heldout(heldout), "evaluation": scores}
+    return {"heldout": heldout_summary(heldout), "evaluation": scores}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from smt_bench.evidence import published
-from smt_bench.evidence.cells import Group, groups
+from smt_bench.evidence.cells import Group, groups, heldout_nlls
 from smt_bench.evidence.claims import Sheet
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.verdicts import Claim
@@ -24,7 +24,7 @@ def best(cells: Sequence[Group]) -> Group | None:
     """The cell of one method with the lowest held-out loss; None where no run has one."""
     losses = {}
     for i, cell in enumerate(cells):
-        values = [r["heldout"]["nll"] for r in cell.done if r["heldout"]["nll"] is not None]
+        values = heldout_nlls(cell.done)
         if values:
             losses[i] = mean_ci(values)[0]
     return cells[min(losses, key=lambda i: losses[i])] if losses else None

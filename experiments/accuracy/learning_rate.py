@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from smt_bench.evidence.cells import heldout_nlls
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.words import family_title
 from smt_bench.questions.experiment import TrainingExperiment
 from smt_bench.questions.grid import Cell, grid, middle
 from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
+from smt_bench.report.numbers import written
 from smt_bench.report.table import Table
 
 FACTORS = (1 / 3, 1.0, 3.0)
@@ -52,7 +54,7 @@ class LearningRate(TrainingExperiment):
         for (name, fraction, lr), group in sorted(
             cells.items(), key=lambda item: (item[0][0], item[0][1] or 0, item[0][2])
         ):
-            values = [r["heldout"]["nll"] for r in group if r["status"] == "done" and r["heldout"]["nll"] is not None]
+            values = heldout_nlls(group)
             mean, ci = mean_ci(values) if values else (None, None)
             data.append(
                 {
@@ -82,8 +84,7 @@ class LearningRate(TrainingExperiment):
                 row["method"],
                 "" if row["fraction_pct"] is None else f"{row['fraction_pct']:g}",
                 f"{row['lr']:g}",
-                "" if row["heldout_nll"] is None else f"{row['heldout_nll']:.3f}"
-                + ("" if row["ci95"] is None else f" ± {row['ci95']:.3f}") + (" *" if row["best"] else ""),
+                (written(row["heldout_nll"], 3, row["ci95"]) or "") + (" *" if row["best"] else ""),
                 row["n_seeds"],
                 f"{row['diverged']} diverged" if row["diverged"] else f"{row['failed']} failed" if row["failed"] else "",
             ]

@@ -27,6 +27,7 @@ from smt_bench.models import build, registry
 from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Measurement
 from smt_bench.records.store import Record
+from smt_bench.report.numbers import written
 from smt_bench.report.table import Table
 
 WARMUPS = {"warmup_step": "trains", "frozen_warmup_step": "frozen"}
@@ -131,8 +132,8 @@ class BreakEven(Speed):
                     against,
                 ]
                 + [f"{mean[k]:.1f}" for k in ("warmup_ms", "selection_ms", "step_ms", "rival_ms")]
-                + ["never" if steps is None else f"{steps:.0f}" + ("" if half is None else f" ± {half:.0f}")]
-                + [f"{saved:+.1f}" + ("" if saved_half is None else f" ± {saved_half:.1f}"), verdicts[-1]]
+                + [written(steps, 0, half) or "never"]
+                + [written(saved, 1, saved_half, signed=True), verdicts[-1]]
             )
             data.append(
                 {

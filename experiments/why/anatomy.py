@@ -26,6 +26,7 @@ from smt_bench.questions.grid import Cell, grid
 from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
 from smt_bench.report import notes
+from smt_bench.report.numbers import written
 from smt_bench.report.table import Table
 
 
@@ -107,10 +108,7 @@ class Anatomy(TrainingExperiment):
             data.append(line | {"layers": layers, "keys": " ".join(r["key"] for r in g.done)})
             rows.append(
                 [percent(g.fraction_pct or 0), len(g.done)]
-                + [
-                    f"{line[f'share_{n}']:.1f}" + ("" if (h := line[f"share_{n}_ci95"]) is None else f" ± {h:.1f}")
-                    for n in "qkv"
-                ]
+                + [written(line[f"share_{n}"], 1, line[f"share_{n}_ci95"]) for n in "qkv"]
                 + [None if line["random_v"] is None else f"{line['random_v']:.1f}"]
                 + [f"{line[f'empty_{n}']} of {layers}" for n in "qkv"]
             )

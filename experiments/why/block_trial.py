@@ -10,7 +10,7 @@ import torch
 
 from smt_bench.data.batches import Batch, collate, training_order
 from smt_bench.data.prompts import encode
-from smt_bench.evaluation.heldout import response_loglik
+from smt_bench.evaluation.heldout import mean_nll, response_loglik
 from smt_bench.evaluation.protocols import EVAL_BATCH
 from smt_bench.methods.smt.selection import ACTIVATION, METRICS, activation_scores, grid
 from smt_bench.models.build import load
@@ -78,8 +78,9 @@ class Bench:
         found = response_loglik(
             self.model, self.tokenizer, self.inputs.data.heldout, d["template"], d["cutoff"], EVAL_BATCH
         )
-        scored = [e for e in found if e["tokens"]]
-        return -float(sum(e["loglik"] for e in scored) / sum(e["tokens"] for e in scored))
+        mean = mean_nll(found)
+        assert mean is not None, "planning refuses held-out examples without a response"
+        return mean
 
     def scores(self, steps: int, seed: int) -> dict[str, dict[str, torch.Tensor]]:
         """Every block's scores from `steps` frozen warm-up batches: criterion -> layer -> (R, C), higher is better.

@@ -33,6 +33,7 @@ from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Measurement
 from smt_bench.records.store import Record
 from smt_bench.report.canvas import STYLE, lay_out, save
+from smt_bench.report.numbers import written
 from smt_bench.report.table import Table
 
 TITLES = {
@@ -81,8 +82,8 @@ def _verdict(evidence: dict[str, Any], seeds: int) -> str:
 
 
 def _shown(evidence: dict[str, Any]) -> str:
-    half = "" if evidence["ci95"] is None else f" ± {evidence['ci95']:.2f}"
-    return f"{evidence['rho']:+.2f}{half} [{evidence['low']:+.2f}, {evidence['high']:+.2f}]"
+    between = (evidence["low"], evidence["high"])
+    return written(evidence["rho"], 2, evidence["ci95"], between, signed=True) or ""
 
 
 def _round_down(value: float) -> float:

@@ -21,6 +21,7 @@ from smt_bench.questions.experiment import TrainingExperiment
 from smt_bench.questions.grid import Cell, grid
 from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
+from smt_bench.report.numbers import written
 from smt_bench.report.table import Table
 
 
@@ -32,9 +33,9 @@ def _accuracy(record: Record) -> float:
     return 100 * statistics.mean(task["accuracy"] for task in record["evaluation"].values())
 
 
-def _spread(values: Sequence[float], form: str) -> str:
-    mean, ci = mean_ci(values)
-    return f"{mean:{form}}" + ("" if ci is None else f" ± {ci:{form}}")
+def _written(values: Sequence[float], digits: int, signed: bool = False) -> str | None:
+    mean, half = mean_ci(values)
+    return written(mean, digits, half, signed=signed)
 
 
 def _row(fraction: float, both: Sequence[dict[bool, Record]]) -> dict[str, Any]:
@@ -65,13 +66,13 @@ def _row(fraction: float, both: Sequence[dict[bool, Record]]) -> dict[str, Any]:
         "cells": [
             f"{100 * fraction:g}",
             units,
-            _spread(overlap, ".0f"),
+            _written(overlap, 0),
             f"{chance:.0f}",
-            _spread(accuracy[True], ".1f"),
-            _spread(accuracy[False], ".1f"),
-            _spread(apart, "+.1f").replace("± +", "± "),
-            _spread(nll[True], ".3f") if known else "",
-            _spread(nll[False], ".3f") if known else "",
+            _written(accuracy[True], 1),
+            _written(accuracy[False], 1),
+            _written(apart, 1, signed=True),
+            _written(nll[True], 3) if known else "",
+            _written(nll[False], 3) if known else "",
             f"{seconds[True]:.1f}",
             f"{seconds[False]:.1f}",
         ],

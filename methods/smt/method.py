@@ -25,11 +25,11 @@ import torch
 from torch import nn
 
 from smt_bench.methods.base import Capacity, Method, MethodConfig, ParamGroup, Shapes
-from smt_bench.methods.modules import freeze, linears, replace_module, total_parameters
+from smt_bench.methods.modules import apportion, freeze, linears, replace_module, total_parameters
 from smt_bench.methods.smt.collect import Collector, needs_gradients
 from smt_bench.methods.smt.install import FlatBlocks, sparse_layers
 from smt_bench.methods.smt.layer import SparseLinear
-from smt_bench.methods.smt.selection import ACTIVATION, METRICS, SCOPES, Selection, grid, select, share_out
+from smt_bench.methods.smt.selection import ACTIVATION, METRICS, SCOPES, Selection, grid, select
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Smt(Method[SmtConfig]):
                 f"fraction {self.fraction:.4%} needs {count} blocks of {side}x{side}, but {', '.join(self.config.targets)} "
                 f"hold {available} ({available * side**2 / total:.2%}): choose a smaller fraction or more targets"
             )
-        for group, wanted in share_out(count, self.config.shares or {}).items():
+        for group, wanted in apportion(count, self.config.shares or {}).items():
             held = sum(r * c for name, (r, c) in blocks.items() if name.rpartition(".")[2] in group.split("+"))
             if wanted > held:
                 raise ValueError(
@@ -229,7 +229,7 @@ class Smt(Method[SmtConfig]):
         if c.shares is None:
             return select(scores, self._count, c.scope, self.seed)
         chosen: Selection = {}
-        for group, count in share_out(self._count, c.shares).items():
+        for group, count in apportion(self._count, c.shares).items():
             own = {name: s for name, s in scores.items() if name.rpartition(".")[2] in group.split("+")}
             chosen |= select(own, count, c.scope, self.seed)
         return {name: chosen[name] for name in scores if name in chosen}  # model order

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from smt_bench.methods.base import Shapes
-from smt_bench.methods.modules import targeted
+from smt_bench.methods.modules import apportion, targeted
 
 Selection = dict[str, list[tuple[int, int]]]  # layer name -> (row, column) of its blocks, sorted by column, then row
 
@@ -84,16 +84,6 @@ def grid(shapes: Shapes, targets: tuple[str, ...], block_size: int | str) -> tup
     return side, {layer: (o // side, i // side) for layer, (o, i) in matrices.items()}
 
 
-def spread(count: int, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Shares `count` out in proportion to `sizes` by largest remainder; the shares add up to `count` exactly."""
-    total = sum(sizes.values())
-    shares = {name: count * size // total for name, size in sizes.items()}
-    order = sorted(sizes, key=lambda name: -(count * sizes[name] % total))  # stable: model order among equals
-    for name in order[: count - sum(shares.values())]:
-        shares[name] += 1
-    return shares
-
-
 def _top(scores: torch.Tensor, count: int) -> list[int]:
     # A stable sort: among equal scores the earlier block wins, on every machine.
     return torch.sort(scores.double(), descending=True, stable=True).indices[:count].tolist()
@@ -128,25 +118,10 @@ def select(scores: Mapping[str, torch.Tensor], count: int, scope: str, seed: int
             flat = _top(torch.cat([scores[name].reshape(-1).cpu() for name in names]), count)
         else:
             flat, start = [], 0
-            for name, share in spread(count, sizes).items():
+            for name, share in apportion(count, sizes).items():
                 flat += [start + i for i in _top(scores[name].reshape(-1).cpu(), share)]
                 start += sizes[name]
     return _by_layer(flat, {name: tuple(scores[name].shape) for name in names})
-
-
-def share_out(count: int, shares: Mapping[str, float]) -> dict[str, int]:
-    """Blocks per group, by largest remainder; they add up to `count` exactly.
-
-    Args:
-        count: blocks in all.
-        shares: group -> its part of the budget; the parts add up to 1.
-    """
-    exact = {group: count * share for group, share in shares.items()}
-    counts = {group: math.floor(blocks + 1e-9) for group, blocks in exact.items()}
-    order = sorted(exact, key=lambda group: counts[group] - exact[group])  # stable: first named among equals
-    for group in order[: count - sum(counts.values())]:
-        counts[group] += 1
-    return counts
 
 
 def _by_layer(flat: list[int], shapes: Mapping[str, tuple[int, ...]]) -> Selection:

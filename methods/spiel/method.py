@@ -45,9 +45,9 @@ from torch import nn
 
 from smt_bench.methods.base import Capacity, Method, MethodConfig, OptimizerSettings, ParamGroup, Shapes
 from smt_bench.methods.deltas import Candidates, SpielLinear
-from smt_bench.methods.modules import freeze, linears, numel, replace_module, targeted, total_parameters
+from smt_bench.methods.modules import apportion, freeze, linears, numel, replace_module, targeted, total_parameters
 from smt_bench.methods.spiel.optim import SpielAdamW
-from smt_bench.methods.spiel.selection import is_update, random_indices, replaced, spread
+from smt_bench.methods.spiel.selection import is_update, random_indices, replaced
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Spiel(Method[SpielConfig]):
                 f"fraction={self.fraction}: {wanted} deltas are over half of the {held} weights in the targeted "
                 f"matrices, with no room to grow: choose at most {math.floor(held / 2 / total * 1e6) / 1e6:.6f}"
             )
-        return spread(wanted, sizes)
+        return apportion(wanted, sizes)
 
     def capacity(self, shapes: Shapes) -> Capacity:
         """The fraction as a number of deltas."""

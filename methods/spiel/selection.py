@@ -3,19 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
-
-
-def spread(total: int, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Deltas per matrix at equal density, by largest remainder (exact in integers; earlier matrices win ties)."""
-    held = sum(sizes.values())
-    counts = {name: total * size // held for name, size in sizes.items()}
-    by_remainder = sorted(sizes, key=lambda name: -(total * sizes[name] % held))
-    for name in by_remainder[: total - sum(counts.values())]:
-        counts[name] += 1
-    return counts
 
 
 def random_indices(numel: int, count: int, generator: torch.Generator) -> torch.Tensor:

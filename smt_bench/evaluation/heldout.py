@@ -78,17 +78,22 @@ def _label_logliks(model: Any, ids_BT: Tensor, mask_BT: Tensor, labels_BT: Tenso
     return -functional.cross_entropy(logits.float(), targets_N, reduction="none").double().cpu()
 
 
-def _heldout(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean negative log-likelihood per response token (nats), over all tokens together.
+def mean_nll(examples: Sequence[dict[str, Any]]) -> float | None:
+    """Mean negative log-likelihood per response token (nats), over all tokens of `response_loglik`'s examples together.
 
-    None where no response fitted into the cut-off; NaN (the caller calls that diverged) where one is not finite.
+    None where no response fitted into the cut-off; NaN (a run has then diverged) where one is not finite.
     """
     scored = [e for e in examples if e["tokens"]]
     tokens = sum(e["tokens"] for e in scored)
     finite = all(e["loglik"] is not None for e in scored)
     total = sum(e["loglik"] for e in scored) if finite else math.nan
+    return -total / tokens if tokens else None
+
+
+def summary(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A record's `heldout`: the mean, and every example."""
     return {
-        "nll": -total / tokens if tokens else None,
+        "nll": mean_nll(examples),
         "examples": {
             "loglik": [None if e["loglik"] is None else round(e["loglik"], 6) for e in examples],
             "tokens": [e["tokens"] for e in examples],

@@ -175,6 +175,11 @@ def heldout_parts(records: Sequence[Record]) -> tuple[NDArray[np.float64], NDArr
     return nats, tokens[scored]
 
 
+def heldout_nlls(records: Iterable[Record]) -> list[float]:
+    """Held-out loss of every finished run that has one (nats per response token)."""
+    return [r["heldout"]["nll"] for r in records if r["status"] == "done" and r["heldout"]["nll"] is not None]
+
+
 def summarise(records: Iterable[Record]) -> pd.DataFrame:
     """One row per method and fraction, over seeds.
 

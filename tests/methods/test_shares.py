@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from itertools import combinations
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smt_bench.methods.smt import selection as smt
+from smt_bench.methods.modules import apportion
 from smt_bench.methods.spiel import selection as spiel
-
-Spread = Callable[[int, Mapping[str, int]], dict[str, int]]
-BOTH = pytest.mark.parametrize("spread", [smt.spread, spiel.spread], ids=["smt", "spiel"])
 
 counts = st.integers(0, 10**6)
 sizes = st.dictionaries(st.text("qkv", max_size=3), st.integers(0, 10**9), min_size=1, max_size=12).filter(
@@ -22,10 +17,9 @@ sizes = st.dictionaries(st.text("qkv", max_size=3), st.integers(0, 10**9), min_s
 )
 
 
-@BOTH
 @given(count=counts, sizes=sizes)
-def test_spread_in_proportion(spread: Spread, count: int, sizes: dict[str, int]) -> None:
-    shares, held = spread(count, sizes), sum(sizes.values())
+def test_spread_in_proportion(count: int, sizes: dict[str, int]) -> None:
+    shares, held = apportion(count, sizes), sum(sizes.values())
     assert list(shares) == list(sizes) and sum(shares.values()) == count
     for name, share in shares.items():
         assert abs(share * held - count * sizes[name]) < held  # within one of the exact share, in whole numbers
@@ -35,16 +29,15 @@ def test_spread_in_proportion(spread: Spread, count: int, sizes: dict[str, int])
         assert sizes[a] != sizes[b] or shares[a] - shares[b] in (0, 1)  # among equals the first is served first
 
 
-@BOTH
 @given(count=counts, sizes=sizes, factor=st.integers(2, 50))
-def test_only_the_ratio_of_sizes_counts(spread: Spread, count: int, sizes: dict[str, int], factor: int) -> None:
-    assert spread(count, sizes) == spread(count, {name: size * factor for name, size in sizes.items()})
+def test_only_the_ratio_of_sizes_counts(count: int, sizes: dict[str, int], factor: int) -> None:
+    assert apportion(count, sizes) == apportion(count, {name: size * factor for name, size in sizes.items()})
 
 
 @given(count=counts, sizes=sizes)
 def test_share_out_by_parts_of_one(count: int, sizes: dict[str, int]) -> None:
     parts = {name: size / sum(sizes.values()) for name, size in sizes.items()}
-    shares = smt.share_out(count, parts)
+    shares = apportion(count, parts)
     assert list(shares) == list(parts) and sum(shares.values()) == count
     for name, share in shares.items():
         assert share >= 0 and abs(share - count * parts[name]) < 1 + 1e-6

@@ -8,9 +8,10 @@ from helpers import tiny_llama
 from torch import nn
 
 from smt_bench import methods
+from smt_bench.methods.modules import apportion
 from smt_bench.methods.smt.install import sparse_layers
 from smt_bench.methods.smt.layer import BlockLinear, SparseLinear, columns_of
-from smt_bench.methods.smt.selection import METRICS, activation_scores, grid, resolve_side, select, share_out, spread
+from smt_bench.methods.smt.selection import METRICS, activation_scores, grid, resolve_side, select
 
 INDEX = [(0, 0), (2, 0), (1, 2)]  # rows and columns of blocks
 
@@ -131,7 +132,7 @@ def naive_select(scores: dict[str, torch.Tensor], count: int, scope: str) -> dic
     if scope == "global":
         best = sorted(flat, key=lambda b: -b[3])[:count]
     else:
-        shares = spread(count, {name: s.numel() for name, s in scores.items()})
+        shares = apportion(count, {name: s.numel() for name, s in scores.items()})
         best = []
         for name in scores:
             best += sorted([b for b in flat if b[0] == name], key=lambda b: -b[3])[: shares[name]]
@@ -223,8 +224,8 @@ def test_block_sizes() -> None:
 
 
 def test_spread_adds_up() -> None:
-    assert spread(10, {"a": 1, "b": 1, "c": 1}) == {"a": 4, "b": 3, "c": 3}
-    assert spread(0, {"a": 5}) == {"a": 0}
+    assert apportion(10, {"a": 1, "b": 1, "c": 1}) == {"a": 4, "b": 3, "c": 3}
+    assert apportion(0, {"a": 5}) == {"a": 0}
 
 
 def test_layers_without_blocks_stay_plain_and_frozen() -> None:
@@ -255,7 +256,7 @@ ATTENTION, MLP = ["q_proj", "k_proj", "v_proj"], ["gate_proj", "up_proj", "down_
 
 
 def test_shares_split_the_budget_between_groups_and_the_best_of_each_train() -> None:
-    assert share_out(7, {"a": 0.5, "b": 0.5}) == {"a": 4, "b": 3} and share_out(80, {"a": 0.25, "b": 0.75})["a"] == 20
+    assert apportion(7, {"a": 0.5, "b": 0.5}) == {"a": 4, "b": 3} and apportion(80, {"a": 0.25, "b": 0.75})["a"] == 20
     config = {"targets": ATTENTION + MLP, "block_size": 16, "shares": {"+".join(MLP): 0.25, "+".join(ATTENTION): 0.75}}
     model = tiny_llama()
     method = methods.build("smt", {**config, "warmup_steps": 1}, 0.08, 0, 10)

@@ -11,8 +11,9 @@ import torch
 from spiel_steps import LR, batches, llama, one_step, shapes, start, train
 from torch import nn
 
+from smt_bench.methods.modules import apportion
 from smt_bench.methods.spiel.method import Spiel, SpielConfig
-from smt_bench.methods.spiel.selection import is_update, random_indices, replaced, spread
+from smt_bench.methods.spiel.selection import is_update, random_indices, replaced
 
 
 @pytest.fixture(autouse=True)
@@ -138,7 +139,7 @@ def test_capacity_and_density():
     for layer in method.layers.values():
         assert abs(len(layer.deltas) - capacity.units * layer.weight.numel() / held) < 1
         assert layer.indices.unique().numel() == len(layer.deltas)
-    assert spread(7, {"a": 10, "b": 10, "c": 1}) == {"a": 4, "b": 3, "c": 0}
+    assert apportion(7, {"a": 10, "b": 10, "c": 1}) == {"a": 4, "b": 3, "c": 0}
 
 
 def test_first_indices_are_seeded_and_uniform():
