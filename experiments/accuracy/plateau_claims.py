@@ -89,7 +89,7 @@ def _printed(model: str, method: str, place: str, pct: float | None, ends: Seque
     if not ends or not values:
         return near[0] if near else None
     if place == "best smaller":
-        return max(v for p, v in values.items() if p < max(values))
+        return float(max(v for p, v in values.items() if p < max(values)))
     if len(ends) > 1 and abs(pct - ends[-1]) < 1e-9:
-        return values[max(values)]
+        return float(values[max(values)])
     return values[min(values)] if len(ends) > 1 and abs(pct - ends[0]) < 1e-9 else (near[0] if near else None)

@@ -80,4 +80,5 @@ class Ablation(TrainingExperiment):
 
 def config(record: Record) -> dict[str, Any]:
     """The method's settings of a record."""
-    return record["run"]["method"]["config"]
+    found: dict[str, Any] = record["run"]["method"]["config"]
+    return found

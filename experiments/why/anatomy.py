@@ -10,7 +10,7 @@ than Q, so the share that a random choice would give stands beside.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,14 @@ def _claims(group: Group, layers: int) -> list[tuple[str, str, str]]:
     shares = [_shares(r)["V"] for r in group.done]
     mean, half = mean_ci(shares)
     interval = [] if half is None else [(mean - 50 - half, mean - 50 + half)]
-    text = f"{mean:.1f} %" + ("" if half is None else f" ± {half:.1f}")
+    text = f"{written(mean, 1)} %" + ("" if half is None else f" ± {written(half, 1)}")
     made = [("V gets more than half of the budget", judge(interval, len(shares), 1.0), text)]
-    for statement, name, right in (
+    rules: tuple[tuple[str, str, Callable[[int], bool]], ...] = (
         ("every V matrix holds blocks", "V", lambda empty: empty == 0),
         ("most Q matrices hold none", "Q", lambda empty: 2 * empty > layers),
         ("most K matrices hold none", "K", lambda empty: 2 * empty > layers),
-    ):
+    )
+    for statement, name, right in rules:
         empty = [layers - sum(p == name for _, p in counts(r)) for r in group.done]
         votes = [right(e) for e in empty]
         # A count has no interval: all seeds have to agree.

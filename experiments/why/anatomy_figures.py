@@ -106,7 +106,7 @@ def draw_map(cells: Sequence[Group], layers: int, sizes: tuple[int, dict[str, in
         axes.set_xlabel("layer")
         bar = figure.colorbar(image, cax=figure.add_axes((0.84, bottom / total, 0.025, (total - 0.1 - bottom) / total)))
         bar.set_label("%" if sizes else "blocks", rotation=0, labelpad=4)
-        bar.outline.set_linewidth(0.6)  # type: ignore[operator]
+        bar.outline.set_linewidth(0.6)
         figure.text(
             0.02, 0.03 / total, "\n".join(caption), fontsize=5.3, color="#444444", va="bottom", linespacing=1.25
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from smt_bench.data.batches import Batch, collate, training_order
 from smt_bench.data.prompts import encode
@@ -66,7 +67,8 @@ class Bench:
 
     def weight(self, layer: str) -> torch.nn.Parameter:
         """The weight matrix of a layer."""
-        return self.model.get_submodule(layer).weight
+        weight: nn.Parameter = self.model.get_submodule(layer).weight
+        return weight
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Mean cross-entropy per label token, in nats."""
@@ -101,7 +103,7 @@ class Bench:
         for layer in self.sizes:
             self.weight(layer).requires_grad_(True)
         for _ in range(steps):
-            self.loss(next(self.batches)).backward()  # type: ignore[no-untyped-call]
+            self.loss(next(self.batches)).backward()
         for hook in hooks:
             hook.remove()
         generator = torch.Generator().manual_seed(seed)
@@ -132,7 +134,7 @@ class Bench:
         optimizer = torch.optim.AdamW([values], lr=lr, weight_decay=0.0)
         weight.requires_grad_(True)
         for batch in batches:
-            self.loss(batch).backward()  # type: ignore[no-untyped-call]
+            self.loss(batch).backward()
             assert weight.grad is not None
             values.grad, weight.grad = weight.grad[part].clone(), None
             optimizer.step()

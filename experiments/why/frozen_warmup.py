@@ -30,7 +30,7 @@ def _blocks(record: Record) -> set[tuple[str, int, int]]:
 
 
 def _accuracy(record: Record) -> float:
-    return 100 * statistics.mean(task["accuracy"] for task in record["evaluation"].values())
+    return 100 * float(statistics.mean(task["accuracy"] for task in record["evaluation"].values()))
 
 
 def _written(values: Sequence[float], digits: int, signed: bool = False) -> str | None:

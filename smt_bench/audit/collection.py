@@ -10,10 +10,11 @@ from typing import Any
 
 from smt_bench.audit.labels import contradictory, majority, unreadable
 from smt_bench.audit.page import Page
+from smt_bench.data.families import Task
 from smt_bench.data.overlap import exact_question, normalised_question, repeated, shared
 from smt_bench.data.prompts import Example
 from smt_bench.data.reading import SUFFIXES, find_file, read_examples
-from smt_bench.data.tasks import TASKS, Task
+from smt_bench.data.tasks import TASKS
 from smt_bench.evidence.words import task_title
 from smt_bench.report.table import Cell, Table
 

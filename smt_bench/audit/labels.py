@@ -6,9 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
+from smt_bench.data.families import Task
 from smt_bench.data.overlap import normalised_question
 from smt_bench.data.prompts import Example
-from smt_bench.data.tasks import TOLERANCE, Task, gold, label_number
+from smt_bench.data.tasks import TOLERANCE, gold, label_number
 
 _FORMAT = re.compile(r"Answer format:\s*(\S+)")
 _LETTERS = ("A", "B", "C", "D", "E")  # AQuA's answers, in the mixtures of arithmetic tasks

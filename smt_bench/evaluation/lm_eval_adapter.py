@@ -16,8 +16,9 @@ from typing import Any
 
 from torch import Tensor
 
+from smt_bench.data.families import Task
 from smt_bench.data.prompts import Example, question, shared_start, token_ids
-from smt_bench.data.tasks import Task, offered, parse, same
+from smt_bench.data.tasks import offered, parse, same
 from smt_bench.evaluation.protocols import EvalSettings, finite
 
 _LEAD = "the correct answer is"  # how every response of the commonsense tasks begins
@@ -131,7 +132,7 @@ def lm_eval_classes() -> tuple[Any, Any]:
     from lm_eval.api.task import ConfigurableTask
     from lm_eval.models.huggingface import HFLM
 
-    class InMemory(HFLM):
+    class InMemory(HFLM):  # type: ignore[misc]  # a class without types
         """Reports progress, shows no bars, begins where a prompt ends, and ends generation at the end-of-text token alone.
 
         A tokenizer that appends the end-of-text token would have the answer start after the end, and every option be scored
@@ -150,7 +151,7 @@ def lm_eval_classes() -> tuple[Any, Any]:
             return len(self.tokenizer("x").input_ids) - len(token_ids(self.tokenizer, "x"))
 
         def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
-            ids = super().tok_encode(string, *args, **kwargs)
+            ids: list[int] = super().tok_encode(string, *args, **kwargs)
             return ids[: len(ids) - self.appended]
 
         def tok_batch_encode(
@@ -168,16 +169,16 @@ def lm_eval_classes() -> tuple[Any, Any]:
             return super().generate_until(requests, disable_tqdm=True)
 
         def _model_call(self, inps: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            logits = super()._model_call(inps, *args, **kwargs)
+            logits: Tensor = super()._model_call(inps, *args, **kwargs)
             self.report("likelihood", len(inps))
             return logits
 
         def _model_generate(self, context: Tensor, max_length: int, stop: Any, **kwargs: Any) -> Tensor:
-            tokens = super()._model_generate(context, max_length, [], eos_token_id=self.eot_token_id, **kwargs)
+            tokens: Tensor = super()._model_generate(context, max_length, [], eos_token_id=self.eot_token_id, **kwargs)
             self.report("llm-adapters", len(context))
             return tokens
 
-    class QuietTask(ConfigurableTask):
+    class QuietTask(ConfigurableTask):  # type: ignore[misc]  # a class without types
         """Renders its prompts without a progress bar."""
 
         def build_all_requests(self, **kwargs: Any) -> None:

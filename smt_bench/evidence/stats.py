@@ -153,7 +153,8 @@ def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.floa
     a, b = (rankdata(v, axis=1) for v in (x, y))
     a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
     scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    return np.divide((a * b).sum(axis=1), scale, out=np.zeros_like(scale), where=scale > 0)
+    found: NDArray[np.float64] = np.divide((a * b).sum(axis=1), scale, out=np.zeros_like(scale), where=scale > 0)
+    return found
 
 
 def _chunks(total: int, width: int) -> list[slice]:

@@ -47,6 +47,7 @@ def _logits(model: Any) -> Tensor:
     training = model.training
     model.eval()
     try:
-        return model(input_ids=drawn.to(embedding.device), use_cache=False).logits.float()
+        logits: torch.Tensor = model(input_ids=drawn.to(embedding.device), use_cache=False).logits.float()
+        return logits
     finally:
         model.train(training)

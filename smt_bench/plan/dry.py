@@ -90,9 +90,9 @@ class Workload:
 
     def build(self) -> nn.Module:
         """The architecture, on "meta"."""
-        model = build.build(self.model)
+        model: nn.Module = build.build(self.model)
         if self.attention == "eager":
-            model.set_attn_implementation("eager")
+            model.set_attn_implementation("eager")  # type: ignore[operator]  # a transformers model
         return model
 
 
@@ -220,7 +220,8 @@ def with_values(state: dict[str, Any]) -> dict[str, Any]:
         drawn = shape if value.numel() <= LIMIT else (*shape[:1], *[1] * (len(shape) - 1))
         return torch.rand(drawn, generator=generator).to(value.dtype).expand(shape)
 
-    return tree_map(real, state)
+    values: dict[str, Any] = tree_map(real, state)
+    return values
 
 
 def _fused(optimizer: torch.optim.Optimizer) -> None:

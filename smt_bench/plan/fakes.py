@@ -39,7 +39,7 @@ class Fakes(TorchDispatchMode):
     """Lets fake and real tensors work together, and decides which new ones are fake."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
 
     def empty(self, shape: Iterable[int], dtype: torch.dtype) -> torch.Tensor:
@@ -63,12 +63,12 @@ class Fakes(TorchDispatchMode):
     def __enter__(self) -> Fakes:
         """Also lets `Module.to` work: torch refuses to swap fake parameters."""
         self._apply, nn.Module._apply = nn.Module._apply, _apply  # type: ignore[method-assign]
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *failure: Any) -> None:
         """Puts `Module.to` back."""
-        super().__exit__(*failure)
+        super().__exit__(*failure)  # type: ignore[no-untyped-call]
         nn.Module._apply = self._apply  # type: ignore[method-assign]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
@@ -158,7 +158,10 @@ def _flash(
     if enable_gqa:
         key, value = (t.repeat_interleave(query.shape[1] // t.shape[1], dim=1) for t in (key, value))
     causal = is_causal or attn_mask is not None
-    return aten._scaled_dot_product_flash_attention(query, key, value, dropout_p, causal, scale=scale)[0]
+    output: torch.Tensor = aten._scaled_dot_product_flash_attention(query, key, value, dropout_p, causal, scale=scale)[
+        0
+    ]
+    return output
 
 
 def _dropout(tensor: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:

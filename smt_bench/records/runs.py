@@ -120,7 +120,7 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; without `probes` where there are none, as before there were any."""
-        values = json.loads(json.dumps(asdict(self)))
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if not self.probes:
             del values["probes"]
         return values
@@ -182,7 +182,8 @@ class Measurement:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return json.loads(json.dumps(asdict(self)))
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Measurement:

@@ -181,7 +181,7 @@ class Task:
             code, said = self._run(key, store.root / "logs" / f"run-{key}-{os.environ.get('SLURM_PROCID', '0')}.log")
             record = self._record(store, key, patient=code == 0)
             if record is not None:
-                return record["status"]
+                return str(record["status"])
             if any(TERMINATED in line for line in said):  # this task was sent SIGTERM too, and is about to be ended
                 time.sleep(GRACE)
             if not deaths.again(key):

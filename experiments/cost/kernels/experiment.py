@@ -10,7 +10,7 @@ optimizer step. No weights are needed, so every model works on every machine.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ class Kernels(MeasuringExperiment):
         torch.manual_seed(measurement.seed)
         shape, tokens, rounds = tuple(s["matrix"]), s["tokens"], s["rounds"]
         result: dict[str, Any] = {}
-        parts = {
+        parts: dict[str, Callable[[], Any]] = {
             "storage": lambda: pieces.storage(tokens, rounds, device),
             "projection": lambda: pieces.projection(shape, s["sides"], tokens, rounds, device, measurement.seed),
             "gradient": lambda: pieces.gradients(shape, s["sides"], tokens, rounds, device, measurement.seed),

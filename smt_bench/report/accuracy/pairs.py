@@ -56,7 +56,8 @@ def comparisons(records: Iterable[Record], model: str, reference: str) -> Table:
 
 
 def _number(value: Any) -> Cell:
-    return value.item() if isinstance(value, np.generic) else value
+    found: Cell = value.item() if isinstance(value, np.generic) else value
+    return found
 
 
 def _side(method: str, fraction_pct: float | None) -> str:
