@@ -55,9 +55,9 @@ def render(module: Any, store: Any, index: Any, place: Path, model: str) -> list
     Args:
         module: the experiment.
         store: where the records are.
-        index: keys of the runs asked for.
+        index: as it is now: keys of the runs asked for.
         place: folder for the files.
         model: name for titles.
     """
-    records = store.records(index.keys)
+    records = store.for_tables(index.keys)
     return module.render(records, place, model) if records else []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 TRAINING_VERSION = 1
@@ -126,12 +127,12 @@ class Run:
             tuple(values.get("probes", ())),
         )
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hex digits of the SHA-256 of the canonical JSON."""
         return digest(self.to_dict())
 
-    @property
+    @cached_property
     def setting(self) -> str:
         """Hash of what a table holds fixed: everything but method, seed and the method's learning rate."""
         values = self.to_dict()
@@ -176,12 +177,12 @@ class Measurement:
         """The inverse of `to_dict`."""
         return cls(**{**values, "model": ModelRef(**values["model"])})
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hex digits of the SHA-256 of the canonical JSON."""
         return digest(self.to_dict())
 
-    @property
+    @cached_property
     def setting(self) -> str:
         """Hash of everything but the seed."""
         values = self.to_dict()

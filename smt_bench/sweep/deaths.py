@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from smt_bench.records.outcome import _recorded
 from smt_bench.records.runs import Question
 from smt_bench.records.store import Record, Store
 from smt_bench.training.checkpoint import checkpoints
-
-if TYPE_CHECKING:
-    pass  # takes seconds, and `status` only looks at names
 
 
 class Deaths:
@@ -40,6 +35,8 @@ def failure(run: Question, message: str, log: Sequence[str]) -> Record:
         message: what is known.
         log: the last lines the process wrote.
     """
+
+    from smt_bench.records.outcome import _recorded  # imports torch, and `status` only looks at names
 
     def fill(record: Record) -> None:
         raise ChildProcessError(message)

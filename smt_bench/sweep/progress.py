@@ -69,8 +69,11 @@ class Bars:
         """A run is over; `line` says how."""
         self._bars.advance(self._whole)
         if line:
-            number = int(self._bars.tasks[self._whole].completed)
-            self.console.print(f"[{number}/{self.total}] {line}", markup=False, highlight=False)
+            self.say(f"[{int(self._bars.tasks[self._whole].completed)}/{self.total}] {line}")
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self.console.print(line, markup=False, highlight=False)
 
 
 def print_to(stream: Any = None) -> Console:
