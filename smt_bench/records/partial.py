@@ -55,6 +55,10 @@ class Partial(dict[str, Any]):
     def __eq__(self, other: object) -> bool:
         return dict(self) == other
 
+    def __or__(self, other: Any) -> Any:
+        """A copy with other entries; what is in the file stays there, where `{**record, ...}` would read it."""
+        return Partial({**dict(super().items()), **other}, self._left, self._source)
+
     def get(self, name: str, default: Any = None) -> Any:
         """As of any dict; so are the following."""
         return self[name] if name in self else default  # noqa: SIM401

@@ -7,6 +7,8 @@ run may hold follows from the annotations of its dataclasses.
 
 from __future__ import annotations
 
+import json
+import math
 import types
 import typing
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -103,12 +105,27 @@ def mismatch(value: Any, shape: Any, path: str = "") -> str | None:
             return f"{path} is no list"
         if isinstance(shape.shape, type | tuple):  # hundreds of numbers: by their types
             allowed = shape.shape if isinstance(shape.shape, tuple) else (shape.shape,)
-            wrong = set(map(type, value)).difference(allowed)
-            return f"{path} holds {_words(wrong.pop())}" if wrong else None
+            kinds = set(map(type, value))
+            if wrong := kinds.difference(allowed):
+                return f"{path} holds {_words(wrong.pop())}"
+            finite = float not in kinds or math.isfinite(sum(v for v in value if type(v) is float))
+            return None if finite else f"{path} holds a number that is none"
         found = (mismatch(v, shape.shape, f"{path}[{i}]") for i, v in enumerate(value))
         return next((text for text in found if text), None)
     allowed = shape if isinstance(shape, tuple) else (shape,)
-    return None if type(value) in allowed else f"{path} is {_words(type(value))}"  # True is an int only to isinstance
+    if type(value) not in allowed:  # True is an int only to isinstance
+        return f"{path} is {_words(type(value))}"
+    # 1e999 reads as infinity.
+    finite = math.isfinite(value) if type(value) is float else shape is not dict or _all_finite(value)
+    return None if finite else f"{path} holds a number that is none"
+
+
+def _all_finite(value: dict[str, Any]) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _of_names(value: Any, shape: dict[str, Any], path: str) -> str | None:
