@@ -92,12 +92,11 @@ class Store:
             ValueError: a newer version's record is there.
             OSError: it cannot be written; names the file.
         """
+        self.set_damaged_aside(record["key"])
         old = self.read(record["key"])
         if old is not None and old["status"] in FINISHED:
             warnings.warn(f"record {record['key']} was finished meanwhile: kept as it is", BenchWarning, stacklevel=2)
             return
-        if old is None:
-            self.set_damaged_aside(record["key"])
         try:
             check(record, record["key"])
         except Exception as error:
