@@ -6,7 +6,6 @@ with other settings are left out and named. What a table compares must share mod
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -103,19 +102,21 @@ def groups(records: Iterable[Record]) -> list[Group]:
 
 
 def _group(name: str, fraction: float | None, cell: list[Record]) -> Group:
-    def variant(record: Record) -> str:
-        return json.dumps({k: v for k, v in record["run"].items() if k != "seed"}, sort_keys=True)
+    def variant(record: Record) -> dict[str, Any]:
+        return {k: v for k, v in record["run"].items() if k != "seed"}
 
     # A new learning rate or method version leaves the old runs of the cell behind: averaging them would be no
     # average over seeds.
     newest = variant(max(cell, key=lambda r: (r.get("started") or "", r["key"])))
-    now = [r for r in cell if variant(r) == newest]
+    now, older = [], []
+    for record in cell:
+        (now if variant(record) == newest else older).append(record)
     return Group(
         name,
         fraction,
         tuple(r for r in now if r["status"] == "done"),
         tuple(r for r in now if r["status"] != "done"),
-        tuple(r for r in cell if variant(r) != newest),
+        tuple(older),
     )
 
 
