@@ -8,6 +8,7 @@ from __future__ import annotations
 import marshal
 from array import array
 from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
+from sys import intern
 from typing import Any
 
 from smt_bench.records.trust import Record
@@ -74,7 +75,7 @@ class Partial(dict[str, Any]):
 
 
 def shrunk(record: Record, pool: Pool) -> Record:
-    """A record's parts that tables read, for `whole`; takes the record apart.
+    """A record's parts that tables read, for `whole`.
 
     Args:
         record: as read.
@@ -84,16 +85,23 @@ def shrunk(record: Record, pool: Pool) -> Record:
     def shared(value: Any) -> Any:
         return pool.setdefault(marshal.dumps(value, 2), value)
 
-    small = {name: value for name, value in record.items() if name not in PARTS}
+    def named(values: dict[str, Any]) -> dict[str, Any]:  # JSON gives every record words of its own
+        return {intern(name): value for name, value in values.items()}
+
+    small = named({name: value for name, value in record.items() if name not in PARTS})
     small["left"] = tuple(name for name in PARTS if name in record)
-    small["run"] = {name: shared(value) for name, value in record["run"].items()}
+    small["status"] = intern(record["status"])
+    small["run"] = named({name: shared(value) for name, value in record["run"].items()})
     small |= {name: shared(record[name]) for name in SHARED if name in record}
     if "heldout" in record:
         logliks, tokens = record["heldout"]["examples"]["loglik"], record["heldout"]["examples"]["tokens"]
         examples = {"loglik": logliks if None in logliks else array("d", logliks), "tokens": shared(tokens)}
-        small["heldout"] = {**record["heldout"], "examples": examples}
-    for task, result in record.get("evaluation", {}).items():
-        small["evaluation"][task] = {**result, "examples": {"correct": array("b", result["examples"]["correct"])}}
+        small["heldout"] = {"nll": record["heldout"]["nll"], "examples": examples}
+    if "evaluation" in record:
+        small["evaluation"] = named({task: named(result) for task, result in record["evaluation"].items()})
+        for result in small["evaluation"].values():
+            result["protocol"] = intern(result["protocol"])
+            result["examples"] = {"correct": array("b", result["examples"]["correct"])}
     return small
 
 
