@@ -108,7 +108,8 @@ def _group(name: str, fraction: float | None, cell: list[Record]) -> Group:
     # A new learning rate or method version leaves the old runs of the cell behind: averaging them would be no
     # average over seeds.
     newest = variant(max(cell, key=lambda r: (r.get("started") or "", r["key"])))
-    now, older = [], []
+    now: list[Record] = []
+    older: list[Record] = []
     for record in cell:
         (now if variant(record) == newest else older).append(record)
     return Group(

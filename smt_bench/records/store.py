@@ -19,9 +19,9 @@ from smt_bench.records.files import BenchWarning, Room, set_aside, write_text
 from smt_bench.records.partial import Pool, shrunk, whole
 from smt_bench.records.runs import Question, Run
 from smt_bench.records.survey import NAME
-from smt_bench.records.trust import SCHEMA, STATUSES, UPGRADES, Damaged, Newer, Record, check, examined, sealed
+from smt_bench.records.trust import SCHEMA, Damaged, Newer, Record, check, examined, sealed
 
-__all__ = ["FINISHED", "SCHEMA", "STATUSES", "UPGRADES", "Record", "Store", "finished"]
+__all__ = ["FINISHED", "SCHEMA", "Record", "Store", "finished"]
 
 FINISHED = ("done", "diverged")  # outcomes of the question itself; out_of_memory and failed are worth another try
 ROOM = 4 << 20  # bytes kept for a record; 22,000 test examples take 2 MB

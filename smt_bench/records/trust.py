@@ -157,8 +157,8 @@ def _check_task(task: str, result: dict[str, Any]) -> None:
     columns, n = result["examples"], result["n"]
     if n < 1 or any(len(column) != n for column in columns.values()):
         raise Damaged(f"evaluation.{task}: columns of other lengths than n = {n}")
-    right = [int(same) for same in _same(columns["prediction"], columns["gold"])]
-    if columns["correct"] != right:
+    right = _same(columns["prediction"], columns["gold"])
+    if columns["correct"] != right:  # 1 is True
         raise Damaged(f"evaluation.{task}: correct is not what gold and prediction say")
     parsed = n - columns["prediction"].count(None)
     if sum(columns["parsed"]) != parsed or not {0, 1}.issuperset(columns["parsed"]):
