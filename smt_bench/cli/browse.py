@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smt_bench.cli.options import Json, Results
+from smt_bench.cli.options import Json, Results, say
 
 
 def list_(
@@ -17,37 +17,25 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """Shows experiments, methods and models with what they need, or the stored runs."""
-    from smt_bench import experiments
-    from smt_bench.models import registry
-    from smt_bench.records.store import Store
-
     kinds = ("experiments", "methods", "models", "runs")
     if what not in (*kinds, "all"):
         raise ValueError(f"list {what!r}: choose from {', '.join(kinds)}, all")
     found: dict[str, list[dict[str, Any]]] = {}
+    if what == "runs":
+        found["runs"] = _runs(results)
     if what in ("experiments", "all"):
+        from smt_bench import experiments
+
         listed = experiments.REGISTRY
         found["experiments"] = [{"name": name, **listed.words(name, "reproduces", "needs")} for name in listed.names()]
     if what in ("methods", "all"):
         found["methods"] = _methods(with_settings=as_json)
     if what in ("models", "all"):
+        from smt_bench.models import registry
+
         found["models"] = [
             {"name": e.name, "hub_id": e.hub_id, "recipe": e.recipe, "needs": e.note}
             for e in registry.REGISTRY.values()
-        ]
-    if what == "runs":
-        found["runs"] = [
-            {
-                "key": r["key"],
-                "status": r["status"],
-                "model": r["run"]["model"]["name"],
-                "method": r["run"].get("kind") or r["run"]["method"]["name"],
-                "fraction_pct": None
-                if (f := r["run"].get("method", {}).get("fraction")) is None
-                else round(100 * f, 10),
-                "seed": r["run"]["seed"],
-            }
-            for r in Store(results).records()
         ]
     if as_json:
         print(json.dumps(found if what == "all" else found[what], indent=1))
@@ -70,6 +58,27 @@ def _methods(with_settings: bool) -> list[dict[str, Any]]:
     return [
         {"name": name, "version": m.version, "what": m.summary, "settings": m.Config().to_dict()}
         for name, m in methods.REGISTRY.all().items()
+    ]
+
+
+def _runs(results: Path) -> list[dict[str, Any]]:
+    """What each record says of itself; what is no record is named on standard error, and left as it is."""
+    from smt_bench.records.survey import survey
+
+    files = survey(results / "runs")
+    for line in files.told():
+        say(f"warning: {line}")
+    return [
+        {
+            "key": r["key"],
+            "status": r["status"],
+            "model": r["run"]["model"]["name"],
+            "method": r["run"].get("kind") or r["run"]["method"]["name"],
+            "fraction_pct": None if (f := r["run"].get("method", {}).get("fraction")) is None else round(100 * f, 10),
+            "seed": r["run"]["seed"],
+        }
+        for r in (file.head for file in files.files)
+        if r is not None
     ]
 
 

@@ -59,9 +59,9 @@ def render(experiment: Experiment, store: Store, index: Index, place: Path, mode
     Args:
         experiment: that made them.
         store: where the records are.
-        index: keys of the runs asked for.
+        index: as it is now: keys of the runs asked for.
         place: folder for the files.
         model: name for titles.
     """
-    records = store.records(index.keys)
+    records = store.for_tables(index.keys)
     return experiment.render(records, place, model) if records else []

@@ -89,7 +89,8 @@ def run(
     parts = plan_parts(experiments.members(experiment), request, here, store, not dry_run, say, how.spread)
     if dry_run:
         planned = union(parts)
-        print_runs(planned, {r["key"]: r["status"] for r in store.records([run.key for run, _ in planned])}, as_json)
+        there = ((run.key, store.read(run.key)) for run, _ in planned)
+        print_runs(planned, {key: record["status"] for key, record in there if record is not None}, as_json)
         return
     for planner in {id(p.planner): p.planner for p in parts if p.experiment.needs_inputs}.values():
         for name in planner.data.missing:
@@ -178,12 +179,12 @@ def _do(part: Leg, store: Store, how: How, several: bool) -> int:
         counts = carry_out(runs, store, how, performer(experiment, planner, how.spread), order.write, print_to())
     except Interrupted as stop:
         if parallel.rank() == 0:
-            render(experiment, store, index, place, planner.entry.name)
+            render(experiment, store, index.again(), place, planner.entry.name)
             say(f"interrupted: {stop}; the same command goes on from there")
         raise typer.Exit(130) from None
     if parallel.rank() > 0:
         return 0
-    files = render(experiment, store, index, place, planner.entry.name)
+    files = render(experiment, store, index.again(), place, planner.entry.name)
     say(", ".join(f"{count} {status}" for status, count in counts.items() if count))
     if files:
         print(files[0].read_text(encoding="utf-8"))

@@ -6,7 +6,6 @@ with other settings are left out and named. What a table compares must share mod
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -58,12 +57,13 @@ class Group:
     @property
     def run(self) -> dict[str, Any]:
         """What was asked, the same for all its records but for the seed."""
-        return (self.done or self.lost)[0]["run"]
+        run: dict[str, Any] = (self.done or self.lost)[0]["run"]
+        return run
 
     @property
     def trains(self) -> bool:
         """False for an untouched model, whose answers depend on no seed."""
-        return self.run["train"]["lr"] > 0 and self.run["train"]["steps"] > 0
+        return bool(self.run["train"]["lr"] > 0 and self.run["train"]["steps"] > 0)
 
     @property
     def capacity(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Group:
         """What happened to the runs without numbers, e.g. "diverged" or "2 diverged, 1 out of memory"."""
         counts = Counter(r["status"].replace("_", " ") for r in self.lost)
         if len(counts) == 1 and not self.done:
-            return next(iter(counts))
+            return str(next(iter(counts)))
         return ", ".join(f"{n} {what}" for what, n in sorted(counts.items()))
 
     def by_seed(self) -> dict[int, Record]:
@@ -103,19 +103,22 @@ def groups(records: Iterable[Record]) -> list[Group]:
 
 
 def _group(name: str, fraction: float | None, cell: list[Record]) -> Group:
-    def variant(record: Record) -> str:
-        return json.dumps({k: v for k, v in record["run"].items() if k != "seed"}, sort_keys=True)
+    def variant(record: Record) -> dict[str, Any]:
+        return {k: v for k, v in record["run"].items() if k != "seed"}
 
     # A new learning rate or method version leaves the old runs of the cell behind: averaging them would be no
     # average over seeds.
     newest = variant(max(cell, key=lambda r: (r.get("started") or "", r["key"])))
-    now = [r for r in cell if variant(r) == newest]
+    now: list[Record] = []
+    older: list[Record] = []
+    for record in cell:
+        (now if variant(record) == newest else older).append(record)
     return Group(
         name,
         fraction,
         tuple(r for r in now if r["status"] == "done"),
         tuple(r for r in now if r["status"] != "done"),
-        tuple(r for r in cell if variant(r) != newest),
+        tuple(older),
     )
 
 
@@ -242,4 +245,4 @@ def _row(group: Group, tasks: list[str], shared: dict[str, int] | None) -> dict[
 
 def accuracy(record: Record, tasks: Sequence[str]) -> float:
     """Accuracy of one run in %, every task counting the same."""
-    return 100 * sum(record["evaluation"][t]["accuracy"] for t in tasks) / len(tasks)
+    return float(100 * sum(record["evaluation"][t]["accuracy"] for t in tasks) / len(tasks))

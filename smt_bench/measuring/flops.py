@@ -7,16 +7,21 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+# torch's counter is imported where something is counted: it brings Triton, 70 MB that tables have no use for.
 
 Shape = tuple[int, ...]
 
 
 def _attention(q: Shape, k: Shape, v: Shape, *_: Any, **__: Any) -> int:
+    from torch.utils.flop_counter import sdpa_flop_count
+
     return int(sdpa_flop_count(q, k, v))
 
 
 def _attention_backward(grad: Shape, q: Shape, k: Shape, v: Shape, *_: Any, **__: Any) -> int:
+    from torch.utils.flop_counter import sdpa_backward_flop_count
+
     return int(sdpa_backward_flop_count(grad, q, k, v))
 
 
@@ -30,5 +35,7 @@ CPU_ATTENTION: dict[Any, Any] = {
 @contextmanager
 def count_flops() -> Iterator[Callable[[], int]]:
     """Counts what matrix products and attention inside the block need; yields a function that tells how many so far."""
+    from torch.utils.flop_counter import FlopCounterMode
+
     with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
         yield counter.get_total_flops

@@ -11,19 +11,23 @@ import contextlib
 import weakref
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 from smt_bench.measuring.flops import CPU_ATTENTION
 
 aten = torch.ops.aten
-
-
-_FLOPS = {**flop_registry, **{packet: shape_wrapper(formula) for packet, formula in CPU_ATTENTION.items()}}
 _PRODUCTS = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm)
+
+
+@cache
+def _flops() -> dict[Any, Any]:
+    from torch.utils.flop_counter import flop_registry, shape_wrapper  # see `measuring.flops`
+
+    return {**flop_registry, **{packet: shape_wrapper(formula) for packet, formula in CPU_ATTENTION.items()}}
 
 
 def _tensors(values: Any) -> Iterator[torch.Tensor]:
@@ -164,7 +168,7 @@ class LiveStorages(TorchDispatchMode):
             changed = [value for argument, value in given if argument.alias_info and argument.alias_info.is_write]
             self.written.update(self.number(tensor) for tensor in _tensors(changed))
         packet = func._overloadpacket
-        formula = _FLOPS.get(packet)
+        formula = _flops().get(packet)
         flops = 0
         if formula is not None:
             flops = formula(*args, **kwargs, out_val=out)

@@ -1,27 +1,135 @@
-"""Files that are whole or not there, and warnings meant for users."""
+"""Files that are whole or not there, room that is kept for them, and warnings meant for users."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file so that a reader sees the old or the new content, never half of it, also after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 class BenchWarning(UserWarning):
     """Something a user has to know although the work goes on."""
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Lets an error of the disk say which file could not be written, whatever its temporary name was."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file so that a reader sees the old or the new content, never half of it, also after a power cut.
+
+    Raises:
+        OSError: it cannot be written; names `path`.
+    """
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def set_aside(path: Path, ending: str) -> Path:
+    """Renames a file to `<name>.<ending>`, with a number where there is one already; never overwrites.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    number = 1
+    while True:
+        aside = path.with_name(f"{path.name}.{ending}" + (f"-{number}" if number > 1 else ""))
+        try:
+            os.link(path, aside)
+        except FileExistsError:
+            number += 1
+            continue
+        path.unlink()
+        return aside
+
+
+class Room:
+    """Space on the disk for a file that will be written later, when there may be none left.
+
+    Args:
+        path: the file.
+        size: bytes.
+
+    Raises:
+        OSError: there is no such space now; names `path`.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.room.")
+            self._held = Path(name)
+            try:
+                _allocate(self._handle, size)
+            except BaseException:
+                self.give_back()
+                raise
+
+    def __enter__(self) -> Room:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.give_back()
+
+    def fill(self, text: str) -> None:
+        """Writes the file into its space, as `write_text` does.
+
+        Raises:
+            OSError: it is larger than its space and the disk is full, or cannot be written at all.
+        """
+        content = text.encode()
+        with naming(self.path):
+            os.lseek(self._handle, 0, os.SEEK_SET)
+            left = memoryview(content)
+            while left:
+                left = left[os.write(self._handle, left) :]
+            os.ftruncate(self._handle, len(content))
+            os.fsync(self._handle)
+            os.fchmod(self._handle, 0o644)
+            try:
+                os.replace(self._held, self.path)
+            except FileNotFoundError:  # tidied away by a process that took this one for dead
+                write_text(self.path, text)
+
+    def give_back(self) -> None:
+        """Frees the space; does nothing the second time."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+            self._held.unlink(missing_ok=True)
+
+
+def _allocate(handle: int, size: int) -> None:
+    try:
+        os.posix_fallocate(handle, 0, size)
+        return
+    except AttributeError:
+        pass  # not on this system
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not on this file system
+            raise
+    left = size
+    while left > 0:
+        left -= os.write(handle, bytes(min(left, 1 << 20)))

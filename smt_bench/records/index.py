@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import warnings
 from collections import Counter
@@ -11,11 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smt_bench.records.files import BenchWarning, write_text
+from smt_bench.records.exclusive import alone
+from smt_bench.records.files import BenchWarning, set_aside, write_text
 from smt_bench.records.runs import Measurement, Question, Run
+from smt_bench.records.shapes import Each, Named, mismatch
 from smt_bench.records.store import Store
 
 INDEX = "runs.json"
+SCHEMA = 1
+NAMES = {"schema", "latest", "settings", "names"}  # of an index; others are a newer version's
 
 
 def folder(store: Store, experiment: str, model: str, below: str = "") -> Path:
@@ -40,35 +43,78 @@ class Index:
 
     @classmethod
     def read(cls, path: Path) -> Index:
-        """The index in `path`; empty where there is none or it is damaged (records are never lost with it)."""
+        """The index in `path`; empty where there is none or, with a warning, it is damaged. Changes nothing.
+
+        Raises:
+            ValueError: a newer version wrote it, or it cannot be read now.
+        """
         try:
-            values = json.loads((path / INDEX).read_text(encoding="utf-8"))
-            return cls(
-                path, {k: list(v) for k, v in values["settings"].items()}, values["latest"], values.get("names", {})
-            )
-        except FileNotFoundError:
-            return cls(path, {}, None)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            aside = path / f"{INDEX}.damaged"
-            with contextlib.suppress(OSError):
-                (path / INDEX).replace(aside)
-            what = f"{path / INDEX} is damaged, set aside as {aside.name}: repeat `run` to list its runs again"
+            return cls._read(path)
+        except _Damaged as error:
+            what = f"{path / INDEX} is damaged ({error}): repeat `run`, which sets it aside, to list its runs again"
             warnings.warn(what, BenchWarning, stacklevel=2)
             return cls(path, {}, None)
 
+    @classmethod
+    def _read(cls, path: Path) -> Index:
+        try:
+            values = json.loads((path / INDEX).read_bytes().decode())
+            if type(values["schema"]) is int and values["schema"] > SCHEMA or values.keys() - NAMES:
+                raise ValueError(f"{path / INDEX} was written by a newer version: update smt-bench")
+            index = cls(path, values["settings"], values["latest"], values.get("names", {}))
+        except FileNotFoundError:
+            return cls(path, {}, None)
+        except OSError as error:
+            raise ValueError(f"{path / INDEX} cannot be read ({error.strerror}): check its permissions") from None
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+            raise _Damaged("it is not complete JSON") from None
+        except (KeyError, TypeError, AttributeError):
+            raise _Damaged("it is not an index") from None
+        wrong = mismatch(index.settings, Named(Each(str)), "settings") or mismatch(index.names, Named(str), "names")
+        if wrong or not (index.latest is None or type(index.latest) is str):
+            raise _Damaged(wrong or "latest is no text")
+        return index
+
     def add(self, runs: Sequence[Question]) -> None:
-        """Lists runs of one setting and makes it the latest."""
-        self.latest = runs[0].setting
-        keys = self.settings.setdefault(self.latest, [])
-        keys += [run.key for run in runs if run.key not in keys]
-        self.names |= describe(runs)
-        values = {"schema": 1, "latest": self.latest, "settings": self.settings, "names": self.names}
-        write_text(self.path / INDEX, json.dumps(values, indent=1) + "\n")
+        """Lists runs of one setting and makes it the latest, beside whatever other processes add at the same time.
+
+        Raises:
+            ValueError: another process keeps the index, or a newer version wrote it.
+            OSError: it cannot be written; names the file.
+        """
+        with alone(self.path / f".{INDEX}.lock", f"the index {self.path / INDEX}"):
+            self._set_damaged_aside()
+            now = Index.read(self.path)
+            setting = runs[0].setting
+            listed = dict.fromkeys(now.settings.get(setting, []))
+            listed |= dict.fromkeys(run.key for run in runs)
+            self.settings = {**now.settings, setting: list(listed)}
+            self.latest, self.names = setting, now.names | describe(runs)
+            values = {"schema": SCHEMA, "latest": self.latest, "settings": self.settings, "names": self.names}
+            write_text(self.path / INDEX, json.dumps(values, indent=1) + "\n")
+
+    def again(self) -> Index:
+        """The index as it is now, with what other processes have added, still on this one's setting."""
+        now = Index.read(self.path)
+        now.latest = self.latest
+        return now
 
     @property
     def keys(self) -> list[str]:
         """The keys of the latest setting."""
         return self.settings.get(self.latest or "", [])
+
+    def _set_damaged_aside(self) -> None:
+        try:
+            Index._read(self.path)
+        except _Damaged as error:
+            aside = set_aside(self.path / INDEX, "damaged")
+            what = f"{self.path / INDEX} is damaged ({error}), set aside as {aside.name}"
+            warnings.warn(what, BenchWarning, stacklevel=3)
+
+
+class _Damaged(Exception):
+    """An index that cannot be read, and why."""
 
 
 def describe(runs: Sequence[Question]) -> dict[str, str]:

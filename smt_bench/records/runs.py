@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 TRAINING_VERSION = 1
@@ -61,6 +62,10 @@ class MethodRef:
     config: dict[str, Any]
 
 
+class OtherVersion(ValueError):
+    """A value that another version of smt-bench gives a meaning."""
+
+
 @dataclass(frozen=True)
 class TrainRef:
     """How it trains. `batch_size` examples per optimizer step, in micro-batches of `micro_batch_size`.
@@ -87,7 +92,7 @@ class TrainRef:
     def __post_init__(self) -> None:
         for field, value, known in (("schedule", self.schedule, SCHEDULES), ("optimizer", self.optimizer, OPTIMIZERS)):
             if value not in known:
-                raise ValueError(
+                raise OtherVersion(
                     f"{field}={value!r}: this version trains with {', '.join(known)} only: update smt-bench"
                 )
 
@@ -139,12 +144,12 @@ class Run:
             tuple(values.get("probes", ())),
         )
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hex digits of the SHA-256 of the canonical JSON."""
         return digest(self.to_dict())
 
-    @property
+    @cached_property
     def setting(self) -> str:
         """Hash of what a table holds fixed: everything but method, seed and the method's learning rate."""
         values = self.to_dict()
@@ -190,12 +195,12 @@ class Measurement:
         """The inverse of `to_dict`."""
         return cls(**{**values, "model": ModelRef(**values["model"])})
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hex digits of the SHA-256 of the canonical JSON."""
         return digest(self.to_dict())
 
-    @property
+    @cached_property
     def setting(self) -> str:
         """Hash of everything but the seed."""
         values = self.to_dict()

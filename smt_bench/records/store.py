@@ -1,27 +1,32 @@
 """Records on disk: one JSON file per run, written atomically, versioned, never half-read.
 
-A record holds `schema`, `key`, `run`, `status` (done, diverged, out_of_memory, failed) and what was measured. Older
-schemas are upgraded on reading, newer ones refused. A file that cannot be trusted is set aside under a name of its own.
+A record holds `schema`, `key`, `run`, `status` (done, diverged, out_of_memory, failed) and what was measured. Older schemas are
+upgraded on reading. What cannot be believed (`records.trust`) is named, left out and left alone: reading changes no file, so that
+a newer version's records survive an older one. Only `write` and whoever is about to do a run again set a damaged record aside.
 """
 
 from __future__ import annotations
 
-import json
+import gc
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from smt_bench.records.files import BenchWarning, write_text
-from smt_bench.records.runs import Question, question
+from smt_bench.records.files import BenchWarning, Room, set_aside, write_text
+from smt_bench.records.partial import Pool, shrunk, whole
+from smt_bench.records.runs import Question, Run
+from smt_bench.records.survey import NAME
+from smt_bench.records.trust import SCHEMA, Damaged, Newer, Record, check, examined, sealed
 
-SCHEMA = 1
-Record = dict[str, Any]
-UPGRADES: dict[int, Callable[[Record], Record]] = {}  # from schema n to n + 1
+__all__ = ["FINISHED", "SCHEMA", "Record", "Store", "finished"]
 
-STATUSES = ("done", "diverged", "out_of_memory", "failed")
 FINISHED = ("done", "diverged")  # outcomes of the question itself; out_of_memory and failed are worth another try
+ROOM = 4 << 20  # bytes kept for a record; 22,000 test examples take 2 MB
+MANY = 2000  # records from which several processes read them
+SHARE = 250  # records that a process reads at a time
 
 
 def finished(records: Iterable[Record], model: str) -> list[Record]:
@@ -48,6 +53,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.runs = root / "runs"
+        self._told: set[str] = set()
 
     def check_writable(self, *folders: Path) -> None:
         """Looks whether the folder of the records and `folders` can be written or made; creates nothing.
@@ -67,65 +73,105 @@ class Store:
         """Where the record of `key` is, or would be."""
         return self.runs / f"{key}.json"
 
-    def write(self, record: Record) -> None:
-        """Stores a record; a finished one is never overwritten, even where another process was faster."""
+    def room(self, run: Question) -> Room:
+        """Space for the record of a run, before the run is done.
+
+        Raises:
+            OSError: there is none on the disk.
+        """
+        return Room(self.path(run.key), ROOM + (64 * run.train.steps if isinstance(run, Run) else 0))
+
+    def write(self, record: Record, room: Room | None = None) -> None:
+        """Stores a record; a finished one is never overwritten, even where another process was faster.
+
+        Args:
+            record: of the current schema.
+            room: space that was kept for it.
+
+        Raises:
+            ValueError: a newer version's record is there.
+            OSError: it cannot be written; names the file.
+        """
+        self.set_damaged_aside(record["key"])
         old = self.read(record["key"])
         if old is not None and old["status"] in FINISHED:
             warnings.warn(f"record {record['key']} was finished meanwhile: kept as it is", BenchWarning, stacklevel=2)
             return
-        write_text(self.path(record["key"]), json.dumps(record, indent=1, allow_nan=False) + "\n")
+        try:
+            check(record, record["key"])
+        except Exception as error:
+            raise AssertionError(f"record {record['key']} would not be believed: {error}") from error
+        if room is None:
+            write_text(self.path(record["key"]), sealed(record))
+        else:
+            room.fill(sealed(record))
 
     def read(self, key: str) -> Record | None:
-        """The record of `key`, upgraded to the current schema; None where there is none.
-
-        A damaged file is renamed to `<key>.json.damaged` with a warning and counts as missing.
+        """The record of `key`, upgraded to the current schema; None where there is none, or, with a warning, a damaged one.
 
         Raises:
-            ValueError: the record was written by a newer version, or asks what this one does not know.
+            ValueError: the record was written by a newer version, asks what this one does not know, or cannot be read now.
         """
         path = self.path(key)
         try:
-            text = path.read_text(encoding="utf-8")
+            return examined(path.read_bytes(), key)
         except FileNotFoundError:
-            return None
-        except UnicodeDecodeError:
-            _set_aside(path, "it is not text")
             return None
         except OSError as error:
             raise ValueError(f"record {path} cannot be read ({error.strerror}): check its permissions") from None
-        try:
-            record = json.loads(text)
-            schema = record["schema"]
-        except (ValueError, KeyError, TypeError):
-            _set_aside(path, "it is not a complete record")
-            return None
-        if type(schema) is not int:  # True is one, to Python
-            _set_aside(path, "its schema is no number")
-            return None
-        if schema > SCHEMA:
-            raise ValueError(f"record {path} has schema {schema}, this version reads up to {SCHEMA}: update smt-bench")
-        try:
-            while record["schema"] < SCHEMA:
-                record = UPGRADES[record["schema"]](record)
-            asked = question(record["run"])
-            parts = asked.SECTIONS if record["status"] == "done" else ()
-            intact = record["key"] == key == asked.key and record["status"] in STATUSES
-            intact = intact and all(isinstance(record[part], dict) for part in parts)
-        except (KeyError, TypeError):
-            intact = False
-        except ValueError as error:  # a question that this version does not know
+        except Newer as error:
             raise ValueError(f"record {path}: {error}") from None
-        if intact:
-            return record
-        _set_aside(path, "its content does not match its key")
-        return None
+        except Damaged as error:
+            self._warn(f"record {path.name} left out: {error}")
+            return None
+
+    def set_damaged_aside(self, key: str) -> None:
+        """Takes a damaged record out of the way; only for whoever has the run and is about to do it again."""
+        path = self.path(key)
+        try:
+            examined(path.read_bytes(), key)
+        except Damaged as error:
+            aside = set_aside(path, "damaged")
+            warnings.warn(f"record {path.name} set aside as {aside.name}: {error}", BenchWarning, stacklevel=2)
+        except (FileNotFoundError, Newer):
+            pass
+
+    def set_failed_aside(self, key: str) -> None:
+        """Takes the record of a failed run out of use, so that it is done again."""
+        if (self.read(key) or {"status": "done"})["status"] not in FINISHED:
+            set_aside(self.path(key), "retried")
+
+    def keys(self) -> list[str]:
+        """Of the files that are named like records, in order."""
+        try:
+            return sorted(name[:-5] for name in os.listdir(self.runs) if NAME.fullmatch(name))
+        except FileNotFoundError:
+            return []
 
     def records(self, keys: Iterable[str] | None = None) -> list[Record]:
-        """The records of `keys` (all by default) that exist, in the order of the keys (or names)."""
-        if keys is None:
-            keys = sorted(p.stem for p in self.runs.glob("*.json") if not p.name.startswith("."))
-        found = (self.read(key) for key in keys)
-        return [record for record in found if record is not None]
+        """The records of `keys` (all by default) that exist, in the order of the keys (or names).
+
+        Damaged ones and those of a newer version are left out with a warning.
+        """
+        return [
+            record for key in (self.keys() if keys is None else keys) if (record := self._readable(key)) is not None
+        ]
+
+    def for_tables(self, keys: Iterable[str]) -> list[Record]:
+        """As `records`, for any number of them: what tables do not read stays in the files (`records.partial`)."""
+        wanted = list(keys)
+        shares = [wanted[i : i + SHARE] for i in range(0, len(wanted), SHARE)]
+        collects = gc.isenabled()
+        gc.disable()  # nothing here refers to itself, and looking for that among millions of objects takes longer than reading
+        try:
+            if len(wanted) < MANY:
+                return [whole(small, self._again) for share in shares for small in self._shrunk(share)]
+            with ProcessPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+                found = pool.map(partial(_share, self.root), shares)
+                return [whole(small, self._again) for small in self._heard(found)]
+        finally:
+            if collects:
+                gc.enable()
 
     def missing(self, runs: Iterable[Question]) -> list[Question]:
         """The runs without a finished record."""
@@ -135,22 +181,49 @@ class Store:
         """The one record whose key starts with `prefix`.
 
         Raises:
-            ValueError: none or several.
+            ValueError: none or several, or it cannot be believed.
         """
-        keys = sorted(p.stem for p in self.runs.glob("*.json") if p.stem.startswith(prefix))
+        keys = [key for key in self.keys() if key.startswith(prefix)]
         if len(keys) != 1 or not prefix:
             what = "no record" if not keys else f"{len(keys)} records"
             raise ValueError(f"key {prefix!r}: {what} in {self.runs} start with it: see `list runs`")
         record = self.read(keys[0])
         if record is None:
-            raise ValueError(f"record {keys[0]} was damaged and has been set aside: run it again")
+            raise ValueError(f"record {keys[0]} is damaged: the same `run` sets it aside and does it again")
         return record
 
+    def _readable(self, key: str) -> Record | None:
+        try:
+            return self.read(key)
+        except ValueError as error:
+            self._warn(f"{error}: left out")
+            return None
 
-def _set_aside(path: Path, why: str) -> None:
-    aside = path.with_name(path.name + ".damaged")
-    try:
-        path.replace(aside)
-        warnings.warn(f"record {path.name} set aside as {aside.name}: {why}", BenchWarning, stacklevel=4)
-    except OSError:
-        warnings.warn(f"record {path.name} ignored: {why}", BenchWarning, stacklevel=4)
+    def _again(self, key: str) -> Record:
+        record = self.read(key)
+        if record is None:
+            raise ValueError(f"record {self.path(key)} was there a moment ago: repeat the command")
+        return record
+
+    def _shrunk(self, keys: Iterable[str]) -> list[Record]:
+        pool: Pool = {}
+        return [shrunk(record, pool) for key in keys if (record := self._readable(key)) is not None]
+
+    def _heard(self, shares: Iterable[tuple[list[Record], list[str]]]) -> Iterator[Record]:
+        for records, told in shares:
+            for line in told:
+                self._warn(line)
+            yield from records
+
+    def _warn(self, line: str) -> None:
+        """Says something once: a sweep looks at the same record again and again."""
+        if line not in self._told:
+            self._told.add(line)
+            warnings.warn(line, BenchWarning, stacklevel=3)
+
+
+def _share(root: Path, keys: list[str]) -> tuple[list[Record], list[str]]:
+    """In a process of its own: some of the records, and what there is to say about them."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        return Store(root)._shrunk(keys), [str(warning.message) for warning in said]

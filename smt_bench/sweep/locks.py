@@ -1,8 +1,8 @@
 """Who is doing which run: a claim file beside the record, without a lock server.
 
-`<key>.claim` is made complete or not at all by a hard link, which fails where one exists, also on network file systems. Its
-owner touches it every few seconds. A claim is void as soon as its process is gone; an owner on another machine, whose
-processes cannot be seen from here, is given up once the file has not been touched for `EXPIRY` by the file server's clock.
+`<key>.claim` is an exclusive file (`records.exclusive`). Its owner touches it every few seconds. A claim is void as soon as its
+process is gone; an owner on another machine or in another container, whose processes cannot be seen from here, is given up once
+the file has not been touched for `EXPIRY`: by the file server's clock, or, should its date lie in the future, by our own.
 `<key>.progress` says how far the run is, for `status`.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import tempfile
 import threading
 import time
@@ -19,20 +18,21 @@ import uuid
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from smt_bench.machine import process
+from smt_bench.machine.process import Owner
+from smt_bench.records import exclusive
+from smt_bench.records.exclusive import owner_of as _owner
 from smt_bench.records.files import BenchWarning, write_text
 
 BEAT = 10.0  # seconds between touches
 EXPIRY = 300.0  # seconds; far above the beat and above what network file systems cache
 WORKER = "SMT_BENCH_WORKER"  # environment: which of a sweep's worker processes this is
 PARENT = "SMT_BENCH_PARENT"  # environment: process whose end ends this one
-
-Owner = dict[str, Any]
 
 
 class Locks:
@@ -44,6 +44,7 @@ class Locks:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._seen: dict[str, tuple[Any, int, float]] = {}  # by run: owner, date, and when this process first saw both
 
     def path(self, key: str) -> Path:
         """The claim on a run."""
@@ -61,8 +62,8 @@ class Locks:
             if self.alive(key, found):
                 return None
             self._void(key, found)
-        owner = {"token": uuid.uuid4().hex, **_self(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
-        if not self._create(key, owner):
+        owner = {**process.myself(), **_self(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+        if not exclusive.create(self.path(key), owner):
             return None
         for left in self.folder.glob(f".{key}.*"):  # half-written files of a process that was killed
             if ".void." not in left.name:  # another process may be about to give that claim back: it is this one
@@ -79,29 +80,50 @@ class Locks:
             return {}
 
     def alive(self, key: str, owner: Owner) -> bool:
-        """Whether the owner is still at work."""
-        if owner.get("job") and owner["job"] == _self()["job"] and owner["restart"] < _self()["restart"]:
+        """Whether the owner is still at work; of one that cannot be seen from here, whether it was in the last `EXPIRY`."""
+        here = _self()
+        if owner.get("job") and owner["job"] == here["job"] and owner.get("restart", 0) < here["restart"]:
             return False  # this very job, before SLURM started it again
-        if owner.get("place") == _place():
-            try:
-                return abs(psutil.Process(owner["pid"]).create_time() - owner["began"]) < 2
-            except (psutil.Error, KeyError, TypeError):
-                return False
+        there = process.alive(owner)
+        return self._silence(key, owner) < EXPIRY if there is None else there
+
+    def _silence(self, key: str, owner: Owner) -> float:
+        """Seconds since the claim was touched, or since this process has seen it untouched, whichever is more."""
         try:
-            touched = self.path(key).stat().st_mtime
+            date = self.path(key).stat()
         except OSError:
-            return False
+            return EXPIRY
+        seen = self._seen.get(key)
+        if seen is None or seen[:2] != (owner.get("token"), date.st_mtime_ns):
+            seen = self._seen[key] = (owner.get("token"), date.st_mtime_ns, time.monotonic())
+        return max(self._now() - date.st_mtime, time.monotonic() - seen[2])
+
+    def _now(self) -> float:
+        """The file server's time: clocks may differ."""
         try:
             with tempfile.TemporaryFile(dir=self.folder) as probe:
-                now = os.fstat(probe.fileno()).st_mtime  # both times are the file server's: clocks may differ
+                return os.fstat(probe.fileno()).st_mtime
         except OSError:
-            now = time.time()  # only looking, in a folder that this process must not write
-        return now - touched < EXPIRY
+            return time.time()  # only looking, in a folder that this process must not write
+
+    def waits_for(self, key: str) -> str:
+        """Who has the run, and when it is given up, in words."""
+        owner = self.owner(key)
+        if owner is None:
+            return "nobody any more"
+        if process.alive(owner) is not None:
+            return process.named(owner)
+        with contextlib.suppress(OSError):
+            ahead = self.path(key).stat().st_mtime - self._now()
+            if ahead > BEAT:
+                return f"{process.named(owner)} (dated {ahead:.0f} s ahead; given up after {EXPIRY:.0f} s without a sign of life)"
+        return f"{process.named(owner)} (given up after {EXPIRY:.0f} s without a sign of life)"
 
     def progress(self, key: str) -> dict[str, Any]:
         """What the owner last said; empty where nothing is known."""
         try:
-            return json.loads(self.progress_path(key).read_text(encoding="utf-8"))
+            said: dict[str, Any] = json.loads(self.progress_path(key).read_text(encoding="utf-8"))
+            return said
         except (OSError, ValueError):
             return {}
 
@@ -110,29 +132,9 @@ class Locks:
         self.progress_path(key).unlink(missing_ok=True)
         self.path(key).unlink(missing_ok=True)
 
-    def _create(self, key: str, owner: Owner) -> bool:
-        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=f".{key}.claim.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(owner, file)
-            os.link(temporary, self.path(key))
-        except (FileExistsError, FileNotFoundError):  # the latter: the new owner has cleaned up
-            return False
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-        return True
-
     def _void(self, key: str, dead: Owner) -> None:
-        """Takes a dead owner's claim away; of several that try, one does."""
-        aside = self.folder / f".{key}.void.{uuid.uuid4().hex}"
-        try:
-            self.path(key).rename(aside)
-            if _owner(aside).get("token") != dead.get("token"):
-                # Another was faster, and this is its claim: give it back.
-                os.link(aside, self.path(key))
-        except (FileNotFoundError, FileExistsError):
-            pass  # somebody else did it
-        aside.unlink(missing_ok=True)
+        """Takes a dead owner's claim away."""
+        exclusive.take_away(self.path(key), dead, self.folder / f".{key}.void.{uuid.uuid4().hex}")
 
 
 class Lock:
@@ -202,40 +204,14 @@ class Lock:
             OSError: that cannot be told now.
         """
         try:
-            return _owner(self.claims.path(self.key)).get("token") == self.owner["token"]
+            return bool(_owner(self.claims.path(self.key)).get("token") == self.owner["token"])
         except FileNotFoundError:
             return False
 
 
-def _owner(path: Path) -> Owner:
-    """Who wrote a claim; empty where it is damaged.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-@cache
-def _place() -> str:
-    """This machine since its start, and this process namespace: where process numbers mean the same."""
-    boot = space = ""
-    with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-        space = os.readlink("/proc/self/ns/pid")
-    return f"{socket.gethostname()} {boot} {space}"
-
-
 def _self() -> Owner:
+    """What a claim says of this process besides which one it is."""
     return {
-        "host": socket.gethostname(),
-        "place": _place(),
-        "pid": os.getpid(),
-        "began": psutil.Process().create_time(),
         "worker": os.environ.get(WORKER),
         "job": os.environ.get("SLURM_JOB_ID"),
         "restart": int(os.environ.get("SLURM_RESTART_COUNT", "0")),

@@ -22,6 +22,7 @@ from smt_bench.training.checkpoint import checkpoints
 from smt_bench.training.resume import Keeper, Pace
 
 POLL = 1.0  # seconds between looks at what other processes are doing
+LINES = 10  # runs at a time of which it is said what they wait for
 Perform = Callable[[Any, Watcher, Keeper], Record]
 
 
@@ -36,10 +37,8 @@ class Broken(Exception):
 def set_failed_aside(runs: Sequence[Question], store: Store) -> None:
     """Takes the records of failed runs out of use, so that they are done again."""
     for run in runs:
-        path = store.path(run.key)
-        if (store.read(run.key) or {"status": "done"})["status"] not in FINISHED:
-            with contextlib.suppress(FileNotFoundError):  # another process of this command did it
-                path.replace(path.with_name(path.name + ".retried"))
+        with contextlib.suppress(FileNotFoundError):  # another process of this command did it
+            store.set_failed_aside(run.key)
 
 
 def sweep(
@@ -75,6 +74,7 @@ def sweep(
     stop, pace, locks = stop or Stop(), pace or Pace(), Locks(store.runs)
     counts: Counter[str] = Counter()
     waiting, names = list(runs), describe(runs)
+    told: set[tuple[str, Any]] = set()  # runs and owners that this process has said it waits for
     with Bars(console, len(runs)) as bars:
         try:
             while waiting:
@@ -99,6 +99,11 @@ def sweep(
                         waiting.remove(run)
                 if len(waiting) == before:
                     bars.start(f"waiting for {before} of other processes")
+                    for run in waiting[:LINES]:
+                        whose = (run.key, (locks.owner(run.key) or {}).get("token"))
+                        if whose not in told:
+                            told.add(whose)
+                            bars.say(f"waiting for {names[run.key]}: {locks.waits_for(run.key)}")
                     idle()
         except KeyboardInterrupt:
             done = sum(counts[status] for status in ("there", *FINISHED))
@@ -124,13 +129,15 @@ def _claimed(
         record = store.read(run.key)
         if record is not None:
             return record, False
-        record = perform(run, watch, keeper)
-        with keeper.stop.held():
-            if record["status"] not in FINISHED and (first := store.read(run.key)) is not None:
-                return first, True  # of the process that failed first and knows why
-            store.write(record)
-            if record["status"] in FINISHED and keeper.files is not None:
-                keeper.files.clear()
+        store.set_damaged_aside(run.key)
+        with store.room(run) as room:  # a disk that is full after the training has cost no more than a moment
+            record = perform(run, watch, keeper)
+            with keeper.stop.held():
+                if record["status"] not in FINISHED and (first := store.read(run.key)) is not None:
+                    return first, True  # of the process that failed first and knows why
+                store.write(record, room)
+                if record["status"] in FINISHED and keeper.files is not None:
+                    keeper.files.clear()
         return record, True
     except parallel.Gone:
         # Without a record the lock stays, so that whoever started these processes sees what they were on.

@@ -71,7 +71,11 @@ class Bars:
         self._bars.advance(self._whole)
         if line:
             number = int(self._bars.tasks[self._whole].completed)
-            self.console.print(terminal(f"[{number}/{self.total}] {line}"), markup=False, highlight=False)
+            self.say(f"[{number}/{self.total}] {line}")
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self.console.print(terminal(line), markup=False, highlight=False)
 
 
 def print_to(stream: Any = None) -> Console:

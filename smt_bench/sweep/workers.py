@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -151,11 +153,13 @@ def supervise(
     waiting, names = list(runs), describe(runs)
     workers: list[Worker] = []
     deaths, started = Deaths(store), 0
+    # Sweeps on other machines and in other containers write into the same folders, and have the same process ids.
+    sweep = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
 
     def start(slot: Slot) -> None:
         nonlocal started
         started += 1
-        name = f"{os.getpid()}-{started}"
+        name = f"{sweep}-{started}"
         log = store.root / "logs" / f"worker-{name}.log"
         workers.append(Worker.start(name, _command(order, processes), slot, log, len(waiting)))
 

@@ -13,10 +13,18 @@ from made_up import RUN
 from smt_bench.records.files import write_text
 from smt_bench.records.runs import Run
 from smt_bench.records.store import SCHEMA, Store
+from smt_bench.records.trust import sealed
 
 
 def record(run: Run = RUN, status: str = "done") -> dict:
-    parts = {"heldout": {}, "evaluation": {}, "seconds": {}, "capacity": {}}
+    answers = {"gold": ["a"], "prediction": ["a"], "correct": [1], "parsed": [1], "loglik": [-0.5]}
+    rates = {"n": 1, "accuracy": 1.0, "stderr": 0.0, "format_failures": 0, "format_failure_rate": 0.0}
+    parts = {
+        "heldout": {"nll": 0.25, "examples": {"loglik": [-0.5] * 100, "tokens": [2] * 100}},
+        "evaluation": {"facts-2": {**rates, "protocol": "likelihood", "examples": answers}},
+        "seconds": {"total": 1.0},
+        "capacity": {"unit": "rank", "units": 1, "trainable": 1, "total": 100, "fraction": 0.01},
+    }
     return {"schema": SCHEMA, "key": run.key, "run": run.to_dict(), "status": status, "message": None, **parts}
 
 
@@ -41,33 +49,32 @@ def test_finished_records_are_never_overwritten_and_failed_ones_are_tried_again(
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 1}', "null", b"\xff\xfe"])
-def test_damaged_records_are_set_aside(tmp_path: Path, content: str | bytes) -> None:
+def test_damaged_records_are_left_out_and_left_alone(tmp_path: Path, content: str | bytes) -> None:
     store = Store(tmp_path)
     store.write(record(replace(RUN, seed=1)))
     path = store.path(RUN.key)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.warns(UserWarning, match=f"{RUN.key}.json set aside"):
+    with pytest.warns(UserWarning, match=f"{RUN.key}.json left out"):
         assert len(store.records()) == 1
-    assert not path.exists()
-    assert path.with_name(path.name + ".damaged").exists()
+    assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode())
     assert store.missing([RUN]) == [RUN]
 
 
 @pytest.mark.parametrize(
     "change", [{"status": "weird"}, {"status": ["done"]}, {"evaluation": "x"}, {"schema": True}, {"schema": "1"}]
 )
-def test_records_that_say_nonsense_are_set_aside(change: dict[str, Any], tmp_path: Path) -> None:
+def test_records_that_say_nonsense_are_left_out(change: dict[str, Any], tmp_path: Path) -> None:
     store = Store(tmp_path)
-    write_text(store.path(RUN.key), json.dumps(record() | change))
-    with pytest.warns(UserWarning, match="set aside"):
+    write_text(store.path(RUN.key), sealed(record() | change))
+    with pytest.warns(UserWarning, match="left out"):
         assert store.read(RUN.key) is None
 
 
-def test_edited_records_are_set_aside(tmp_path: Path) -> None:
+def test_edited_records_are_left_out(tmp_path: Path) -> None:
     store = Store(tmp_path)
     changed = record()
     changed["run"]["train"]["lr"] = 5.0
-    write_text(store.path(RUN.key), json.dumps(changed))
+    write_text(store.path(RUN.key), sealed(changed))
     with pytest.warns(UserWarning, match="does not match its key"):
         assert store.read(RUN.key) is None
 

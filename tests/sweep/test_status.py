@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from helpers import Cli
 from short_runs import question
 
@@ -26,8 +27,11 @@ def test_status_knows_every_setting_and_names_a_damaged_index(tmp_path: Path, cl
     assert {row["key"] for row in collect(Store(tmp_path))} == {run.key, other.key}
     (place / "runs.json").write_text("{bad")
     done = cli("status", "--results", str(tmp_path))
-    assert done.returncode == 0 and "runs.json is damaged, set aside as runs.json.damaged" in done.stderr
-    assert (place / "runs.json.damaged").read_text() == "{bad"
+    assert done.returncode == 0 and "runs.json is damaged (it is not complete JSON)" in done.stderr
+    assert (place / "runs.json").read_text() == "{bad"  # looking changes nothing
+    with pytest.warns(UserWarning, match="set aside as runs.json.damaged"):
+        Index(place, {}, None).add([run])
+    assert (place / "runs.json.damaged").read_text() == "{bad" and Index.read(place).keys == [run.key]
 
 
 def test_status_tells_what_runs_where_and_what_is_left(tmp_path: Path) -> None:

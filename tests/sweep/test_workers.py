@@ -20,6 +20,7 @@ from short_runs import question
 from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.records.files import write_text
 from smt_bench.records.store import Store
+from smt_bench.records.trust import sealed
 from smt_bench.sweep.deaths import Deaths
 from smt_bench.sweep.locks import Locks
 from smt_bench.sweep.status import collect
@@ -114,7 +115,7 @@ def test_failed_runs_are_done_again_when_asked(tmp_path: Path, cli: Cli) -> None
     store = Store(tmp_path)
     record = store.read(planned["key"])
     assert record is not None
-    write_text(store.path(planned["key"]), json.dumps({**record, "status": "failed", "message": "it broke"}))
+    write_text(store.path(planned["key"]), sealed({**record, "status": "failed", "message": "it broke"}))
     again = cli(*command, "--results", str(tmp_path))
     assert again.returncode == 1 and "1 failed" in again.stderr and "--retry failed" in again.stderr
     assert cli(*command, "--results", str(tmp_path), "--retry", "failed").returncode == 0

@@ -38,7 +38,7 @@ def rows_of(records: Iterable[Record], sheet: Sheet) -> list[Group]:
 def relabelled(record: Record, label: str) -> Record:
     """The record with another name for its method; the stored one stays as it is."""
     run = record["run"]
-    return {**record, "run": {**run, "method": {**run["method"], "name": label}}}
+    return record | {"run": {**run, "method": {**run["method"], "name": label}}}
 
 
 def _at_budget(group: Group, sheet: Sheet) -> bool:
