@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 TRAINING_VERSION = 1
-SCHEDULES = ("linear",)  # what they mean: `training.optimizer`
+SCHEDULES = ("linear", "linear-hf")  # what they mean: `training.optimizer`
 OPTIMIZERS = ("adamw",)  # as `methods.base` builds it, unless a method needs another
 
 
