@@ -215,6 +215,14 @@ class Method(ABC, Generic[ConfigT_co]):
         return 0
 
     @property
+    def restarts_schedule(self) -> bool:
+        """Whether tuning has a learning-rate schedule of its own, from its first step and without a warm-up of the rate.
+
+        Otherwise the run's goes on, wherever the method's warm-up has left it.
+        """
+        return False
+
+    @property
     def watches(self) -> tuple[str, ...]:
         """Layers whose whole weight gradients `observe` and `after_backward` look at, by the last part of their names.
 

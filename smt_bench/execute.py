@@ -133,7 +133,8 @@ def _cut(run: Run, inputs: Inputs, model: Any, tokenizer: Any, trains: bool) -> 
 
 def _settings(run: Run) -> EvalSettings:
     e = run.evaluation
-    return EvalSettings(e.protocol, e.beams, e.max_new_tokens, e.max_new_tokens_math, EVAL_BATCH, run.data.template)
+    lengths = (e.max_new_tokens, e.max_new_tokens_math)
+    return EvalSettings(e.protocol, e.beams, *lengths, EVAL_BATCH, run.data.template, e.repetition_penalty)
 
 
 def _loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, device: torch.device) -> Loop:

@@ -27,6 +27,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "smt-frozen": {"warmup_steps": 3, "warmup_trains": False},
     "smt-frozen-matrices": {"warmup_steps": 3, "warmup_trains": False, "metric": "abs_mean"},
     "smt-activation": {"warmup_steps": 3, "metric": "activation"},
+    "smt-channels": {"warmup_steps": 3, "metric": "activation_channels"},
     "spiel": {"update_every": 3, "estimate_steps": 2},
 }
 

@@ -19,6 +19,7 @@ from smt_bench.evidence.claims import Sheet
 from smt_bench.evidence.published import published
 from smt_bench.evidence.verdicts import Claim
 from smt_bench.experiments.choices.ablation import PAPER_PCT, Ablation, budgets, config
+from smt_bench.methods.smt.selection import BY_INPUT
 from smt_bench.questions.grid import Cell, grid
 from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
@@ -46,7 +47,7 @@ def row_name(steps: int, trains: bool = True, random: bool = False) -> str:
 def label(record: Record) -> str | None:
     """The row of a record."""
     c = config(record)
-    if c["scope"] == "per_layer" or c["metric"] == "activation":
+    if c["scope"] == "per_layer" or c["metric"] in BY_INPUT:
         return None
     return row_name(c["warmup_steps"], c["warmup_trains"], c["scope"] == "random")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,11 +76,12 @@ def draw_map(cells: Sequence[Group], layers: int, sizes: tuple[int, dict[str, in
     """Figure 4: per matrix the share of its blocks that train (mean over seeds); white where no seed put a block."""
     grids = []
     for g in cells:
-        side = g.done[0]["method"]["block_size"]
+        side = g.done[0]["method"]["block_size"]  # of a channel: height and width
+        numbers = math.prod(side) if isinstance(side, list) else side**2
         grid = np.zeros((len(NAMES), layers))
         for record in g.done:
             for (layer, name), n in counts(record).items():
-                whole = sizes[1][name] / side**2 if sizes else 1
+                whole = sizes[1][name] / numbers if sizes else 1
                 grid[NAMES.index(name), layer] += n / whole / len(g.done)
         grids.append(np.where(grid > 0, 100 * grid if sizes else grid, np.nan))
     with matplotlib.rc_context(STYLE):

@@ -2,7 +2,7 @@
 
 A warm-up that trains has dense gradients anyway and keeps, per step, one number per block (`mean_abs`) or one matrix per
 target, in main memory. A frozen one needs no weight gradient at all for `mean_abs` (`pooled.py`), no backward pass for
-"activation" and "random", and for the other metrics makes and drops one matrix gradient after the other.
+activations and "random", and for the other metrics makes and drops one matrix gradient after the other.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from smt_bench.methods.modules import linears, replace_module
 from smt_bench.methods.smt.install import same_input
 from smt_bench.methods.smt.layer import Shared
 from smt_bench.methods.smt.pooled import PooledLinear, pool
-from smt_bench.methods.smt.selection import ACTIVATION, METRICS, activation_scores, block_sums
+from smt_bench.methods.smt.selection import BY_INPUT, CHANNELS, METRICS, activation_scores, block_sums, channel_scores
 
 
 def needs_gradients(metric: str, scope: str) -> bool:
     """Whether a choice of blocks looks at gradients at all."""
-    return metric != ACTIVATION and scope != "random"
+    return metric not in BY_INPUT and scope != "random"
 
 
 class Collector:
@@ -33,7 +33,7 @@ class Collector:
         targets: layers whose blocks are scored.
         metric: block score.
         scope: "random" needs no statistics.
-        side: l.
+        side: l; height of the strips where channels are chosen.
         grid: (R, C) of every targeted matrix.
         sums: layer name -> sums so far; filled in place.
         average: mean over processes.
@@ -59,7 +59,7 @@ class Collector:
     def start(self, model: nn.Module, trains: bool) -> None:
         """Puts into the model what watches it; `trains` says that every weight will have a gradient at `observe`."""
         found = dict(linears(model, self.targets))
-        if self.metric == ACTIVATION and not self.random:
+        if self.metric in BY_INPUT and not self.random:
             for name, linear in found.items():
                 self._undo.append(linear.register_forward_pre_hook(self._watch(name)).remove)
         if trains or not self.needs_gradients:
@@ -100,7 +100,9 @@ class Collector:
         """Layer name -> (R, C), higher is better."""
         if self.random:
             return {name: torch.zeros(shape) for name, shape in self.grid.items()}
-        if self.metric == ACTIVATION:
+        if self.metric == CHANNELS:
+            return {n: channel_scores(self.sums[n], rows) for n, (rows, _) in self.grid.items()}
+        if self.metric in BY_INPUT:
             return {n: activation_scores(self.sums[n], rows, self.side) for n, (rows, _) in self.grid.items()}
         if self.metric == "mean_abs":
             return {name: (sums / self.side**2).abs() for name, sums in self.sums.items()}

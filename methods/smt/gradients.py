@@ -8,6 +8,8 @@
 - `batched`: one batched product of gathered copies; few launches, but it copies rows and columns for every block.
 - `fused`: one Triton kernel that reads both where they are (`triton_kernel.py`).
 
+Channels are strips h x 1 (`channel_gradients`): one matrix product for all strips of a row of them.
+
 On a GPU the fastest is found by measuring once per shape. None of this has run on a GPU; `fused` was checked in Triton's
 interpreter.
 
@@ -50,6 +52,28 @@ def fused(dy_TO: torch.Tensor, kept_TC: torch.Tensor, pairs: Pairs, side: int) -
 
 
 WAYS: dict[str, Way] = {"per_block": per_block, "batched": batched, "fused": fused}
+
+
+def channel_gradients(dy_TO: torch.Tensor, kept_TC: torch.Tensor, pairs: Pairs, height: int) -> torch.Tensor:
+    """(N, h, 1), of strips one number wide: one matrix product per row of strips."""
+    out_Nh1 = dy_TO.new_empty(len(pairs), height, 1)
+    rows: dict[int, list[int]] = {}
+    for n, (row, _) in enumerate(pairs):
+        rows.setdefault(row, []).append(n)
+    for row, own in rows.items():
+        columns = torch.tensor([pairs[n][1] for n in own], device=dy_TO.device)
+        strips = kept_TC.index_select(1, columns).t() @ dy_TO[:, row * height : (row + 1) * height]
+        out_Nh1[torch.tensor(own, device=dy_TO.device)] = strips.unsqueeze(-1)
+    return out_Nh1
+
+
+def gradients_of(dy_TO: torch.Tensor, kept_TC: torch.Tensor, pairs: Pairs, shape: tuple[int, int]) -> torch.Tensor:
+    """(N, *shape): square blocks, or strips of channels."""
+    height, width = shape
+    if height != width:
+        assert width == 1
+        return channel_gradients(dy_TO, kept_TC, pairs, height)
+    return block_gradients(dy_TO, kept_TC, pairs, height)
 
 
 def block_gradients(dy_TO: torch.Tensor, kept_TC: torch.Tensor, pairs: Pairs, side: int) -> torch.Tensor:

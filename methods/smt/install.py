@@ -40,12 +40,12 @@ class FlatBlocks:
 
     Args:
         counts: blocks per device and dtype.
-        side: l.
+        shape: height and width of a block.
     """
 
-    def __init__(self, counts: Mapping[Place, int], side: int) -> None:
+    def __init__(self, counts: Mapping[Place, int], shape: tuple[int, int]) -> None:
         self._whole = {
-            (device, dtype): nn.Parameter(torch.empty(count, side, side, device=device, dtype=dtype))
+            (device, dtype): nn.Parameter(torch.empty(count, *shape, device=device, dtype=dtype))
             for (device, dtype), count in counts.items()
         }
         self._grads = {place: torch.zeros_like(whole) for place, whole in self._whole.items()}
@@ -58,7 +58,7 @@ class FlatBlocks:
         return list(self._whole.values())
 
     def hand_out(self, place: Place, count: int) -> nn.Parameter:
-        """The next `count` blocks, (count, l, l), for one layer."""
+        """The next `count` blocks, (count, height, width), for one layer."""
         start = self._used[place]
         self._used[place] = stop = start + count
         part = nn.Parameter(self._whole[place].data[start:stop])
@@ -79,24 +79,24 @@ class FlatBlocks:
 
 
 def sparse_layers(
-    linears: Mapping[str, nn.Linear], selection: Selection, side: int
+    linears: Mapping[str, nn.Linear], selection: Selection, shape: tuple[int, int]
 ) -> tuple[dict[str, SparseLinear], FlatBlocks]:
     """Sparse layers in place of the selected ones, and what holds their blocks.
 
     Args:
         linears: layer name -> layer, for all that `selection` names.
         selection: layer name -> (row, column) of its blocks.
-        side: l.
+        shape: height and width of a block.
     """
     places = {n: _place(linears[n].weight) for n in selection}
     counts: dict[Place, int] = {}
     for name, index in selection.items():
         counts[places[name]] = counts.get(places[name], 0) + len(index)
-    flat = FlatBlocks(counts, side)
+    flat = FlatBlocks(counts, shape)
     layers: dict[str, SparseLinear] = {}
     for group in same_input(list(selection)):
         columns = sorted({column for name in group for _, column in selection[name]})
-        shared = Shared(lambda x, columns=columns: columns_of(x, columns, side), len(group))  # type: ignore[misc]
+        shared = Shared(lambda x, columns=columns: columns_of(x, columns, shape[1]), len(group))  # type: ignore[misc]
         for name in group:
             index = selection[name]
             layers[name] = SparseLinear(linears[name], index, flat.hand_out(places[name], len(index)), columns, shared)

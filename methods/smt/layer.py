@@ -4,9 +4,10 @@
 
 Unlike the paper's snippets (figures 6 to 8) the forward pass keeps real copies of the distinct chosen input columns, not
 views that hold the whole input; layers that read the same input (Q, K and V of an attention) share one copy; and the
-blocks are written into the dense weight once per optimizer step, not in every forward pass.
+blocks are written into the dense weight once per optimizer step, not in every forward pass. Strips of single channels are
+blocks h high and 1 wide.
 
-Shape legend: T tokens, O outputs, I inputs, N blocks of side l, C distinct columns of blocks.
+Shape legend: T tokens, O outputs, I inputs, N blocks, h x w (l x l but for channels), C distinct columns of blocks.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from smt_bench.methods.smt.gradients import block_gradients
+from smt_bench.methods.smt.gradients import gradients_of
 
 
 class Shared:
@@ -49,13 +50,13 @@ class Shared:
         return kept
 
 
-def columns_of(x: torch.Tensor, columns: Sequence[int], side: int) -> torch.Tensor:
-    """The columns of blocks, (T, C·l), copied; the input itself where all are asked for, which costs nothing."""
+def columns_of(x: torch.Tensor, columns: Sequence[int], width: int) -> torch.Tensor:
+    """The columns of blocks, (T, C·w), copied; the input itself where all are asked for, which costs nothing."""
     x_TI = x.reshape(-1, x.shape[-1])
-    if len(columns) * side == x_TI.shape[1]:
+    if len(columns) * width == x_TI.shape[1]:
         return x_TI
     picked = torch.tensor(columns, device=x.device)
-    kept: torch.Tensor = x_TI.unflatten(1, (-1, side)).index_select(1, picked).flatten(1)
+    kept: torch.Tensor = x_TI.unflatten(1, (-1, width)).index_select(1, picked).flatten(1)
     return kept
 
 
@@ -66,7 +67,7 @@ class BlockLinear(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: torch.Tensor,
-        blocks_Nll: torch.Tensor,
+        blocks_Nhw: torch.Tensor,
         kept_TC: torch.Tensor,
         weight_OI: torch.Tensor,
         bias_O: torch.Tensor | None,
@@ -77,13 +78,13 @@ class BlockLinear(torch.autograd.Function):
         Args:
             ctx: autograd context.
             x: input of any leading shape.
-            blocks_Nll: the trainable blocks; their values are already in `weight_OI`.
+            blocks_Nhw: the trainable blocks; their values are already in `weight_OI`.
             kept_TC: columns of the input that the blocks need.
             weight_OI: dense weight.
             bias_O: bias or None.
             pairs: per block its row in the output and its column's position in `kept_TC`.
         """
-        ctx.pairs, ctx.side, ctx.block_dtype = pairs, blocks_Nll.shape[-1], blocks_Nll.dtype
+        ctx.pairs, ctx.shape, ctx.block_dtype = pairs, tuple(blocks_Nhw.shape[1:]), blocks_Nhw.dtype
         ctx.save_for_backward(kept_TC if ctx.needs_input_grad[1] else None, weight_OI)
         return F.linear(x, weight_OI, bias_O)
 
@@ -97,17 +98,17 @@ class BlockLinear(torch.autograd.Function):
             grad_x = grad_y @ weight_OI
         if ctx.needs_input_grad[1]:
             dy_TO = grad_y.reshape(-1, grad_y.shape[-1])
-            grad_blocks = block_gradients(dy_TO, kept_TC, ctx.pairs, ctx.side).to(ctx.block_dtype)
+            grad_blocks = gradients_of(dy_TO, kept_TC, ctx.pairs, ctx.shape).to(ctx.block_dtype)
         return grad_x, grad_blocks, None, None, None, None
 
 
 class SparseLinear(nn.Module):
-    """A linear layer of which only chosen l x l blocks train.
+    """A linear layer of which only chosen blocks train.
 
     Args:
         linear: the layer it stands in for; weight and bias are shared, not copied.
         index: (row, column) of its blocks.
-        blocks: where the blocks live, (N, l, l), float32 or more precise; filled here.
+        blocks: where the blocks live, (N, h, w), float32 or more precise; filled here.
         columns: distinct columns of all layers that share the input, sorted.
         shared: gives the kept columns.
     """
@@ -121,7 +122,8 @@ class SparseLinear(nn.Module):
         shared: Shared,
     ) -> None:
         super().__init__()
-        self.index, self.side, self.shared, self.blocks = index, blocks.shape[-1], shared, blocks
+        self.index, self.shared, self.blocks = index, shared, blocks
+        self.height, self.width = blocks.shape[1:]
         self.weight, self.bias = linear.weight, linear.bias
         position = {column: p for p, column in enumerate(columns)}
         self.pairs = [(row, position[column]) for row, column in index]
@@ -155,9 +157,10 @@ class SparseLinear(nn.Module):
         return plain(self.weight, self.bias)
 
     def _view(self) -> torch.Tensor:
-        # (R, C, l, l) onto the weight's own memory.
+        # (R, C, h, w) onto the weight's own memory.
         o, i = self.weight.shape
-        return self.weight.data.view(o // self.side, self.side, i // self.side, self.side).permute(0, 2, 1, 3)
+        split = self.weight.data.view(o // self.height, self.height, i // self.width, self.width)
+        return split.permute(0, 2, 1, 3)
 
     def _rows_cols(self) -> tuple[torch.Tensor, torch.Tensor]:
         rows, columns = torch.tensor(self.index, device=self.weight.device).unbind(1)

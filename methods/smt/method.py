@@ -7,9 +7,13 @@ is frozen for the rest of the run.
 Decisions where the paper is ambiguous:
 - The text ranks "average absolute gradient", its table 7 and its code `mean().abs()` of the summed signed gradient. The
   default metric is the latter, `mean_abs`.
-- Nothing is restored after the warm-up: tuning starts from the moved weights, with fresh optimizer moments and the
-  learning-rate schedule going on.
-- Activation norms (AW-selection) are taken over all positions of the padded batches; a method sees no masks.
+- Nothing is restored after the warm-up: tuning starts from the moved weights, with fresh optimizer moments. The text says
+  nothing of the learning rate: by default the run's schedule goes on, `schedule="fresh"` begins another one, as the released
+  code does (`smt_lr_warmup_steps` 0). On math, with 25 steps before selection and a rate that rises for 100, tuning starts at
+  26 % of its rate in one case and at all of it in the other.
+- Activation norms (AW-selection) are taken over all positions of the padded batches; a method sees no masks. Appendix B.2
+  selects single channels, i.e. columns of W: `activation_channels`. `activation` ranks whole columns of blocks by the mean of
+  their channels: ours; table 8's rows were chosen so before there was the other.
 - `warmup_lr_scale` multiplies the learning rate during the dense warm-up, because a rate right for 1 % of the numbers
   is far too high for all of them. 1.0 is the paper's description.
 """
@@ -29,7 +33,18 @@ from smt_bench.methods.modules import apportion, freeze, linears, replace_module
 from smt_bench.methods.smt.collect import Collector, needs_gradients
 from smt_bench.methods.smt.install import FlatBlocks, sparse_layers
 from smt_bench.methods.smt.layer import SparseLinear
-from smt_bench.methods.smt.selection import ACTIVATION, METRICS, SCOPES, Selection, grid, select
+from smt_bench.methods.smt.selection import (
+    BY_INPUT,
+    CHANNELS,
+    METRICS,
+    SCOPES,
+    Selection,
+    channel_grid,
+    grid,
+    select,
+)
+
+SCHEDULES = ("continued", "fresh")
 
 
 @dataclass(frozen=True)
@@ -38,14 +53,16 @@ class SmtConfig(MethodConfig):
 
     Attributes:
         targets: layers whose blocks may train.
-        block_size: l, or "auto" for the greatest common divisor of the targeted sides.
-        metric: block score, one of table 7's four, or "activation" (AW-selection).
+        block_size: l, or "auto" for the greatest common divisor of the targeted sides; channels have none.
+        metric: block score, one of table 7's four; or what chooses by inputs alone: "activation_channels" (AW-selection, appendix
+            B.2) or "activation" (whole columns of blocks).
         scope: "global", "per_layer" or "random" (table 9).
         warmup_steps: steps before selection (paper: 100 on commonsense, 25 on math).
         warmup_trains: whether they also train all parameters; a frozen warm-up only looks.
         warmup_lr_scale: factor on the learning rate while they do.
         shares: part of the budget for each group of targets, e.g. {"up_proj+down_proj": 0.25, "v_proj": 0.75}; the best blocks
             are then chosen within each group (section 5.1). None: over all targets together.
+        schedule: "continued": one learning-rate schedule for the whole run; "fresh": tuning has its own (the released code).
     """
 
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
@@ -56,12 +73,14 @@ class SmtConfig(MethodConfig):
     warmup_trains: bool = True
     warmup_lr_scale: float = 1.0
     shares: dict[str, float] | None = None
+    schedule: str = SCHEDULES[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """Without `shares` where there are none: keys of runs from before there were any stay as they are."""
+        """Without `shares` and `schedule` where they are the default, so that keys from before there were any stay."""
         values = super().to_dict()
-        if self.shares is None:
-            del values["shares"]
+        for name in ("shares", "schedule"):
+            if values[name] == SmtConfig.__dataclass_fields__[name].default:
+                del values[name]
         return values
 
 
@@ -97,10 +116,12 @@ class Smt(Method[SmtConfig]):
     def check(self) -> None:
         """Refuses unknown metrics and scopes, and warm-ups that leave nothing to tune."""
         c = self.config
-        if c.metric not in (*METRICS, ACTIVATION):
-            raise ValueError(f"metric={c.metric!r}: choose from {', '.join((*METRICS, ACTIVATION))}")
+        if c.metric not in (*METRICS, *BY_INPUT):
+            raise ValueError(f"metric={c.metric!r}: choose from {', '.join((*METRICS, *BY_INPUT))}")
         if c.scope not in SCOPES:
             raise ValueError(f"scope={c.scope!r}: choose from {', '.join(SCOPES)}")
+        if c.schedule not in SCHEDULES:
+            raise ValueError(f"schedule={c.schedule!r}: choose from {', '.join(SCHEDULES)}")
         if c.block_size != "auto" and (not isinstance(c.block_size, int) or c.block_size < 1):
             raise ValueError(f"block_size={c.block_size!r}: choose a positive whole number, or auto")
         if c.shares is not None:
@@ -118,23 +139,25 @@ class Smt(Method[SmtConfig]):
             )
 
     def capacity(self, shapes: Shapes) -> Capacity:
-        """n blocks, the whole number nearest to fraction x parameters / l²."""
+        """n blocks, the whole number nearest to fraction x parameters / their size; of channels, n strips."""
         assert self.fraction is not None
-        side, blocks = grid(shapes, self.config.targets, self.config.block_size)
+        (height, width), blocks = self._units(shapes)
+        unit = "channels" if self.config.metric == CHANNELS else "blocks"
+        size, called = height * width, f"{unit} of {height}x{width}"
         total, available = total_parameters(shapes), sum(r * c for r, c in blocks.values())
-        count = max(1, round(self.fraction * total / side**2))
+        count = max(1, round(self.fraction * total / size))
         if count > available:
             raise ValueError(
-                f"fraction {self.fraction:.4%} needs {count} blocks of {side}x{side}, but {', '.join(self.config.targets)} "
-                f"hold {available} ({available * side**2 / total:.2%}): choose a smaller fraction or more targets"
+                f"fraction {self.fraction:.4%} needs {count} {called}, but {', '.join(self.config.targets)} "
+                f"hold {available} ({available * size / total:.2%}): choose a smaller fraction or more targets"
             )
         for group, wanted in apportion(count, self.config.shares or {}).items():
             held = sum(r * c for name, (r, c) in blocks.items() if name.rpartition(".")[2] in group.split("+"))
             if wanted > held:
                 raise ValueError(
-                    f"shares: {group} is to get {wanted} blocks of {side}x{side} but holds {held}: choose a smaller share"
+                    f"shares: {group} is to get {wanted} {called} but holds {held}: choose a smaller share"
                 )
-        return Capacity("blocks", count, count * side**2, side**2, total)
+        return Capacity(unit, count, count * size, size, total)
 
     @property
     def trains_dense(self) -> bool:
@@ -145,6 +168,11 @@ class Smt(Method[SmtConfig]):
     def warmup_steps(self) -> int:
         """Counted within the run's steps, as in the paper."""
         return self.config.warmup_steps
+
+    @property
+    def restarts_schedule(self) -> bool:
+        """As in the released code, where asked for."""
+        return self.config.schedule == "fresh"
 
     @property
     def watches(self) -> tuple[str, ...]:
@@ -177,7 +205,7 @@ class Smt(Method[SmtConfig]):
         self._sums.clear()
         freeze(model)
         found = dict(linears(model, self.config.targets))
-        self._layers, self._flat = sparse_layers(found, self.selection, self._side)
+        self._layers, self._flat = sparse_layers(found, self.selection, self._shape)
         for name, layer in self._layers.items():
             replace_module(model, name, layer)
         return [ParamGroup(self._flat.parameters)]
@@ -206,10 +234,11 @@ class Smt(Method[SmtConfig]):
     def describe(self) -> dict[str, Any]:
         """The selection, block by block, and how the budget fell on the projections."""
         per_target: Counter[str] = Counter()
+        height, width = self._shape
         for name, blocks in self.selection.items():
             per_target[name.rpartition(".")[2]] += len(blocks)
         return {
-            "block_size": self._side,
+            "block_size": height if height == width else [height, width],
             "blocks_available": self._available,
             "warmup_steps_observed": self._observed,
             "blocks_per_target": dict(per_target),
@@ -223,6 +252,15 @@ class Smt(Method[SmtConfig]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict`, before `warmup` goes on or, where a selection was made, before `attach`."""
         self._observed, self._sums, self.selection = state["observed"], dict(state["sums"]), dict(state["selection"])
+
+    def _units(self, shapes: Shapes) -> tuple[tuple[int, int], dict[str, tuple[int, int]]]:
+        """Height and width of what is chosen, and how many rows and columns of it every targeted matrix has."""
+        c = self.config
+        if c.metric == CHANNELS:
+            height, strips = channel_grid(shapes, c.targets)
+            return (height, 1), strips
+        side, blocks = grid(shapes, c.targets, c.block_size)
+        return (side, side), blocks
 
     def _select(self, scores: dict[str, torch.Tensor]) -> Selection:
         c = self.config
@@ -239,9 +277,9 @@ class Smt(Method[SmtConfig]):
         if self._collector is None:
             c = self.config
             shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-            self._side, blocks = grid(shapes, c.targets, c.block_size)
+            self._shape, blocks = self._units(shapes)
             self._count, self._available = self.capacity(shapes).units, sum(r * c for r, c in blocks.values())
-            self._collector = Collector(c.targets, c.metric, c.scope, self._side, blocks, self._sums, self.average)
+            self._collector = Collector(c.targets, c.metric, c.scope, self._shape[0], blocks, self._sums, self.average)
         return self._collector
 
 

@@ -2,6 +2,10 @@
 
 Blocks are numbered in model order: matrix by matrix, row of blocks by row of blocks. All functions are pure.
 
+Appendix B.2 selects single channels, i.e. columns of W. They are blocks too, one number wide and as high as the targets allow:
+the greatest common divisor of their numbers of rows, O itself where all are equally high. The strips of one channel score the
+same and follow each other, and so do those of layers that read one input; the budget may end within a channel.
+
 Shape legend: O, I sides of a weight matrix; l side of a block; R = O/l rows and C = I/l columns of blocks.
 """
 
@@ -40,7 +44,9 @@ METRICS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
     "abs_sum": _over_blocks(lambda g: g.abs().sum(dim=(1, 3))),
     "l2": _over_blocks(lambda g: g.square().sum(dim=(1, 3)).sqrt()),
 }
-ACTIVATION = "activation"  # AW-selection, appendix B.2
+ACTIVATION = "activation"  # ours: whole columns of blocks, by the mean norm of their channels
+CHANNELS = "activation_channels"  # AW-selection as appendix B.2 has it: single channels
+BY_INPUT = (ACTIVATION, CHANNELS)  # what looks at no gradient
 SCOPES = ("global", "per_layer", "random")
 
 
@@ -53,6 +59,16 @@ def activation_scores(norms_I: torch.Tensor, rows: int, side: int) -> torch.Tens
         side: l.
     """
     return norms_I.reshape(1, -1, side).mean(dim=2).expand(rows, -1)
+
+
+def channel_scores(norms_I: torch.Tensor, rows: int) -> torch.Tensor:
+    """AW-selection of appendix B.2: every channel's own norm, (R, I), for all strips of the channel.
+
+    Args:
+        norms_I: norm of each input channel over the warm-up batches.
+        rows: R of the matrix, in strips.
+    """
+    return norms_I.expand(rows, -1)
 
 
 def resolve_side(block_size: int | str, matrices: Mapping[str, tuple[int, int]]) -> int:
@@ -82,6 +98,17 @@ def grid(shapes: Shapes, targets: tuple[str, ...], block_size: int | str) -> tup
     matrices = targeted(shapes, targets)
     side = resolve_side(block_size, matrices)
     return side, {layer: (o // side, i // side) for layer, (o, i) in matrices.items()}
+
+
+def channel_grid(shapes: Shapes, targets: tuple[str, ...]) -> tuple[int, dict[str, tuple[int, int]]]:
+    """The height of a channel's strips and (R, I) of every targeted matrix, in model order.
+
+    Raises:
+        ValueError: unknown target.
+    """
+    matrices = targeted(shapes, targets)
+    height = math.gcd(*(o for o, _ in matrices.values()))
+    return height, {layer: (o // height, i) for layer, (o, i) in matrices.items()}
 
 
 def _top(scores: torch.Tensor, count: int) -> list[int]:

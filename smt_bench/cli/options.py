@@ -14,6 +14,13 @@ from smt_bench.machine.borders import terminal
 Results = Annotated[Path, typer.Option("--results", help="Folder for records, tables and figures.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Model = Annotated[str, typer.Option("--model", help="Registered model, Hugging Face id or local folder.")]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="Whose choices: paper (the text's), paper-code (the released scripts'), ...; default: the model's.",
+    ),
+]
 Many = list[str] | None
 
 

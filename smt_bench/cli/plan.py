@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smt_bench.cli.options import Many, numbers, say, setting, several
+from smt_bench.cli.options import Many, Recipe, numbers, say, setting, several
 from smt_bench.models import registry
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def plan(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A method's setting, e.g. smt.warmup_trains=false; repeatable.")
     ] = None,
+    recipe: Recipe = None,
     efficiency: Annotated[float | None, typer.Option(help="Share of the peaks that is reached; default 0.5.")] = None,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure the efficiency on this machine.")] = False,
     results: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path("results"),
@@ -72,11 +73,11 @@ def plan(
     asked = _experiment(experiment)
     request = Request(
         experiment, model, methods=tuple(several(methods)), fractions_pct=numbers(fractions, float, "--fractions"),
-        tasks=tuple(several(tasks)), settings=tuple(setting(text) for text in settings or []),
+        tasks=tuple(several(tasks)), settings=tuple(setting(text) for text in settings or []), recipe=recipe,
     )  # fmt: skip
     planner = DryPlanner(request, Machine((where.memory,) * gpus, 0))
-    recipe = planner.recipe
-    examples = recipe.batch_size if batch is None else batch
+    chosen = planner.recipe
+    examples = chosen.batch_size if batch is None else batch
     if examples % gpus:
         raise ValueError(
             f"--gpus {gpus} with {examples} examples per step: choose a --batch that is a multiple of {gpus}"
@@ -84,9 +85,9 @@ def plan(
     workload = Workload(
         model,
         examples // gpus,
-        recipe.cutoff if length is None else length,
+        chosen.cutoff if length is None else length,
         precision,
-        recipe.gradient_checkpointing if checkpointing is None else checkpointing,
+        chosen.gradient_checkpointing if checkpointing is None else checkpointing,
         attention,
     )
     measured: Calibration | None = None

@@ -75,8 +75,13 @@ class Unread(DataSet):
         return "unread"
 
 
-def unread(family: str, heldout: int) -> Unread:
-    """The published mixture of a family, as long as it is and empty.
+def set_aside(heldout: float, records: int) -> int:
+    """How many of so many records are held out: a number of them, or below 1 a share, rounded up as SMT's code does."""
+    return int(heldout) if heldout >= 1 or not heldout else records - int(records * (1 - heldout))
+
+
+def unread(family: str, heldout: float) -> Unread:
+    """The published mixture of a family, as long as it is and empty; `heldout` as in `load`.
 
     Raises:
         ValueError: the family does not say how long.
@@ -87,8 +92,8 @@ def unread(family: str, heldout: int) -> Unread:
             f"data family {family} does not say how many training records it has: see `run --dry-run --data`"
         )
     nothing = Example("", "", "", "")
-    size = found.mixture_size - heldout
-    return Unread(family, found.mixture, [nothing] * size, [nothing] * heldout, {}, [])
+    aside = set_aside(heldout, found.mixture_size)
+    return Unread(family, found.mixture, [nothing] * (found.mixture_size - aside), [nothing] * aside, {}, [])
 
 
 def content_hash(examples: Sequence[Example]) -> str:
@@ -110,14 +115,15 @@ def read_training(paths: Sequence[Path]) -> tuple[list[Example], int]:
     return kept, len(found) - len(kept)
 
 
-def load(source: str | None, family: str, tasks: Sequence[str], heldout: int, limit: int | None) -> DataSet:
+def load(source: str | None, family: str, tasks: Sequence[str], heldout: float, limit: int | None) -> DataSet:
     """Loads a family.
 
     Args:
         source: None for the family's embedded data, else a folder in the LLM-Adapters layout.
         family: name of the data family.
         tasks: tasks wanted; empty for all of the family that are present.
-        heldout: examples to split off the training set; fewer where repeated questions leave no other way.
+        heldout: examples to split off the training set, below 1 a share of it; fewer where repeated questions leave no other
+            way.
         limit: test examples per task at most, drawn with `LIMIT_SEED`.
 
     Raises:
@@ -141,15 +147,14 @@ def load(source: str | None, family: str, tasks: Sequence[str], heldout: int, li
         tests, absent = {name: tests[name] for name in tests if name in tasks}, []
     if limit is not None:
         tests = {name: _draw(examples, limit) for name, examples in tests.items()}
-    if len(train) < heldout + 1:
-        raise ValueError(f"training set {origin} has {len(train)} records, fewer than the {heldout} to hold out")
+    wanted = set_aside(heldout, len(train))
+    if len(train) < wanted + 1:
+        raise ValueError(f"training set {origin} has {len(train)} records, fewer than the {wanted} to hold out")
     order = list(range(len(train)))
     random.Random(HELDOUT_SEED).shuffle(order)
-    kept, aside = split(train, order, heldout)
-    if heldout and not aside:
-        raise ValueError(
-            f"training set {origin} asks every question more than {heldout} times: nothing can be held out"
-        )
+    kept, aside = split(train, order, wanted)
+    if wanted and not aside:
+        raise ValueError(f"training set {origin} asks every question more than {wanted} times: nothing can be held out")
     return DataSet(
         family,
         origin,

@@ -15,6 +15,7 @@ from typing import Any
 
 IGNORED = -100  # label value without loss, torch's cross_entropy default
 TEMPLATE = "llm-adapters-2023-04"  # of new runs
+SMT_CODE = "smt-code"  # of SMT's released code
 _INDENT = " " * 16
 _HEAD = "Below is an instruction that describes a task"
 _CONTEXT = ", paired with an input that provides further context"
@@ -81,8 +82,24 @@ def first_prompt(example: Example) -> str:
     return _rendered(example, "  # noqa: E501", _INDENT)
 
 
+def _code_prompt(text: str, spaces: str) -> str:
+    """Without its literal "<s>": the scripts keep LLaMA's tokenizer from adding that token, here the tokenizer adds it."""
+    return f"{_HEAD}. {_TASK}{spaces}\n\n### Instruction:\n{text}\n\n### Response:\n"
+
+
+def code_training_prompt(example: Example) -> str:
+    """As SMT's released `helper.py` trains: no indents, and a record's input stands in place of its instruction."""
+    return _code_prompt(example.input or example.instruction, "  ")
+
+
+def code_evaluation_prompt(example: Example) -> str:
+    """As SMT's released `run_commonsense_parallel.py` asks: one space less, and always the instruction."""
+    return _code_prompt(example.instruction, " ")
+
+
 TEMPLATES = {
     TEMPLATE: Template(training_prompt, evaluation_prompt),
+    SMT_CODE: Template(code_training_prompt, code_evaluation_prompt),
     "llm-adapters": Template(first_prompt, first_prompt),  # of older records; nothing new is planned with it
 }
 

@@ -22,6 +22,7 @@ class EvalSettings:
         max_new_tokens_math: the same where a rationale stands before it (LLM-Adapters, arithmetic tasks: 256).
         batch_size: prompts per forward pass; they are batched by length.
         template: name of the prompt template.
+        repetition_penalty: divides the scores of tokens that stand in prompt or answer already; 1: none.
     """
 
     protocol: str
@@ -30,6 +31,7 @@ class EvalSettings:
     max_new_tokens_math: int
     batch_size: int
     template: str
+    repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -37,6 +39,9 @@ class EvalSettings:
         for name in ("beams", "max_new_tokens", "max_new_tokens_math", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} is too small: choose at least 1")
+
+        if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
+            raise ValueError(f"repetition_penalty={self.repetition_penalty}: choose a number above 0, 1 for none")
 
     def protocol_of(self, task: Task) -> str:
         """The protocol that this task really gets."""

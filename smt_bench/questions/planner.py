@@ -54,13 +54,18 @@ class Planner:
         self.shared = shared
         self.entry = registry.find(request.model)
         self.family = families.find(request.family)
-        self.recipe: Recipe = recipe(self.entry.recipe, self.family.name, request.preset)
+        self.recipe: Recipe = recipe(request.recipe or self.entry.recipe, self.family.name, request.preset)
         outline = build.build(request.model)
         self.shapes: Shapes = {name: tuple(tensor.shape) for name, tensor in outline.named_parameters()}
         self.unfit = unfit(outline)
         self.data: DataSet
         self.located: locate.Located
         self.opened = False
+
+    @property
+    def template(self) -> str:
+        """The prompt template: the recipe's, else the family's."""
+        return self.recipe.template or self.family.template
 
     def method_names(self, default: Sequence[str]) -> list[str]:
         """The methods asked for, else the default ones."""
@@ -108,7 +113,7 @@ class Planner:
         assert self.opened
         data = {"family": self.data.family, "train_sha256": self.data.train_sha256, "heldout": len(self.data.heldout)}
         r = self.recipe
-        loss = {"template": self.family.template, "train_on_inputs": r.train_on_inputs, "cutoff": r.cutoff}
+        loss = {"template": self.template, "train_on_inputs": r.train_on_inputs, "cutoff": r.cutoff}
         return Measurement(kind, version, self.located.ref, {**settings, "data": data | loss}, "any", seed)
 
     def refuse_data_options(self) -> None:
@@ -181,9 +186,11 @@ class Planner:
             ValueError: what, the value, the remedy.
         """
         name, r, protocol = self.entry.name, self.recipe, self.request.protocol or self.recipe.protocol
-        template, data = self.family.template, self.data
+        template, data = self.template, self.data
         model, tokenizer = build.outline(self.located), build.tokenizer(self.located)
-        judged = EvalSettings(protocol, r.beams, r.max_new_tokens, r.max_new_tokens_math, EVAL_BATCH, template)
+        judged = EvalSettings(
+            protocol, r.beams, r.max_new_tokens, r.max_new_tokens_math, EVAL_BATCH, template, r.repetition_penalty
+        )
         check_tokens(name, tokenizer, model)
         for what, examples in (("training", data.train), ("held-out", data.heldout)):
             if examples and not any_response(examples, tokenizer, template, r.cutoff):
@@ -281,7 +288,7 @@ class Planner:
                 d.train_sha256,
                 len(d.heldout),
                 HELDOUT_SEED,
-                self.family.template,
+                self.template,
                 r.train_on_inputs,
                 r.cutoff,
             ),
@@ -298,6 +305,7 @@ class Planner:
                 max_grad_norm=r.max_grad_norm,
                 precision=fits.precision(self.here),
                 gradient_checkpointing=r.gradient_checkpointing,
+                schedule=r.schedule,
             ),
             evaluation=EvalRef(
                 self.request.protocol or r.protocol,
@@ -306,6 +314,7 @@ class Planner:
                 r.beams,
                 r.max_new_tokens,
                 r.max_new_tokens_math,
+                r.repetition_penalty,
             ),
             seed=seed,
             probes=probes,

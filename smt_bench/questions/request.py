@@ -10,6 +10,7 @@ from smt_bench import methods
 from smt_bench.data import families
 from smt_bench.data.tasks import find_task
 from smt_bench.evaluation.protocols import PROTOCOLS
+from smt_bench.questions import recipes
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Request:
     preset: str | None = None
     protocol: str | None = None
     settings: tuple[tuple[str, str, Any], ...] = ()  # (method, setting, value)
+    recipe: str | None = None
     default_family: str = families.DEFAULT.name  # where no task is named; the experiment says which
 
     def __post_init__(self) -> None:
@@ -37,6 +39,8 @@ class Request:
                 raise ValueError(f"--{name} {value}: choose a positive whole number")
         if self.protocol not in (None, *PROTOCOLS):
             raise ValueError(f"--protocol {self.protocol}: choose from {', '.join(PROTOCOLS)}")
+        if self.recipe is not None:
+            recipes.find(self.recipe)
         for value in self.fractions_pct:
             if not (math.isfinite(value) and 0 < value <= 100):
                 raise ValueError(f"--fractions {value:g}: choose percentages above 0, at most 100")

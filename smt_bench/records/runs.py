@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 TRAINING_VERSION = 1
-SCHEDULES = ("linear",)  # what they mean: `training.optimizer`
+SCHEDULES = ("linear", "linear-hf")  # what they mean: `training.optimizer`
 OPTIMIZERS = ("adamw",)  # as `methods.base` builds it, unless a method needs another
 
 
@@ -99,7 +99,10 @@ class TrainRef:
 
 @dataclass(frozen=True)
 class EvalRef:
-    """How it is judged; `tasks` maps each task to the content hash of the examples used."""
+    """How it is judged; `tasks` maps each task to the content hash of the examples used.
+
+    `repetition_penalty` is left out of the key where it is 1: there was none before.
+    """
 
     protocol: str
     version: int
@@ -107,6 +110,7 @@ class EvalRef:
     beams: int
     max_new_tokens: int
     max_new_tokens_math: int
+    repetition_penalty: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,10 @@ class Run:
     SECTIONS: ClassVar[tuple[str, ...]] = ("heldout", "evaluation", "seconds", "capacity")  # of a finished record
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; without `probes` where there are none, as before there were any."""
+        """Plain JSON values; without `probes` and `repetition_penalty` where there are none, as before there were any."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if self.evaluation.repetition_penalty == 1:
+            del values["evaluation"]["repetition_penalty"]
         if not self.probes:
             del values["probes"]
         return values

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from smt_bench.data.prompts import SMT_CODE
 from smt_bench.data.tasks import TASKS
 from smt_bench.evidence.cells import Group, flat, trained_on
 from smt_bench.evidence.words import percent, task_title, title
@@ -16,6 +17,10 @@ from smt_bench.records.store import Record
 
 OVERLAP_MARK = "†"
 VERSIONS = ("torch", "transformers", "peft")  # the packages that move numbers most
+UNLIKE_CODE = (
+    "Unlike SMT's released scripts: the last weights are judged, not those with the least validation loss of every 30 steps; the "
+    "literal <s> of their prompts is left to the tokenizer; a step's loss is the mean over its tokens, not over each GPU's."
+)
 _SHOWN = 12  # entries of a list before it is cut with "and n more"
 
 
@@ -84,13 +89,33 @@ def setting(found: Sequence[Group]) -> list[str]:
     if any(g.trains for g in found):
         lines += [
             f"Training: {train['steps']} steps, batch size {train['batch_size']}, {train['optimizer']}, "
-            f"{train['schedule']} schedule with {train['lr_warmup_steps']} warm-up steps, {train['precision']}.",
+            f"{betas(train)}{train['schedule']} schedule with {train['lr_warmup_steps']} warm-up steps, {train['precision']}.",
+            *own_schedules(found),
             f"Learning rates: {_by_method(found, 'lr')}.",
         ]
     protocol = f"Evaluation: protocol {evaluation['protocol']} (version {evaluation['version']})"
     if evaluation["protocol"] != "likelihood" or any(TASKS[t].generated for t in evaluation["tasks"] if t in TASKS):
         protocol += f", generated answers with {evaluation['beams']} beam{'s' if evaluation['beams'] > 1 else ''}"
-    return [*lines, protocol + "."]
+        if (penalty := evaluation.get("repetition_penalty", 1)) != 1:
+            protocol += f" and a repetition penalty of {penalty:g}"
+    lines.append(protocol + ".")
+    return lines if data["template"] != SMT_CODE else [*lines, UNLIKE_CODE]
+
+
+def betas(train: dict[str, Any]) -> str:
+    """Adam's decay rates where they are not its usual ones, e.g. "betas 0.9 and 0.95, "."""
+    first, second = train["betas"]
+    return "" if (first, second) == (0.9, 0.999) else f"betas {first:g} and {second:g}, "
+
+
+def own_schedules(found: Sequence[Group]) -> list[str]:
+    """The methods whose tuning has a learning-rate schedule of its own; nothing where none has."""
+    names = sorted({g.method for g in found if g.run["method"]["config"].get("schedule") == "fresh"})
+    return (
+        [f"Tuning after the warm-up has a learning-rate schedule of its own: {listed([title(n) for n in names])}."]
+        if names
+        else []
+    )
 
 
 def repeats(found: Sequence[Group]) -> list[str]:

@@ -78,7 +78,7 @@ class Loop:
         self.run, self.model, self.method, self.pad_id = run, model, method, pad_id
         self.lengths, self.encoded = lengths, encoded
         self.device, self.on_step, self.keeper = device, on_step, keeper
-        self.spread, self.factor = spread, SCHEDULES[run.train.schedule]
+        self.spread = spread
         method.set_average(parallel.averaged)
         self.trained = Trained()
         self._updater: Updater | None = None
@@ -160,15 +160,23 @@ class Loop:
 
     def _steps(self, stage: Stage, numbers: range, order: Iterator[list[int]], updater: Updater, clock: Timer) -> None:
         """The steps of one stage, each kept."""
-        t, trained = self.run.train, self.trained
+        trained = self.trained
         step = Step(stage, self.model, self.method, updater, self.probes)
         for number, examples in zip(numbers, order):
-            taken = step.take(number, self._parts(examples), self.factor(number, t.steps, t.lr_warmup_steps))
+            taken = step.take(number, self._parts(examples), self.factor(stage, number))
             trained.losses.append(taken.loss)
             trained.grad_norms.append(taken.norm)
             trained.tokens += taken.tokens
             self.on_step(number, taken.loss)
             self._keep(stage, number, updater, clock)
+
+    def factor(self, stage: Stage, number: int) -> float:
+        """Factor on the peak rates at step `number` of the run; a tuning phase may have a schedule of its own."""
+        t, method = self.run.train, self.method
+        schedule = SCHEDULES[t.schedule]
+        if stage == "tuning" and method.restarts_schedule:
+            return schedule(number - method.warmup_steps, t.steps - method.warmup_steps, 0)
+        return schedule(number, t.steps, t.lr_warmup_steps)
 
     def _keep(self, stage: Stage, step: int, updater: Updater, clock: Timer) -> None:
         """Saves the state if it is time or training is over, and leaves if asked to."""

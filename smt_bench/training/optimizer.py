@@ -22,8 +22,18 @@ def linear_factor(step: int, steps: int, warmup: int) -> float:
     return (steps - step + 1) / (steps - warmup)
 
 
-# What the schedules that a run may name (`records.runs.SCHEDULES`) mean: step, steps and warm-up to a factor on the peak rate.
-SCHEDULES: dict[str, Callable[[int, int, int], float]] = {"linear": linear_factor}
+def linear_hf_factor(step: int, steps: int, warmup: int) -> float:
+    """The same as transformers and DeepSpeed count: one step behind on the way up, so that the first step's rate is 0."""
+    if step <= warmup:
+        return (step - 1) / warmup
+    return linear_factor(step, steps, warmup)
+
+
+# What the schedules that a run may name (`records.runs.SCHEDULES`) mean: step s of S and a warm-up of w steps to a factor on the
+# peak rate. "linear": s / w, so that every step moves the weights; "linear-hf": (s - 1) / w, as in transformers'
+# `get_linear_schedule_with_warmup`, whose scheduler takes its first step after the optimizer's. From step w + 1 on both are
+# (S - s + 1) / (S - w).
+SCHEDULES: dict[str, Callable[[int, int, int], float]] = {"linear": linear_factor, "linear-hf": linear_hf_factor}
 
 
 def torch_groups(

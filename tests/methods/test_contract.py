@@ -25,6 +25,7 @@ CASES = {
     "full": {},
     "smt": {"block_size": 16, "warmup_steps": 2},
     "smt-frozen": {"block_size": 16, "warmup_steps": 2, "warmup_trains": False},
+    "smt-channels": {"metric": "activation_channels", "warmup_steps": 2},
     "lora": {"dropout": 0.0},
     "dora": {"dropout": 0.0},
     "spiel": {"update_every": 3, "estimate_steps": 2},

@@ -20,7 +20,7 @@ def layer(
     o: int = 12, i: int = 16, side: int = 4, bias: bool = True, dtype: torch.dtype = torch.float64
 ) -> SparseLinear:
     torch.manual_seed(0)
-    layers, _ = sparse_layers({"q": nn.Linear(i, o, bias=bias).to(dtype)}, {"q": INDEX}, side)
+    layers, _ = sparse_layers({"q": nn.Linear(i, o, bias=bias).to(dtype)}, {"q": INDEX}, (side, side))
     return layers["q"]
 
 

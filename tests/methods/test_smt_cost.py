@@ -131,7 +131,7 @@ def test_never_keeps_more_than_the_input() -> None:
         name: nn.Linear(64, 64, bias=False).requires_grad_(False) for name in ("a.q_proj", "a.k_proj", "a.v_proj")
     }
     every = {name: [(row, column) for column in range(4) for row in range(2)] for name in linears}
-    layers, _ = sparse_layers(linears, every, SIDE)
+    layers, _ = sparse_layers(linears, every, (SIDE, SIDE))
     x = torch.randn(3, 8, 64)
     storages = set()
     with torch.autograd.graph.saved_tensors_hooks(

@@ -34,6 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
     "smt": {"block_size": 16, "warmup_steps": 2},
     "smt-frozen": {"block_size": 16, "warmup_steps": 2, "warmup_trains": False},
     "smt-activation": {"block_size": 16, "warmup_steps": 2, "metric": "activation"},
+    "smt-channels": {"warmup_steps": 2, "metric": "activation_channels"},
     "lora": {},
     "dora": {"dropout": 0.0},
     "spiel": {"update_every": 3, "estimate_steps": 2},

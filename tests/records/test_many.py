@@ -143,7 +143,9 @@ def test_several_processes_read_the_same(monkeypatch: pytest.MonkeyPatch, tmp_pa
         shared = Store(tmp_path).for_tables(PLATEAU)
     assert [r["key"] for r in shared] == [k for k in PLATEAU if k != PLATEAU[7]]
     assert [plain(r) for r in shared] == [plain(r) for r in alone]
-    assert plateau.render(shared, tmp_path / "a", "tiny") and plateau.render(alone, tmp_path / "b", "tiny")
+    assert plateau.Plateau().render(shared, tmp_path / "a", "tiny") and plateau.Plateau().render(
+        alone, tmp_path / "b", "tiny"
+    )
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 

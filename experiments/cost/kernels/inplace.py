@@ -43,7 +43,7 @@ class Trial:
         """Puts the weight back to its start; returns what trains, its optimizer, and one update."""
         self.linear.weight.data.copy_(self.start)
         if kind.startswith("copy"):
-            layer = sparse_layers({"v": self.linear}, {"v": self.index}, self.side)[0]["v"]
+            layer = sparse_layers({"v": self.linear}, {"v": self.index}, (self.side, self.side))[0]["v"]
             layer.blocks.grad = self.grad_Nll
             params = [layer.blocks]
         else:

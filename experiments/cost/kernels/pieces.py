@@ -77,7 +77,7 @@ def projection(
     for side in sides:
         index = choose(shape, side, SHARES[0], seed)
         linear = nn.Linear(shape[1], shape[0], bias=False, device=device)
-        layer = sparse_layers({"v": linear}, {"v": index}, side)[0]["v"]
+        layer = sparse_layers({"v": linear}, {"v": index}, (side, side))[0]["v"]
         weight, blocks = linear.weight.data, layer.blocks.data
 
         def one_by_one(weight: torch.Tensor = weight, blocks: torch.Tensor = blocks, index: Index = index) -> None:

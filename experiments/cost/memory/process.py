@@ -106,7 +106,7 @@ def _kept(contestant: Contestant) -> dict[str, int] | None:
     shared: dict[int, set[int]] = {}
     for layer in layers:
         shared.setdefault(id(layer.shared), set()).update(column for _, column in layer.index)
-    per_column = tokens * layers[0].side * size
+    per_column = tokens * layers[0].width * size
     return {
         "kept_bytes": sum(kept.values()),
         "formula_bytes": per_column * sum(map(len, shared.values())),
