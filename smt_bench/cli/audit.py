@@ -50,7 +50,7 @@ def data_(
 def _report(look: Callable[[], tuple[Page, str, Any]], results: Path, name: str, as_json: bool) -> None:
     """Looks, writes `<results>/audit/<name>.md` and prints the page, or the findings as JSON."""
     from smt_bench.audit.page import markdown, show
-    from smt_bench.records.files import write_text
+    from smt_bench.machine.files import write_text
     from smt_bench.records.store import Store
 
     Store(results).check_writable(results / "audit")

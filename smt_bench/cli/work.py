@@ -10,12 +10,12 @@ from typing import Any
 
 from smt_bench.execute import execute
 from smt_bench.machine import fits, parallel, signals
+from smt_bench.machine.files import write_text
 from smt_bench.machine.spread import Spread
 from smt_bench.machine.watch import Watcher
 from smt_bench.questions.experiment import Experiment, MeasuringExperiment
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
-from smt_bench.records.files import write_text
 from smt_bench.records.outcome import measure
 from smt_bench.records.runs import Question
 from smt_bench.records.store import Record, Store

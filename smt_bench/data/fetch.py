@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from smt_bench.data.collection import Collection
 from smt_bench.data.families import Family
 from smt_bench.machine.facts import cache_folder
+from smt_bench.machine.files import write_whole
 
 
 def fetch_data(family: Family, say: Callable[[str], None]) -> Path:
@@ -43,10 +45,8 @@ def fetch_data(family: Family, say: Callable[[str], None]) -> Path:
                 "machine with a network and pass its folder with --data"
             ) from None
         check_pinned(family.collection, name, Path(got))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(target.name + ".part")
-        shutil.copyfile(got, part)
-        part.rename(target)
+        with Path(got).open("rb") as source:
+            write_whole(target, partial(shutil.copyfileobj, source))
     return root
 
 

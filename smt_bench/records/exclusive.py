@@ -18,8 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from smt_bench.machine import process
+from smt_bench.machine.files import naming
 from smt_bench.machine.process import Owner
-from smt_bench.records.files import BenchWarning, naming
+from smt_bench.records.files import BenchWarning
 
 PAUSE = 0.05  # seconds between tries
 SAYS = 3.0  # seconds after which waiting is explained

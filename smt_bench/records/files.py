@@ -1,49 +1,17 @@
-"""Files that are whole or not there, room that is kept for them, and warnings meant for users."""
+"""Room that is kept for files, files set aside, and warnings meant for users."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+
+from smt_bench.machine.files import naming, write_text
 
 
 class BenchWarning(UserWarning):
     """Something a user has to know although the work goes on."""
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Lets an error of the disk say which file could not be written, whatever its temporary name was."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file so that a reader sees the old or the new content, never half of it, also after a power cut.
-
-    Raises:
-        OSError: it cannot be written; names `path`.
-    """
-    with naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
 
 
 def set_aside(path: Path, ending: str) -> Path:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from smt_bench.machine.files import write_text
 from smt_bench.records.exclusive import alone
-from smt_bench.records.files import BenchWarning, set_aside, write_text
+from smt_bench.records.files import BenchWarning, set_aside
 from smt_bench.records.runs import Measurement, Question, Run
 from smt_bench.records.shapes import Each, Named, mismatch
 from smt_bench.records.store import Store

@@ -15,7 +15,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from smt_bench.records.files import BenchWarning, Room, set_aside, write_text
+from smt_bench.machine.files import write_text
+from smt_bench.records.files import BenchWarning, Room, set_aside
 from smt_bench.records.partial import Pool, shrunk, whole
 from smt_bench.records.runs import Question, Run
 from smt_bench.records.survey import NAME

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from smt_bench.evidence.words import known, percent
+from smt_bench.machine.files import write_whole
 
 WIDTH, HEIGHT = 3.4, 2.9  # inches; one column
 # For methods without a look of their own; like theirs told apart with any colour vision, and by the marker without colour.
@@ -123,14 +122,4 @@ def save(figure: Figure, folder: Path, name: str, kind: str) -> Path:
     # No date and no version inside: the same records give the same file.
     metadata: dict[str, Any] = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
     figure.savefig(content, format=kind, dpi=200, metadata=metadata)
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.getvalue())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, folder / name)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return folder / name
+    return write_whole(folder / name, lambda file: file.write(content.getvalue()))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.machine import borders
-from smt_bench.records.files import write_text
+from smt_bench.machine.files import write_text
 
 Cell = str | int | float | bool | None
 

@@ -24,10 +24,11 @@ from typing import Any
 import psutil
 
 from smt_bench.machine import process
+from smt_bench.machine.files import write_text
 from smt_bench.machine.process import Owner
 from smt_bench.records import exclusive
 from smt_bench.records.exclusive import owner_of as _owner
-from smt_bench.records.files import BenchWarning, write_text
+from smt_bench.records.files import BenchWarning
 
 BEAT = 10.0  # seconds between touches
 EXPIRY = 300.0  # seconds; far above the beat and above what network file systems cache

@@ -21,9 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from smt_bench.machine.files import write_text
 from smt_bench.machine.launch import torchrun
 from smt_bench.machine.spread import Spread
-from smt_bench.records.files import write_text
 from smt_bench.records.runs import Question, question
 from smt_bench.records.store import Record, Store
 from smt_bench.sweep.deaths import Deaths

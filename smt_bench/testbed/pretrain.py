@@ -24,7 +24,7 @@ from smt_bench.data import prompts, world
 from smt_bench.data.batches import Batch, collate
 from smt_bench.data.prompts import Encoded, Example
 from smt_bench.data.world import pick, shuffled
-from smt_bench.records.files import write_text
+from smt_bench.machine.files import write_text
 from smt_bench.testbed import WEIGHTS
 from smt_bench.training.loss import response_loss
 from smt_bench.training.optimizer import linear_factor

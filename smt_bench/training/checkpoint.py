@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xxhash
 
+from smt_bench.machine.files import write_whole
 from smt_bench.records.files import BenchWarning
 from smt_bench.records.store import Store
 
@@ -100,22 +100,14 @@ class Checkpoints:
     def _write(self, stem: str, content: Any, what: str) -> str | None:
         import torch
 
-        temporary = None
+        def named(temporary: Path) -> Path:
+            return self.folder / f"{stem}-{_file_hash(temporary)}.pt"
+
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.folder, prefix=f".{stem}.")
-            temporary = Path(name)
-            with os.fdopen(handle, "wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            target = self.folder / f"{stem}-{_file_hash(temporary)}.pt"
-            temporary.replace(target)
+            target = write_whole(self.folder / stem, lambda file: torch.save(content, file), named)
             _sync(self.folder)
             return target.name
         except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError of its own
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
             cause = error if isinstance(error, OSError) else error.__context__
             why = cause.strerror if isinstance(cause, OSError) else str(error).splitlines()[0]
             older = self._states()
@@ -126,10 +118,6 @@ class Checkpoints:
                 stacklevel=3,
             )
             return None
-        except BaseException:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
-            raise
 
     def _read(self, path: Path, ours: bool) -> Any:
         """A file's content; None, with a warning, where it cannot be trusted: set aside if it is `ours` to do so."""

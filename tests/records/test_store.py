@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from made_up import RUN
 
-from smt_bench.records.files import write_text
+from smt_bench.machine.files import write_text
 from smt_bench.records.runs import Run
 from smt_bench.records.store import SCHEMA, Store
 from smt_bench.records.trust import sealed

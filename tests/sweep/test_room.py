@@ -14,8 +14,9 @@ import pytest
 from helpers import ROOT
 from rich.console import Console
 
+from smt_bench.machine.files import write_text
 from smt_bench.records import files
-from smt_bench.records.files import Room, write_text
+from smt_bench.records.files import Room
 from smt_bench.records.runs import question
 from smt_bench.records.store import ROOM, Record, Store
 from smt_bench.sweep.loop import sweep

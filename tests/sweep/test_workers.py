@@ -17,8 +17,8 @@ import pytest
 from helpers import Cli
 from short_runs import question
 
+from smt_bench.machine.files import write_text
 from smt_bench.machine.spread import ALONE, Spread
-from smt_bench.records.files import write_text
 from smt_bench.records.store import Store
 from smt_bench.records.trust import sealed
 from smt_bench.sweep.deaths import Deaths

@@ -15,10 +15,10 @@ from labelled import labelled
 from torch import nn
 
 from smt_bench.data.batches import Batch
+from smt_bench.machine.files import write_text
 from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.methods.base import MethodConfig, OptimizerSettings, ParamGroup
 from smt_bench.methods.full import Full
-from smt_bench.records.files import write_text
 from smt_bench.records.runs import OPTIMIZERS, SCHEDULES, TrainRef
 from smt_bench.records.store import Store
 from smt_bench.training import optimizer, updaters
