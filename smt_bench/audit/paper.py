@@ -13,6 +13,7 @@ from smt_bench.audit.finding import Finding
 from smt_bench.audit.page import Page
 from smt_bench.audit.printed import Tables
 from smt_bench.audit.statements import spiel
+from smt_bench.audit.statements.code import CODE
 from smt_bench.audit.statements.smt import SMT
 from smt_bench.models import build, registry
 from smt_bench.report.table import Table
@@ -46,6 +47,9 @@ RULES = (
     "or, as peft prints it, of the base model with adapters. Table 3 heads its columns with one share for all methods.",
     "Statements: a few words of the text, its section, and what the printed numbers give. Where a statement can be read in "
     "several ways, each reading is a line.",
+    "Released code: under printed what the text says, or the scripts of DoRA and LLM-Adapters to which it refers; under computed "
+    "what SMT's released scripts do (github.com/HectorHHZ/Sparse_Matrix_Tuning, folder deepspeed). What they did for the paper "
+    "cannot be told.",
     "Searched grid: whether a value at the end of the searched grid is optimal cannot be told.",
 )
 
@@ -90,7 +94,7 @@ def findings(printed: Tables) -> list[Finding]:
         found += parameters.spiel_ranks(RANKS, shares, model, shapes[model])
     memory = "smt_figure11_memory"
     found += parameters.tensor_memory(memory, printed[memory])
-    found += [statement.check(printed) for statement in (*SMT, *spiel.SPIEL)]
+    found += [statement.check(printed) for statement in (*SMT, *CODE, *spiel.SPIEL)]
     found += _spiel(printed)
     return found
 

@@ -92,7 +92,11 @@ def lm_eval_task(
     if protocol == "likelihood":
         config |= {"output_type": "multiple_choice", "doc_to_choice": "choices", "doc_to_target": 0}
     else:
-        limits = {"max_gen_toks": settings.new_tokens(task), "num_beams": settings.beams, "do_sample": False}
+        limits: dict[str, Any] = {
+            "max_gen_toks": settings.new_tokens(task),
+            "num_beams": settings.beams,
+            "do_sample": False,
+        }
         if settings.repetition_penalty != 1:
             limits["repetition_penalty"] = settings.repetition_penalty
         config |= {"output_type": "generate_until", "generation_kwargs": {"until": [_MARKER], **limits}}

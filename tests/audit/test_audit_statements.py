@@ -12,6 +12,8 @@ from smt_bench.audit.printed import COMMONSENSE, Row, cell
 from smt_bench.audit.statements import kinds as s
 from smt_bench.audit.statements import orders as o
 from smt_bench.audit.statements import spiel
+from smt_bench.audit.statements.code import CODE, Released
+from smt_bench.questions.recipes import RECIPES
 
 D = Decimal
 WHERE = ("paper section 1", "a few words", "what")
@@ -136,3 +138,43 @@ def test_the_untouched_model_has_one_score_per_benchmark() -> None:
     rows = main_table()
     rows[0]["tulu2_mmlu"] = "10.1"
     assert [f.holds for f in spiel.repeated_base(spiel.T1, rows)].count(False) == 1
+
+
+def test_released_code_agrees_only_where_it_does_what_the_text_says() -> None:
+    same, other = Released(*WHERE, D(256), D("256.0")), Released(*WHERE, D(256), D(2048), "so")
+    assert [r.check({}).verdict for r in (same, other)] == ["agrees", "contradicts the text: so"]
+    assert other.check({}).check == "released code" and (other.check({}).printed, other.check({}).computed) == (
+        256,
+        2048,
+    )
+
+
+def test_the_contradictions_of_text_and_released_code() -> None:
+    found = {f.column: f for f in (statement.check({}) for statement in CODE)}
+    assert len(found) == len(CODE)
+    wrong = " ".join(f"{f.column}: {f.verdict}; " for f in found.values() if f.holds is False)
+    for what in (
+        "learning rate, LLaMA-7B",
+        "betas",
+        "examples per step",
+        "tokens per example",
+        "loss on",
+        "validation",
+        "schedule",
+        "prompt",
+        "repetition penalty",
+        "never reaches attention",
+        "53.2 % is no evidence",
+        "train or judge on math",
+    ):
+        assert what in wrong, what
+    agreed = {column for column, f in found.items() if f.holds}
+    assert agreed >= {"weight decay", "epochs", "beams", "side of a block"}
+    r = RECIPES["paper-code"]
+    recipe = {
+        "learning rate": r.lr("smt"), "examples per step": r.batch_size, "tokens per example": r.cutoff,
+        "repetition penalty": r.repetition_penalty, "new tokens per answer": r.max_new_tokens, "beams": r.beams,
+    }  # fmt: skip
+    for start, value in recipe.items():  # the recipe paper-code and the audit speak of the same scripts
+        (line,) = [f for column, f in found.items() if column.startswith(start + ",") or column == start]
+        assert float(line.computed or 0) == value

@@ -83,6 +83,14 @@ def test_selection_fills_two_tables(tmp_path: Path) -> None:
     assert [c["verdict"] for c in read(files["table9_claims.csv"])] == [HOLDS] * 3
 
 
+def test_whole_columns_of_blocks_alone_are_no_verdict_on_the_papers_claim(tmp_path: Path) -> None:
+    made = [smt(s, p, fraction=0.84, metric=m) for s in range(3) for m, p in (("mean_abs", 0.7), ("activation", 0.5))]
+    files = {f.name: f for f in selection.Selection().render(made, tmp_path, "tiny")}
+    text = files["table8.md"].read_text()
+    assert "activation, columns of blocks" in text and "No verdict: the rows of the paper's claims were not run" in text
+    assert {c["control"] for c in read(files["table8_claims.csv"])} == {"1"}
+
+
 def test_table_8s_budgets_stand_beside_our_smallest_and_largest(tmp_path: Path) -> None:
     def printed(fractions: Sequence[float], model: str) -> list[float | None]:
         made = [smt(0, 0.5, fraction=f, metric=m, model=model) for f in fractions for m in ("mean_abs", "activation")]

@@ -13,12 +13,14 @@ from smt_bench.cli.app import main
 from smt_bench.data.datasets import set_aside, unread
 from smt_bench.data.prompts import SMT_CODE, TEMPLATE, Example, prompt, question
 from smt_bench.evaluation.evaluate import EvalSettings, evaluate
+from smt_bench.evidence.cells import Group
 from smt_bench.machine.fits import Machine
 from smt_bench.models import build, locate
 from smt_bench.plan.rows import DryPlanner
 from smt_bench.questions.recipes import RECIPES, recipe
 from smt_bench.questions.request import Request
 from smt_bench.records.runs import Run
+from smt_bench.report import notes
 
 
 def planned(name: str | None, family: str = "commonsense", **asked: Any) -> Run:
@@ -106,7 +108,7 @@ def test_run_and_plan_take_a_recipe(
     args = ("plan", "plateau", "--methods", "lora", "--fractions", "0.84", "--gpus", "4")
     rows = {name: cli(*args, *(("--recipe", name) if name else ())) for name in ("", "paper", "paper-code")}
     assert rows[""] == rows["paper"]
-    assert rows["paper-code"][0]["key"] != rows["paper"][0]["key"]
+    assert rows["paper-code"] != rows["paper"]
 
 
 @pytest.mark.parametrize(
@@ -148,3 +150,15 @@ def test_the_repetition_penalty_reaches_generation() -> None:
     assert seen == [None, 1.1]
     with pytest.raises(ValueError, match="repetition_penalty=0"):
         EvalSettings("llm-adapters", 2, 4, 4, 1, TEMPLATE, 0)
+
+
+def test_tables_say_what_was_chosen_and_what_the_scripts_do_besides() -> None:
+    def said(name: str | None) -> str:
+        return " ".join(notes.setting([Group("smt", 0.0043, ({"run": planned(name).to_dict()},), (), ())]))
+
+    plain, code = said(None), said("paper-code")
+    for words in (
+        "template smt-code", "betas 0.9 and 0.95", "linear-hf schedule", "schedule of its own: SMT", "repetition penalty of 1.1",
+        "Unlike SMT's released scripts: the last weights are judged",
+    ):  # fmt: skip
+        assert words in code and words not in plain, words

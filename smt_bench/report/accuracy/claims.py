@@ -29,6 +29,8 @@ def verdict_lines(judged: Sequence[Weighed], name: str) -> list[str]:
     if not judged:
         return []
     theirs = [row for claim, *_, row in judged if not claim.control]
+    if not theirs:
+        return [f"No verdict: the rows of the paper's claims were not run. Controls in {name}_claims.md. {RULE}"]
     lines = [
         f"Verdict on {what}: {tally([row[column] for row in theirs])}."
         for what, column in (("accuracy", "verdict"), ("held-out NLL", "nll_verdict"))
