@@ -75,6 +75,7 @@ def plan(
         tasks=tuple(several(tasks)), settings=tuple(setting(text) for text in settings or []),
     )  # fmt: skip
     planner = DryPlanner(request, Machine((where.memory,) * gpus, 0))
+    planner.refuse_idle_settings(asked.method_names(planner))
     recipe = planner.recipe
     examples = recipe.batch_size if batch is None else batch
     if examples % gpus:

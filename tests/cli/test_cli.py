@@ -49,7 +49,7 @@ def test_an_experiment_without_figures_says_so(cli: Cli, tmp_path: Path) -> None
         (["run", "plateau", "--tasks", "facts-6"], "facts-"),
         (["run", "plateau", "--fractions", "90"], "choose"),
         (["run", "plateau", "--fractions", "abc"], "--fractions 'abc'"),
-        (["run", "plateau", "--fractions", "0"], "above 0"),
+        (["run", "plateau", "--fractions", "0"], "--fractions 0.0: choose"),
         (["run", "plateau", "--steps", "0"], "--steps 0"),
         (["run", "plateau", "--protocol", "greedy"], "choose from likelihood, llm-adapters"),
         (["run", "plateau", "--preset", "smok"], "unknown preset 'smok'"),
@@ -60,7 +60,7 @@ def test_an_experiment_without_figures_says_so(cli: Cli, tmp_path: Path) -> None
         (["run"], "experiment"),
         (["run", "plateau", "--steps", "many"], "--steps"),
         (["run", "plateau", "--set", "smt.block_size=7"], "block_size=7 does not divide"),
-        (["run", "plateau", "--set", "smt.blocksize=32"], "unknown setting 'blocksize'"),
+        (["run", "plateau", "--set", "smt.blocksize=32"], "blocksize: unknown setting"),
         (["run", "plateau", "--set", "smt"], "write METHOD.SETTING=VALUE"),
     ],
 )
