@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from smt_bench.cli.options import Json, Results
+from smt_bench.cli.options import Json, Results, check_results
+from smt_bench.cli.options import show as show_text
 
 
 def list_(
@@ -47,17 +48,17 @@ def list_(
                 else round(100 * f, 10),
                 "seed": r["run"]["seed"],
             }
-            for r in Store(results).records()
+            for r in Store(check_results(results)).records()
         ]
     if as_json:
         print(json.dumps(found if what == "all" else found[what], indent=1))
         return
     for kind, rows in found.items():
-        print(kind)
+        show_text(kind)
         cells = [[str("" if v is None else v) for v in row.values()] for row in rows]
         widths = [max(map(len, column)) for column in zip(*cells)]
         for row in cells:
-            print("  " + "  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
+            show_text("  " + "  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
 
 
 def _methods(with_settings: bool) -> list[dict[str, Any]]:
@@ -81,7 +82,7 @@ def show(
     """Shows one record; --json prints all of it."""
     from smt_bench.records.store import Store
 
-    record = Store(results).resolve(key)
+    record = Store(check_results(results)).resolve(key)
     if not as_json and "kind" not in record["run"]:
         # The long per-step and per-example lists are for machines.
         record["training"] = {k: v for k, v in record.get("training", {}).items() if k == "tokens"} | {

@@ -13,6 +13,7 @@ from smt_bench.methods.settings import make_canonical, setting, short
 from smt_bench.questions.capacity import setting_named
 
 MANY = 10**9  # more steps or examples than anyone has
+MOST_SEED = 2**40  # methods make more of one, and generators take 64 bits
 SMALLEST = 1e-6  # percent; one number in 100 million
 OPTIONS = {"fractions_pct": "fractions", "settings": "set"}  # fields that are called otherwise on the command line
 
@@ -30,7 +31,7 @@ class Request:
     data: str | None = None
     methods: tuple[str, ...] = ()
     fractions_pct: tuple[float, ...] = setting((), at_least=SMALLEST, at_most=100)
-    seeds: tuple[int, ...] = setting((), at_least=0, at_most=2**32 - 1)  # what generators everywhere take
+    seeds: tuple[int, ...] = setting((), at_least=0, at_most=MOST_SEED)
     tasks: tuple[str, ...] = ()
     steps: int | None = setting(None, at_least=1, at_most=MANY)
     limit: int | None = setting(None, at_least=1, at_most=MANY)

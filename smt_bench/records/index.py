@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from smt_bench.machine.borders import folder_name
 from smt_bench.records.files import BenchWarning, write_text
 from smt_bench.records.runs import Measurement, Question, Run
 from smt_bench.records.store import Store
@@ -20,7 +21,7 @@ INDEX = "runs.json"
 
 def folder(store: Store, experiment: str, model: str, below: str = "") -> Path:
     """Where tables and figures of one experiment on one model go; data families may have a sub-folder of their own."""
-    return store.root / experiment / model.replace("/", "--") / below
+    return store.root / experiment / folder_name(model) / below
 
 
 @dataclass

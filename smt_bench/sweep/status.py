@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from smt_bench.machine.borders import terminal
 from smt_bench.records.index import INDEX, Index
 from smt_bench.records.store import Store
 from smt_bench.sweep.locks import Locks
@@ -78,13 +79,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def show_status(results: Path, as_json: bool) -> None:
-    """Prints the rows, or as text what is not done.
-
-    Raises:
-        ValueError: no such folder.
-    """
-    if not results.is_dir():
-        raise ValueError(f"results folder {results} does not exist: choose one with --results")
+    """Prints the rows, or as text what is not done."""
     rows = collect(Store(results))
     if as_json:
         print(json.dumps(rows, indent=1))
@@ -92,8 +87,8 @@ def show_status(results: Path, as_json: bool) -> None:
     for experiment in dict.fromkeys(row["experiment"] for row in rows):
         own = [row for row in rows if row["experiment"] == experiment]
         counts = Counter(row["status"] for row in own)
-        print(f"{experiment}: {len(own)} runs: " + ", ".join(f"{counts[s]} {s}" for s in ORDER if counts[s]))
+        print(terminal(f"{experiment}: {len(own)} runs: ") + ", ".join(f"{counts[s]} {s}" for s in ORDER if counts[s]))
         for state in ORDER[:-1]:  # what is done needs no line
             for row in own:
                 if row["status"] == state:
-                    print(_line(row))
+                    print(terminal(_line(row)))
