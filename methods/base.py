@@ -23,11 +23,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Generic, Self, get_origin, get_type_hints
+from typing import Any, ClassVar, Generic, Self
 
 import torch
 from torch import nn
 from typing_extensions import TypeVar  # typing's own has defaults from Python 3.13
+
+from smt_bench.methods.settings import make_canonical
 
 Shapes = Mapping[str, tuple[int, ...]]
 Average = Callable[[torch.Tensor], torch.Tensor]  # over the run's processes
@@ -88,31 +90,36 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """Base of every method's configuration; frozen and JSON-serialisable, since it is part of the run key."""
+    """Base of every method's configuration; frozen and JSON-serialisable, since it is part of the run key.
+
+    A config is a frozen dataclass whose annotations say what its settings can be, and `settings.setting` in which range.
+    """
+
+    def __post_init__(self) -> None:
+        """Every value becomes the one form that its field's annotation and range allow.
+
+        Raises:
+            ValueError: it has none.
+        """
+        make_canonical(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Builds the config from plain JSON values; lists become tuples, and so do names in one text, by commas.
 
         Raises:
-            ValueError: an unknown field name.
+            ValueError: an unknown field name, or a value that its field cannot take.
         """
         known = {f.name for f in fields(cls)}
         for name in values:
             if name not in known:
-                raise ValueError(f"unknown setting {name!r}: choose from {', '.join(sorted(known))}")
-        several = {name for name, kind in get_type_hints(cls).items() if get_origin(kind) is tuple}
-        split = {k: _names(v) if k in several and isinstance(v, str) else v for k, v in values.items()}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in split.items()})
+                choice = f"choose from {', '.join(sorted(known))}" if known else "the method has none"
+                raise ValueError(f"{name}: unknown setting: {choice}")
+        return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, tuples as lists."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
-
-def _names(text: str) -> list[str]:
-    """What a command line gives for several names: "q_proj" or "q_proj,v_proj"."""
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 ConfigT_co = TypeVar("ConfigT_co", bound=MethodConfig, default=MethodConfig, covariant=True)

@@ -16,6 +16,7 @@ from torch import nn
 
 from smt_bench.methods.base import Capacity, Method, MethodConfig, ParamGroup, Shapes
 from smt_bench.methods.modules import freeze, replace_module, targeted, total_parameters
+from smt_bench.methods.settings import setting
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class LoraSettings(MethodConfig):
     """
 
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
-    alpha_per_rank: float = 2.0
-    dropout: float = 0.05
+    alpha_per_rank: float = setting(2.0, above=0)
+    dropout: float = setting(0.05, at_least=0, below=1)
 
 
 class Lora(Method[LoraSettings]):

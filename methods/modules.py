@@ -50,7 +50,8 @@ def targeted(shapes: Shapes, targets: Iterable[str]) -> dict[str, tuple[int, int
     missing = [t for t in wanted if t not in seen]
     if missing or not wanted:
         have = ", ".join(choices(shapes))
-        raise ValueError(f"targets {list(wanted)}: the model has no {', '.join(missing)}: choose from {have}")
+        what = f"the model has no {', '.join(missing)}" if missing else "none is named"
+        raise ValueError(f"targets {list(wanted)}: {what}: choose from {have}")
     return found
 
 

@@ -23,13 +23,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from smt_bench.methods.base import Capacity, Method, MethodConfig, ParamGroup, Shapes
 from smt_bench.methods.modules import apportion, freeze, linears, replace_module, total_parameters
+from smt_bench.methods.settings import setting
 from smt_bench.methods.smt.collect import Collector, needs_gradients
 from smt_bench.methods.smt.install import FlatBlocks, sparse_layers
 from smt_bench.methods.smt.layer import SparseLinear
@@ -66,14 +67,14 @@ class SmtConfig(MethodConfig):
     """
 
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
-    block_size: int | str = 256
-    metric: str = "mean_abs"
-    scope: str = "global"
-    warmup_steps: int = 100
+    block_size: int | Literal["auto"] = setting(256, at_least=1)
+    metric: str = setting("mean_abs", choices=(*METRICS, *BY_INPUT))
+    scope: str = setting("global", choices=SCOPES)
+    warmup_steps: int = setting(100, at_least=1)
     warmup_trains: bool = True
-    warmup_lr_scale: float = 1.0
-    shares: dict[str, float] | None = None
-    schedule: str = SCHEDULES[0]
+    warmup_lr_scale: float = setting(1.0, above=0)
+    shares: dict[str, float] | None = setting(None, above=0, at_most=1)
+    schedule: str = setting(SCHEDULES[0], choices=SCHEDULES)
 
     def to_dict(self) -> dict[str, Any]:
         """Without `shares` and `schedule` where they are the default, so that keys from before there were any stay."""
@@ -114,25 +115,17 @@ class Smt(Method[SmtConfig]):
         self._flat: FlatBlocks | None = None
 
     def check(self) -> None:
-        """Refuses unknown metrics and scopes, and warm-ups that leave nothing to tune."""
+        """Refuses shares that are none of the whole, and warm-ups that leave nothing to tune."""
         c = self.config
-        if c.metric not in (*METRICS, *BY_INPUT):
-            raise ValueError(f"metric={c.metric!r}: choose from {', '.join((*METRICS, *BY_INPUT))}")
-        if c.scope not in SCOPES:
-            raise ValueError(f"scope={c.scope!r}: choose from {', '.join(SCOPES)}")
-        if c.schedule not in SCHEDULES:
-            raise ValueError(f"schedule={c.schedule!r}: choose from {', '.join(SCHEDULES)}")
-        if c.block_size != "auto" and (not isinstance(c.block_size, int) or c.block_size < 1):
-            raise ValueError(f"block_size={c.block_size!r}: choose a positive whole number, or auto")
         if c.shares is not None:
-            named = [t for group in c.shares for t in group.split("+")] if isinstance(c.shares, dict) else []
+            named = [t for group in c.shares for t in group.split("+")]
             if sorted(named) != sorted(c.targets):
                 raise ValueError(
                     f"shares={c.shares}: name each of the targets {', '.join(c.targets)} once, joined by +"
                 )
-            if min(c.shares.values()) <= 0 or abs(sum(c.shares.values()) - 1) > 1e-6:
-                raise ValueError(f"shares={c.shares}: choose positive parts of the budget that add up to 1")
-        if not 1 <= c.warmup_steps < self.steps:
+            if abs(sum(c.shares.values()) - 1) > 1e-6:
+                raise ValueError(f"shares={c.shares}: choose parts of the budget that add up to 1")
+        if c.warmup_steps >= self.steps:
             raise ValueError(
                 f"warmup_steps={c.warmup_steps} with steps={self.steps}: SMT needs at least one warm-up step and one "
                 "tuning step: choose a smaller warm-up or more steps"

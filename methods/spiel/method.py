@@ -46,6 +46,7 @@ from torch import nn
 from smt_bench.methods.base import Capacity, Method, MethodConfig, OptimizerSettings, ParamGroup, Shapes
 from smt_bench.methods.deltas import Candidates, SpielLinear
 from smt_bench.methods.modules import apportion, freeze, linears, numel, replace_module, targeted, total_parameters
+from smt_bench.methods.settings import setting
 from smt_bench.methods.spiel.optim import SpielAdamW
 from smt_bench.methods.spiel.selection import is_update, random_indices, replaced
 
@@ -63,10 +64,10 @@ class SpielConfig(MethodConfig):
     """
 
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    update_every: int = 20
-    estimate_steps: int = 5
-    replace_rate: float = 0.2
-    weight_decay: float = 0.0
+    update_every: int = setting(20, at_least=1)
+    estimate_steps: int = setting(5, at_least=1)
+    replace_rate: float = setting(0.2, at_least=0, at_most=1)
+    weight_decay: float = setting(0.0, at_least=0)
 
 
 class Spiel(Method[SpielConfig]):
@@ -101,14 +102,8 @@ class Spiel(Method[SpielConfig]):
         c = self.config
         if self.fraction is None or not 0 < self.fraction <= 1:
             raise ValueError(f"fraction={self.fraction}: choose trainable numbers / all parameters, e.g. 0.01")
-        if c.update_every < 1:
-            raise ValueError(f"update_every={c.update_every}: choose 1 or more steps, e.g. 20")
-        if not 1 <= c.estimate_steps <= c.update_every:
+        if c.estimate_steps > c.update_every:
             raise ValueError(f"estimate_steps={c.estimate_steps}: choose 1 to update_every={c.update_every}")
-        if not 0 <= c.replace_rate <= 1:
-            raise ValueError(f"replace_rate={c.replace_rate}: choose a share from 0 to 1, e.g. 0.2")
-        if not (c.weight_decay >= 0 and math.isfinite(c.weight_decay)):
-            raise ValueError(f"weight_decay={c.weight_decay}: choose 0 or more")
 
     def _counts(self, shapes: Shapes) -> dict[str, int]:
         """Deltas per matrix."""

@@ -18,7 +18,7 @@ from smt_bench.cli.audit import audit
 from smt_bench.cli.browse import list_, show
 from smt_bench.cli.draw import figure, table
 from smt_bench.cli.manage import cancel, fetch, status
-from smt_bench.cli.options import say
+from smt_bench.cli.options import check_words, say
 from smt_bench.cli.plan import plan
 from smt_bench.cli.run import run
 
@@ -50,8 +50,11 @@ def work(order: Path, only: Annotated[str | None, typer.Option()] = None) -> Non
 
 def main() -> None:
     """Entry point: turns expected errors into one line and an exit code."""
+    from smt_bench.machine.borders import one_line, widen_streams
+    from smt_bench.machine.signals import EXIT_CODE, Stop
     from smt_bench.records.files import BenchWarning
 
+    widen_streams()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -64,21 +67,30 @@ def main() -> None:
     warnings.simplefilter("always", BenchWarning)
     # DeepSpeed's launcher says with an option of its own what it also says in the environment.
     asked = [word for word in sys.argv[1:] if not word.startswith("--local_rank=")]
+    stop = Stop()
     try:
-        sys.exit(app(args=asked, standalone_mode=False) or 0)
+        with stop.installed():
+            check_words(asked)
+            code = app(args=asked, standalone_mode=False) or 0
+        if code != EXIT_CODE or not stop.asked:  # typer makes this code of a signal; a sweep has said what became of it
+            sys.exit(code)
     except ValueError as error:
-        say(f"error: {error}")
+        say(one_line(f"error: {error}"))
+        sys.exit(2)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        say(f"error: {where}{error.strerror or error}: finished runs are kept; make room or choose another folder")
-    except typer.Abort:
-        say("interrupted: finished runs are kept, the same command goes on")
-        sys.exit(130)
+        what = f"error: {where}{error.strerror or error}"
+        say(one_line(f"{what}: finished runs are kept; make room or choose another folder"))
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        pass
     except Exception as error:
         if not hasattr(error, "format_message"):  # not one of the command line's own
             raise
-        say(f"error: {error.format_message()}: see --help")
-    sys.exit(2)
+        say(one_line(f"error: {error.format_message()}: see --help"))
+        sys.exit(2)
+    say("interrupted: finished runs are kept, the same command goes on")
+    sys.exit(EXIT_CODE)
 
 
 if __name__ == "__main__":

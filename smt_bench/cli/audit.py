@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from smt_bench.cli.options import say
 
 if TYPE_CHECKING:
     from smt_bench.audit.page import Page
@@ -61,4 +62,4 @@ def _report(look: Callable[[], tuple[Page, str, Any]], results: Path, name: str,
         print(json.dumps(values, indent=1))
     else:
         show(page)
-    print(f"{summary}\nwrote {path}", file=sys.stderr)
+    say(f"{summary}\nwrote {path}")

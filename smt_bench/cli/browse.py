@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from smt_bench.cli.options import Json, Results, say
+from smt_bench.cli.options import Json, Results, check_results, say
+from smt_bench.cli.options import show as show_text
 
 
 def list_(
@@ -22,7 +23,7 @@ def list_(
         raise ValueError(f"list {what!r}: choose from {', '.join(kinds)}, all")
     found: dict[str, list[dict[str, Any]]] = {}
     if what == "runs":
-        found["runs"] = _runs(results)
+        found["runs"] = _runs(check_results(results))
     if what in ("experiments", "all"):
         from smt_bench import experiments
 
@@ -41,11 +42,11 @@ def list_(
         print(json.dumps(found if what == "all" else found[what], indent=1))
         return
     for kind, rows in found.items():
-        print(kind)
+        show_text(kind)
         cells = [[str("" if v is None else v) for v in row.values()] for row in rows]
         widths = [max(map(len, column)) for column in zip(*cells)]
         for row in cells:
-            print("  " + "  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
+            show_text("  " + "  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
 
 
 def _methods(with_settings: bool) -> list[dict[str, Any]]:
@@ -90,7 +91,7 @@ def show(
     """Shows one record; --json prints all of it."""
     from smt_bench.records.store import Store
 
-    record = Store(results).resolve(key)
+    record = Store(check_results(results)).resolve(key)
     if not as_json and "kind" not in record["run"]:
         # The long per-step and per-example lists are for machines.
         record["training"] = {k: v for k, v in record.get("training", {}).items() if k == "tokens"} | {

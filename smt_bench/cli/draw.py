@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from smt_bench.cli.options import Model, Results, say
+import typer
+
+from smt_bench.cli.options import Model, Results, check_results, say, show
 from smt_bench.models import registry
 
 if TYPE_CHECKING:
@@ -14,23 +16,31 @@ if TYPE_CHECKING:
     from smt_bench.records.store import Store
 
 
-def _rendered(name: str, model: str, results: Path, endings: tuple[str, ...]) -> list[Path]:
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder for the files, laid out like the results folder; default: that one."),
+]
+
+
+def _rendered(name: str, model: str, results: Path, out: Path | None, endings: tuple[str, ...]) -> list[Path]:
     from smt_bench import experiments
     from smt_bench.data import families
     from smt_bench.records.index import INDEX, Index, folder
-    from smt_bench.records.store import Store
+    from smt_bench.records.store import Store, check_writable
 
-    store = Store(results)
-    model = registry.find(model).name
+    store = Store(check_results(results))
+    there = store if out is None else Store(out)
+    members = experiments.members(name)
+    model = _called(model, [experiment.name for experiment in members], store)
     files: list[Path] = []
-    for experiment in experiments.members(name):
+    for experiment in members:
         for family in families.all_families().values():
-            place = folder(store, experiment.name, model, family.subfolder)
-            if not (place / INDEX).exists():
+            kept = folder(store, experiment.name, model, family.subfolder)
+            if not (kept / INDEX).exists():
                 continue
-            store.check_writable(place)
-            index = Index.read(place)
-            files += render(experiment, store, index, place, model)
+            place = folder(there, experiment.name, model, family.subfolder)
+            check_writable(f"folder {there.root}", "--out", place)
+            files += render(experiment, store, Index.read(kept), place, model)
     if not files:
         raise ValueError(f"no runs of {name} on {model} in {results}: `run {name} --model {model}` makes them")
     wanted = [f for f in files if f.suffix in endings]
@@ -39,18 +49,45 @@ def _rendered(name: str, model: str, results: Path, endings: tuple[str, ...]) ->
     return wanted
 
 
-def table(experiment: str, model: Model = registry.DEFAULT, results: Results = Path("results")) -> None:
+def _called(model: str, names: list[str], store: Store) -> str:
+    """What the results of a model go by; its own folder may be gone since, its results are not.
+
+    Args:
+        model: as the user names it: also a folder that was, or the folder of its results.
+        names: of the experiments.
+        store: where the results are.
+
+    Raises:
+        ValueError: no such model, and no results of one.
+    """
+    from smt_bench.records.index import folder
+
+    try:
+        return registry.find(model).name
+    except ValueError:
+        last = Path(model).name
+        for known in (model, last, f"local-{last}"):
+            if known and any(folder(store, name, known).is_dir() for name in names):
+                return known
+        raise
+
+
+def table(
+    experiment: str, model: Model = registry.DEFAULT, results: Results = Path("results"), out: Out = None
+) -> None:
     """Writes an experiment's tables again from stored records, training nothing."""
-    for path in _rendered(experiment, model, results, (".md", ".csv")):
+    for path in _rendered(experiment, model, results, out, (".md", ".csv")):
         if path.suffix == ".md":
-            print(path.read_text(encoding="utf-8"))
+            show(path.read_text(encoding="utf-8"))
         say(f"wrote {path}")
 
 
-def figure(experiment: str, model: Model = registry.DEFAULT, results: Results = Path("results")) -> None:
+def figure(
+    experiment: str, model: Model = registry.DEFAULT, results: Results = Path("results"), out: Out = None
+) -> None:
     """Draws an experiment's figures again from stored records, training nothing."""
-    for path in _rendered(experiment, model, results, (".png", ".svg")):
-        print(path)
+    for path in _rendered(experiment, model, results, out, (".png", ".svg")):
+        show(str(path))
 
 
 def render(experiment: Experiment, store: Store, index: Index, place: Path, model: str) -> list[Path]:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from smt_bench.cli.options import show
+
 if TYPE_CHECKING:
     from smt_bench.methods.base import Capacity
 
@@ -27,7 +29,7 @@ def print_runs(planned: Sequence[tuple[Any, Capacity | None]], statuses: Mapping
         if capacity is None:
             rows.append({"key": run.key, "status": status, **run.to_dict()})
             if not as_json:
-                print(f"{run.key}  {status:<8} {run.kind} {run.model.name} seed {run.seed}  {json.dumps(run.settings)}")
+                show(f"{run.key}  {status:<8} {run.kind} {run.model.name} seed {run.seed}  {json.dumps(run.settings)}")
             continue
         fraction = run.method.fraction
         row = {
@@ -49,7 +51,7 @@ def print_runs(planned: Sequence[tuple[Any, Capacity | None]], statuses: Mapping
         rows.append(row)
         if not as_json:
             asked = "" if fraction is None else f"{100 * fraction:g} %"
-            print(
+            show(
                 f"{run.key}  {status:<8} {run.method.name:<6} {asked:>7}  seed {run.seed}  "
                 f"{capacity.units:,} {capacity.unit} = {capacity.trainable:,} numbers ({row['trainable_pct']:.3f} %)  "
                 f"lr {run.train.lr:g}  {run.train.steps} steps"

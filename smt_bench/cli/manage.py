@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from smt_bench.cli.options import Json, Results, say
+from smt_bench.cli.options import Json, Results, check_results, say, show
 from smt_bench.data import families
 
 
@@ -19,14 +19,14 @@ def fetch(
     from smt_bench.models.fetch import fetch_model
 
     family = families.known(name)
-    print(fetch_model(name, say) if family is None else fetch_data(family, say))
+    show(str(fetch_model(name, say) if family is None else fetch_data(family, say)))
 
 
 def status(results: Results = Path("results"), as_json: Json = False) -> None:
     """Shows what is done, running (where, how long still), failed and missing of the sweeps in a results folder."""
     from smt_bench.sweep.status import show_status
 
-    show_status(results, as_json)
+    show_status(check_results(results), as_json)
 
 
 def cancel(results: Results = Path("results")) -> None:
@@ -34,5 +34,5 @@ def cancel(results: Results = Path("results")) -> None:
     from smt_bench.records.store import Store
     from smt_bench.sweep.slurm import cancel as cancel_jobs
 
-    jobs = cancel_jobs(Store(results))
+    jobs = cancel_jobs(Store(check_results(results)))
     say(f"cancelled {', '.join(jobs)}" if jobs else "SLURM has none of this folder's runs")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,9 +26,48 @@ Recipe = Annotated[
 Many = list[str] | None
 
 
-def several(values: Many) -> list[str]:
-    """Options that take several values: repeated, or separated by commas."""
-    return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
+def several(values: Many, option: str) -> list[str]:
+    """Options that take several values: repeated, or separated by commas.
+
+    Raises:
+        ValueError: one is empty.
+    """
+    found = [part.strip() for value in values or [] for part in value.split(",")]
+    if "" in found:
+        raise ValueError(
+            f"{option} {','.join(values or [])!r}: a value is empty: choose one or several, separated by commas"
+        )
+    return found
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Refuses what no command means: a value that is empty, as an unset variable's is, and text that no file can hold.
+
+    Raises:
+        ValueError: the option, and what is wrong with it.
+    """
+    for before, word in zip(["", *words], words):
+        name, equals, value = word.partition("=") if word.startswith("--") else (before, "", word)
+        if not value.strip() and (equals or not word.strip()):
+            what = f"{name}: its value" if name.startswith("-") else "an argument"
+            raise ValueError(f"{what} is empty: give one, or leave it out")
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            what = name if name.startswith("-") else "an argument"
+            raise ValueError(f"{what}: {terminal(ascii(word))} is not UTF-8 text: rename it") from None
+
+
+def check_results(results: Path) -> Path:
+    """A results folder that is read.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not results.is_dir():
+        why = "is a file, not a folder" if results.exists() else "does not exist"
+        raise ValueError(f"results folder {results} {why}: choose another with --results, `run` makes one")
+    return results
 
 
 def numbers(values: Many, kind: type, option: str) -> tuple[Any, ...]:
@@ -36,7 +77,7 @@ def numbers(values: Many, kind: type, option: str) -> tuple[Any, ...]:
         ValueError: one is none.
     """
     found = []
-    for text in several(values):
+    for text in several(values, option):
         try:
             found.append(kind(text))
         except ValueError:
@@ -47,19 +88,22 @@ def numbers(values: Many, kind: type, option: str) -> tuple[Any, ...]:
 
 def setting(text: str) -> tuple[str, str, Any]:
     """`method.setting=value`; the value is JSON, or else plain text."""
-    left, equals, value = text.partition("=")
+    left, _, value = text.partition("=")
     method, dot, name = left.partition(".")
-    if not (equals and dot and method and name):
-        raise ValueError(f"--set {text!r}: write METHOD.SETTING=VALUE, e.g. smt.block_size=64")
+    if not (dot and method and name and value.strip()):
+        raise ValueError(f"--set {text[:80]!r}: write METHOD.SETTING=VALUE, e.g. smt.block_size=64")
     try:
         return method, name, json.loads(value)
+    except RecursionError:
+        raise ValueError(f"--set {method}.{name}: its value is nested too deeply: choose another") from None
     except ValueError:
         return method, name, value
 
 
 def say(text: str) -> None:
-    """One line on standard error: standard output is for results."""
-    print(terminal(text), file=sys.stderr)
+    """One line on standard error: standard output is for results. Where nobody reads any more nothing is lost."""
+    with contextlib.suppress(OSError):
+        print(terminal(text), file=sys.stderr, flush=True)
 
 
 def show(text: str) -> None:

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smt_bench.cli.options import Many, Recipe, numbers, say, setting, several
+from smt_bench.machine.borders import folder_name
+from smt_bench.machine.spread import MOST, Spread
 from smt_bench.models import registry
+
+LEAST = 0.001  # of the peaks: slower is something else
 
 if TYPE_CHECKING:
     from smt_bench.questions.experiment import TrainingExperiment
@@ -49,11 +53,13 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, write nothing.")] = False,
 ) -> None:
     """Says what every run would train, cost and need: no weights, no data, no GPU."""
-    from smt_bench.machine.spread import Spread
     from smt_bench.plan.gpu.hardware import find
+    from smt_bench.records.store import check_writable
 
     where = find(gpu)
     _check(gpus, batch, bits, efficiency, calibrate)
+    if not as_json:
+        check_writable(f"results folder {results}", "--results", results / "plan")
     spread = Spread(gpus, zero=zero_stage or 0, offload=offload)
     if experiment == "claims":
         from smt_bench.plan.claims import page
@@ -72,10 +78,11 @@ def plan(
 
     asked = _experiment(experiment)
     request = Request(
-        experiment, model, methods=tuple(several(methods)), fractions_pct=numbers(fractions, float, "--fractions"),
-        tasks=tuple(several(tasks)), settings=tuple(setting(text) for text in settings or []), recipe=recipe,
+        experiment, model, methods=tuple(several(methods, "--methods")), fractions_pct=numbers(fractions, float, "--fractions"),
+        tasks=tuple(several(tasks, "--tasks")), settings=tuple(setting(text) for text in settings or []), recipe=recipe,
     )  # fmt: skip
     planner = DryPlanner(request, Machine((where.memory,) * gpus, 0))
+    planner.refuse_idle_settings(asked.method_names(planner))
     chosen = planner.recipe
     examples = chosen.batch_size if batch is None else batch
     if examples % gpus:
@@ -103,19 +110,19 @@ def plan(
     heading = f"Plan of {experiment}: {name} on {gpus} x {gpu}"
     table = output.table(rows, heading, output.notes(rows, workload, target, measured))
     output.show(table)
-    files = output.write(rows, table, results / "plan" / experiment / name.replace("/", "--"), target)
+    files = output.write(rows, table, results / "plan" / experiment / folder_name(name), target)
     say("wrote " + ", ".join(str(f) for f in files))
 
 
 def _check(gpus: int, batch: int | None, bits: int | None, efficiency: float | None, calibrate: bool) -> None:
-    if gpus < 1:
-        raise ValueError(f"--gpus {gpus}: choose 1 or more")
+    if not 1 <= gpus <= MOST:
+        raise ValueError(f"--gpus {gpus}: choose 1 or more, at most {MOST:,}")
     if batch is not None and batch < 1:
         raise ValueError(f"--batch {batch}: choose a positive whole number")
     if bits not in (None, 4):
         raise ValueError(f"--bits {bits}: only 4 is known (NF4)")
-    if efficiency is not None and not 0 < efficiency <= 1:
-        raise ValueError(f"--efficiency {efficiency:g}: choose a share above 0, at most 1")
+    if efficiency is not None and not LEAST <= efficiency <= 1:
+        raise ValueError(f"--efficiency {efficiency:g}: choose a share of at least {LEAST}, at most 1")
     if efficiency is not None and calibrate:
         raise ValueError("--efficiency and --calibrate: choose one")
 
@@ -135,7 +142,7 @@ def _watched(work: Any) -> Any:
     from rich.console import Console
 
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or not console.encoding.startswith("utf"):  # the wheel that turns is of braille
         return work(lambda done, total, what: None)
     with console.status("planning") as status:
         return work(lambda done, total, what: status.update(f"run {done + 1} of {total}: {what}"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smt_bench.cli.draw import render
-from smt_bench.cli.options import Json, Many, Model, Recipe, Results, numbers, say, setting, several
+from smt_bench.cli.options import Json, Many, Model, Recipe, Results, numbers, say, setting, several, show
 from smt_bench.models import registry
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ def run(
         experiment,
         model,
         data,
-        tuple(several(methods)),
+        tuple(several(methods, "--methods")),
         numbers(fractions, float, "--fractions"),
         numbers(seeds, int, "--seeds"),
-        tuple(several(tasks)),
+        tuple(several(tasks, "--tasks")),
         steps,
         limit,
         preset,
@@ -189,7 +189,7 @@ def _do(part: Leg, store: Store, how: How, several: bool) -> int:
     files = render(experiment, store, index.again(), place, planner.entry.name)
     say(", ".join(f"{count} {status}" for status, count in counts.items() if count))
     if files:
-        print(files[0].read_text(encoding="utf-8"))
+        show(files[0].read_text(encoding="utf-8"))
         say("wrote " + ", ".join(str(f) for f in files))
     return counts["failed"] + counts["out_of_memory"]
 

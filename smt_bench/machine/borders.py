@@ -6,11 +6,36 @@ text stays as it is; what crosses a border is made harmless there.
 
 from __future__ import annotations
 
+import codecs
 import re
+import sys
 
 # C0 and C1 control characters but tab and line end, and the marks that turn the direction of writing round.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets run
+
+
+_SPELLED = {"±": "+-", "−": "-", "·": "*", "²": "^2", "≈": "~", "×": "x"}  # what our own tables and notes hold
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    """For codecs: characters that an encoding lacks, as ASCII; what has no such spelling as its code."""
+    assert isinstance(error, UnicodeEncodeError)
+    lost = error.object[error.start : error.end]
+    return "".join(_SPELLED.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lost), error.end
+
+
+def widen_streams() -> None:
+    """Lets standard output and error take every text, whatever their encoding is: a table must not fail for a "±"."""
+    codecs.register_error("spell", _spell)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what tests put in their place may have no encoding
+            stream.reconfigure(errors="spell")
+
+
+def one_line(text: str) -> str:
+    """For an error message: lines that it has because of what it quotes are joined."""
+    return " ".join(part for line in text.splitlines() if (part := line.strip()))
 
 
 def terminal(text: str) -> str:

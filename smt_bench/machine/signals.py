@@ -1,6 +1,6 @@
 """Signals become an orderly end: the state is saved at the next step, then the process leaves.
 
-SIGINT (Ctrl-C), SIGTERM and SIGUSR1 ask once; a Ctrl-C after that leaves at once. Outside `held` blocks the request takes
+SIGINT (Ctrl-C), SIGTERM, SIGHUP and SIGUSR1 ask once; a Ctrl-C after that leaves at once. Outside `held` blocks the request takes
 effect where it arrives: loading and evaluation have nothing to save that is not saved already.
 """
 
@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 import time
 from collections.abc import Iterator
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 SAME = 1.0  # second
 EXIT_CODE = 130  # of a process that was asked to stop and can be continued by the same command
 
@@ -32,8 +33,10 @@ class Stop:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Takes the signals over for a while; only the main thread of a process can."""
-        before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        """Takes the signals over for a while, but a SIGHUP that `nohup` lets pass; only the main thread of a process can."""
+        passes = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        wanted = [number for number in SIGNALS if number != signal.SIGHUP or not passes]
+        before = {number: signal.signal(number, self._handle) for number in wanted}
         try:
             yield
         finally:
@@ -72,6 +75,8 @@ class Stop:
             raise Stopped
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _leave_terminal()
         # Within a second it is the same Ctrl-C, passed on by a launcher that got it too.
         if self.asked and number == signal.SIGINT and time.monotonic() - self._asked_at > SAME:
             os._exit(EXIT_CODE)  # no clean-up that could hang; what it leaves behind is cleaned up by the next start
@@ -79,3 +84,13 @@ class Stop:
             self.asked, self._asked_at = True, time.monotonic()
         if not self._holding:
             raise Stopped
+
+
+def _leave_terminal() -> None:
+    """Output to a terminal that is gone goes nowhere, or the next line written would be an error before the state is saved."""
+    for stream in (1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream)
+                os.close(nowhere)

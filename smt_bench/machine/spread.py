@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 STAGES = (0, 1, 2, 3)
+MOST = 100_000  # processes, GPUs or nodes; more than there are anywhere
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Spread:
         for option, value in {"--nodes": self.nodes, **over_nodes}.items():
             if value is not None and value < 1:
                 raise ValueError(f"{option} {value}: choose a positive whole number")
+            if value is not None and value > MOST:
+                raise ValueError(f"{option} {value}: choose at most {MOST:,}")
         if self.zero not in STAGES:
             raise ValueError(f"--zero {self.zero}: choose 0, 2 or 3 (1 can only be planned)")
         for option, value in over_nodes.items():

@@ -34,8 +34,9 @@ def config(name: str) -> Any:
     source = entry.embedded or entry.hub_id or name
     try:
         return AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"model {name}: config.json is not usable ({str(error).splitlines()[0][:120]})") from None
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        raise ValueError(f"model {name}: config.json is not usable ({reason})") from None
 
 
 def build(name: str, device: str = "meta") -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from smt_bench.machine.borders import folder_name
 from smt_bench.machine.facts import cache_folder
 from smt_bench.models.locate import folder_hash, hub_snapshot
 from smt_bench.models.registry import MARKER, Wheel, find
@@ -26,7 +27,7 @@ def fetch_model(name: str, say: Callable[[str], None]) -> Path:
     entry = find(name)
     if entry.hub_id is None:
         raise ValueError(f"model {name} is here already: nothing to fetch")
-    target = cache_folder() / "models" / entry.name.replace("/", "--")
+    target = cache_folder() / "models" / folder_name(entry.name)
     if (target / MARKER).is_file():
         return target
     try:

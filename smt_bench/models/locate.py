@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from smt_bench.machine.borders import folder_name
 from smt_bench.machine.facts import cache_folder
 from smt_bench.models.registry import MARKER, REGISTRY, find
 from smt_bench.records.runs import ModelRef
@@ -41,7 +42,7 @@ def locate(name: str) -> Located:
         if (Path(name) / "adapter_config.json").is_file():  # transformers would load the model it names, from anywhere
             raise ValueError(f"model folder {name} holds an adapter: merge it and save the whole model")
         return Located(ModelRef(entry.name, folder_hash(Path(name)), "local"), Path(name))
-    fetched = cache_folder() / "models" / entry.name.replace("/", "--")
+    fetched = cache_folder() / "models" / folder_name(entry.name)
     if (fetched / MARKER).is_file():
         marker = json.loads((fetched / MARKER).read_text(encoding="utf-8"))
         return Located(ModelRef(entry.name, marker["revision"], marker["weights"]), fetched)

@@ -33,6 +33,7 @@ from smt_bench.training.optimizer import TorchUpdater
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "bf16-pure": torch.bfloat16}
 ATTENTIONS = ("flash", "eager")
+MOST_TOKENS = 1 << 24  # per GPU and step: their ids are real
 
 
 class PureUpdater(TorchUpdater):
@@ -69,6 +70,10 @@ class Workload:
         for option, value in (("batch", self.batch), ("length", self.length)):
             if value < 1:
                 raise ValueError(f"--{option} {value}: choose a positive whole number")
+        if self.batch * self.length > MOST_TOKENS:
+            raise ValueError(
+                f"--batch: {self.batch:,} examples of {self.length:,} tokens per GPU: choose at most {MOST_TOKENS:,} tokens"
+            )
         for option, text, choices in (
             ("precision", self.precision, tuple(PRECISIONS)),
             ("attention", self.attention, ATTENTIONS),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.evidence.words import title
+from smt_bench.machine.borders import terminal
 from smt_bench.measuring.account import CATEGORIES
 from smt_bench.plan.calibrate import Calibration
 from smt_bench.plan.dry import Workload
@@ -142,6 +143,7 @@ def memory_table(rows: Sequence[Row]) -> Table:
 def show(table: Table) -> None:
     """On the terminal; a narrow one gets fewer columns (the files have all)."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table as Rich
 
     console = Console()
@@ -155,7 +157,9 @@ def show(table: Table) -> None:
         i = HEADER.index(name)
         if i in columns and (name in _FOR_FILES or sum(widths[c] for c in columns) > console.width):
             columns.remove(i)
-    shown = Rich(title=table.title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    shown = Rich(
+        title=escape(terminal(table.title)), title_justify="left", box=None, pad_edge=False, header_style="bold"
+    )
     for i in columns:
         left = table.header[i] in ("method", "capacity", "peak at", "fits", "how", "smallest")
         shown.add_column(table.header[i], justify="left" if left else "right", no_wrap=True)
@@ -164,7 +168,7 @@ def show(table: Table) -> None:
         shown.add_row(*(f"[{colours[c]}]{c}[/]" if (c := str(row[i])) in colours else c for i in columns))
     console.print(shown)
     for note in table.notes:
-        console.print(f"- {note}", style="dim", highlight=False, markup=False)
+        console.print(terminal(f"- {note}"), style="dim", highlight=False, markup=False)
 
 
 def to_json(rows: Sequence[Row]) -> str:

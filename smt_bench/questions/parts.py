@@ -88,6 +88,7 @@ def _plan(experiment: Experiment, planner: Planner, store: Store, writes: bool) 
     if names := experiment.method_names(planner):
         planner.check_machine(names)
     experiment.check(planner)
+    planner.refuse_idle_settings(names)
     place = folder(store, experiment.name, planner.entry.name, planner.family.subfolder)
     if writes:
         store.check_writable(place)

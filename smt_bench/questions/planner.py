@@ -85,7 +85,7 @@ class Planner:
 
     def fractions(self) -> list[float]:
         """Fractions of all parameters, from the percentages asked for or the recipe's."""
-        return [round(p / 100, 12) for p in dict.fromkeys(self.request.fractions_pct or self.recipe.fractions_pct)]
+        return list(dict.fromkeys(round(p / 100, 12) for p in self.request.fractions_pct or self.recipe.fractions_pct))
 
     def seeds(self) -> list[int]:
         """Seeds asked for or the recipe's."""
@@ -148,6 +148,20 @@ class Planner:
         for option, value in options.items():
             if value:
                 raise ValueError(f"--{option}: {r.experiment} makes no training run: leave it out")
+
+    def refuse_idle_settings(self, names: Sequence[str]) -> None:
+        """Refuses settings of methods that do not run.
+
+        Args:
+            names: the methods that do.
+
+        Raises:
+            ValueError: a setting that could change nothing.
+        """
+        for name, what, _ in self.request.settings:
+            if name not in names and not self.shared:
+                runs = f"only {', '.join(names)} runs" if names else "no method runs"
+                raise ValueError(f"--set {name}.{what}: {runs} here: leave it out, or name {name} in --methods")
 
     def check_machine(self, names: Sequence[str]) -> None:
         """Refuses what this machine cannot hold, before any file is touched."""

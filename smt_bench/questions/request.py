@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,52 +9,56 @@ from smt_bench import methods
 from smt_bench.data import families
 from smt_bench.data.tasks import find_task
 from smt_bench.evaluation.protocols import PROTOCOLS
+from smt_bench.methods.settings import make_canonical, setting, short
 from smt_bench.questions import recipes
+from smt_bench.questions.capacity import setting_named
+
+MANY = 10**9  # more steps or examples than anyone has
+MOST_SEED = 2**40  # methods make more of one, and generators take 64 bits
+SMALLEST = 1e-6  # percent; one number in 100 million
+OPTIONS = {"fractions_pct": "fractions", "settings": "set"}  # fields that are called otherwise on the command line
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asked for; None or empty: the recipe's choice."""
+    """What a user asked for; None or empty: the recipe's choice.
+
+    Raises:
+        ValueError: what, the value, the remedy; called as on the command line.
+    """
 
     experiment: str
     model: str
     data: str | None = None
     methods: tuple[str, ...] = ()
-    fractions_pct: tuple[float, ...] = ()
-    seeds: tuple[int, ...] = ()
+    fractions_pct: tuple[float, ...] = setting((), at_least=SMALLEST, at_most=100)
+    seeds: tuple[int, ...] = setting((), at_least=0, at_most=MOST_SEED)
     tasks: tuple[str, ...] = ()
-    steps: int | None = None
-    limit: int | None = None
+    steps: int | None = setting(None, at_least=1, at_most=MANY)
+    limit: int | None = setting(None, at_least=1, at_most=MANY)
     preset: str | None = None
     protocol: str | None = None
-    settings: tuple[tuple[str, str, Any], ...] = ()  # (method, setting, value)
+    settings: tuple[tuple[str, str, object], ...] = ()  # (method, setting, value); the value is for the method to check
     recipe: str | None = None
     default_family: str = families.DEFAULT.name  # where no task is named; the experiment says which
 
     def __post_init__(self) -> None:
-        for name in ("steps", "limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name} {value}: choose a positive whole number")
+        make_canonical(self, lambda name, value, part: f"--{OPTIONS.get(name, name)} {short(part)}")
         if self.protocol not in (None, *PROTOCOLS):
             raise ValueError(f"--protocol {self.protocol}: choose from {', '.join(PROTOCOLS)}")
         if self.recipe is not None:
             recipes.find(self.recipe)
-        for value in self.fractions_pct:
-            if not (math.isfinite(value) and 0 < value <= 100):
-                raise ValueError(f"--fractions {value:g}: choose percentages above 0, at most 100")
-        for value in self.seeds:
-            if value < 0:
-                raise ValueError(f"--seeds {value}: choose whole numbers from 0")
         for name in self.methods:
             methods.find(name)
         for name in self.tasks:
             find_task(name)
-        for name, setting, value in self.settings:
-            try:
-                methods.find(name).Config.from_dict({setting: value})
-            except ValueError as error:
-                raise ValueError(f"--set {name}.{setting}: {error}") from None
+        given: set[tuple[str, str]] = set()
+        for name, what, value in self.settings:
+            if (name, what) in given:
+                raise ValueError(f"--set {name}.{what}: given twice: choose one value")
+            given.add((name, what))
+            with setting_named(name, {what: value}):
+                methods.find(name).Config.from_dict({what: value})
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Request:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from smt_bench.machine.borders import folder_name
 from smt_bench.machine.files import write_text
 from smt_bench.records.exclusive import alone
 from smt_bench.records.files import BenchWarning, set_aside
@@ -24,7 +25,7 @@ NAMES = {"schema", "latest", "settings", "names"}  # of an index; others are a n
 
 def folder(store: Store, experiment: str, model: str, below: str = "") -> Path:
     """Where tables and figures of one experiment on one model go; data families may have a sub-folder of their own."""
-    return store.root / experiment / model.replace("/", "--") / below
+    return store.root / experiment / folder_name(model) / below
 
 
 @dataclass

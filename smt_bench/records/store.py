@@ -44,6 +44,26 @@ def finished(records: Iterable[Record], model: str) -> list[Record]:
     return done
 
 
+def check_writable(what: str, option: str, *folders: Path) -> None:
+    """Looks whether folders can be written or made; creates nothing.
+
+    Args:
+        what: they are called in the message.
+        option: with which another one is chosen.
+        *folders: where files are to go.
+
+    Raises:
+        ValueError: one cannot.
+    """
+    for part in folders:
+        place = part.absolute()
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+            why = "not writable" if place.is_dir() else "a file, not a folder"
+            raise ValueError(f"{what}: {place} is {why}: choose another with {option}")
+
+
 class Store:
     """The results folder.
 
@@ -62,13 +82,7 @@ class Store:
         Raises:
             ValueError: it cannot.
         """
-        for part in (self.runs, *folders):
-            place = part.absolute()
-            while not place.exists():
-                place = place.parent
-            if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-                why = "not writable" if place.is_dir() else "a file, not a folder"
-                raise ValueError(f"results folder {self.root}: {place} is {why}: choose another with --results")
+        check_writable(f"results folder {self.root}", "--results", self.runs, *folders)
 
     def path(self, key: str) -> Path:
         """Where the record of `key` is, or would be."""

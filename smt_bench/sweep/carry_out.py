@@ -24,6 +24,8 @@ from smt_bench.sweep.together import sweep_together
 from smt_bench.training import zero
 from smt_bench.training.resume import Pace
 
+MOST_JOBS = 1000  # workers on one machine
+
 
 @dataclass(frozen=True)
 class How:
@@ -47,6 +49,8 @@ class How:
     def __post_init__(self) -> None:
         if self.jobs < 1:
             raise ValueError(f"--jobs {self.jobs}: choose a positive whole number")
+        if self.jobs > MOST_JOBS:
+            raise ValueError(f"--jobs {self.jobs}: choose at most {MOST_JOBS:,}")
         if self.pace.steps is not None and self.pace.steps < 1:
             raise ValueError(f"--checkpoint-steps {self.pace.steps}: choose a positive whole number")
         if not self.pace.seconds > 0:

@@ -35,13 +35,13 @@ class Bars:
 
     def __init__(self, console: Console, total: int) -> None:
         columns: list[Any] = [
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("ETA"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         ]
         self.total, self.console = total, console
         self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -57,7 +57,7 @@ class Bars:
 
     def start(self, what: str) -> None:
         """A run begins."""
-        self._bars.update(self._whole, note=what)
+        self._bars.update(self._whole, note=terminal(what))
         self._bars.reset(self._one, description="loading", total=None, note="")
 
     def watch(self, phase: str, done: int, total: int, note: str = "") -> None:

@@ -58,11 +58,14 @@ class Allocation:
         Raises:
             ValueError: it is none.
         """
-        found = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", self.time)
+        found = re.fullmatch(r"(?:(\d{1,4})-)?(\d{1,4}):([0-5]\d):([0-5]\d)", self.time, re.ASCII)
         if found is None:
             raise ValueError(f"--time {self.time}: write HH:MM:SS, e.g. 12:00:00")
         days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
-        return max(1, (days * 24 + hours) * 60 + minutes + (seconds > 0))
+        asked = (days * 24 + hours) * 60 + minutes + (seconds > 0)
+        if asked < 1:
+            raise ValueError(f"--time {self.time}: no run gets anywhere in no time: choose more, e.g. 12:00:00")
+        return asked
 
 
 def submit(order: Path, runs: Sequence[Question], store: Store, wanted: Allocation, spread: Spread) -> str:

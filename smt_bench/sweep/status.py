@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from smt_bench.machine.borders import terminal
 from smt_bench.records.files import BenchWarning
 from smt_bench.records.index import INDEX, Index
 from smt_bench.records.store import Store
@@ -97,13 +98,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def show_status(results: Path, as_json: bool) -> None:
-    """Prints the rows, or as text what is not done.
-
-    Raises:
-        ValueError: no such folder.
-    """
-    if not results.is_dir():
-        raise ValueError(f"results folder {results} does not exist: choose one with --results")
+    """Prints the rows, or as text what is not done."""
     store = Store(results)
     files = survey(store.runs)
     rows = collect(store, files)
@@ -114,11 +109,12 @@ def show_status(results: Path, as_json: bool) -> None:
         own = [row for row in rows if row["experiment"] == experiment]
         counts = Counter(row["status"] for row in own)
         what = "other files" if experiment == "runs" else "runs"
-        print(f"{experiment}: {len(own)} {what}: " + ", ".join(f"{counts[s]} {s}" for s in ORDER if counts[s]))
+        told = ", ".join(f"{counts[s]} {s}" for s in ORDER if counts[s])
+        print(terminal(f"{experiment}: {len(own)} {what}: {told}"))
         for state in ORDER:
             for row in own if state not in SILENT else ():
                 if row["status"] == state:
-                    print(_line(row))
+                    print(terminal(_line(row)))
     if not files.closely:
-        what = f"{len(files.files):,} files: only the beginning of each record was read, `table` checks what it uses"
-        warnings.warn(what, BenchWarning, stacklevel=2)
+        told = f"{len(files.files):,} files: only the beginning of each record was read, `table` checks what it uses"
+        warnings.warn(told, BenchWarning, stacklevel=2)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from smt_bench.machine import parallel, signals
+from smt_bench.machine.borders import terminal
 from smt_bench.machine.watch import Watcher, unwatched
 from smt_bench.records.runs import Question
 from smt_bench.records.store import FINISHED, Record, Store
@@ -68,5 +69,5 @@ def _follow(runs: Sequence[Question], store: Store, perform: Perform, stop: sign
 
 def _leave_broken(why: str) -> NoReturn:
     """Ends this process alone: whoever started all of them ends the others, which may wait for this one."""
-    print(f"error: {why}", file=sys.stderr, flush=True)
+    print(terminal(f"error: {why}"), file=sys.stderr, flush=True)
     os._exit(1)

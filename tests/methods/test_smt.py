@@ -245,7 +245,7 @@ def test_bad_settings() -> None:
     for config, message in [
         ({"metric": "max"}, "choose from mean_abs"),
         ({"scope": "all"}, "choose from global"),
-        ({"block_size": 0}, "positive"),
+        ({"block_size": 0}, "at least 1"),
         ({"warmup_steps": 10}, "smaller warm-up"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -276,7 +276,7 @@ def test_shares_split_the_budget_between_groups_and_the_best_of_each_train() -> 
     [
         ({"q_proj+k_proj": 1.0}, "name each of the targets"),
         ({"q_proj+k_proj": 0.5, "v_proj": 0.6}, "add up to 1"),
-        (3, "name each of the targets"),
+        (3, "choose names, each with a number"),
     ],
 )
 def test_impossible_shares_are_refused(shares: object, message: str) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from smt_bench import methods
 from smt_bench.data.tasks import TASKS
 from smt_bench.evaluation.protocols import PROTOCOLS
-from smt_bench.questions.request import Request
+from smt_bench.questions.request import MOST_SEED, SMALLEST, Request
 from smt_bench.records.runs import (
     OPTIMIZERS,
     SCHEDULES,
@@ -107,7 +107,15 @@ def test_a_setting_is_shared_over_methods_seeds_and_rates(
     )
 
 
-settings = st.tuples(st.just("smt"), st.sampled_from(["block_size", "targets", "shares", "warmup_steps"]), plain)
+possible = {
+    "block_size": st.integers(1, 2**70) | st.just("auto"),
+    "targets": st.lists(words.filter(bool), max_size=3),
+    "shares": st.none() | st.dictionaries(words, st.floats(0, 1, exclude_min=True), max_size=3),
+    "warmup_trains": st.booleans() | st.sampled_from(["False", "true"]),
+}
+settings = st.sampled_from(sorted(possible)).flatmap(
+    lambda name: st.tuples(st.just("smt"), st.just(name), possible[name])
+)
 requests = st.builds(
     Request,
     experiment=words,
@@ -116,13 +124,13 @@ requests = st.builds(
     preset=st.none() | words,
     data=st.none() | words,
     methods=st.lists(st.sampled_from(sorted(methods.REGISTRY.names())), max_size=3).map(tuple),
-    fractions_pct=st.lists(st.floats(0, 100, exclude_min=True), max_size=3).map(tuple),
-    seeds=st.lists(st.integers(0, 2**40), max_size=3).map(tuple),
+    fractions_pct=st.lists(st.floats(SMALLEST, 100), max_size=3).map(tuple),
+    seeds=st.lists(st.integers(0, MOST_SEED), max_size=3).map(tuple),
     tasks=st.lists(st.sampled_from(sorted(TASKS)), max_size=3).map(tuple),
     steps=st.none() | st.integers(1, 10**6),
     limit=st.none() | st.integers(1, 10**6),
     protocol=st.none() | st.sampled_from(PROTOCOLS),
-    settings=st.lists(settings, max_size=3).map(tuple),
+    settings=st.lists(settings, max_size=3, unique_by=lambda given: given[1]).map(tuple),
 )
 
 
