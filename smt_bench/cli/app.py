@@ -22,6 +22,8 @@ from smt_bench.cli.options import check_words, say
 from smt_bench.cli.plan import plan
 from smt_bench.cli.run import run
 
+INTERRUPTED = "interrupted: finished runs are kept, the same command goes on"
+
 app = typer.Typer(
     help="Re-runs the tables and figures of the SMT and SpIEL papers, on any hardware.",
     no_args_is_help=True,
@@ -67,30 +69,36 @@ def main() -> None:
     warnings.simplefilter("always", BenchWarning)
     # DeepSpeed's launcher says with an option of its own what it also says in the environment.
     asked = [word for word in sys.argv[1:] if not word.startswith("--local_rank=")]
-    stop = Stop()
+    stop = Stop(in_imports=INTERRUPTED)
     try:
         with stop.installed():
             check_words(asked)
             code = app(args=asked, standalone_mode=False) or 0
         if code != EXIT_CODE or not stop.asked:  # typer makes this code of a signal; a sweep has said what became of it
             sys.exit(code)
-    except ValueError as error:
-        say(one_line(f"error: {error}"))
-        sys.exit(2)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        what = f"error: {where}{error.strerror or error}"
-        say(one_line(f"{what}: finished runs are kept; make room or choose another folder"))
-        sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         pass
     except Exception as error:
-        if not hasattr(error, "format_message"):  # not one of the command line's own
-            raise
-        say(one_line(f"error: {error.format_message()}: see --help"))
-        sys.exit(2)
-    say("interrupted: finished runs are kept, the same command goes on")
+        if not stop.asked:  # libraries turn an interruption into errors of their own
+            what = _expected(error)
+            if what is None:
+                raise
+            say(one_line(f"error: {what}"))
+            sys.exit(2)
+    say(INTERRUPTED)
     sys.exit(EXIT_CODE)
+
+
+def _expected(error: Exception) -> str | None:
+    """What a user is told of an error; None: it is a fault of ours."""
+    if isinstance(error, ValueError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}: finished runs are kept; make room or choose another folder"
+    if hasattr(error, "format_message"):  # one of the command line's own
+        return f"{error.format_message()}: see --help"
+    return None
 
 
 if __name__ == "__main__":

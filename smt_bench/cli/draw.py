@@ -62,14 +62,22 @@ def _called(model: str, names: list[str], store: Store) -> str:
     """
     from smt_bench.records.index import folder
 
+    if model in registry.REGISTRY:
+        return model
+    last, refusal, found = Path(model).name, None, None
     try:
-        return registry.find(model).name
-    except ValueError:
-        last = Path(model).name
-        for known in (model, last, f"local-{last}"):
-            if known and any(folder(store, name, known).is_dir() for name in names):
-                return known
-        raise
+        found = registry.find(model).name
+    except ValueError as error:
+        refusal = error
+    for known in (found, model, last, f"local-{last}"):
+        if known and any(folder(store, name, known).is_dir() for name in names):
+            if known not in (found, model):
+                say(f"note: {model} is not here: results of {known}")
+            return known
+    if found is None:
+        assert refusal is not None
+        raise refusal
+    return found
 
 
 def table(

@@ -15,6 +15,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets run
 
 
+LONGEST = 1000  # characters of an error message
 _SPELLED = {"±": "+-", "−": "-", "·": "*", "²": "^2", "≈": "~", "×": "x"}  # what our own tables and notes hold
 
 
@@ -34,8 +35,9 @@ def widen_streams() -> None:
 
 
 def one_line(text: str) -> str:
-    """For an error message: lines that it has because of what it quotes are joined."""
-    return " ".join(part for line in text.splitlines() if (part := line.strip()))
+    """For an error message: lines that it has because of what it quotes are joined, and what is too long loses its middle."""
+    joined = " ".join(part for line in text.splitlines() if (part := line.strip()))
+    return joined if len(joined) <= LONGEST else f"{joined[: LONGEST // 2]} ... {joined[-LONGEST // 2 :]}"
 
 
 def terminal(text: str) -> str:

@@ -24,10 +24,16 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stop:
-    """Whether this process was asked to stop."""
+    """Whether this process was asked to stop.
 
-    def __init__(self) -> None:
+    Args:
+        in_imports: what to say before leaving at once where a request comes while a module is imported, since native code
+            does not survive an exception there; None: `Stopped` even so.
+    """
+
+    def __init__(self, in_imports: str | None = None) -> None:
         self.asked = False
+        self._in_imports = in_imports
         self._asked_at = 0.0
         self._holding = 0
 
@@ -74,7 +80,7 @@ class Stop:
         if self.asked:
             raise Stopped
 
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             _leave_terminal()
         # Within a second it is the same Ctrl-C, passed on by a launcher that got it too.
@@ -83,7 +89,20 @@ class Stop:
         if not self.asked:
             self.asked, self._asked_at = True, time.monotonic()
         if not self._holding:
+            if self._in_imports is not None and _importing(frame):
+                with contextlib.suppress(OSError):
+                    os.write(2, f"{self._in_imports}\n".encode())
+                os._exit(EXIT_CODE)
             raise Stopped
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a frame lies within an import."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _leave_terminal() -> None:
