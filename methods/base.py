@@ -117,6 +117,11 @@ class MethodConfig:
                 raise ValueError(f"{name}: unknown setting: {choice}")
         return cls(**values)
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The linear layers that the method changes, by the last part of their names; planning looks whether they fit."""
+        return ()
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, tuples as lists."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}

@@ -33,6 +33,11 @@ class LoraSettings(MethodConfig):
     alpha_per_rank: float = setting(2.0, above=0)
     dropout: float = setting(0.05, at_least=0, below=1)
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The targets."""
+        return self.targets
+
 
 class Lora(Method[LoraSettings]):
     """Low-rank adapters beside frozen matrices."""

@@ -26,7 +26,7 @@ from smt_bench.models.build import load
 from smt_bench.models.merging import merge
 from smt_bench.questions.capacity import method_of
 from smt_bench.questions.inputs import Inputs
-from smt_bench.records.outcome import Diverged, _recorded
+from smt_bench.records.outcome import Diverged, recorded
 from smt_bench.records.runs import Run
 from smt_bench.records.store import Record
 from smt_bench.training.loop import Loop
@@ -39,7 +39,7 @@ def execute(run: Run, inputs: Inputs) -> Record:
     `inputs.keeper` keeps them.
     """
     assert parallel.size() == inputs.spread.processes, f"{parallel.size()} processes; meant for {inputs.spread}"
-    return _recorded(run, lambda record: _execute(run, inputs, record))
+    return recorded(run, lambda record: _execute(run, inputs, record))
 
 
 def _execute(run: Run, inputs: Inputs, record: Record) -> None:

@@ -1,1 +1,4 @@
-"""Experiments on SMT's choices: one table of the paper each, all else equal."""
+"""Experiments on SMT's choices: one table of the paper each, all else equal.
+
+May be imported by the command line, and other experiments.
+"""

@@ -1,1 +1,4 @@
-"""Experiments on cost: time, memory, kernels, and when a warm-up is paid for."""
+"""Experiments on cost: time, memory, kernels, and when a warm-up is paid for.
+
+May be imported by the command line, and other experiments.
+"""

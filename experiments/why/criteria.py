@@ -27,6 +27,7 @@ from smt_bench.evidence.verdicts import judge, tally
 from smt_bench.experiments.why.block_trial import Bench, stratified
 from smt_bench.experiments.why.projections import LOOKS, blank, handles, place
 from smt_bench.machine.watch import Watcher
+from smt_bench.questions import refusals
 from smt_bench.questions.experiment import MeasuringExperiment
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.planner import Planner
@@ -151,7 +152,7 @@ class Criteria(MeasuringExperiment):
 
     def check(self, planner: Planner) -> None:
         """Refuses options that could change nothing, and blocks that do not fit."""
-        planner.refuse_training_options()
+        refusals.training_options(planner.request, planner.shared)
         planner.check_capacity("smt", min(planner.fractions()))
 
     def settings(self, planner: Planner) -> dict[str, Any]:

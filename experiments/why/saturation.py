@@ -30,11 +30,13 @@ from smt_bench.experiments.why.projections import place
 from smt_bench.experiments.why.softmax import analytic, measured
 from smt_bench.machine.watch import Watcher
 from smt_bench.models.build import load
+from smt_bench.questions import refusals
 from smt_bench.questions.experiment import MeasuringExperiment
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Measurement
 from smt_bench.records.store import Record
+from smt_bench.report.numbers import written
 from smt_bench.report.table import Table
 from smt_bench.training.loss import response_loss
 
@@ -130,8 +132,8 @@ def _claims(results: Sequence[dict[str, Any]], s: dict[str, Any]) -> list[tuple[
     ):
         mean, half = mean_ci(values)
         intervals = [] if half is None else [(mean - half, mean + half)]
-        shown = f"factor {math.exp(mean):.2f}"
-        shown += "" if half is None else f" [{math.exp(mean - half):.2f}, {math.exp(mean + half):.2f}]"
+        between = None if half is None else (math.exp(mean - half), math.exp(mean + half))
+        shown = f"factor {written(math.exp(mean), 2, between=between)}"
         made.append((statement, judge(intervals, len(values), MATTERS), shown))
     return made
 
@@ -211,7 +213,7 @@ class Saturation(MeasuringExperiment):
 
     def check(self, planner: Planner) -> None:
         """Refuses options that could change nothing."""
-        planner.refuse_training_options()
+        refusals.training_options(planner.request, planner.shared)
 
     def settings(self, planner: Planner) -> dict[str, Any]:
         """The same for every model."""

@@ -76,6 +76,11 @@ class SmtConfig(MethodConfig):
     shares: dict[str, float] | None = setting(None, above=0, at_most=1)
     schedule: str = setting(SCHEDULES[0], choices=SCHEDULES)
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The targets."""
+        return self.targets
+
     def to_dict(self) -> dict[str, Any]:
         """Without `shares` and `schedule` where they are the default, so that keys from before there were any stay."""
         values = super().to_dict()

@@ -1,1 +1,4 @@
-"""SpIEL (Ansell et al., 2024): `method` reads first; the other files are its parts."""
+"""SpIEL (Ansell et al., 2024): `method` reads first; the other files are its parts.
+
+Pure functions on tensors, layers and hooks: no data, no files, no schedule. May be imported by everything but `machine`.
+"""

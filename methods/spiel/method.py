@@ -69,6 +69,11 @@ class SpielConfig(MethodConfig):
     replace_rate: float = setting(0.2, at_least=0, at_most=1)
     weight_decay: float = setting(0.0, at_least=0)
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The targets."""
+        return self.targets
+
 
 class Spiel(Method[SpielConfig]):
     """SpIEL-AG behind the Method contract."""

@@ -1,5 +1,5 @@
-"""The audit: do the papers' printed numbers agree with themselves, and is the data clean?
+"""The audit: do the papers' printed numbers agree with themselves and with the released code, and is the data clean?
 
-`paper` looks at the printed tables (`results/paper`) and at what the papers' text says of them, `collection` at a data
-folder in the LLM-Adapters layout. Nothing here trains or loads a model.
+`paper` looks at the printed tables and at what is said of them, `collection` at a data folder. Nothing trains or loads a model.
+May be imported by the command line.
 """

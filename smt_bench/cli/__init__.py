@@ -1,5 +1,5 @@
 """The command line: what users ask for, one file per group of commands.
 
-Reads options, refuses bad ones in one line, hands over to experiments and sweeps, and prints. Nothing imports it but
+Reads options, refuses bad ones in one line, hands over to experiments and sweeps, and prints. May be imported by nothing but
 `smt_bench.__main__`.
 """

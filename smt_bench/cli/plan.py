@@ -74,6 +74,7 @@ def plan(
     from smt_bench.plan.gpu.roofline import EFFICIENCY
     from smt_bench.plan.row import Target
     from smt_bench.plan.rows import DryPlanner, plan_rows
+    from smt_bench.questions import refusals
     from smt_bench.questions.request import Request
 
     asked = _experiment(experiment)
@@ -82,7 +83,7 @@ def plan(
         tasks=tuple(several(tasks, "--tasks")), settings=tuple(setting(text) for text in settings or []), recipe=recipe,
     )  # fmt: skip
     planner = DryPlanner(request, Machine((where.memory,) * gpus, 0))
-    planner.refuse_idle_settings(asked.method_names(planner))
+    refusals.idle_settings(request, planner.shared, asked.method_names(planner))
     chosen = planner.recipe
     examples = chosen.batch_size if batch is None else batch
     if examples % gpus:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -169,11 +168,6 @@ def show(table: Table) -> None:
     console.print(shown)
     for note in table.notes:
         console.print(terminal(f"- {note}"), style="dim", highlight=False, markup=False)
-
-
-def to_json(rows: Sequence[Row]) -> str:
-    """One object per run."""
-    return json.dumps([row.to_dict() for row in rows], indent=1)
 
 
 def write(rows: Sequence[Row], plan: Table, folder: Path, target: Target) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,26 +41,25 @@ def setting_named(name: str, config: Mapping[str, Any]) -> Iterator[None]:
         raise ValueError(f"{error} (--set {name}.{setting[0]}=...)") from None
 
 
-def check_targets(config: Mapping[str, Any], unfit: Mapping[str, str], shapes: Shapes) -> None:
-    """Refuses target layers that methods cannot handle.
+def check_layers(layers: Sequence[str], unfit: Mapping[str, str], shapes: Shapes) -> None:
+    """Refuses layers that methods cannot handle.
 
     Args:
-        config: of a method; one without `targets` has nothing to refuse.
+        layers: `MethodConfig.layers`.
         unfit: `modules.unfit` of the model.
         shapes: of the model.
 
     Raises:
         ValueError: the layer, and what is wrong with it.
     """
-    targets, offered = config.get("targets", []), choices(shapes, unfit)
-    layers = {name.rpartition(".")[0].rpartition(".")[2] for name in shapes}
+    offered, there = choices(shapes, unfit), {name.rpartition(".")[0].rpartition(".")[2] for name in shapes}
     remedy = f"choose from {', '.join(offered)}"
     if not offered:
         inside = choices(shapes)[0]
         remedy = f"the model's blocks have no linear layers ({inside} {unfit[inside]})"
-    for target in targets:
-        if target in unfit or target not in layers:
-            raise ValueError(f"targets {list(targets)}: {target} {unfit.get(target, 'is not in the model')}: {remedy}")
+    for target in layers:
+        if target in unfit or target not in there:
+            raise ValueError(f"targets {list(layers)}: {target} {unfit.get(target, 'is not in the model')}: {remedy}")
 
 
 def check_fraction(name: str, fraction: float | None, capacity: Capacity) -> None:

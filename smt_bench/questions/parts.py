@@ -9,6 +9,7 @@ from pathlib import Path
 from smt_bench.machine.fits import Machine
 from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.methods.base import Capacity
+from smt_bench.questions import refusals
 from smt_bench.questions.experiment import Experiment
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
@@ -88,12 +89,12 @@ def _plan(experiment: Experiment, planner: Planner, store: Store, writes: bool) 
     if names := experiment.method_names(planner):
         planner.check_machine(names)
     experiment.check(planner)
-    planner.refuse_idle_settings(names)
+    refusals.idle_settings(planner.request, planner.shared, names)
     place = folder(store, experiment.name, planner.entry.name, planner.family.subfolder)
     if writes:
         store.check_writable(place)
     if not experiment.needs_inputs:
-        planner.refuse_data_options()
+        refusals.data_options(planner.request, planner.shared)
     elif not planner.opened:
         planner.open()
     return Leg(experiment, planner, list(experiment.runs(planner)), place)

@@ -9,7 +9,6 @@ from typing import Any
 
 from smt_bench import methods
 from smt_bench.data import families
-from smt_bench.data.cut import any_response
 from smt_bench.data.datasets import HELDOUT_SEED, DataSet, content_hash, load, unread
 from smt_bench.data.fetch import fetch_data
 from smt_bench.evaluation.protocols import EVAL_BATCH, EVALUATION_VERSION, EvalSettings
@@ -18,11 +17,11 @@ from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.methods.base import Capacity, Shapes
 from smt_bench.methods.modules import total_parameters, unfit
 from smt_bench.models import build, locate, registry
-from smt_bench.questions.capacity import check_fraction, check_targets, method_of, setting_named
+from smt_bench.questions.capacity import check_fraction, check_layers, method_of, setting_named
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.recipes import Recipe, recipe
 from smt_bench.questions.request import Request
-from smt_bench.questions.suits import check_lengths, check_tokens
+from smt_bench.questions.suits import check_lengths, check_responses, check_tokens
 from smt_bench.records.runs import DataRef, EvalRef, Measurement, MethodRef, Run, TrainRef
 
 
@@ -116,53 +115,6 @@ class Planner:
         loss = {"template": self.template, "train_on_inputs": r.train_on_inputs, "cutoff": r.cutoff}
         return Measurement(kind, version, self.located.ref, {**settings, "data": data | loss}, "any", seed)
 
-    def refuse_data_options(self) -> None:
-        """For experiments that look at no data.
-
-        Raises:
-            ValueError: an option that could change nothing.
-        """
-        r = self.request
-        if self.shared:
-            return
-        for option, value in {"data": r.data, "tasks": r.tasks, "limit": r.limit, "protocol": r.protocol}.items():
-            if value:
-                raise ValueError(f"--{option}: {r.experiment} measures on random inputs: leave it out")
-
-    def refuse_training_options(self) -> None:
-        """For experiments that look at trained weights and data but make no training run.
-
-        Raises:
-            ValueError: an option that could change nothing.
-        """
-        r = self.request
-        if self.shared:
-            return
-        options = {
-            "methods": r.methods,
-            "fractions": r.fractions_pct,
-            "protocol": r.protocol,
-            "set": r.settings,
-            "limit": r.limit,
-        }
-        for option, value in options.items():
-            if value:
-                raise ValueError(f"--{option}: {r.experiment} makes no training run: leave it out")
-
-    def refuse_idle_settings(self, names: Sequence[str]) -> None:
-        """Refuses settings of methods that do not run.
-
-        Args:
-            names: the methods that do.
-
-        Raises:
-            ValueError: a setting that could change nothing.
-        """
-        for name, what, _ in self.request.settings:
-            if name not in names and not self.shared:
-                runs = f"only {', '.join(names)} runs" if names else "no method runs"
-                raise ValueError(f"--set {name}.{what}: {runs} here: leave it out, or name {name} in --methods")
-
     def check_machine(self, names: Sequence[str]) -> None:
         """Refuses what this machine cannot hold, before any file is touched."""
         dense: list[str] = []
@@ -170,8 +122,8 @@ class Planner:
         for name in names:
             config = self.config(name, 1000)
             with setting_named(name, config):
-                check_targets(config, self.unfit, self.shapes)
                 method = methods.build(name, config, 0.01, 0, 1000)
+                check_layers(method.config.layers, self.unfit, self.shapes)
             (dense if method.trains_dense else sparse).append(name)
         total = total_parameters(self.shapes)
         command = f"python -m smt_bench run {self.request.experiment} --model"
@@ -206,12 +158,7 @@ class Planner:
             protocol, r.beams, r.max_new_tokens, r.max_new_tokens_math, EVAL_BATCH, template, r.repetition_penalty
         )
         check_tokens(name, tokenizer, model)
-        for what, examples in (("training", data.train), ("held-out", data.heldout)):
-            if examples and not any_response(examples, tokenizer, template, r.cutoff):
-                raise ValueError(
-                    f"training set {data.train_source}: the cut-off of {r.cutoff} tokens leaves nothing of the response in "
-                    f"any of the {len(examples):,} {what} records: shorten their questions"
-                )
+        check_responses(data, tokenizer, template, r.cutoff)
         check_lengths(name, tokenizer, model, r.cutoff, judged, data.tests)
 
     def open_without_data(self) -> None:
@@ -249,8 +196,9 @@ class Planner:
         steps = self.request.steps or self.recipe.steps or 1000
         config = self.config(name, steps, **changes)
         with setting_named(name, config):
-            check_targets(config, self.unfit, self.shapes)
-            capacity = methods.build(name, config, fraction, 0, steps).capacity(self.shapes)
+            method = methods.build(name, config, fraction, 0, steps)
+            check_layers(method.config.layers, self.unfit, self.shapes)
+            capacity = method.capacity(self.shapes)
         check_fraction(name, fraction, capacity)
 
     def run(
@@ -277,7 +225,7 @@ class Planner:
         """
         run = self.question(name, fraction, seed, lr, probes, **changes)
         with setting_named(name, run.method.config):
-            check_targets(run.method.config, self.unfit, self.shapes)
+            check_layers(methods.find(name).Config.from_dict(run.method.config).layers, self.unfit, self.shapes)
         _, capacity = method_of(run, self.shapes)
         return (run if capacity.trainable else run.without_training()), capacity
 

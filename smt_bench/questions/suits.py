@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from smt_bench.data.cut import any_response
+from smt_bench.data.datasets import DataSet
 from smt_bench.data.prompts import Example, question, token_ids
 from smt_bench.data.tasks import find_task
 from smt_bench.evaluation.protocols import EvalSettings
@@ -79,4 +81,18 @@ def check_lengths(
             raise ValueError(
                 f"model {name}: {positions} positions, fewer than the {asked} tokens of the shortest question of {task} and "
                 f"{room} of its answer: choose a model with more, or leave the task out with --tasks"
+            )
+
+
+def check_responses(data: DataSet, tokenizer: Any, template: str, cutoff: int) -> None:
+    """Something is left of some response of the training examples, and of the held-out ones.
+
+    Raises:
+        ValueError: the cut-off leaves nothing of any.
+    """
+    for what, examples in (("training", data.train), ("held-out", data.heldout)):
+        if examples and not any_response(examples, tokenizer, template, cutoff):
+            raise ValueError(
+                f"training set {data.train_source}: the cut-off of {cutoff} tokens leaves nothing of the response in any of the "
+                f"{len(examples):,} {what} records: shorten their questions"
             )

@@ -29,10 +29,14 @@ def measure(
         facts.reset_peaks()
         record["result"] = answer(measurement, watch)
 
-    return _recorded(measurement, fill)
+    return recorded(measurement, fill)
 
 
-def _recorded(run: Question, fill: Callable[[Record], None]) -> Record:
+def recorded(run: Question, fill: Callable[[Record], None]) -> Record:
+    """The record of a question, whatever happens while `fill` answers it: done, diverged, out_of_memory or failed.
+
+    KeyboardInterrupt passes through, and so does `parallel.Gone`, which another process of the run will explain.
+    """
     record: Record = {
         "schema": SCHEMA,
         "key": run.key,

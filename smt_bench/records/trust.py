@@ -187,7 +187,7 @@ def _check_heldout(heldout: dict[str, Any], count: int) -> None:
     scored = [loglik for loglik, length in zip(logliks, tokens) if length]
     if min(tokens, default=0) < 0 or (scored and None in scored):
         raise Damaged("heldout: a response without log-likelihood")
-    nll = -sum(scored) / sum(tokens) if scored else None
+    nll = -sum(scored) / sum(tokens) if scored else None  # not by `evaluation.heldout`: what it said is checked here
     if (nll is None) != (heldout["nll"] is None):
         raise Damaged("heldout.nll is not what the log-likelihoods say")
     if nll is not None:

@@ -80,16 +80,16 @@ def carry_out(
     from smt_bench.sweep.workers import slots, supervise
 
     parallel.join()
-    check_shares(runs, how.spread.processes)
+    check_shares(runs, how.spread)
     places = [{}] if parallel.launched() else slots(how.jobs, how.spread, os.environ)
     stop = signals.Stop()
     with stop.installed():
         if parallel.launched() or (how.spread.processes == 1 and places == [{}]):
             return sweep_together(runs, store, perform, console, stop, how.pace)
-        return supervise(order(), how.spread.processes, places, runs, store, console, stop)
+        return supervise(order(), how.spread, places, runs, store, console, stop)
 
 
-def check_shares(runs: Sequence[Question], processes: int) -> None:
+def check_shares(runs: Sequence[Question], spread: Spread) -> None:
     """Every process needs an example of every micro-batch.
 
     Raises:
@@ -99,9 +99,10 @@ def check_shares(runs: Sequence[Question], processes: int) -> None:
         if isinstance(run, Run):
             t = run.train
             smallest = min(t.micro_batch_size, t.batch_size % t.micro_batch_size or t.micro_batch_size)
-            if smallest < processes:
+            if smallest < spread.processes:
                 raise ValueError(
-                    f"--processes {processes}: a micro-batch has {smallest} examples, shared by all processes: choose fewer"
+                    f"--processes {spread.processes}: a micro-batch has {smallest} examples, shared by all processes: choose "
+                    "fewer"
                 )
 
 
@@ -122,7 +123,7 @@ def submit_missing(
     assert how.cluster is not None
     if not all(isinstance(run, Run) for run in runs):
         raise ValueError("--cluster: this experiment measures a machine: start it there, as a job of its own")
-    check_shares(runs, how.spread.processes)
+    check_shares(runs, how.spread)
     there = queued(store)
     missing = [run for run in runs if store.read(run.key) is None and run.key not in there]
     if not missing:

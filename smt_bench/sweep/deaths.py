@@ -35,12 +35,12 @@ def failure(run: Question, message: str, log: Sequence[str]) -> Record:
         message: what is known.
         log: the last lines the process wrote.
     """
-    from smt_bench.records.outcome import _recorded, portable  # takes seconds, and `status` only looks at names
+    from smt_bench.records.outcome import portable, recorded  # takes seconds, and `status` only looks at names
 
     def fill(record: Record) -> None:
         raise ChildProcessError(message)
 
-    record = _recorded(run, fill)
+    record = recorded(run, fill)
     status = "out_of_memory" if any("OutOfMemoryError" in line for line in log) else "failed"
     told = {"message": portable(message), "traceback": [portable(line) for line in log]}
     return {**record, "status": status, **told, "memory_bytes": {}}

@@ -142,13 +142,13 @@ class Lock:
     """A run that this process has; touched from a thread of its own until `release`.
 
     Args:
-        claims: the folder.
+        locks: the folder.
         key: the run.
         owner: this process, as written.
     """
 
-    def __init__(self, claims: Locks, key: str, owner: Owner) -> None:
-        self.claims, self.key, self.owner = claims, key, owner
+    def __init__(self, locks: Locks, key: str, owner: Owner) -> None:
+        self.locks, self.key, self.owner = locks, key, owner
         self._said: dict[str, Any] = {}
         self._written: dict[str, Any] = {}
         self._end = threading.Event()
@@ -175,8 +175,8 @@ class Lock:
         self._end.set()
         if self._thread is not None:
             self._thread.join()
-        if (self.claims.owner(self.key) or {}).get("token") == self.owner["token"]:
-            self.claims.drop(self.key)
+        if (self.locks.owner(self.key) or {}).get("token") == self.owner["token"]:
+            self.locks.drop(self.key)
 
     def _beat(self, lost: Callable[[], None]) -> None:
         parent = int(os.environ.get(PARENT, "0"))
@@ -191,10 +191,10 @@ class Lock:
                 if not mine or (parent and not psutil.pid_exists(parent)):
                     lost()
                     return
-                os.utime(self.claims.path(self.key))
+                os.utime(self.locks.path(self.key))
                 if self._said != self._written:
                     self._written = self._said
-                    write_text(self.claims.progress_path(self.key), json.dumps(self._written))
+                    write_text(self.locks.progress_path(self.key), json.dumps(self._written))
             except OSError:
                 continue  # a full disk, a server that is away: the next beat may succeed, and no result depends on it
 
@@ -205,7 +205,7 @@ class Lock:
             OSError: that cannot be told now.
         """
         try:
-            return bool(_owner(self.claims.path(self.key)).get("token") == self.owner["token"])
+            return bool(_owner(self.locks.path(self.key)).get("token") == self.owner["token"])
         except FileNotFoundError:
             return False
 

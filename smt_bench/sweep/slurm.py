@@ -102,7 +102,7 @@ def submit(order: Path, runs: Sequence[Question], store: Store, wanted: Allocati
             additional_parameters={"requeue": True, **({"partition": wanted.partition} if wanted.partition else {})},
             **gpus,
         )
-        task = Task(order, str(store.root.absolute()), spread.processes)
+        task = Task(order, str(store.root.absolute()), spread)
         jobs = executor.map_array(task, [run.key for run in runs], [run.to_dict() for run in runs])
     except (RuntimeError, submitit.core.utils.FailedJobError, OSError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
@@ -166,11 +166,11 @@ class Task:
     Args:
         order: what to do.
         results: the results folder.
-        processes: over all nodes.
+        spread: of the run over processes and nodes.
     """
 
-    def __init__(self, order: Path, results: str, processes: int) -> None:
-        self.order, self.results, self.processes = order, results, processes
+    def __init__(self, order: Path, results: str, spread: Spread) -> None:
+        self.order, self.results, self.spread = order, results, spread
         self._child: subprocess.Popen[bytes] | None = None
 
     def __call__(self, key: str, asked: dict[str, Any]) -> str:
@@ -211,7 +211,7 @@ class Task:
             end = time.monotonic() + GRACE
             while self._child.poll() is None and time.monotonic() < end:
                 time.sleep(0.2)
-        return submitit.helpers.DelayedSubmission(Task(self.order, self.results, self.processes), key, asked)
+        return submitit.helpers.DelayedSubmission(Task(self.order, self.results, self.spread), key, asked)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_child": None}
@@ -226,7 +226,7 @@ class Task:
             port = 20000 + int(os.environ["SLURM_JOB_ID"]) % 20000
             node = [f"--nnodes={here.num_nodes}", f"--node-rank={here.node}"]
             node += [f"--master-addr={_address(here.hostnames[0])}", f"--master-port={port}"]
-        command = torchrun(self.processes // here.num_nodes, node)
+        command = torchrun(self.spread.processes // here.num_nodes, node)
         command += ["-m", "smt_bench", "work", str(self.order), "--only", key]
         # Weights and data were fetched by `run`: nodes without internet must not wait for it.
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}

@@ -113,15 +113,15 @@ class Worker:
         return text.splitlines()[-LOG_LINES:]
 
 
-def _command(order: Path, processes: int) -> list[str]:
+def _command(order: Path, spread: Spread) -> list[str]:
     """What a worker runs: the order, in one process or through torchrun in several."""
     work = ["-m", "smt_bench", "work", str(order)]
-    return [sys.executable, *work] if processes == 1 else [*torchrun(processes), *work]
+    return [sys.executable, *work] if spread.processes == 1 else [*torchrun(spread.processes), *work]
 
 
 def supervise(
     order: Path,
-    processes: int,
+    spread: Spread,
     places: Sequence[Slot],
     runs: Sequence[Question],
     store: Store,
@@ -135,7 +135,7 @@ def supervise(
 
     Args:
         order: what the workers do; removed at the end.
-        processes: of each worker.
+        spread: of each run over its worker's processes.
         places: their shares of the machine.
         runs: all of them.
         store: where the records are.
@@ -161,7 +161,7 @@ def supervise(
         started += 1
         name = f"{sweep}-{started}"
         log = store.root / "logs" / f"worker-{name}.log"
-        workers.append(Worker.start(name, _command(order, processes), slot, log, len(waiting)))
+        workers.append(Worker.start(name, _command(order, spread), slot, log, len(waiting)))
 
     with Bars(console, len(runs)) as bars:
 

@@ -1,4 +1,7 @@
-"""The embedded testbed: an invented world, its tasks, and the small model `tiny` pretrained on a part of it."""
+"""The embedded testbed: the small model `tiny`, pretrained on a part of an invented world (`data.world`).
+
+Nothing imports it: `models.registry` knows where the weights are.
+"""
 
 from pathlib import Path
 

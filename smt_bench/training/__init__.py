@@ -1,4 +1,4 @@
 """One run's training: the step and its hooks, the loop, the optimizer, checkpoints.
 
-Knows methods by their contract only, and no experiment. Imported by `execute`, by `measuring` and by experiments that measure.
+Knows methods by their contract only, and no experiment. May be imported by questions, measuring and what stands above them.
 """

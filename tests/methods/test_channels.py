@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers import tiny_llama
 from torch import nn
 
 from smt_bench import methods
@@ -11,7 +12,6 @@ from smt_bench.methods.smt.gradients import gradients_of
 from smt_bench.methods.smt.install import sparse_layers
 from smt_bench.methods.smt.layer import SparseLinear
 from smt_bench.methods.smt.selection import channel_grid
-from tests.helpers import tiny_llama
 
 CONFIG = {"metric": "activation_channels", "warmup_steps": 2, "warmup_trains": False}
 

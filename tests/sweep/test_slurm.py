@@ -202,7 +202,7 @@ def test_a_task_asks_for_its_share_of_every_node(tmp_path: Path, monkeypatch: py
 def test_processes_that_cannot_even_plan_leave_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = question("smt")[0]
     monkeypatch.setattr(Task, "_run", lambda *_: (2, ["error: data folder nowhere does not exist"]))
-    assert Task(tmp_path / "gone.json", str(tmp_path), 2)(run.key, run.to_dict()) == "failed"
+    assert Task(tmp_path / "gone.json", str(tmp_path), Spread(2))(run.key, run.to_dict()) == "failed"
     record = Store(tmp_path).read(run.key)
     assert record is not None and record["message"] == "its processes ended with exit code 2"
     assert record["traceback"] == ["error: data folder nowhere does not exist"]

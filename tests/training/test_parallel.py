@@ -216,7 +216,7 @@ def test_bf16_through_zero_differs_by_rounding_only(tmp_path: Path) -> None:
     one, two = records(tmp_path / "one"), records(tmp_path / "two")
     for name, single in one.items():
         losses, others = single["training"]["losses"], two[name]["training"]["losses"]
-        assert others[0] == losses[0] and others == pytest.approx(losses, rel=1e-2)
+        assert others[0] == losses[0] and others == pytest.approx(losses, rel=2e-2)
         assert Spread.from_dict(two[name]["environment"]["spread"]) == Spread(2, zero=2)
 
 
@@ -263,7 +263,7 @@ def test_sharded_phases_are_resumed_with_any_number_of_processes(
 
 def test_too_many_processes_are_refused(asked: Any) -> None:
     with pytest.raises(ValueError, match="a micro-batch has 4 examples"):
-        check_shares(asked[0], 5)
+        check_shares(asked[0], Spread(5))
 
 
 def test_shares_come_together_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

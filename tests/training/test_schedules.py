@@ -10,13 +10,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from short_runs import question, result, session
 from transformers import get_linear_schedule_with_warmup
 
 from smt_bench import methods
 from smt_bench.methods.smt.method import SmtConfig
 from smt_bench.training.loop import Loop
 from smt_bench.training.optimizer import SCHEDULES
-from tests.short_runs import question, result, session
 
 
 def hf_factors(steps: int, warmup: int) -> list[float]:

@@ -1,1 +1,4 @@
-"""Experiment `kernels`: SMT's pieces one by one."""
+"""Experiment `kernels`: SMT's pieces one by one.
+
+May be imported by the command line, and other experiments.
+"""

@@ -1,1 +1,4 @@
-"""Experiment `speed`: time of a training step, in parts."""
+"""Experiment `speed`: time of a training step, in parts.
+
+May be imported by the command line, and other experiments.
+"""

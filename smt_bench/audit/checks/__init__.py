@@ -1,4 +1,4 @@
 """Checks of the printed tables against each other.
 
-Imported by `audit.paper`.
+One file per kind of check. May be imported by the command line.
 """

@@ -1,4 +1,4 @@
-"""What the papers' text says of their tables, one statement each.
+"""What the papers' text and their released code say, one statement each.
 
-Imported by `audit.paper`.
+One file per source. May be imported by the command line.
 """

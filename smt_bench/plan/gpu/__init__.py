@@ -1,4 +1,4 @@
 """Rules for GPUs that are not here: datasheets, a roofline, how bytes divide over several.
 
-Imported by `plan` and the command line.
+Every rule states its source. May be imported by experiments and the command line.
 """

@@ -26,7 +26,6 @@ from collections.abc import Mapping
 
 from smt_bench.machine.spread import Spread
 from smt_bench.measuring.account import Account
-from smt_bench.methods.base import Shapes
 from smt_bench.methods.modules import numel
 
 HOST_FACTOR = 1.5  # DeepSpeed's `additional_buffer_factor`
@@ -86,16 +85,6 @@ def nf4_bytes(shape: tuple[int, ...]) -> int:
     n = numel(shape)
     blocks = math.ceil(n / 64)
     return math.ceil(n / 2) + blocks + 4 * math.ceil(blocks / 256) + 4 * (16 + 256 + 1)
-
-
-def quantized_shapes(shapes: Shapes, linears: set[str]) -> dict[str, tuple[int, ...]]:
-    """The matrices that a 4-bit base quantizes.
-
-    Args:
-        shapes: parameter name -> shape.
-        linears: names of the linear layers without the output layer.
-    """
-    return {name: shape for name, shape in shapes.items() if name.removesuffix(".weight") in linears}
 
 
 def quantize(account: Account, matrices: Mapping[str, tuple[int, ...]], element: int) -> Account:

@@ -1,4 +1,4 @@
 """What accuracy experiments write: tables by fraction and by task, variants, claims, comparisons, curves.
 
-Imported by the experiments.
+Reads records and evidence, never a model. May be imported by questions, measuring and what stands above them.
 """
