@@ -187,7 +187,8 @@ def _json(value: Any, _limits: Limits) -> Any:
 
 
 def _none(value: Any, _limits: Limits) -> None:
-    return None if value is None else _refuse(value)
+    if value is not None:
+        raise Unfit(value)
 
 
 def _whatever(value: Any, _limits: Limits) -> Any:
