@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -181,7 +182,7 @@ class Store:
         try:
             if len(wanted) < MANY:
                 return [whole(small, self._again) for share in shares for small in self._shrunk(share)]
-            with ProcessPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            with ProcessPoolExecutor(min(4, os.cpu_count() or 1), initializer=_leave_signals) as pool:
                 found = pool.map(partial(_share, self.root), shares)
                 return [whole(small, self._again) for small in self._heard(found)]
         finally:
@@ -235,6 +236,10 @@ class Store:
         if line not in self._told:
             self._told.add(line)
             warnings.warn(line, BenchWarning, stacklevel=3)
+
+
+def _leave_signals() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches every process; the one that waits for them says so
 
 
 def _share(root: Path, keys: list[str]) -> tuple[list[Record], list[str]]:
