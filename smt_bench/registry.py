@@ -52,20 +52,24 @@ class Registry(Generic[T]):
             if name in self.own:
                 raise
             raise ValueError(
-                f"{self.kind} {name!r} ({point.value}) cannot be imported ({error}): mend or remove the package that adds it"
+                f"{self.kind} {name!r} ({point.value}) cannot be imported ({error}): mend or remove {_package(point)}"
             ) from error
         found: Any = self.accept(loaded)
         if found is None:
-            raise ValueError(
-                f"{self.kind} {name!r}: {point.value} is no {self.kind}: mend or remove the package that adds it"
-            )
+            raise ValueError(f"{self.kind} {name!r}: {point.value} is no {self.kind}: mend or remove {_package(point)}")
         if found.name != name:
             raise ValueError(f"{self.kind} {name!r}: {point.value} calls itself {found.name!r}: give both one name")
         return found  # type: ignore[no-any-return]
 
-    def all(self) -> dict[str, T]:
-        """Every entry, by name."""
-        return {name: self.find(name) for name in self.names()}
+    def usable(self) -> tuple[dict[str, T], list[str]]:
+        """Every entry that can be used, by name; and what is wrong with the others, which are of other packages."""
+        found, faults = {}, []
+        for name in self.names():
+            try:
+                found[name] = self.find(name)
+            except ValueError as error:
+                faults.append(str(error))
+        return found, faults
 
     def words(self, name: str, *about: str) -> dict[str, str]:
         """What an entry says of itself in the class attributes `about`, without importing it where its source tells.
@@ -99,6 +103,10 @@ class Registry(Generic[T]):
 
     def _own(self, name: str) -> EntryPoint:
         return EntryPoint(name, self.own[name], self.group)
+
+
+def _package(point: EntryPoint) -> str:
+    return "the package that adds it" if point.dist is None else f"the package {point.dist.name} {point.dist.version}"
 
 
 def _said(module: str, name: str, word: str) -> str | None:

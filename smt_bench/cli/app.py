@@ -97,7 +97,7 @@ def _expected(error: Exception) -> str | None:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}: finished runs are kept; make room or choose another folder"
     if hasattr(error, "format_message"):  # one of the command line's own
-        return f"{error.format_message()}: see --help"
+        return f"{error.format_message().rstrip('.')}: see --help"
     return None
 
 

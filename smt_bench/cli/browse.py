@@ -10,6 +10,7 @@ import typer
 
 from smt_bench.cli.options import Json, Results, check_results, say
 from smt_bench.cli.options import show as show_text
+from smt_bench.registry import Registry
 
 
 def list_(
@@ -27,8 +28,7 @@ def list_(
     if what in ("experiments", "all"):
         from smt_bench import experiments
 
-        listed = experiments.REGISTRY
-        found["experiments"] = [{"name": name, **listed.words(name, "reproduces", "needs")} for name in listed.names()]
+        found["experiments"] = _words(experiments.REGISTRY, reproduces="reproduces", needs="needs")
     if what in ("methods", "all"):
         found["methods"] = _methods(with_settings=as_json)
     if what in ("models", "all"):
@@ -54,12 +54,27 @@ def _methods(with_settings: bool) -> list[dict[str, Any]]:
     from smt_bench import methods
 
     if not with_settings:
-        names = methods.REGISTRY.names()
-        return [{"name": name, "what": methods.REGISTRY.words(name, "summary")["summary"]} for name in names]
+        return _words(methods.REGISTRY, what="summary")
+    usable, faults = methods.REGISTRY.usable()
+    for fault in faults:
+        say(f"warning: {fault}")
     return [
         {"name": name, "version": m.version, "what": m.summary, "settings": m.Config().to_dict()}
-        for name, m in methods.REGISTRY.all().items()
+        for name, m in usable.items()
     ]
+
+
+def _words(registry: Registry[Any], **columns: str) -> list[dict[str, Any]]:
+    """One row per entry with what it says of itself; entries of other packages that cannot be used are named instead."""
+    rows = []
+    for name in registry.names():
+        try:
+            said = registry.words(name, *columns.values())
+        except ValueError as error:
+            say(f"warning: {error}")
+            continue
+        rows.append({"name": name} | {column: said[word] for column, word in columns.items()})
+    return rows
 
 
 def _runs(results: Path) -> list[dict[str, Any]]:

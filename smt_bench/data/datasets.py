@@ -149,7 +149,9 @@ def load(source: str | None, family: str, tasks: Sequence[str], heldout: float, 
         tests = {name: _draw(examples, limit) for name, examples in tests.items()}
     wanted = set_aside(heldout, len(train))
     if len(train) < wanted + 1:
-        raise ValueError(f"training set {origin} has {len(train)} records, fewer than the {wanted} to hold out")
+        raise ValueError(
+            f"training set {origin} has {len(train)} records, fewer than the {wanted} to hold out: add records"
+        )
     order = list(range(len(train)))
     random.Random(HELDOUT_SEED).shuffle(order)
     kept, aside = split(train, order, wanted)
@@ -188,7 +190,8 @@ def _from_folder(
     root: Path, family: Family, tasks: Sequence[str]
 ) -> tuple[str, list[Example], int, dict[str, list[Example]], list[str]]:
     if not root.is_dir():
-        raise ValueError(f"data folder {root} does not exist: pass a folder in the LLM-Adapters layout with --data")
+        why = "is a file, not a folder" if root.exists() else "does not exist"
+        raise ValueError(f"data folder {root} {why}: pass a folder in the LLM-Adapters layout with --data")
     names = [task.name for task in family.tasks]
     present = [name for name in names if find_file(root / "dataset" / name, "test")]
     absent = [name for name in names if name not in present]

@@ -38,7 +38,7 @@ def check_tokens(name: str, tokenizer: Any, model: Any) -> None:
         if number is not None and not 0 <= number < rows:
             raise ValueError(
                 f"model {name}: {kind}_token {getattr(tokenizer, f'{kind}_token')!r} has id {number}, the embedding {rows} rows: "
-                f"set {kind}_token in its tokenizer_config.json to a token inside"
+                "its tokenizer is another model's, or the embedding has to be resized and trained"
             )
 
 

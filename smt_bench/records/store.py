@@ -134,7 +134,9 @@ class Store:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise ValueError(f"record {path} cannot be read ({error.strerror}): check its permissions") from None
+            raise ValueError(
+                f"record {path} cannot be read ({error.strerror}): check the folder and its permissions"
+            ) from None
         except Newer as error:
             raise ValueError(f"record {path}: {error}") from None
         except Damaged as error:

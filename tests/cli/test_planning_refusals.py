@@ -95,7 +95,7 @@ def test_a_pad_token_outside_the_embedding(tmp_path: Path) -> None:
     data = data_folder(tmp_path / "data", train=100)
     outside = edited(model_folder(tmp_path / "outside"), pad_token="<pad>")
     with pytest.raises(
-        ValueError, match="pad_token '<pad>' has id 300, the embedding 300 rows: set pad_token in its tokenizer"
+        ValueError, match="pad_token '<pad>' has id 300, the embedding 300 rows: its tokenizer is another"
     ):
         opened(outside, data)
     assert opened(edited(model_folder(tmp_path / "inside"), pad_token="a"), data).opened

@@ -134,7 +134,7 @@ def test_names_of_other_packages_are_looked_for_after_our_own(tmp_path: Path, mo
     ("value", "message"),
     [
         ("no_such_module:Theirs", r"'ours' \(no_such_module:Theirs\) cannot be imported \(No module named"),
-        ("their_module:Missing", r"cannot be imported .*: mend or remove the package that adds it"),
+        ("their_module:Missing", r"cannot be imported .*: mend or remove the package their-package 1.0"),
         ("their_module:TrainingMode", "'ours': their_module:TrainingMode is no experiment: mend"),
         ("their_module:Theirs", "their_module:Theirs calls itself 'theirs': give both one name"),
     ],
@@ -165,3 +165,11 @@ def test_words_come_from_a_base_in_another_module_or_from_the_import(
     registry = Registry("word", "no.group", {"a": "words_own:Own"}, accept)
     assert registry.words("a", "about") == {"about": "plain words"} and "words_own" not in sys.modules
     assert Registry("word", "no.group", {"a": "words_own:Made"}, accept).words("a", "about") == {"about": "MADE"}
+
+
+def test_a_broken_entry_of_another_package_hides_nothing_else(tmp_path: Path) -> None:
+    package(tmp_path / "site", {"broken": "no_such_module:X"})
+    done = command(tmp_path, "list", "experiments", path=tmp_path / "site")
+    assert done.returncode == 0 and "  plateau " in done.stdout and "broken" not in done.stdout
+    assert "warning: experiment 'broken' (no_such_module:X) cannot be imported" in done.stderr
+    assert "mend or remove the package their-package 1.0" in done.stderr
