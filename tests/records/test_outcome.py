@@ -10,7 +10,7 @@ import pytest
 from helpers import ROOT
 from made_up import run
 
-from smt_bench.records.outcome import _recorded, portable
+from smt_bench.records.outcome import portable, recorded
 from smt_bench.records.store import Record
 from smt_bench.sweep.deaths import failure
 
@@ -22,9 +22,9 @@ def test_messages_and_tracebacks_hold_no_machines_paths(tmp_path: Path) -> None:
     def lost(record: Record) -> None:
         (tmp_path / "deep" / "model.safetensors").read_bytes()
 
-    record = _recorded(run("smt", 1.0), fill)
+    record = recorded(run("smt", 1.0), fill)
     assert any('File "smt_bench/records/outcome.py", line' in line for line in record["traceback"])
-    record = _recorded(run("smt", 1.0), lost)
+    record = recorded(run("smt", 1.0), lost)
     assert record["message"] == "FileNotFoundError: [Errno 2] No such file or directory: '.../model.safetensors'"
     assert any('File "pathlib' in line for line in record["traceback"])
     for text in (str(ROOT), str(tmp_path), str(Path.home()) + "/", os.__file__):

@@ -63,10 +63,14 @@ def test_a_read_only_results_folder_is_named_and_can_still_be_read(small_disk: P
     asked = ["plateau", "--preset", "smoke", "--methods", "lora", "--steps", "2", "--limit", "1"]
     assert cli("run", *asked, "--results", str(small_disk)).returncode == 0
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    for command in (["run", *asked], ["table", "plateau"]):
+    for command, place, option in (
+        (["run", *asked], "runs", "--results"),
+        (["table", "plateau"], "plateau/tiny", "--out"),
+    ):
         done = cli(*command, "--results", str(small_disk))
         assert done.returncode == 2 and done.stderr.count("\n") == 1
-        assert f"{small_disk / 'runs'} is not writable: choose another with --results" in done.stderr
+        assert f"{small_disk / place} is not writable: choose another with {option}" in done.stderr
+    assert cli("table", "plateau", "--results", str(small_disk), "--out", "elsewhere").returncode == 0
     (row,) = json.loads(cli("status", "--json", "--results", str(small_disk)).stdout)
     assert row["status"] == "done"
     assert cli("show", row["key"], "--results", str(small_disk)).returncode == 0

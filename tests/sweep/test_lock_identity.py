@@ -16,6 +16,7 @@ from rich.console import Console
 from short_runs import question
 
 from smt_bench.machine import process
+from smt_bench.machine.spread import ALONE
 from smt_bench.records.store import Store
 from smt_bench.sweep import locks, workers
 from smt_bench.sweep.deaths import Deaths
@@ -87,7 +88,7 @@ def test_workers_of_two_sweeps_with_one_process_id_leave_each_other_alone(
         from smt_bench.machine.signals import Stop
 
         with pytest.raises(ValueError, match="enough"):
-            workers.supervise(tmp_path / "order", 1, [{}], [run], store, Console(file=io.StringIO()), Stop())
+            workers.supervise(tmp_path / "order", ALONE, [{}], [run], store, Console(file=io.StringIO()), Stop())
     assert len(set(names)) == 2 and all(process.myself()["host"] in name for name in names)
     # The claim of the other one's worker stays, and no record is written in its name.
     held = Locks(store.runs).take(run.key)

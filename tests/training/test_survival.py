@@ -173,7 +173,7 @@ def test_killed_at_random_moments(smooth: Any, tmp_path: Path) -> None:
         rounds += 1
         while True:
             child = start(process, folder, runs, inputs)
-            child.join(rng.uniform(0.1, 1.2) if kills < KILLS else 300)
+            child.join(rng.uniform(0.1, 1.8) if kills < KILLS else 300)
             if child.exitcode is not None:
                 break
             child.kill()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from smt_bench.methods.base import MethodConfig, OptimizerSettings, ParamGroup
 from smt_bench.methods.full import Full
 from smt_bench.records.runs import OPTIMIZERS, SCHEDULES, TrainRef
 from smt_bench.records.store import Store
+from smt_bench.records.trust import sealed
 from smt_bench.training import optimizer, updaters
 from smt_bench.training.optimizer import FrozenUpdater, TorchUpdater
 from smt_bench.training.step import Step
@@ -110,8 +110,10 @@ def test_schedule_and_optimizer_decide_or_are_refused(tmp_path: Path) -> None:
         record = made_up.record("full", None)
         record["run"]["train"][field] = value
         path = store.path(record["key"])
-        write_text(path, json.dumps(record))
+        write_text(path, sealed(record))
         content = path.read_bytes()
         with pytest.raises(ValueError, match=f"record .*{record['key']}.json: {field}='{value}'"):
-            store.records()
+            store.read(record["key"])
+        with pytest.warns(UserWarning, match=f"{field}='{value}'"):
+            assert store.records() == []
         assert [p.name for p in store.runs.iterdir()] == [path.name] and path.read_bytes() == content
