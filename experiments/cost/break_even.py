@@ -27,6 +27,7 @@ from smt_bench.models import build, registry
 from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Measurement
 from smt_bench.records.store import Record
+from smt_bench.report.measured import measured
 from smt_bench.report.numbers import written
 from smt_bench.report.table import Table
 
@@ -110,7 +111,8 @@ class BreakEven(Speed):
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """One row per size, warm-up and rival."""
         cells: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-        for record in (r for r in records if r["status"] == "done"):
+        done, made = measured(records, model)
+        for record in done:
             for line in _of_one(record):
                 key = (line["parameters"], record["run"]["model"]["name"], line["warmup"], line["against"])
                 cells.setdefault(key, []).append(line)
@@ -180,7 +182,8 @@ class BreakEven(Speed):
             f"Rule: faster holds where the 95 % interval over seeds of the time saved lies above 0, does not hold where it lies "
             f"below {MATTERS:g} %; else, and with one seed, it cannot be told at this scale.",
             "Trains: the paper's warm-up, all parameters train. Frozen: gradients are watched only.",
-            f"Machine: {records[0]['run']['machine']}; random weights and tokens.",
+            f"Machine: {done[0]['run']['machine']}; random weights and tokens.",
+            *made,
         ]
         return Table(f"Steps until SMT's warm-up is paid for, {model}", header, rows, notes, data).write(
             folder, "break_even"

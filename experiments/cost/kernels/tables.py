@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.evidence import published as papers
-from smt_bench.records.store import Record, finished
+from smt_bench.records.store import Record
+from smt_bench.report.measured import measured
 from smt_bench.report.table import Cell, Table
 
 Row = dict[str, Any]
@@ -20,13 +21,14 @@ def write_kernels(records: Sequence[Record], folder: Path, model: str) -> list[P
     Raises:
         ValueError: no measurement was finished.
     """
-    done = finished(records, model)
+    done, made = measured(records, model)
     run = done[0]["run"]
     s = run["settings"]
     note = (
         f"{run['machine']}; matrix {s['matrix'][0]} x {s['matrix'][1]} ({model}'s V projection), {s['tokens']:,} tokens; "
         f"medians of {s['rounds']} interleaved rounds x {len(done)} seed(s)"
     )
+    note = ". ".join([note, *made])
     found = {part: _over_seeds([r["result"][part] for r in done]) for part in done[0]["result"]}
     return [
         *_gradient(found["gradient"], note).write(folder, "gradient"),

@@ -10,7 +10,8 @@ from typing import Any
 from smt_bench.experiments.cost.memory.figure import memory_figure
 from smt_bench.experiments.cost.speed.tables import full_title
 from smt_bench.measuring.account import CATEGORIES, Account
-from smt_bench.records.store import Record, finished
+from smt_bench.records.store import Record
+from smt_bench.report.measured import measured
 from smt_bench.report.table import Table
 
 MB = 1e6
@@ -23,10 +24,10 @@ def write_memory(records: Sequence[Record], folder: Path, model: str) -> list[Pa
     Raises:
         ValueError: no measurement was finished.
     """
-    done = finished(records, model)
+    done, made = measured(records, model)
     record = done[-1]
     rows = memory_rows(record)
-    notes = setting_notes(record)
+    notes = [*setting_notes(record), *made]
     caption = "\n".join(textwrap.fill(note, 78) for note in notes)
     return [
         *_memory(rows, record, model, notes).write(folder, "memory"),

@@ -12,7 +12,8 @@ from smt_bench.evidence import published as papers
 from smt_bench.evidence.words import title
 from smt_bench.experiments.cost.speed.decomposition import decomposition
 from smt_bench.experiments.cost.speed.figure import parts_figure
-from smt_bench.records.store import Record, finished
+from smt_bench.records.store import Record
+from smt_bench.report.measured import measured
 from smt_bench.report.table import Table
 
 PHASES = ("forward", "backward", "hooks", "optimizer")
@@ -22,14 +23,15 @@ _SAME = {"method": "name", "variant": "variant", "fraction": "fraction"}  # colu
 
 def write_speed(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
     """Writes table 1, `speed.csv`, the decomposition and the figure; returns the files, the main table first."""
-    done = finished(records, model)
+    done, made = measured(records, model)
+    notes = [*setting_notes(done), *made]
     rows = speed_rows(done)
     both = pick(rows, "smt", "forward_backward")
     lowest, layers = _lowest_layer(done)
-    caption = "\n".join(textwrap.fill(note, 78) for note in setting_notes(done))
+    caption = "\n".join(textwrap.fill(note, 78) for note in notes)
     return [
-        *table1(rows, done, model).write(folder, "table1"),
-        *parts(rows, done, model).write(folder, "speed"),
+        *table1(rows, done, model, notes).write(folder, "table1"),
+        *parts(rows, model, notes).write(folder, "speed"),
         *decomposition(lowest / layers if both else None, both["flop_limit_ratio"] if both else None).write(
             folder, "decomposition"
         ),
@@ -151,7 +153,7 @@ def setting_notes(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def table1(rows: Sequence[Row], records: Sequence[Record], model: str) -> Table:
+def table1(rows: Sequence[Row], records: Sequence[Record], model: str, setting: Sequence[str]) -> Table:
     """Time of a step, its ratio to full fine-tuning, and what FLOPs allow."""
     printed = papers.published("smt_table1_speed").set_index("method")["speedup"].to_dict()
     cells, data = [], []
@@ -188,7 +190,7 @@ def table1(rows: Sequence[Row], records: Sequence[Record], model: str) -> Table:
                 _number(paper, ".1f"),
             ]
         )
-    notes = [*setting_notes(records), *_findings(rows, records)]
+    notes = [*setting, *_findings(rows, records)]
     header = [
         "method", "trainable, %", "step, ms", "tokens/s", "x full", "x full, amortised",
         "forward + backward, x full", "FLOP limit of that", "paper, x full",
@@ -231,7 +233,7 @@ def _findings(rows: Sequence[Row], records: Sequence[Record]) -> list[str]:
     return found
 
 
-def parts(rows: Sequence[Row], records: Sequence[Record], model: str) -> Table:
+def parts(rows: Sequence[Row], model: str, setting: Sequence[str]) -> Table:
     """Every phase of every method; the CSV holds `speed_rows`."""
     cells = [
         [
@@ -247,4 +249,4 @@ def parts(rows: Sequence[Row], records: Sequence[Record], model: str) -> Table:
         for r in rows
     ]
     header = ["method", "fraction, %", "phase", "ms", "tokens/s", "x full", "FLOP limit", "repeats"]
-    return Table(f"Time by phase: {model}", header, cells, setting_notes(records), rows)
+    return Table(f"Time by phase: {model}", header, cells, list(setting), rows)
