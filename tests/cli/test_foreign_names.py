@@ -24,6 +24,7 @@ def run(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
+@pytest.mark.slow
 def test_a_sweep_among_foreign_packages(theirs: Path) -> None:
     sweep = ("run", "plateau", "--preset", "smoke", "--methods", "lora", "--steps", "2", "--limit", "2", "--jobs", "2")
     done = run(theirs, *sweep)

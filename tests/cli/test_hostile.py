@@ -121,6 +121,7 @@ def started(folder: Path, *args: str, **environment: str) -> subprocess.Popen[st
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_narrow_terminal_gets_the_table_in_other_letters(encoding: str, tmp_path: Path) -> None:
     sweep = (
@@ -186,6 +187,7 @@ def test_a_terminal_that_hangs_up_leaves_a_saved_state(tmp_path: Path) -> None:
     assert len(list((tmp_path / "results" / "checkpoints").rglob("*.pt"))) == 1
 
 
+@pytest.mark.slow
 def test_nohup_lets_a_hang_up_pass(tmp_path: Path) -> None:
     command = f"trap '' HUP; exec {sys.executable} -m smt_bench plan plateau --model tiny --methods lora --json"
     process = subprocess.Popen(["sh", "-c", command], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
