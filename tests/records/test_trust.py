@@ -20,7 +20,9 @@ from smt_bench.records.trust import Damaged, Newer, _same, examined, sealed
 
 RUNS = ROOT / "results" / "reference" / "runs"
 # An option task and an arithmetic one, each with some wrong answers; both of schema 1, without a seal.
-PLATEAU = json.loads((ROOT / "results/reference/plateau/tiny/runs.json").read_text())["settings"]["d2345fbada7fa5af"]
+BEFORE_SEALS = "d2345fbada7fa5af"  # settings of the plateau whose records have schema 1
+INDEX = json.loads((ROOT / "results/reference/plateau/tiny/runs.json").read_text())
+PLATEAU = INDEX["settings"][BEFORE_SEALS]
 KEY = PLATEAU[3]
 MATH = next(
     p.stem for p in sorted(RUNS.glob("*.json")) if '"facts-math": {' in p.read_text() and "null" in p.read_text()
@@ -174,7 +176,8 @@ def test_reading_changes_nothing_and_a_bad_record_costs_its_own_row_only(tmp_pat
     results = tmp_path / "results"
     place = results / "plateau" / "tiny"
     place.mkdir(parents=True)
-    shutil.copy(ROOT / "results/reference/plateau/tiny/runs.json", place)
+    index = {**INDEX, "latest": BEFORE_SEALS, "settings": {BEFORE_SEALS: PLATEAU}}
+    (place / "runs.json").write_text(json.dumps(index))
     for key in PLATEAU:
         (results / "runs").mkdir(exist_ok=True)
         shutil.copy(RUNS / f"{key}.json", results / "runs")
