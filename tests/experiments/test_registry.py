@@ -103,6 +103,7 @@ def test_looking_around_imports_nothing_heavy(args: tuple[str, ...], tmp_path: P
     assert "typer" in imported(done) and not imported(done) & HEAVY
 
 
+@pytest.mark.slow
 def test_an_experiment_of_another_package_runs_to_its_table(tmp_path: Path) -> None:
     package(tmp_path / "site", {"theirs": "their_module:Theirs"})
     listed = command(tmp_path, "list", "experiments", path=tmp_path / "site")

@@ -92,6 +92,7 @@ def test_a_request_with_a_recipe_survives_its_order_file() -> None:
     assert Request.from_dict(json.loads(json.dumps(old))) == replace(asked, recipe=None)
 
 
+@pytest.mark.slow
 def test_run_and_plan_take_a_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

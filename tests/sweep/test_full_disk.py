@@ -76,6 +76,7 @@ def test_a_read_only_results_folder_is_named_and_can_still_be_read(small_disk: P
     assert cli("show", row["key"], "--results", str(small_disk)).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_record_that_does_not_fit_is_named_and_made_once_there_is_room(small_disk: Path) -> None:
     command = [sys.executable, "-m", "smt_bench", "run", "plateau", "--preset", "smoke", "--methods", "lora"]
     command += ["--steps", "2", "--limit", "1", "--results", str(small_disk)]
