@@ -9,7 +9,7 @@ from typing import Any
 
 from smt_bench.evidence.claims import Sheet
 from smt_bench.methods.smt.selection import grid as block_grid
-from smt_bench.questions.experiment import TrainingExperiment
+from smt_bench.questions.experiment import OneMethodExperiment
 from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
 from smt_bench.report.accuracy.variants import write_sheet
@@ -52,18 +52,11 @@ def one_side(planner: Planner, targets: tuple[str, ...]) -> dict[str, Any]:
     return {"block_size": block_grid(planner.shapes, targets, "auto")[0]} if usual == "auto" else {}
 
 
-class Ablation(TrainingExperiment):
+class Ablation(OneMethodExperiment):
     """An experiment made of SMT runs, which become a table each per sheet."""
 
+    method = "smt"
     needs = "any model; commonsense (default) or math tasks"
-
-    def method_names(self, planner: Planner) -> list[str]:
-        """SMT.
-
-        Raises:
-            ValueError: other methods were asked for.
-        """
-        return planner.only("smt")
 
     @abstractmethod
     def sheets(self, records: Sequence[Record]) -> Sequence[Sheet]:

@@ -21,7 +21,7 @@ from smt_bench.evidence.verdicts import OPEN, judge, tally
 from smt_bench.evidence.words import percent
 from smt_bench.experiments.why.anatomy_figures import NAMES, counts, draw_map, draw_shares
 from smt_bench.experiments.why.projections import place
-from smt_bench.questions.experiment import TrainingExperiment
+from smt_bench.questions.experiment import OneMethodExperiment
 from smt_bench.questions.grid import Cell, grid
 from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
@@ -70,20 +70,13 @@ def _claims(group: Group, layers: int) -> list[tuple[str, str, str]]:
     return made
 
 
-class Anatomy(TrainingExperiment):
+class Anatomy(OneMethodExperiment):
     """The plateau's SMT runs, seen block by block."""
 
     name = "anatomy"
     reproduces = "SMT figures 4 and 5: which Q, K, V matrices hold blocks, and the share of the budget per projection"
+    method = "smt"
     needs = "any model; commonsense (default) or math tasks"
-
-    def method_names(self, planner: Planner) -> list[str]:
-        """SMT.
-
-        Raises:
-            ValueError: other methods were asked for.
-        """
-        return planner.only("smt")
 
     def cells(self, planner: Planner) -> list[Cell]:
         """One per fraction."""

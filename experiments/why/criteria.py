@@ -32,8 +32,9 @@ from smt_bench.questions.experiment import MeasuringExperiment
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Measurement
-from smt_bench.records.store import Record
+from smt_bench.records.store import Record, finished
 from smt_bench.report.canvas import STYLE, lay_out, save
+from smt_bench.report.notes import made_with
 from smt_bench.report.numbers import written
 from smt_bench.report.table import Table
 
@@ -191,9 +192,7 @@ class Criteria(MeasuringExperiment):
 
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """The correlations with their verdicts, every block in a CSV file, and a picture of both."""
-        done = [r for r in records if r["status"] == "done"]
-        if not done:
-            return []
+        done = finished(records, model)
         results, s = [r["result"] for r in done], done[0]["run"]["settings"]
         found = correlations(results)
         claims = [("the warm-up score predicts benefit", _verdict(found["mean_abs"], len(done)))]
@@ -219,6 +218,7 @@ class Criteria(MeasuringExperiment):
             f"at rate {s['lr']:g}; scores from {s['warmup_steps']} frozen warm-up steps.",
             "Mean fall of the held-out loss by part of the ranking, lowest scores first (millinats per token): "
             + ", ".join(f"{1000 * v:+.2f}" for v in strata) + ".",
+            made_with(done),
         ]  # fmt: skip
         header = ["criterion", "rank correlation with benefit", "SMT's score minus it", "seeds"]
         files = Table(f"Does the warm-up score predict benefit? {model}", header, rows, lines, data).write(

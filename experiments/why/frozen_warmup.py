@@ -17,10 +17,11 @@ from typing import Any
 
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.words import family_title
-from smt_bench.questions.experiment import TrainingExperiment
+from smt_bench.questions.experiment import OneMethodExperiment
 from smt_bench.questions.grid import Cell, grid
 from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
+from smt_bench.report.notes import made_with
 from smt_bench.report.numbers import written
 from smt_bench.report.table import Table
 
@@ -79,20 +80,13 @@ def _row(fraction: float, both: Sequence[dict[bool, Record]]) -> dict[str, Any]:
     }
 
 
-class FrozenWarmup(TrainingExperiment):
+class FrozenWarmup(OneMethodExperiment):
     """SMT against itself under two warm-ups."""
 
     name = "frozen-warmup"
     reproduces = "no table of the papers: blocks and results of a warm-up that only looks against one that trains"
+    method = "smt"
     needs = "any model; commonsense (default) or math tasks"
-
-    def method_names(self, planner: Planner) -> list[str]:
-        """SMT.
-
-        Raises:
-            ValueError: other methods were asked for.
-        """
-        return planner.only("smt")
 
     def cells(self, planner: Planner) -> list[Cell]:
         """Fractions x (training, frozen)."""
@@ -123,6 +117,7 @@ class FrozenWarmup(TrainingExperiment):
             "what a random choice of as many blocks would share",
             "difference: frozen minus training, paired by seed; the training warm-up has also learned while it looked",
             "warm-up, s: of the whole warm-up, on a machine that did other work as well",
+            made_with(records),
         ]
         header = [
             "trainable, %", "blocks", "in common, %", "by chance, %", "accuracy, training", "accuracy, frozen", "difference",

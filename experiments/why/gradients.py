@@ -25,7 +25,7 @@ from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.verdicts import OPEN, judge, tally
 from smt_bench.experiments.why.projections import LOOKS, blank, handles, place
 from smt_bench.methods.modules import targeted
-from smt_bench.questions.experiment import TrainingExperiment
+from smt_bench.questions.experiment import OneMethodExperiment
 from smt_bench.questions.grid import Cell
 from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
@@ -99,20 +99,13 @@ def _draw(table: dict[tuple[int, str], list[float]], layers: Sequence[int], fold
         return [save(figure, folder, f"figure3.{kind}", kind) for kind in ("png", "svg")]
 
 
-class Gradients(TrainingExperiment):
+class Gradients(OneMethodExperiment):
     """Full fine-tuning with a probe on the gradients."""
 
     name = "gradients"
     reproduces = "SMT figure 3: median absolute gradient of Q, K and V per layer over the run"
+    method = "full"
     needs = "any model with q_proj, k_proj, v_proj; room for full fine-tuning"
-
-    def method_names(self, planner: Planner) -> list[str]:
-        """Full fine-tuning.
-
-        Raises:
-            ValueError: other methods were asked for.
-        """
-        return planner.only("full")
 
     def cells(self, planner: Planner) -> list[Cell]:
         """One, whatever the fractions."""

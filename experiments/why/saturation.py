@@ -35,7 +35,8 @@ from smt_bench.questions.experiment import MeasuringExperiment
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Measurement
-from smt_bench.records.store import Record
+from smt_bench.records.store import Record, finished
+from smt_bench.report.notes import made_with
 from smt_bench.report.numbers import written
 from smt_bench.report.table import Table
 from smt_bench.training.loss import response_loss
@@ -166,7 +167,7 @@ def _random_table(results: Sequence[dict[str, Any]], s: dict[str, Any], model: s
     return Table("Appendix C on random inputs: saturation and gradients", header, rows, [*lines, about], data)
 
 
-def _own_table(results: Sequence[dict[str, Any]], s: dict[str, Any], model: str) -> Table:
+def _own_table(results: Sequence[dict[str, Any]], s: dict[str, Any], model: str, made: str) -> Table:
     rows, data = [], []
     for factor in s["factors"]:
         for layer in sorted({r["layer"] for r in results[0]["own"]}):
@@ -192,6 +193,7 @@ def _own_table(results: Sequence[dict[str, Any]], s: dict[str, Any], model: str)
         f"{s['examples']} held-out examples, queries with more than 8 keys; gradients of the weight matrices of the loss on "
         "them, at the weights as they are; with the rest of the model left as trained for the usual logits.",
         "median: ratio of median absolute gradients, as in figure 3.",
+        made,
     ]
     return Table(f"Appendix C in {model} itself: saturation and gradients by layer", header, rows, lines, data)
 
@@ -236,9 +238,7 @@ class Saturation(MeasuringExperiment):
 
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """Both measurements as tables, with the verdicts above the rule."""
-        done = [r for r in records if r["status"] == "done"]
-        if not done:
-            return []
+        done = finished(records, model)
         results, s = [r["result"] for r in done], done[0]["run"]["settings"]
         claims = _claims(results, s)
         lines = [
@@ -248,8 +248,9 @@ class Saturation(MeasuringExperiment):
             "hold where it lies below 1.1; else, and with one seed, it cannot be told at this scale.",
             f"{len(done)} seed{'s' if len(done) > 1 else ''}. Σp²: mean over queries of the sum of squared attention weights, 1 "
             "where one key takes all. Gradients: root mean square, as a ratio to V's.",
+            made_with(done),
         ]
         return [
             *_random_table(results, s, model, lines).write(folder, "saturation"),
-            *_own_table(results, s, model).write(folder, "own"),
+            *_own_table(results, s, model, made_with(done)).write(folder, "own"),
         ]

@@ -100,6 +100,24 @@ class TrainingExperiment(Experiment):
         return list(made.values())
 
 
+class OneMethodExperiment(TrainingExperiment):
+    """A training experiment that is about one method.
+
+    Attributes:
+        method: its name.
+    """
+
+    method: ClassVar[str]
+
+    def method_names(self, planner: Planner) -> list[str]:
+        """That method.
+
+        Raises:
+            ValueError: others were asked for.
+        """
+        return planner.only(self.method)
+
+
 class MeasuringExperiment(Experiment):
     """An experiment that measures instead of training: this machine, or trained weights as they are (`needs_inputs`).
 

@@ -91,6 +91,7 @@ class Recipe:
 _PAPER_LRS = {"full": 2e-5, "smt": 2e-4, "lora": 3e-4, "dora": 2e-4, "spiel": 1e-4, "*": 2e-4}
 _PAPER_SMT = {"warmup_steps": 100, "warmup_lr_scale": 0.1}
 _PAPER_GIVEN: dict[str, dict[str, Any]] = {"smt": _PAPER_SMT, "spiel": {"weight_decay": 30.0}}
+_CODE_SMT = {"warmup_steps": 100, "warmup_lr_scale": 1.0, "schedule": "fresh"}
 _TINY_LRS = {"full": 1e-3, "smt": 1e-3, "lora": 2e-3, "dora": 2e-3, "spiel": 6e-3, "*": 2e-3}
 
 PAPER = Recipe(
@@ -122,7 +123,7 @@ PAPER_LLAMA3 = replace(PAPER, lrs={**PAPER.lrs, "dora": 1e-4, "smt": 1e-4})
 PAPER_CODE = replace(
     PAPER,
     lrs={**_PAPER_LRS, "smt": 9.65e-6, "full": 9.65e-6},
-    given={**_PAPER_GIVEN, "smt": {"warmup_steps": 100, "warmup_lr_scale": 1.0, "schedule": "fresh"}},
+    given={**_PAPER_GIVEN, "smt": _CODE_SMT},
     batch_size=64,
     cutoff=2048,
     train_on_inputs=False,
@@ -132,11 +133,7 @@ PAPER_CODE = replace(
     betas=(0.9, 0.95),
     schedule="linear-hf",
     template=SMT_CODE,
-    by_family={
-        "math": {
-            "given": {**_PAPER_GIVEN, "smt": {"warmup_steps": 25, "warmup_lr_scale": 1.0, "schedule": "fresh"}},
-        }
-    },
+    by_family={"math": {"given": {**_PAPER_GIVEN, "smt": {**_CODE_SMT, "warmup_steps": 25}}}},
     source="fine_tune.py: both rates 9.65e-6 (its default, and its comment: 'all results', 1e-4 'can further improve'), betas "
     "(0.9, 0.95), weight decay 0, 3 epochs, linear rate, a second schedule for tuning without a warm-up, length 2,048, 20 % of "
     "the data for validation; its README's command: 16 examples on each of 4 GPUs, 100 warm-up steps of the rate, 100 before "

@@ -19,13 +19,13 @@ def measured(records: Iterable[Record], model: str) -> tuple[list[Record], list[
     """
     done = finished(records, model)
     like = _made(max(done, key=_ended))
-    kept = [r for r in done if _made(r) == like]
-    return kept, [line for line in (like[0], _left_out([r for r in done if _made(r) != like])) if line]
+    kept, unlike = ([r for r in done if (_made(r) == like) is alike] for alike in (True, False))
+    return kept, [like[0], _left_out(unlike)] if unlike else [like[0]]
 
 
 def _made(record: Record) -> tuple[str, str]:
     """Packages and processor; and the threads or GPU, as the run itself states them."""
-    return made_with([record]).strip(), record["run"]["machine"]
+    return made_with([record]), record["run"]["machine"]
 
 
 def _ended(record: Record) -> str:
@@ -33,10 +33,8 @@ def _ended(record: Record) -> str:
 
 
 def _left_out(records: Sequence[Record]) -> str:
-    if not records:
-        return ""
     names = listed([f"{r['run']['model']['name']} seed {r['run']['seed']}" for r in records])
     return (
-        f"Left out, measured with other packages or on other hardware than the newest: {names}.{made_with(records)} "
+        f"Left out, measured with other packages or on other hardware than the newest: {names}. {made_with(records)} "
         "To have them counted, measure all of them again into another --results folder."
     )

@@ -238,17 +238,15 @@ def provenance(found: Sequence[Group]) -> str:
     commits = sorted({e["commit"][:10] + (" with changes" if e.get("dirty") else "") for e in made if e.get("commit")})
     code = f" Code: commit {listed(commits)}." if commits else ""
     where = made_with([r for g in found for r in (*g.done, *g.lost)])
-    return f"The keys of all runs stand in the CSV file; each is a file runs/<key>.json in the results folder.{code}{where}"
+    return f"The keys of all runs stand in the CSV file; each is a file runs/<key>.json in the results folder.{code} {where}"
 
 
 def made_with(records: Sequence[Record]) -> str:
-    """Versions and hardware behind numbers, a sentence with a space before it; all of them where they are not the same."""
+    """Versions and hardware behind numbers, a sentence; all of them where they are not the same."""
     made = [r.get("environment") or {} for r in records]
     packages = []
     for name in VERSIONS:
         found = sorted({str(e["packages"][name]) for e in made if (e.get("packages") or {}).get(name)})
         packages += [f"{name} {' and '.join(found)}"] if found else []
     places = sorted({", ".join(e["gpus"]) if e.get("gpus") else str(e["cpu"]) for e in made if e.get("cpu")})
-    if not packages and not places:
-        return ""
-    return f" Made with {', '.join(packages) or 'unknown versions'} on {markdown(' and on '.join(places) or 'unknown hardware')}."
+    return f"Made with {', '.join(packages) or 'unknown versions'} on {markdown(' and on '.join(places) or 'unknown hardware')}."

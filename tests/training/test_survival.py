@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -154,27 +155,28 @@ def files(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def smooth(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Run], Inputs, dict[str, Any]]:
-    """Four runs, uninterrupted."""
+def smooth(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Run], Inputs, dict[str, Any], float]:
+    """Four runs, uninterrupted, and the seconds they took here."""
     runs, inputs = planned()
     folder = tmp_path_factory.mktemp("smooth")
+    begun = time.monotonic()
     assert finish(process, folder, runs, inputs) == 0
+    took = time.monotonic() - begun
     found = results(folder)
     assert set(found) == {run.key for run in runs} and {r["status"] for r in found.values()} == {"done"}
-    return runs, inputs, found
+    return runs, inputs, found, took
 
 
 def test_killed_at_random_moments(smooth: Any, tmp_path: Path) -> None:
-    runs, inputs, expected = smooth
+    runs, inputs, expected, took = smooth
     rng = random.Random(0)
     kills, rounds, resumed = 0, 0, 0
-    while kills < KILLS or (not resumed and kills < 3 * KILLS):  # how far a run gets depends on the machine
-        enough = 3 * KILLS if kills >= KILLS else KILLS
+    while kills < KILLS:
         folder = tmp_path / str(rounds)
         rounds += 1
         while True:
             child = start(process, folder, runs, inputs)
-            child.join(rng.uniform(0.1, 1.8) if kills < enough else 300)
+            child.join(rng.uniform(0.1, took / 3) if kills < KILLS else 300)
             if child.exitcode is not None:
                 break
             child.kill()
@@ -189,7 +191,7 @@ def test_killed_at_random_moments(smooth: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spot", SPOTS)
 def test_killed_at_the_worst_moments(spot: str, smooth: Any, tmp_path: Path) -> None:
-    runs, inputs, expected = smooth
+    runs, inputs, expected, _ = smooth
     run = next(run for run in runs if run.method.name == "smt")
     assert finish(process, tmp_path, [run], inputs, spot) == -signal.SIGKILL
     assert finish(process, tmp_path, [run], inputs) == 0

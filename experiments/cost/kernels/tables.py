@@ -33,7 +33,7 @@ def write_kernels(records: Sequence[Record], folder: Path, model: str) -> list[P
     return [
         *_gradient(found["gradient"], note).write(folder, "gradient"),
         *_projection(found["projection"], note).write(folder, "projection"),
-        *_storage(found["storage"], run["machine"], s["tokens"]).write(folder, "storage"),
+        *_storage(found["storage"], run["machine"], s["tokens"], made).write(folder, "storage"),
         *_update(found["update"], note).write(folder, "update"),
         *_scores(found["scores"], note).write(folder, "scores"),
     ]
@@ -89,7 +89,7 @@ def _projection(rows: list[Row], note: str) -> Table:
     return _table("Appendix I: projection of blocks into the weight", columns, data, notes)
 
 
-def _storage(rows: list[Row], machine: str, tokens: int) -> Table:
+def _storage(rows: list[Row], machine: str, tokens: int, made: list[str]) -> Table:
     printed = {
         "full matrix": ("full dense",),
         "dense block": ("dense block storage",),
@@ -115,6 +115,7 @@ def _storage(rows: list[Row], machine: str, tokens: int) -> Table:
         f"the three formats of figure 11 together: {whole:.2f} MiB (printed: {sum(figure.values()):.2f})",
         "COO stores two 8-byte indices for each 4-byte number, hence five times; CSR with one index a number and BSR with one a "
         "block do not",
+        *made,
     ]
     return _table("Appendix G: formats of a sparse matrix", columns, data, notes)
 

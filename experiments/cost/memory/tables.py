@@ -31,7 +31,7 @@ def write_memory(records: Sequence[Record], folder: Path, model: str) -> list[Pa
     caption = "\n".join(textwrap.fill(note, 78) for note in notes)
     return [
         *_memory(rows, record, model, notes).write(folder, "memory"),
-        *_activations(record, model, notes).write(folder, "activations"),
+        *_activations(record, model, [notes[0], *made]).write(folder, "activations"),
         *memory_figure(rows, folder, caption),
     ]
 
@@ -172,4 +172,4 @@ def _activations(record: Record, model: str, notes: list[str]) -> Table:
         "a copy per layer: without sharing; views of inputs: what the paper's code holds, since a view keeps all of the input",
     ]
     columns = ["method", "variant", "checkpointing", "fraction", "kept_bytes", "formula_bytes"]
-    return Table(f"Inputs kept by SMT's sparse layers: {model}", header, cells, [notes[0], *more], data, columns)
+    return Table(f"Inputs kept by SMT's sparse layers: {model}", header, cells, [*notes, *more], data, columns)
