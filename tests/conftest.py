@@ -25,6 +25,15 @@ hypothesis.settings.load_profile("same")
 MARKERS = {"slow": "takes more than half a minute; part of .ci/run", "slurm": "starts a real SLURM; part of .ci/run"}
 
 
+# Files of few, long tests: begun last, one worker would still be at them when the other has nothing left.
+FIRST = ("training/test_survival.py", "training/test_parallel.py", "experiments/test_cost.py", "sweep/test_sweep.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(FIRST)))  # stable: all others keep their order
+
+
 def pytest_configure(config: pytest.Config) -> None:
     for name, what in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {what}")
