@@ -3,8 +3,7 @@ the processor: others may be at work) and peak memory.
 
     python tests/many_records.py [--records 20000] [--folder DIR]
 
-The records are copies of the committed ones of `plateau` on `tiny` with other seeds, as they were written (schema 1), or, with
-`--sealed`, as this version writes them. All of them belong to one table.
+The records are copies of the committed ones of `plateau` on `tiny` with other seeds, sealed anew. All of them belong to one table.
 """
 
 from __future__ import annotations
@@ -44,9 +43,10 @@ COMMANDS = {
 }  # fmt: skip
 
 
-def fill(folder: Path, count: int, sealed: bool = False) -> None:
+def fill(folder: Path, count: int) -> None:
     """Writes `count` records and their index."""
     from smt_bench.records.runs import digest
+    from smt_bench.records.trust import SCHEMA, sealed
 
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     index = json.loads((REFERENCE / PLACE / "runs.json").read_text(encoding="utf-8"))
@@ -59,12 +59,7 @@ def fill(folder: Path, count: int, sealed: bool = False) -> None:
         record["run"]["seed"] += 100
         record["key"] = digest(record["run"])
         keys.append(record["key"])
-        text = json.dumps(record, indent=1) + "\n"
-        if sealed:
-            from smt_bench.records.store import SCHEMA
-            from smt_bench.records.trust import sealed as seal
-
-            text = seal({**record, "schema": SCHEMA})
+        text = sealed({**{name: part for name, part in record.items() if name != "sha256"}, "schema": SCHEMA})
         (folder / "runs" / f"{record['key']}.json").write_text(text, encoding="utf-8")
     place = folder / PLACE
     place.mkdir(parents=True, exist_ok=True)
@@ -95,12 +90,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, default=20_000)
     parser.add_argument("--folder", type=Path, help="kept; filled where it is new")
-    parser.add_argument("--sealed", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.folder or Path(temporary) / "results"
         if not (folder / "runs").exists():
-            fill(folder, asked.records, asked.sealed)
+            fill(folder, asked.records)
             cost(folder, *NOTHING_TO_DO)
         size = sum(path.stat().st_size for path in (folder / "runs").glob("*.json"))
         print(f"{asked.records} records, {size / 1e6:.0f} MB")
