@@ -3,7 +3,7 @@ the processor: others may be at work) and peak memory.
 
     python tests/many_records.py [--records 20000] [--folder DIR]
 
-The records are copies of the committed ones of `plateau` on `tiny` with other seeds, sealed anew. All of them belong to one table.
+The records are copies of the committed ones of `plateau` on `tiny` with other seeds, sealed anew; all belong to one table.
 """
 
 from __future__ import annotations
