@@ -169,9 +169,8 @@ class Criteria(MeasuringExperiment):
             "blocks": STRATA * (1 if planner.request.preset else 6),
         }
 
-    def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs | None) -> dict[str, Any]:
+    def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs) -> dict[str, Any]:
         """Scores all blocks, then tunes a sample of them one by one."""
-        assert inputs is not None
         s, seed = measurement.settings, measurement.seed
         bench = Bench.open(s, seed, inputs)
         scores = bench.scores(s["warmup_steps"], seed)

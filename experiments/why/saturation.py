@@ -221,9 +221,8 @@ class Saturation(MeasuringExperiment):
         """The same for every model."""
         return SETTINGS
 
-    def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs | None) -> dict[str, Any]:
+    def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs) -> dict[str, Any]:
         """Random inputs, then the model's own."""
-        assert inputs is not None
         s, seed = measurement.settings, measurement.seed
         pairs = [(d, scale) for d in s["widths"] for scale in s["scales"]]
         rows = []

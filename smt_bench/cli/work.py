@@ -30,7 +30,7 @@ def performer(experiment: Experiment, planner: Planner, spread: Spread) -> Perfo
     if isinstance(experiment, MeasuringExperiment):
 
         def answer(question: Any, watch: Watcher, _keeper: Keeper) -> Record:
-            inputs = planner.inputs() if experiment.needs_inputs else None
+            inputs = planner.inputs() if experiment.needs_inputs else planner.measured()
             return measure(question, lambda asked, watch: experiment.measure(asked, watch, inputs), watch)
 
         return answer

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from smt_bench.measuring.flops import CPU_ATTENTION
+from smt_bench.measuring.flops import UNKNOWN
 
 aten = torch.ops.aten
 _PRODUCTS = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm)
@@ -27,7 +27,7 @@ _PRODUCTS = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm)
 def _flops() -> dict[Any, Any]:
     from torch.utils.flop_counter import flop_registry, shape_wrapper  # see `measuring.flops`
 
-    return {**flop_registry, **{packet: shape_wrapper(formula) for packet, formula in CPU_ATTENTION.items()}}
+    return {**flop_registry, **{packet: shape_wrapper(formula) for packet, formula in UNKNOWN.items()}}
 
 
 def _tensors(values: Any) -> Iterator[torch.Tensor]:

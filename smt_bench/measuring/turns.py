@@ -41,7 +41,7 @@ def random_model(name: str, precision: str, device: torch.device, seed: int) -> 
 def random_batch(model: str, batch_size: int, length: int, seed: int, device: torch.device) -> Batch:
     """(B, T) random tokens of the model's vocabulary, every position but the last with a label."""
     generator = torch.Generator().manual_seed(seed)
-    ids_BT = torch.randint(build.config(model).vocab_size, (batch_size, length), generator=generator)
+    ids_BT = torch.randint(build.config(model).get_text_config().vocab_size, (batch_size, length), generator=generator)
     labels_BT = torch.full_like(ids_BT, IGNORED)
     labels_BT[:, :-1] = ids_BT[:, 1:]
     return Batch(ids_BT.to(device), labels_BT.to(device), batch_size * (length - 1), ids_BT.numel())

@@ -83,10 +83,25 @@ def hub_snapshot(hub_id: str) -> Path:
 
 def _complete(folder: Path) -> bool:
     """Whether the safetensors weights are there, all shards of them."""
+    return any(folder.glob("*.safetensors")) and _absent(folder) is None
+
+
+def _absent(folder: Path) -> str | None:
+    """The first shard that the index of the weights names and that is not there.
+
+    Raises:
+        ValueError: the index is not readable.
+    """
     index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        return all((folder / n).is_file() for n in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    return any(folder.glob("*.safetensors"))
+    if not index.is_file() or (folder / "model.safetensors").is_file():  # the whole goes before its parts
+        return None
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise ValueError(
+            f"model {folder.name}: {index.name} is not a list of weights: fetch the folder again"
+        ) from None
+    return next((name for name in sorted(shards) if not (folder / name).is_file()), None)
 
 
 # What decides tokens or outcome: architecture, weights (the index says which shards count), defaults of generation, and every
@@ -120,6 +135,8 @@ def folder_hash(folder: Path) -> str:
     files = sorted({path for pattern in DECIDING for path in folder.glob(pattern) if path.is_file()})
     if not any(p.suffix == ".safetensors" for p in files):
         raise ValueError(f"model folder {folder} has no *.safetensors weights: save it with `save_pretrained`")
+    if gone := _absent(folder):
+        raise ValueError(f"model {folder.name}: {gone} is missing, which its index names: fetch the folder again")
     whole = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:

@@ -148,6 +148,9 @@ def find(name: str) -> ModelEntry:
     """
     if name in REGISTRY:
         return REGISTRY[name]
+    known = next((entry for entry in REGISTRY.values() if entry.hub_id == name), None)
+    if known is not None and not Path(name).is_dir():  # the same weights, so the same recipe and the same keys
+        return known
     if (Path(name) / "config.json").is_file():
         called = Path(name).resolve().name  # a folder may be called like a registered model, whatever it holds
         return ModelEntry(

@@ -27,6 +27,7 @@ from smt_bench.measuring.account import Account, Phase
 from smt_bench.measuring.accountant import Accountant
 from smt_bench.methods.base import Method, OptimizerSettings
 from smt_bench.models import build
+from smt_bench.models.inventory import inventory
 from smt_bench.plan.fakes import LIMIT, Fakes, gpu_kernels
 from smt_bench.plan.gpu.roofline import Operations
 from smt_bench.training.optimizer import TorchUpdater
@@ -80,7 +81,7 @@ class Workload:
         ):
             if text not in choices:
                 raise ValueError(f"--{option} {text}: choose from {', '.join(choices)}")
-        positions = getattr(build.config(self.model), "max_position_embeddings", None)
+        positions = getattr(build.config(self.model).get_text_config(), "max_position_embeddings", None)
         if positions is not None and self.length > positions:
             raise ValueError(
                 f"--length {self.length}: {self.model} has {positions} positions: choose at most {positions}"
@@ -196,6 +197,10 @@ def _warm_up(workload: Workload, method: Method) -> Warmup:
 
 def _prepare(workload: Workload, method: Method) -> tuple[Fakes, nn.Module, Accountant]:
     fakes, model = Fakes(), workload.build()
+    if workload.precision == "fp32" and inventory(model).experts:
+        raise ValueError(
+            f"model {workload.model}: torch has no rule for products of experts without storage in fp32: choose bf16"
+        )
     fakes.fill(model, PRECISIONS[workload.precision])
     updater = PureUpdater if workload.precision == "bf16-pure" else TorchUpdater
     run = Accountant(

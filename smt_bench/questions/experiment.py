@@ -139,13 +139,13 @@ class MeasuringExperiment(Experiment):
         return [(ask(self.name, self.version, asked, seed), None) for seed in planner.seeds()]
 
     @abstractmethod
-    def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs | None) -> dict[str, Any]:
+    def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs) -> dict[str, Any]:
         """The answer, in plain JSON values.
 
         Args:
             measurement: the question.
             watch: told of progress.
-            inputs: weights and data; None unless `needs_inputs`.
+            inputs: weights and data; where it does not look at them the architecture alone.
         """
 
 

@@ -8,6 +8,7 @@ from smt_bench.data.datasets import DataSet
 from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.machine.watch import Watcher, unwatched
 from smt_bench.models.locate import Located
+from smt_bench.records.runs import ModelRef
 from smt_bench.training.resume import Keeper
 
 
@@ -30,3 +31,7 @@ class Inputs:
     watch: Watcher = unwatched
     keeper: Keeper = field(default_factory=Keeper)
     spread: Spread = ALONE
+
+    def source(self, model: ModelRef) -> str:
+        """What `models.build` knows a model by: its name, or the folder of the one that was asked for."""
+        return str(self.located.path) if model == self.located.ref else model.name

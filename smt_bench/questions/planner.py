@@ -92,16 +92,7 @@ class Planner:
         return list(dict.fromkeys(self.request.seeds or self.recipe.seeds))
 
     def measurement(self, kind: str, version: int, settings: dict[str, Any], seed: int) -> Measurement:
-        """A question about cost on this machine, on the model's architecture with random weights.
-
-        Raises:
-            ValueError: a model that its name alone does not identify.
-        """
-        if self.entry.name != self.request.model:
-            raise ValueError(
-                f"--model {self.request.model}: {kind} measures registered models and Hugging Face ids: choose one of "
-                f"{', '.join(registry.REGISTRY)}"
-            )
+        """A question about cost on this machine, on the model's architecture with random weights."""
         model = build.architecture(self.request.model)
         return Measurement(kind, version, model, settings, facts.one_line(), seed)
 
@@ -304,6 +295,11 @@ class Planner:
             seed=seed,
             probes=probes,
         )
+
+    def measured(self) -> Inputs:
+        """What a measurement on random weights needs: the architecture, no file of weights and no data."""
+        located = locate.Located(build.architecture(self.request.model), Path(self.request.model))
+        return Inputs(located, unread(self.family.name, self.recipe.heldout))
 
     def inputs(self) -> Inputs:
         """What executing the runs needs."""

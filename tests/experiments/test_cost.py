@@ -40,7 +40,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         planner = Planner(asked, fits.here())
         module.check(planner)
         ((question, _),) = module.runs(planner)
-        record = measure(question, lambda asked, watch, module=module: module.measure(asked, watch, None), unwatched)
+        inputs = planner.measured()
+        record = measure(question, lambda q, watch, m=module, i=inputs: m.measure(q, watch, i), unwatched)
         assert record["status"] == "done", record["message"]
         store.write(record)
         module.render([record], store.root / name / "tiny", "tiny")

@@ -73,7 +73,7 @@ class Kernels(MeasuringExperiment):
             "rounds": planner.request.steps or (2 if planner.request.preset else ROUNDS),
         }
 
-    def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs | None) -> dict[str, Any]:
+    def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs) -> dict[str, Any]:
         """Rows of every table; bytes are exact, milliseconds are medians."""
         s = measurement.settings
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -52,7 +52,7 @@ class Memory(StepsExperiment):
         """One measurement of all methods; bytes do not depend on the seed, so that the first is enough."""
         return super().runs(planner)[:1]
 
-    def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs | None) -> dict[str, Any]:
+    def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs) -> dict[str, Any]:
         """One row per method, variant and checkpointing; a method that does not fit has a message in place of bytes."""
         s, rows = measurement.settings, []
         jobs = [(entry, checkpointing) for checkpointing in (False, True) for entry in s["methods"]]
@@ -64,7 +64,7 @@ class Memory(StepsExperiment):
             watch("memory", done, len(jobs), entry["name"])
             with ProcessPoolExecutor(1, mp_context=server) as pool:
                 try:
-                    asked = (measurement.model.name, s, entry, checkpointing, measurement.seed, PAPER_STEPS)
+                    asked = (inputs.source(measurement.model), s, entry, checkpointing, measurement.seed, PAPER_STEPS)
                     found = pool.submit(weigh, *asked).result()
                 except BrokenProcessPool:  # the kernel's answer to too little memory
                     found = {"message": "the process was killed, most likely for want of memory"}

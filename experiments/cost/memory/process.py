@@ -61,10 +61,13 @@ def weigh(
         checkpointing,
         gpu=device.type == "cuda",
     )
-    planned = DryRuns(workload).run(entry["name"], entry["config"], entry["fraction"], steps).account
+    try:
+        planned = DryRuns(workload).run(entry["name"], entry["config"], entry["fraction"], steps).account.to_dict()
+    except ValueError:  # products of experts in float32
+        planned = None
     return {
         "account": found.to_dict(),
-        "planned": planned.to_dict(),
+        "planned": planned,
         "saved_activations": found.saved_activations(),
         "trainable": capacity.trainable,
         "total": capacity.total,

@@ -49,7 +49,8 @@ def memory_rows(record: Record) -> list[Row]:
         if "account" not in found:
             rows.append({**named, "stage": None, "message": found["message"], **_blank()})
             continue
-        account, planned = Account.from_dict(found["account"]), Account.from_dict(found["planned"])
+        account = Account.from_dict(found["account"])
+        planned = None if found["planned"] is None else Account.from_dict(found["planned"])
         for stage in account.flops:
             peak = account.peak(stage)
             rows.append(
@@ -61,7 +62,7 @@ def memory_rows(record: Record) -> list[Row]:
                     **{category: peak.peak[category] for category in CATEGORIES},
                     "after_forward_saved": account.saved_activations(stage),
                     "peak": peak.peak_bytes,
-                    "planned_peak": planned.peak(stage).peak_bytes,
+                    "planned_peak": None if planned is None else planned.peak(stage).peak_bytes,
                     "peak_in": peak.phase,
                     "process_peak": found["peak_bytes"],
                 }

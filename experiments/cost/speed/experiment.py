@@ -89,12 +89,13 @@ class Speed(StepsExperiment):
         rounds = planner.request.steps or (3 if planner.request.preset else ROUNDS)
         return {**super().settings(planner), "rounds": rounds, "run_steps": PAPER_STEPS}
 
-    def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs | None) -> dict[str, Any]:
+    def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs) -> dict[str, Any]:
         """Times the steps; milliseconds per phase and round, FLOPs and what each method made of its fraction."""
         s, seed = measurement.settings, measurement.seed
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        shapes = shapes_of(measurement.model.name)
-        build = partial(random_model, measurement.model.name, s["precision"], device, seed)
+        model = inputs.source(measurement.model)
+        shapes = shapes_of(model)
+        build = partial(random_model, model, s["precision"], device, seed)
         entries, contestants = [], []
         for entry in s["methods"]:
             method = methods.build(entry["name"], entry["config"], entry["fraction"], seed, s["run_steps"])
@@ -104,7 +105,7 @@ class Speed(StepsExperiment):
             entries.append({**entry, "label": label, "trainable": capacity.trainable, "total": capacity.total})
             contestants.append(Contestant(label, method, build))
         contestants += _warmups(s, seed, build)
-        batch = random_batch(measurement.model.name, s["batch_size"], s["length"], seed, device)
+        batch = random_batch(model, s["batch_size"], s["length"], seed, device)
         wanted = len(contestants) * total_parameters(shapes) * 16  # bytes, were all of them to train densely
         taken, flops = take_turns(
             contestants,
@@ -123,7 +124,7 @@ class Speed(StepsExperiment):
         return {
             "entries": entries,
             "tokens": batch.tokens,
-            "layers": config_of(measurement.model.name).num_hidden_layers,
+            "layers": config_of(model).get_text_config().num_hidden_layers,
             "flops": flops,
             "milliseconds": {
                 name: [{k: round(1e3 * v, 4) for k, v in step.items()} for step in steps]
