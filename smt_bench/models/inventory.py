@@ -14,7 +14,7 @@ from torch import nn
 
 from smt_bench.methods.base import Shapes
 from smt_bench.methods.modules import numel, total_parameters
-from smt_bench.methods.roles import ALL, expanded, inside, is_glob, matches, reads_text, role
+from smt_bench.methods.roles import ALL, ATTENTION, MLP, expanded, inside, is_glob, matches, reads_text, role
 
 _ROUTERS = ("gate", "router", "shared_expert_gate")  # choose experts; a handful of rows that no method is after
 
@@ -80,7 +80,7 @@ class Inventory:
         return tuple(dict.fromkeys(found))
 
     def resolve(self, targets: Sequence[str], lenient: bool = False) -> tuple[str, ...]:
-        """Targets as this model has them: roles, names and patterns, each of which means a layer that can be trained.
+        """Targets as this model has them: each means a layer that can be trained, and they stand in one order.
 
         Args:
             targets: roles, groups, "all-linear", own names or patterns.
@@ -100,7 +100,8 @@ class Inventory:
             self._check(name, targets)
         if not wanted:
             raise ValueError(f"targets {list(targets)}: none is named: choose from {', '.join(self.offered)}")
-        return tuple(dict.fromkeys(wanted))
+        place = {name: number for number, name in enumerate((*ATTENTION, *MLP))}
+        return tuple(sorted(dict.fromkeys(wanted), key=lambda name: place.get(name, len(place))))  # one order, one key
 
     def _check(self, name: str, targets: Sequence[str]) -> None:
         meant = [x for x in self.layers if matches(x.path, [name])]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ class Cell:
 
 def grid(
     planner: Planner,
-    names: Iterable[str],
+    names: Sequence[str],
     fractions: Sequence[float] | None = None,
     variants: Sequence[Mapping[str, Any]] = ({},),
 ) -> list[Cell]:
@@ -42,7 +42,16 @@ def grid(
         names: methods; those without a trainable fraction get one cell per variant.
         fractions: None: those asked for, or the recipe's.
         variants: settings that differ from the recipe's.
+
+    Raises:
+        ValueError: a setting was asked for that the variants differ in.
     """
+    varied = {name for changes in variants for name in changes if any(changes[name] != v.get(name) for v in variants)}
+    for method, what, _ in planner.request.settings:
+        if what in varied and method in names and not planner.shared:
+            raise ValueError(
+                f"--set {method}.{what}: {planner.request.experiment} compares several of it: leave it out"
+            )
     fractions = planner.fractions() if fractions is None else fractions
     return [
         Cell(name, fraction, changes)

@@ -39,6 +39,37 @@ def test_a_text_and_a_list_are_one_question(cli: Cli) -> None:
     assert keys("q_proj, v_proj") == keys('["q_proj","v_proj"]') != keys("q_proj")
 
 
+def test_layers_in_another_order_are_the_same_question(cli: Cli) -> None:
+    def keys(*asked: str) -> list[str]:
+        done = cli("run", "plateau", "--methods", "lora", *asked, "--dry-run", "--json")
+        return [row["key"] for row in json.loads(done.stdout)]
+
+    usual = keys()
+    assert (
+        usual
+        == keys("--set", "lora.targets=down_proj,v_proj,k_proj,up_proj,q_proj")
+        == keys("--targets", "down,up,qkv")
+    )
+    assert keys("--targets", "qkv") == keys("--set", "lora.targets=q_proj,k_proj,v_proj") != usual
+    assert keys("--targets", "all-linear") == keys("--targets", "mlp,attention")
+
+
+def test_a_setting_that_the_experiment_compares_is_refused(cli: Cli) -> None:
+    for experiment, setting in (
+        ("qkv", "targets=q_proj"),
+        ("block-metric", "metric=l2"),
+        ("selection", "scope=random"),
+    ):
+        done = cli("run", experiment, "--set", f"smt.{setting}", "--dry-run")
+        assert done.returncode == 2 and f"{experiment} compares several of it" in done.stderr
+    assert cli("run", "qkv", "--set", "smt.metric=l2", "--dry-run").returncode == 0
+
+
+def test_targets_without_a_method_that_has_them(cli: Cli) -> None:
+    done = cli("run", "plateau", "--methods", "full", "--targets", "qkv", "--dry-run")
+    assert done.returncode == 2 and "no method that runs here has a choice of layers" in done.stderr
+
+
 def test_refusals_say_how_a_setting_is_made(cli: Cli) -> None:
     for given, told in {
         "smt.block_size=7": "(--set smt.block_size=...)",
