@@ -17,7 +17,7 @@ from smt_bench.evidence.verdicts import Claim
 from smt_bench.evidence.words import percent, rank, title
 from smt_bench.experiments.choices.ablation import PAPER_PCT
 from smt_bench.records.store import Record
-from smt_bench.report.accuracy.variants import relabelled, write_groups
+from smt_bench.report.accuracy.variants import write_groups
 
 
 def best(cells: Sequence[Group]) -> Group | None:
@@ -49,8 +49,7 @@ def cells(records: Sequence[Record]) -> list[Group]:
             at_budget = next((g for g in own if g.fraction == budget), None)
             picked = best(own) if suffix == "best" else at_budget
             if picked is not None:
-                label = f"{title(method)} ({suffix})"
-                made += groups(relabelled(r, label) for r in (*picked.done, *picked.lost))
+                made.append(picked.called(f"{title(method)} ({suffix})"))
     return made
 
 

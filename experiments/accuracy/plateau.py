@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from smt_bench.evidence.cells import groups
 from smt_bench.experiments.accuracy import plateau_claims
 from smt_bench.questions.experiment import TrainingExperiment
 from smt_bench.questions.grid import Cell, grid
@@ -45,5 +46,6 @@ class Plateau(TrainingExperiment):
 
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """Table 3 with its claims, table 2, figure 9 and the paired comparisons."""
-        found = plateau_claims.cells(records)
-        return write_plateau(records, folder, model, "smt", found, plateau_claims.sheet(found, model))
+        found = groups(records)
+        claimed = plateau_claims.cells(found)
+        return write_plateau(found, folder, model, "smt", claimed, plateau_claims.sheet(claimed, model))

@@ -119,7 +119,7 @@ def mismatch(value: Any, shape: Any, path: str = "") -> str | None:
 
 
 def _wrong(value: Any, shape: Any) -> _Wrong | None:
-    """Tens of thousands of records with a hundred values each pass here: nothing is made of where they stand unless one is wrong."""
+    """Of tens of thousands of records with a hundred values each; where a value stands is only told where it is wrong."""
     kind, of = type(value), type(shape)
     if of is tuple or of is type:
         if kind is not shape and not (of is tuple and kind in shape):  # True is an int only to isinstance
