@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from smt_bench.evidence.cells import groups
 from smt_bench.experiments.accuracy import plateau_claims
 from smt_bench.questions.experiment import TrainingExperiment
 from smt_bench.questions.grid import Cell, grid
-from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
 from smt_bench.report.accuracy.plateau import write_plateau
+
+if TYPE_CHECKING:  # torch comes with it
+    from smt_bench.questions.planner import Planner
 
 
 class Plateau(TrainingExperiment):

@@ -90,8 +90,8 @@ def _check_comparable(found: Sequence[Group]) -> None:
 
 def common_tasks(found: Sequence[Group]) -> list[str]:
     """The tasks that every contributing record has, in the order of the registry: what averages cover."""
-    sets = [set(r["evaluation"]) for g in found for r in g.done]
-    shared = set.intersection(*sets) if sets else set()
+    sets = [g.answers.tasks for g in found if g.answers.tasks is not None]
+    shared = frozenset.intersection(*sets) if sets else frozenset()
     known = [name for name in TASKS if name in shared]
     return known + sorted(shared - set(known))
 

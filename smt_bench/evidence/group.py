@@ -28,6 +28,7 @@ class Answers:
         self._records = records
         self._correct: dict[str, NDArray[Any]] = {}
         self._accuracies: dict[tuple[str, ...], list[float]] = {}
+        self.compared: dict[tuple[Answers, tuple[str, ...], int, int], Any] = {}  # with others: `pairs.compare`
 
     def accuracies(self, tasks: Sequence[str]) -> list[float]:
         """Of each run in %, every task counting the same."""
@@ -46,6 +47,12 @@ class Answers:
             columns = [np.asarray(r["evaluation"][task]["examples"]["correct"]) for r in self._records]
             self._correct[task] = np.stack(columns)
         return self._correct[task]
+
+    @cached_property
+    def tasks(self) -> frozenset[str] | None:
+        """Those that every run was judged on; None without runs."""
+        sets = (frozenset(r["evaluation"]) for r in self._records)
+        return frozenset.intersection(*sets) if self._records else None
 
     @cached_property
     def nlls(self) -> list[float | None]:
