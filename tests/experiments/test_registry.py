@@ -106,6 +106,12 @@ def test_looking_around_imports_nothing_heavy(args: tuple[str, ...], tmp_path: P
     assert "typer" in imported(done) and not imported(done) & HEAVY
 
 
+def test_a_table_needs_no_torch(tmp_path: Path) -> None:
+    done = command(tmp_path, "table", "plateau", "--results", str(ROOT / "results" / "reference"), "--out", "here")
+    assert done.returncode == 0 and "| SMT" in done.stdout
+    assert "pandas" in imported(done) and not imported(done) & {"torch", "transformers"}
+
+
 @pytest.mark.slow
 def test_an_experiment_of_another_package_runs_to_its_table(tmp_path: Path) -> None:
     package(tmp_path / "site", {"theirs": "their_module:Theirs"})
