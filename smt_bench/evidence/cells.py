@@ -127,10 +127,11 @@ def summarise(records: Iterable[Record] | Cells) -> pd.DataFrame:
         ValueError: no records, or records that no table may compare.
     """
     found = groups(records)
-    tasks = common_tasks(found)
-    shared = trained_on(found)
-    rows = [_row(group, tasks, shared) for group in found]
-    return pd.DataFrame(rows).astype(dict.fromkeys(FLOATS, float)).astype({"capacity": "Int64"})
+    if found.summary is None:
+        tasks, shared = common_tasks(found), trained_on(found)
+        rows = [_row(group, tasks, shared) for group in found]
+        found.summary = pd.DataFrame(rows).astype(dict.fromkeys(FLOATS, float)).astype({"capacity": "Int64"})
+    return found.summary.copy()  # a caller may add to it
 
 
 def _row(group: Group, tasks: list[str], shared: dict[str, int] | None) -> dict[str, Any]:

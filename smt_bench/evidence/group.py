@@ -6,13 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smt_bench.evidence.words import percent, title
 from smt_bench.records.store import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = NDArray[np.float64]
 
@@ -145,9 +148,13 @@ class Group:
 
 
 class Cells(tuple[Group, ...]):
-    """What `cells.groups` made of records; it takes them as they are, so that records are grouped once for all tables."""
+    """What `cells.groups` made of records; it takes them as they are, so that records are grouped once for all tables.
 
-    __slots__ = ()
+    Attributes:
+        summary: `cells.summarise` of them, once that was asked for.
+    """
+
+    summary: pd.DataFrame | None = None
 
 
 def accuracy(record: Record, tasks: Sequence[str]) -> float:
