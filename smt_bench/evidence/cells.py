@@ -41,10 +41,14 @@ def groups(records: Iterable[Record] | Cells) -> Cells:
     for record in sorted(unique.values(), key=lambda r: (r["run"]["seed"], r["key"])):
         method = record["run"]["method"]
         cells.setdefault((method["name"], method["fraction"]), []).append(record)
-    made = [_group(name, fraction, cell) for (name, fraction), cell in cells.items()]
-    made.sort(key=lambda g: (rank(g.method), g.fraction or 0.0))
+    made = in_order(_group(name, fraction, cell) for (name, fraction), cell in cells.items())
     _check_comparable(made)
-    return Cells(made)
+    return made
+
+
+def in_order(found: Iterable[Group]) -> Cells:
+    """Cells in display order."""
+    return Cells(sorted(found, key=lambda g: (rank(g.method), g.fraction or 0.0)))
 
 
 def _group(name: str, fraction: float | None, cell: list[Record]) -> Group:

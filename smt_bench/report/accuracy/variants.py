@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from smt_bench.evidence.cells import Cells, Group, common_tasks, groups, summarise
+from smt_bench.evidence.cells import Cells, Group, common_tasks, groups, in_order, summarise
 from smt_bench.evidence.claims import Sheet, Weighed, matches_paper, weighed
 from smt_bench.evidence.pairs import compare
 from smt_bench.evidence.stats import mean_ci
@@ -121,7 +121,7 @@ def _numbers(group: Group, tasks: Sequence[str], found: Sequence[Group], sheet: 
 
 
 def _lines(found: Sequence[Group], sheet: Sheet, judged: Sequence[Weighed], comparable: bool) -> list[str]:
-    summary = summarise(r for g in found for r in (*g.done, *g.lost)) if _distinct(found) else None
+    summary = summarise(in_order(found)) if _distinct(found) else None
     lines = verdict_lines(judged, sheet.name)
     lines += sheet.remarks
     tasks = [task_title(t) for t in common_tasks(found)]
