@@ -119,8 +119,12 @@ class MethodConfig:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The linear layers that the method changes, by the last part of their names; planning looks whether they fit."""
+        """The layers that the method changes, see `methods.roles`; planning makes them the ones that the model has."""
         return ()
+
+    def with_layers(self, layers: tuple[str, ...]) -> Self:
+        """The same settings for other layers; for a config that has any."""
+        raise NotImplementedError(f"{type(self).__name__} names layers, and must say how others are named")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, tuples as lists."""
@@ -236,7 +240,7 @@ class Method(ABC, Generic[ConfigT_co]):
 
     @property
     def watches(self) -> tuple[str, ...]:
-        """Layers whose whole weight gradients `observe` and `after_backward` look at, by the last part of their names.
+        """Layers whose whole weight gradients `observe` and `after_backward` look at, see `methods.roles`.
 
         Gradients of what `attach` installed are always there; those of the model's own weights only where declared, since
         every process may hold a part of them (ZeRO).

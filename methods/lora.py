@@ -8,14 +8,14 @@ Rank r costs r (I + O) numbers per targeted matrix; DoRA adds O magnitudes. Defa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import nn
 
 from smt_bench.methods.base import Capacity, Method, MethodConfig, ParamGroup, Shapes
-from smt_bench.methods.modules import freeze, replace_module, targeted, total_parameters
+from smt_bench.methods.modules import freeze, linears, replace_module, targeted, total_parameters
 from smt_bench.methods.settings import setting
 
 
@@ -37,6 +37,10 @@ class LoraSettings(MethodConfig):
     def layers(self) -> tuple[str, ...]:
         """The targets."""
         return self.targets
+
+    def with_layers(self, layers: tuple[str, ...]) -> Self:
+        """With other targets."""
+        return replace(self, targets=layers)
 
 
 class Lora(Method[LoraSettings]):
@@ -82,14 +86,16 @@ class Lora(Method[LoraSettings]):
             r=rank,
             lora_alpha=self.config.alpha_per_rank * rank,  # type: ignore[arg-type]  # peft only divides by it
             lora_dropout=self.config.dropout,
-            target_modules=list(self.config.targets),
+            target_modules=[name for name, _ in linears(model, self.config.targets)],
             use_dora=self.use_dora,
             bias="none",
         )
         freeze(model)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            inject_adapter_in_model(config, model)
+            # Of a model that peft knows by its type it rewrites the targets, e.g. up_proj of a shared expert to the matrices of
+            # all experts: it gets a module without a type, and layers by their full names.
+            inject_adapter_in_model(config, nn.ModuleDict({"model": model}))
         trainable = [p for p in model.parameters() if p.requires_grad]
         for parameter in trainable:
             # Adapters of half-precision models train in float32, peft's own default for `get_peft_model`.
@@ -105,8 +111,6 @@ class Lora(Method[LoraSettings]):
                 with torch.no_grad():
                     module.merge()
                 replace_module(model, name, module.get_base_layer())
-        if hasattr(model, "peft_config"):
-            del model.peft_config
 
 
 class Dora(Lora):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from smt_bench import methods
 from smt_bench.data.batches import training_order
 from smt_bench.data.cut import count
 from smt_bench.data.overlap import RULE
@@ -23,7 +24,9 @@ from smt_bench.evaluation.room import positions, prompts_cut
 from smt_bench.machine import facts, parallel
 from smt_bench.methods.base import Method
 from smt_bench.models.build import load
+from smt_bench.models.inventory import inventory
 from smt_bench.models.merging import merge
+from smt_bench.models.preflight import check_causal
 from smt_bench.questions.capacity import method_of
 from smt_bench.questions.inputs import Inputs
 from smt_bench.records.outcome import Diverged, recorded
@@ -61,6 +64,8 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         model.to(device)
     record["environment"]["attention"] = model.config._attn_implementation
     clock("load", start)
+    check_causal(inputs.located.ref.name, model)
+    record["layers"] = _layers(run, model)
     method, capacity = method_of(run, {name: tuple(p.shape) for name, p in model.named_parameters()})
     record["capacity"] = {
         "unit": capacity.unit,
@@ -99,6 +104,13 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     record |= _judge(run, inputs, model, tokenizer, clock)
     if not math.isfinite(record["heldout"]["nll"] or 0.0):
         raise Diverged(run.train.steps, record["heldout"]["nll"])
+
+
+def _layers(run: Run, model: Any) -> dict[str, Any]:
+    """What of the model the method leaves out: numbers of experts, and of its usual layers those that the model lacks."""
+    found = inventory(model)
+    usual = methods.find(run.method.name).Config().layers
+    return {"experts": found.experts, "lacking": [name for name in usual if name not in found.offered]}
 
 
 def _lengths(inputs: Inputs) -> list[int]:

@@ -27,19 +27,25 @@ LABELS = {1.0: "all MLP", 0.5: "half MLP", 0.25: "a quarter MLP", 0.0: "all atte
 
 
 def _changes(planner: Planner, mlp: float) -> dict[str, Any]:
-    side = one_side(planner, ATTENTION + MLP)
+    attention, mlps = planner.has(ATTENTION), planner.has(MLP)
+    if not attention or not mlps:
+        raise ValueError(
+            f"--model {planner.request.model}: allocation splits a budget between attention and MLP, of which it has "
+            f"{', '.join(attention + mlps) or 'neither'}: choose a model whose blocks have both"
+        )
+    side = one_side(planner, attention + mlps)
     if mlp == 0.0:
-        return {} if side == one_side(planner, ATTENTION) else side  # the recipe's own run where it has these blocks
+        return {} if side == one_side(planner, attention) else side  # the recipe's own run where it has these blocks
     if mlp == 1.0:
-        return {"targets": MLP, **side}
-    return {"targets": ATTENTION + MLP, "shares": {"+".join(MLP): mlp, "+".join(ATTENTION): 1 - mlp}, **side}
+        return {"targets": mlps, **side}
+    return {"targets": attention + mlps, "shares": {"+".join(mlps): mlp, "+".join(attention): 1 - mlp}, **side}
 
 
 def label(record: Record) -> str | None:
     """How much of the budget the MLPs get."""
     c = config(record)
-    mlp = c["shares"]["+".join(MLP)] if c.get("shares") else float(set(c["targets"]) == set(MLP))
-    return LABELS.get(mlp)
+    parts = c.get("shares") or {"+".join(c["targets"]): 1.0}
+    return LABELS.get(sum(part for names, part in parts.items() if set(names.split("+")) <= set(MLP)))
 
 
 def _printed(name: str, _: float | None) -> float | None:

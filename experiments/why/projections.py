@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from smt_bench.methods.roles import role
 from smt_bench.report.canvas import HEIGHT, WIDTH
 
 PROJECTIONS = {"q_proj": "Q", "k_proj": "K", "v_proj": "V"}
@@ -16,9 +17,9 @@ LOOKS = {"Q": ("#0072B2", "^"), "K": ("#009E73", "s"), "V": ("#D55E00", "o")}
 
 def place(matrix: str) -> tuple[int, str] | None:
     """Layer and projection of a matrix, e.g. (3, "V") of "model.layers.3.self_attn.v_proj"; None for others."""
-    *path, last = matrix.removesuffix(".weight").split(".")
-    numbers = [int(part) for part in path if part.isdigit()]
-    return (numbers[0], PROJECTIONS[last]) if numbers and last in PROJECTIONS else None
+    path = matrix.removesuffix(".weight")
+    numbers, what = [int(part) for part in path.split(".") if part.isdigit()], role(path)
+    return (numbers[0], PROJECTIONS[what]) if numbers and what in PROJECTIONS else None
 
 
 def handles(names: Sequence[str]) -> list[Line2D]:

@@ -22,14 +22,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import torch
 from torch import nn
 
 from smt_bench.methods.base import Capacity, Method, MethodConfig, ParamGroup, Shapes
 from smt_bench.methods.modules import apportion, freeze, linears, replace_module, total_parameters
+from smt_bench.methods.roles import matches, role
 from smt_bench.methods.settings import setting
 from smt_bench.methods.smt.collect import Collector, needs_gradients
 from smt_bench.methods.smt.install import FlatBlocks, sparse_layers
@@ -80,6 +81,10 @@ class SmtConfig(MethodConfig):
     def layers(self) -> tuple[str, ...]:
         """The targets."""
         return self.targets
+
+    def with_layers(self, layers: tuple[str, ...]) -> Self:
+        """With other targets."""
+        return replace(self, targets=layers)
 
     def to_dict(self) -> dict[str, Any]:
         """Without `shares` and `schedule` where they are the default, so that keys from before there were any stay."""
@@ -150,7 +155,7 @@ class Smt(Method[SmtConfig]):
                 f"hold {available} ({available * size / total:.2%}): choose a smaller fraction or more targets"
             )
         for group, wanted in apportion(count, self.config.shares or {}).items():
-            held = sum(r * c for name, (r, c) in blocks.items() if name.rpartition(".")[2] in group.split("+"))
+            held = sum(r * c for name, (r, c) in blocks.items() if matches(name, group.split("+")))
             if wanted > held:
                 raise ValueError(
                     f"shares: {group} is to get {wanted} {called} but holds {held}: choose a smaller share"
@@ -234,7 +239,7 @@ class Smt(Method[SmtConfig]):
         per_target: Counter[str] = Counter()
         height, width = self._shape
         for name, blocks in self.selection.items():
-            per_target[name.rpartition(".")[2]] += len(blocks)
+            per_target[role(name)] += len(blocks)
         return {
             "block_size": height if height == width else [height, width],
             "blocks_available": self._available,
@@ -266,7 +271,7 @@ class Smt(Method[SmtConfig]):
             return select(scores, self._count, c.scope, self.seed)
         chosen: Selection = {}
         for group, count in apportion(self._count, c.shares).items():
-            own = {name: s for name, s in scores.items() if name.rpartition(".")[2] in group.split("+")}
+            own = {name: s for name, s in scores.items() if matches(name, group.split("+"))}
             chosen |= select(own, count, c.scope, self.seed)
         return {name: chosen[name] for name in scores if name in chosen}  # model order
 

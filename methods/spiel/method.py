@@ -37,8 +37,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -73,6 +73,10 @@ class SpielConfig(MethodConfig):
     def layers(self) -> tuple[str, ...]:
         """The targets."""
         return self.targets
+
+    def with_layers(self, layers: tuple[str, ...]) -> Self:
+        """With other targets."""
+        return replace(self, targets=layers)
 
 
 class Spiel(Method[SpielConfig]):

@@ -24,6 +24,13 @@ Recipe = Annotated[
     ),
 ]
 Many = list[str] | None
+Targets = Annotated[
+    Many,
+    typer.Option(
+        "--targets",
+        help="Layers, for methods that choose: q, k, v, o, gate, up, down, qkv, attention, mlp, all-linear, a name or pattern.",
+    ),
+]
 
 
 def several(values: Many, option: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smt_bench.cli.draw import render
-from smt_bench.cli.options import Json, Many, Model, Recipe, Results, numbers, say, setting, several, show
+from smt_bench.cli.options import Json, Many, Model, Recipe, Results, Targets, numbers, say, setting, several, show
 from smt_bench.models import registry
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A method's setting, e.g. smt.block_size=64; repeatable.")
     ] = None,
+    targets: Targets = None,
     recipe: Recipe = None,
     jobs: Annotated[int, typer.Option(help="Runs at the same time; GPUs or cores are shared out.")] = 1,
     gpus_per_run: Annotated[int | None, typer.Option(help="GPUs of each run; default: all, divided by --jobs.")] = None,
@@ -85,6 +86,7 @@ def run(
         protocol,
         tuple(setting(text) for text in settings or []),
         recipe,
+        tuple(several(targets, "--targets")),
     )
     store = Store(results)
     here = fits.on_cluster(how.spread) if how.cluster else fits.here()

@@ -15,7 +15,9 @@ import torch
 
 from smt_bench.methods.base import Shapes
 from smt_bench.models.locate import Located
+from smt_bench.models.preflight import check_config
 from smt_bench.models.registry import find
+from smt_bench.models.unpack import unpack
 from smt_bench.records.runs import ModelRef, digest
 
 
@@ -33,10 +35,12 @@ def config(name: str) -> Any:
     # Of a hub model this downloads the config alone: too large a model is refused before its weights are fetched.
     source = entry.embedded or entry.hub_id or name
     try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+        found = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise ValueError(f"model {name}: config.json is not usable ({reason})") from None
+    check_config(name, found)
+    return found
 
 
 def build(name: str, device: str = "meta") -> Any:
@@ -50,11 +54,13 @@ def build(name: str, device: str = "meta") -> Any:
     found = config(name)
     with torch.device(device):
         try:
-            model = AutoModelForCausalLM.from_config(found, attn_implementation="sdpa")
-        except ValueError:
-            raise ValueError(f"model {name}: {type(found).__name__} is not a causal language model") from None
+            model = AutoModelForCausalLM.from_config(found)
+        except ValueError as error:
+            if "Unrecognized configuration class" in str(error):
+                raise ValueError(f"model {name}: {type(found).__name__} is not a causal language model") from None
+            raise ValueError(f"model {name}: {str(error).strip().splitlines()[0][:200]}") from None
     model.config.use_cache = False
-    return model.train()
+    return unpack(model.train())
 
 
 def shapes(name: str) -> Shapes:
@@ -84,7 +90,7 @@ def load(located: Located, precision: str, device_map: str | None = None) -> tup
     """
     model = _from_files(located, torch.bfloat16 if precision == "bf16" else torch.float32, device_map)
     model.config.use_cache = False
-    return model.train(), tokenizer(located)
+    return unpack(model.train()), tokenizer(located)
 
 
 def outline(located: Located) -> Any:
@@ -93,7 +99,7 @@ def outline(located: Located) -> Any:
     Raises:
         ValueError: the files do not hold exactly the model's weights.
     """
-    return _from_files(located, torch.float32, "meta")
+    return unpack(_from_files(located, torch.float32, "meta"))
 
 
 def tokenizer(located: Located) -> Any:
@@ -122,7 +128,6 @@ def _from_files(located: Located, dtype: torch.dtype, device_map: str | None) ->
             dtype=dtype,
             use_safetensors=True,
             trust_remote_code=False,
-            attn_implementation="sdpa",
             device_map=device_map,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are reported; nothing is ignored below

@@ -31,13 +31,18 @@ def merge(method: Method, model: Any) -> dict[str, float | None]:
     tolerance = TOLERANCE[model.dtype]
     if not before.isfinite().all():  # a diverged run, and recorded as one
         return {"difference": None, "tolerance": tolerance}
-    difference = float(torch.linalg.vector_norm(after - before) / torch.linalg.vector_norm(before))
+    difference = unlike(before, after)
     if not difference <= tolerance:  # nor where merging made it no number
         raise RuntimeError(
             f"{method.name}: merging changed the model: its logits moved by {difference:.3g} of their size, {tolerance:g} is "
             "rounding"
         )
     return {"difference": difference, "tolerance": tolerance}
+
+
+def unlike(before: Tensor, after: Tensor) -> float:
+    """Root mean square of a difference, relative to that of what was there before; NaN where that is no number."""
+    return float(torch.linalg.vector_norm(after - before) / torch.linalg.vector_norm(before))
 
 
 @torch.no_grad()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from smt_bench import methods
 from smt_bench.methods.base import Capacity, Method, Shapes
-from smt_bench.methods.modules import choices
 from smt_bench.records.runs import Run
 
 TOLERANCE = 0.05  # realised against requested trainable fraction, relative
@@ -39,27 +38,6 @@ def setting_named(name: str, config: Mapping[str, Any]) -> Iterator[None]:
         if setting is None or setting[0] not in config:
             raise
         raise ValueError(f"{error} (--set {name}.{setting[0]}=...)") from None
-
-
-def check_layers(layers: Sequence[str], unfit: Mapping[str, str], shapes: Shapes) -> None:
-    """Refuses layers that methods cannot handle.
-
-    Args:
-        layers: `MethodConfig.layers`.
-        unfit: `modules.unfit` of the model.
-        shapes: of the model.
-
-    Raises:
-        ValueError: the layer, and what is wrong with it.
-    """
-    offered, there = choices(shapes, unfit), {name.rpartition(".")[0].rpartition(".")[2] for name in shapes}
-    remedy = f"choose from {', '.join(offered)}"
-    if not offered:
-        inside = choices(shapes)[0]
-        remedy = f"the model's blocks have no linear layers ({inside} {unfit[inside]})"
-    for target in layers:
-        if target in unfit or target not in there:
-            raise ValueError(f"targets {list(layers)}: {target} {unfit.get(target, 'is not in the model')}: {remedy}")
 
 
 def check_fraction(name: str, fraction: float | None, capacity: Capacity) -> None:

@@ -14,10 +14,11 @@ from smt_bench.data.fetch import fetch_data
 from smt_bench.evaluation.protocols import EVAL_BATCH, EVALUATION_VERSION, EvalSettings
 from smt_bench.machine import facts, fits
 from smt_bench.machine.spread import ALONE, Spread
-from smt_bench.methods.base import Capacity, Shapes
-from smt_bench.methods.modules import total_parameters, unfit
+from smt_bench.methods.base import Capacity, Method, Shapes
 from smt_bench.models import build, locate, registry
-from smt_bench.questions.capacity import check_fraction, check_layers, method_of, setting_named
+from smt_bench.models.inventory import inventory
+from smt_bench.models.preflight import check_attached
+from smt_bench.questions.capacity import check_fraction, method_of, setting_named
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.recipes import Recipe, recipe
 from smt_bench.questions.request import Request
@@ -54,12 +55,12 @@ class Planner:
         self.entry = registry.find(request.model)
         self.family = families.find(request.family)
         self.recipe: Recipe = recipe(request.recipe or self.entry.recipe, self.family.name, request.preset)
-        outline = build.build(request.model)
-        self.shapes: Shapes = {name: tuple(tensor.shape) for name, tensor in outline.named_parameters()}
-        self.unfit = unfit(outline)
+        self.inventory = inventory(build.build(request.model))
+        self.shapes: Shapes = self.inventory.shapes
         self.data: DataSet
         self.located: locate.Located
         self.opened = False
+        self._attached: set[tuple[str, tuple[str, ...]]] = set()
 
     @property
     def template(self) -> str:
@@ -123,9 +124,8 @@ class Planner:
             config = self.config(name, 1000)
             with setting_named(name, config):
                 method = methods.build(name, config, 0.01, 0, 1000)
-                check_layers(method.config.layers, self.unfit, self.shapes)
             (dense if method.trains_dense else sparse).append(name)
-        total = total_parameters(self.shapes)
+        total = self.inventory.total
         command = f"python -m smt_bench run {self.request.experiment} --model"
         small = [entry for entry in registry.REGISTRY.values() if entry.small]
         instead = [f"{command} {entry.name}" + ("" if entry.embedded else " --data FOLDER") for entry in small]
@@ -177,10 +177,27 @@ class Planner:
         return math.ceil(len(self.data.train) * self.recipe.epochs / self.recipe.batch_size)
 
     def config(self, name: str, steps: int, **changes: Any) -> dict[str, Any]:
-        """A method's full settings for a run of so many steps: the recipe's, with `changes`, then what was asked for."""
+        """A method's full settings for a run of so many steps: the recipe's, with `changes`, then what was asked for.
+
+        Layers become those that the model has; what it lacks of the method's usual ones is left out.
+
+        Raises:
+            ValueError: a setting, or a layer, that there is not.
+        """
         asked = {setting: value for method, setting, value in self.request.settings if method == name}
-        values = {**self.recipe.config(name, steps), **changes, **asked}
-        return methods.find(name).Config.from_dict(values).to_dict()
+        usual, kind = self.recipe.config(name, steps), methods.find(name).Config
+        made, default = kind.from_dict({**usual, **changes, **asked}), kind.from_dict(usual).layers
+        if not made.layers:
+            return made.to_dict()
+        layers, lenient = made.layers, made.layers == default
+        if lenient and self.request.targets:
+            layers, lenient = self.request.targets, False
+        with setting_named(name, made.to_dict()):
+            return made.with_layers(self.inventory.resolve(layers, lenient)).to_dict()
+
+    def has(self, roles: Sequence[str]) -> tuple[str, ...]:
+        """Those of some roles that the model has, in a layer that can be trained."""
+        return tuple(role for role in roles if role in self.inventory.offered)
 
     def check_capacity(self, name: str, fraction: float | None, **changes: Any) -> None:
         """Refuses a capacity that this model cannot give; needs no data and no weights.
@@ -197,7 +214,6 @@ class Planner:
         config = self.config(name, steps, **changes)
         with setting_named(name, config):
             method = methods.build(name, config, fraction, 0, steps)
-            check_layers(method.config.layers, self.unfit, self.shapes)
             capacity = method.capacity(self.shapes)
         check_fraction(name, fraction, capacity)
 
@@ -224,10 +240,17 @@ class Planner:
             ValueError: the request is impossible for this model.
         """
         run = self.question(name, fraction, seed, lr, probes, **changes)
-        with setting_named(name, run.method.config):
-            check_layers(methods.find(name).Config.from_dict(run.method.config).layers, self.unfit, self.shapes)
-        _, capacity = method_of(run, self.shapes)
+        method, capacity = method_of(run, self.shapes)
+        self._check_attached(name, method, capacity)
         return (run if capacity.trainable else run.without_training()), capacity
+
+    def _check_attached(self, name: str, method: Method, capacity: Capacity) -> None:
+        """Once per method and its layers; the registered models are known to be fit for all."""
+        kind = (name, method.config.layers)
+        if self.entry.llama or self.entry.embedded or not capacity.trainable or kind in self._attached:
+            return
+        check_attached(method, capacity, build.build(self.request.model))
+        self._attached.add(kind)
 
     def question(
         self,
@@ -284,4 +307,4 @@ class Planner:
 
     def inputs(self) -> Inputs:
         """What executing the runs needs."""
-        return Inputs(self.located, self.data, fits.device_map(total_parameters(self.shapes), self.here))
+        return Inputs(self.located, self.data, fits.device_map(self.inventory.total, self.here))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from smt_bench import methods
 from smt_bench.questions.request import Request
 
 
@@ -31,6 +32,7 @@ def training_options(request: Request, shared: bool) -> None:
     r = request
     options = {
         "methods": r.methods, "fractions": r.fractions_pct, "protocol": r.protocol, "set": r.settings, "limit": r.limit,
+        "targets": r.targets,
     }  # fmt: skip
     _refuse(options, shared, f"{r.experiment} makes no training run")
 
@@ -45,6 +47,10 @@ def idle_settings(request: Request, shared: bool, names: Sequence[str]) -> None:
         if name not in names and not shared:
             runs = f"only {', '.join(names)} runs" if names else "no method runs"
             raise ValueError(f"--set {name}.{what}: {runs} here: leave it out, or name {name} in --methods")
+    if request.targets and not shared and not any(methods.find(name).Config().layers for name in names):
+        raise ValueError(
+            f"--targets {','.join(request.targets)}: no method that runs here has a choice of layers: leave it out"
+        )
 
 
 def _refuse(options: Mapping[str, object], shared: bool, why: str) -> None:

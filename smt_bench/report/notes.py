@@ -85,6 +85,7 @@ def setting(found: Sequence[Group]) -> list[str]:
         "examples held out.",
         *repeats(found),
         *cut(found),
+        *left_out(found),
     ]
     if any(g.trains for g in found):
         lines += [
@@ -100,6 +101,23 @@ def setting(found: Sequence[Group]) -> list[str]:
             protocol += f" and a repetition penalty of {penalty:g}"
     lines.append(protocol + ".")
     return lines if data["template"] != SMT_CODE else [*lines, UNLIKE_CODE]
+
+
+def left_out(found: Sequence[Group]) -> list[str]:
+    """Layers of the model that methods leave out, or do not find in it; nothing where none, or no record says."""
+    records = [(g, r) for g in found for r in (*g.done, *g.lost) if r.get("layers") and r.get("capacity")]
+    lines = []
+    if share := max((r["layers"]["experts"] / r["capacity"]["total"] for _, r in records), default=0.0):
+        lines.append(
+            f"Experts: {100 * share:.0f} % of the parameters are matrices of experts, which only full fine-tuning trains."
+        )
+    lacking = {g.method: r["layers"]["lacking"] for g, r in records if r["layers"]["lacking"]}
+    if lacking:
+        told = "; ".join(f"{title(method)} without {', '.join(names)}" for method, names in lacking.items())
+        lines.append(
+            f"Usual layers that the model does not have (of a method that finds none, all linear ones): {told}."
+        )
+    return lines
 
 
 def betas(train: dict[str, Any]) -> str:

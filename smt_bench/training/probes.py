@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from smt_bench.methods.modules import linears
+
 WINDOWS = 10  # equal parts of the run, for what changes over it
 
 
@@ -18,7 +20,7 @@ class Probe(Protocol):
     """Sees every step of a run.
 
     Attributes:
-        watches: last parts of the names of the layers whose whole weight gradients it must be shown.
+        watches: layers (`methods.roles`) whose whole weight gradients it must be shown.
     """
 
     watches: tuple[str, ...]
@@ -42,7 +44,7 @@ class MedianGradient:
     A matrix without a gradient in some step (frozen, or replaced by the method) is not counted there.
 
     Args:
-        model: a model whose attention projections are called q_proj, k_proj and v_proj.
+        model: a model with attention, whose projections are layers of their own (`models.unpack`).
         steps: of the run.
 
     Raises:
@@ -53,11 +55,7 @@ class MedianGradient:
 
     def __init__(self, model: nn.Module, steps: int) -> None:
         self.steps = steps
-        self.weights = {
-            name: module.weight
-            for name, module in model.named_modules()
-            if name.rpartition(".")[2] in self.watches and isinstance(module, nn.Linear)
-        }
+        self.weights = {name: linear.weight for name, linear in linears(model, self.watches)}
         if not self.weights:
             raise ValueError(f"the model has no {', '.join(self.watches)}: figure 3 needs these projections")
         self.sums = {name: [0.0] * WINDOWS for name in self.weights}

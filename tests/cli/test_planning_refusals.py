@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from folders import data_folder, model_folder
-from helpers import Cli, small_tokenizer
-from transformers import GPT2Config, GPT2LMHeadModel
+from helpers import Cli
 
 from smt_bench import methods
 from smt_bench.machine import fits
@@ -53,7 +52,10 @@ def test_refusals_say_how_a_setting_is_made(cli: Cli) -> None:
 
 def test_only_layers_that_can_be_targets_are_offered(tmp_path: Path) -> None:
     model = model_folder(tmp_path / "own")
-    offered = "choose from down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj (--set lora.targets=...)"
+    offered = (
+        "choose from q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, all-linear, or a pattern on paths such as "
+        "*.q_proj (--set lora.targets=...)"
+    )
     assert refusal(model, ("lora", "targets", "wte")).endswith(f"wte is not in the model: {offered}")
     told = refusal(model, ("lora", "targets", "q_proj,embed_tokens"))
     assert told.endswith(f"embed_tokens is a layer of type Embedding, not a linear one: {offered}")
@@ -66,16 +68,10 @@ def test_tied_weights_are_no_targets(layer: str, tmp_path: Path) -> None:
     assert f"{layer} shares its weight with" in told
 
 
-@pytest.mark.parametrize("name", ["smt", "spiel", "lora", "dora"])
-def test_gpt2s_layers_are_refused(name: str, tmp_path: Path) -> None:
-    folder = tmp_path / "gpt2"
-    GPT2LMHeadModel(
-        GPT2Config(vocab_size=300, n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=1, eos_token_id=2)
-    ).save_pretrained(folder)
-    small_tokenizer().save_pretrained(folder)
-    told = refusal(folder, (name, "targets", "c_attn"), methods=(name,))
-    assert "c_attn is a layer of type Conv1D, not a linear one" in told
-    assert "the model's blocks have no linear layers" in refusal(folder, methods=(name,))
+@pytest.mark.parametrize("pattern", ["*", "model.embed*", "transformer.h.*"])
+def test_patterns_mean_layers_that_can_be_targets(pattern: str, tmp_path: Path) -> None:
+    told = refusal(model_folder(tmp_path / "own"), ("lora", "targets", pattern))
+    assert f"{pattern} (" in told or f"{pattern} fits no layer of the model" in told
 
 
 def opened(model: Path, data: Path, **changes: Any) -> Planner:
