@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 from smt_bench.machine.files import write_text
-from smt_bench.records.files import BenchWarning, Room, set_aside
+from smt_bench.records.files import BenchWarning, Room, check_writable, set_aside
 from smt_bench.records.partial import Pool, shrunk, whole
 from smt_bench.records.runs import Question, Run
 from smt_bench.records.survey import NAME
@@ -45,26 +45,6 @@ def finished(records: Iterable[Record], model: str) -> list[Record]:
         lost = "; ".join(f"seed {r['run']['seed']}: {r['message']}" for r in records)
         raise ValueError(f"no measurement of {model} was finished ({lost}): run it again with --retry failed")
     return done
-
-
-def check_writable(what: str, option: str, *folders: Path) -> None:
-    """Looks whether folders can be written or made; creates nothing.
-
-    Args:
-        what: they are called in the message.
-        option: with which another one is chosen.
-        *folders: where files are to go.
-
-    Raises:
-        ValueError: one cannot.
-    """
-    for part in folders:
-        place = part.absolute()
-        while not place.exists():
-            place = place.parent
-        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-            why = "not writable" if place.is_dir() else "a file, not a folder"
-            raise ValueError(f"{what}: {place} is {why}: choose another with {option}")
 
 
 class Store:
