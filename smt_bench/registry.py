@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+_MADE = object()  # no literal: only the class, imported, can tell
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,15 @@ class Registry(Generic[T]):
         entry = self.find(name)
         return {word: str(getattr(entry, word)) for word in about}
 
+    def stated(self, name: str, *about: str) -> dict[str, Any] | None:
+        """The values of class attributes of what is built in, without importing it; None unless its class states them all."""
+        if name not in self.own:
+            return None
+        point = self._own(name)
+        own = _class(point.module, point.attr)
+        found = {} if own is None else {word: v for word in about if (v := _literal(own, word)) is not _MADE}
+        return found if len(found) == len(about) else None
+
     def _point(self, name: str) -> EntryPoint:
         if name in self.own:
             return self._own(name)  # without reading every installed package's entry points, which takes 15 ms
@@ -111,22 +121,43 @@ def _package(point: EntryPoint) -> str:
 
 def _said(module: str, name: str, word: str) -> str | None:
     """The plain string that a class, or a base of it, gives a class attribute; "" where it is no plain one, None where none."""
-    tree = _source(module)
-    found = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
+    found = _class(module, name)
     if found is None:
         return None
+    value = _value(found, word)
+    if value is not None:
+        return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
+    tree = _source(module)
+    imported = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    origin = {alias.asname or alias.name: (str(node.module), alias.name) for node in imported for alias in node.names}
+    bases = [base.id for base in found.bases if isinstance(base, ast.Name)]
+    texts = (_said(*origin.get(base, (module, base)), word) for base in bases)
+    return next((text for text in texts if text is not None), None)
+
+
+def _class(module: str, name: str) -> ast.ClassDef | None:
+    return next((node for node in _source(module).body if isinstance(node, ast.ClassDef) and node.name == name), None)
+
+
+def _value(found: ast.ClassDef, word: str) -> ast.expr | None:
+    """What a class itself gives a class attribute."""
     for node in found.body:
         match node:
             case (
                 ast.Assign(targets=[ast.Name(id=target)], value=value)
                 | ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value)
             ) if target == word:
-                return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
-    imported = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module and not node.level]
-    origin = {alias.asname or alias.name: (str(node.module), alias.name) for node in imported for alias in node.names}
-    bases = [base.id for base in found.bases if isinstance(base, ast.Name)]
-    texts = (_said(*origin.get(base, (module, base)), word) for base in bases)
-    return next((text for text in texts if text is not None), None)
+                return value
+    return None
+
+
+def _literal(found: ast.ClassDef, word: str) -> Any:
+    """The same as a value; `_MADE` where it is none that stands there."""
+    value = _value(found, word)
+    try:
+        return _MADE if value is None else ast.literal_eval(value)
+    except ValueError:
+        return _MADE
 
 
 @cache

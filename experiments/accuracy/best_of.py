@@ -15,9 +15,8 @@ from smt_bench.evidence.claims import Sheet
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.verdicts import Claim
 from smt_bench.evidence.words import percent, rank, title
-from smt_bench.experiments.choices.ablation import PAPER_PCT
 from smt_bench.records.store import Record
-from smt_bench.report.accuracy.variants import relabelled, write_groups
+from smt_bench.report.accuracy.variants import write_groups
 
 
 def best(cells: Sequence[Group]) -> Group | None:
@@ -34,8 +33,12 @@ def equal_budget(fractions: Sequence[float]) -> float | None:
     """The fraction nearest to the paper's 0.84 % where one is near, else the middle one."""
     if not fractions:
         return None
-    near = min(fractions, key=lambda f: abs(100 * f - PAPER_PCT))
-    return near if abs(100 * near - PAPER_PCT) <= published.NEAR * PAPER_PCT else sorted(fractions)[len(fractions) // 2]
+    near = min(fractions, key=lambda f: abs(100 * f - published.PAPER_PCT))
+    return (
+        near
+        if abs(100 * near - published.PAPER_PCT) <= published.NEAR * published.PAPER_PCT
+        else sorted(fractions)[len(fractions) // 2]
+    )
 
 
 def cells(records: Sequence[Record]) -> list[Group]:
@@ -49,8 +52,7 @@ def cells(records: Sequence[Record]) -> list[Group]:
             at_budget = next((g for g in own if g.fraction == budget), None)
             picked = best(own) if suffix == "best" else at_budget
             if picked is not None:
-                label = f"{title(method)} ({suffix})"
-                made += groups(relabelled(r, label) for r in (*picked.done, *picked.lost))
+                made.append(picked.called(f"{title(method)} ({suffix})"))
     return made
 
 
@@ -65,10 +67,10 @@ def printed_row(label: str, model: str, about: str) -> tuple[float, float] | Non
     if kind == "equal" and method == "smt":
         rows = rows.iloc[:1]  # of its two rows the one at the others' budget
     elif kind == "equal" and about in published.PLATEAU:
-        average = published.plateau_average(model, method, PAPER_PCT)
-        return None if average is None else (average, PAPER_PCT)
+        average = published.plateau_average(model, method, published.PAPER_PCT)
+        return None if average is None else (average, published.PAPER_PCT)
     elif kind == "equal":
-        rows = rows[(rows["params_pct"] - PAPER_PCT).abs() <= published.NEAR * PAPER_PCT]
+        rows = rows[(rows["params_pct"] - published.PAPER_PCT).abs() <= published.NEAR * published.PAPER_PCT]
     if rows.empty:
         return None
     row = rows.iloc[-1]

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from smt_bench.experiments.accuracy import best_of
 from smt_bench.experiments.accuracy.plateau import Plateau
-from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
+
+if TYPE_CHECKING:  # torch comes with it
+    from smt_bench.questions.planner import Planner
 
 
 class Commonsense(Plateau):

@@ -11,17 +11,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from smt_bench.evidence.cells import heldout_nlls
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.words import family_title
 from smt_bench.questions.experiment import TrainingExperiment
 from smt_bench.questions.grid import Cell, grid, middle
-from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
 from smt_bench.report.notes import made_with
 from smt_bench.report.numbers import written
 from smt_bench.report.table import Table
+
+if TYPE_CHECKING:  # torch comes with it
+    from smt_bench.questions.planner import Planner
 
 FACTORS = (1 / 3, 1.0, 3.0)
 

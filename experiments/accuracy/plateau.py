@@ -11,14 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from smt_bench.evidence.cells import groups
 from smt_bench.experiments.accuracy import plateau_claims
 from smt_bench.questions.experiment import TrainingExperiment
 from smt_bench.questions.grid import Cell, grid
-from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
 from smt_bench.report.accuracy.plateau import write_plateau
+
+if TYPE_CHECKING:  # torch comes with it
+    from smt_bench.questions.planner import Planner
 
 
 class Plateau(TrainingExperiment):
@@ -45,5 +48,6 @@ class Plateau(TrainingExperiment):
 
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """Table 3 with its claims, table 2, figure 9 and the paired comparisons."""
-        found = plateau_claims.cells(records)
-        return write_plateau(records, folder, model, "smt", found, plateau_claims.sheet(found, model))
+        found = groups(records)
+        claimed = plateau_claims.cells(found)
+        return write_plateau(found, folder, model, "smt", claimed, plateau_claims.sheet(claimed, model))

@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from smt_bench.evidence import published
-from smt_bench.evidence.cells import Group, groups
+from smt_bench.evidence.cells import Cells, Group, groups
 from smt_bench.evidence.claims import Sheet
 from smt_bench.evidence.verdicts import Claim
 from smt_bench.evidence.words import family_title, title
 from smt_bench.experiments.accuracy.best_of import best
 from smt_bench.records.store import Record
-from smt_bench.report.accuracy.variants import relabelled
 
 BASELINES = ("lora", "spiel", "dora")
 
 
-def cells(records: Sequence[Record]) -> list[Group]:
+def cells(records: Sequence[Record] | Cells) -> list[Group]:
     """The rows that claims are about: every cell under its method's title, and its method's ends under their own names."""
     found = groups(records)
     made: list[Group] = []
@@ -30,17 +29,13 @@ def cells(records: Sequence[Record]) -> list[Group]:
         if not own:
             made += [g for g in found if g.method == method]
             continue
-        made += [_named(g, title(method)) for g in own]
-        made.append(_named(own[-1], f"{title(method)} (largest)"))
+        made += [g.called(title(method)) for g in own]
+        made.append(own[-1].called(f"{title(method)} (largest)"))
         if len(own) > 1:
-            made.append(_named(own[0], f"{title(method)} (smallest)"))
+            made.append(own[0].called(f"{title(method)} (smallest)"))
             smaller = best(own[:-1])
-            made += [] if smaller is None else [_named(smaller, f"{title(method)} (best smaller)")]
+            made += [] if smaller is None else [smaller.called(f"{title(method)} (best smaller)")]
     return made
-
-
-def _named(group: Group, label: str) -> Group:
-    return groups(relabelled(r, label) for r in (*group.done, *group.lost))[0]
 
 
 def sheet(found: Sequence[Group], model: str) -> Sheet:

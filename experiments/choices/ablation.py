@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.evidence.claims import Sheet
+from smt_bench.evidence.published import PAPER_PCT
 from smt_bench.methods.smt.selection import grid as block_grid
 from smt_bench.questions.experiment import OneMethodExperiment
 from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
 from smt_bench.report.accuracy.variants import write_sheet
-
-PAPER_PCT = 0.84  # the budget of the paper's ablations
 
 
 def budgets(planner: Planner, variants: Sequence[dict[str, Any]], paper_pct: float = PAPER_PCT) -> list[float]:

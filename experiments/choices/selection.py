@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from smt_bench.evidence.claims import Sheet
-from smt_bench.evidence.published import average
+from smt_bench.evidence.published import PAPER_PCT, average
 from smt_bench.evidence.verdicts import Claim
-from smt_bench.experiments.choices.ablation import PAPER_PCT, Ablation, budgets, config
+from smt_bench.experiments.choices.ablation import Ablation, budgets, config
 from smt_bench.methods.smt.selection import ACTIVATION, BY_INPUT, CHANNELS
 from smt_bench.questions.grid import Cell, grid
 from smt_bench.questions.planner import Planner

@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from smt_bench.evidence.claims import Sheet
-from smt_bench.evidence.published import published
+from smt_bench.evidence.published import PAPER_PCT, published
 from smt_bench.evidence.verdicts import Claim
-from smt_bench.experiments.choices.ablation import PAPER_PCT, Ablation, budgets, config
+from smt_bench.experiments.choices.ablation import Ablation, budgets, config
 from smt_bench.methods.smt.selection import BY_INPUT
 from smt_bench.questions.grid import Cell, grid
 from smt_bench.questions.planner import Planner

@@ -25,8 +25,9 @@ Out = Annotated[
 def _rendered(name: str, model: str, results: Path, out: Path | None, endings: tuple[str, ...]) -> list[Path]:
     from smt_bench import experiments
     from smt_bench.data import families
+    from smt_bench.records.files import check_writable
     from smt_bench.records.index import INDEX, Index, folder
-    from smt_bench.records.store import Store, check_writable
+    from smt_bench.records.store import Store
 
     store = Store(check_results(results))
     there = store if out is None else Store(out)

@@ -54,7 +54,7 @@ def plan(
 ) -> None:
     """Says what every run would train, cost and need: no weights, no data, no GPU."""
     from smt_bench.plan.gpu.hardware import find
-    from smt_bench.records.store import check_writable
+    from smt_bench.records.files import check_writable
 
     where = find(gpu)
     _check(gpus, batch, bits, efficiency, calibrate)

@@ -6,19 +6,19 @@ with other settings are left out and named. What a table compares must share mod
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from smt_bench.data.tasks import TASKS
+from smt_bench.evidence.group import Cells, Group, accuracy
 from smt_bench.evidence.stats import macro_stderr, mean_ci, ratio_stderr
-from smt_bench.evidence.words import percent, rank, title
+from smt_bench.evidence.words import rank
 from smt_bench.records.store import Record
+
+__all__ = ["Cells", "Group", "accuracy", "groups", "summarise"]
 
 FLOATS = (
     "fraction_pct", "trainable_pct", "lr", "accuracy", "ci95", "stderr", "heldout_nll", "heldout_nll_ci95",
@@ -26,69 +26,14 @@ FLOATS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Group:
-    """One cell of a table.
-
-    Attributes:
-        method: method name.
-        fraction: requested trainable fraction; None for methods that take none.
-        done: records with numbers, by seed.
-        lost: diverged, out of memory, failed or unfinished ones.
-        older: records of other settings, superseded by those above; they contribute nothing.
-    """
-
-    method: str
-    fraction: float | None
-    done: tuple[Record, ...]
-    lost: tuple[Record, ...]
-    older: tuple[Record, ...]
-
-    @property
-    def fraction_pct(self) -> float | None:
-        """Requested trainable parameters in % of the model."""
-        return None if self.fraction is None else round(100 * self.fraction, 10)
-
-    @property
-    def label(self) -> str:
-        """Method and fraction for people."""
-        return title(self.method) + ("" if self.fraction_pct is None else f" {percent(self.fraction_pct)}")
-
-    @property
-    def run(self) -> dict[str, Any]:
-        """What was asked, the same for all its records but for the seed."""
-        run: dict[str, Any] = (self.done or self.lost)[0]["run"]
-        return run
-
-    @property
-    def trains(self) -> bool:
-        """False for an untouched model, whose answers depend on no seed."""
-        return bool(self.run["train"]["lr"] > 0 and self.run["train"]["steps"] > 0)
-
-    @property
-    def capacity(self) -> dict[str, Any]:
-        """What the fraction became; empty if no record says."""
-        return next((r["capacity"] for r in (*self.done, *self.lost) if r.get("capacity")), {})
-
-    @property
-    def status(self) -> str:
-        """What happened to the runs without numbers, e.g. "diverged" or "2 diverged, 1 out of memory"."""
-        counts = Counter(r["status"].replace("_", " ") for r in self.lost)
-        if len(counts) == 1 and not self.done:
-            return str(next(iter(counts)))
-        return ", ".join(f"{n} {what}" for what, n in sorted(counts.items()))
-
-    def by_seed(self) -> dict[int, Record]:
-        """Its records with numbers."""
-        return {r["run"]["seed"]: r for r in self.done}
-
-
-def groups(records: Iterable[Record]) -> list[Group]:
-    """Records by method and fraction, in display order, whatever order they come in.
+def groups(records: Iterable[Record] | Cells) -> Cells:
+    """Records by method and fraction, in display order, whatever order they come in; cells are what they are.
 
     Raises:
         ValueError: no records, or records that no table may compare.
     """
+    if isinstance(records, Cells):
+        return records
     unique = {r["key"]: r for r in records}
     if not unique:
         raise ValueError("no records to report: run the experiment first")
@@ -96,10 +41,14 @@ def groups(records: Iterable[Record]) -> list[Group]:
     for record in sorted(unique.values(), key=lambda r: (r["run"]["seed"], r["key"])):
         method = record["run"]["method"]
         cells.setdefault((method["name"], method["fraction"]), []).append(record)
-    made = [_group(name, fraction, cell) for (name, fraction), cell in cells.items()]
-    made.sort(key=lambda g: (rank(g.method), g.fraction or 0.0))
+    made = in_order(_group(name, fraction, cell) for (name, fraction), cell in cells.items())
     _check_comparable(made)
     return made
+
+
+def in_order(found: Iterable[Group]) -> Cells:
+    """Cells in display order."""
+    return Cells(sorted(found, key=lambda g: (rank(g.method), g.fraction or 0.0)))
 
 
 def _group(name: str, fraction: float | None, cell: list[Record]) -> Group:
@@ -145,8 +94,8 @@ def _check_comparable(found: Sequence[Group]) -> None:
 
 def common_tasks(found: Sequence[Group]) -> list[str]:
     """The tasks that every contributing record has, in the order of the registry: what averages cover."""
-    sets = [set(r["evaluation"]) for g in found for r in g.done]
-    shared = set.intersection(*sets) if sets else set()
+    sets = [g.answers.tasks for g in found if g.answers.tasks is not None]
+    shared = frozenset.intersection(*sets) if sets else frozenset()
     known = [name for name in TASKS if name in shared]
     return known + sorted(shared - set(known))
 
@@ -160,30 +109,12 @@ def trained_on(found: Sequence[Group]) -> dict[str, int] | None:
     return next((r["overlap"]["tests"] for g in found for r in (*g.done, *g.lost) if r.get("overlap")), None)
 
 
-def correctness(records: Sequence[Record], tasks: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    """Per task and example, the share of these records (seeds) that answered it rightly."""
-    return {t: np.mean([r["evaluation"][t]["examples"]["correct"] for r in records], axis=0) for t in tasks}
-
-
-def heldout_parts(records: Sequence[Record]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Per held-out example, negative log-likelihood (nats, mean over these records) and response tokens.
-
-    Without examples whose response the cut-off left nothing of; None where a record has no held-out number.
-    """
-    if not records or any((r["heldout"] or {}).get("nll") is None for r in records):
-        return None
-    tokens = np.asarray(records[0]["heldout"]["examples"]["tokens"], dtype=float)
-    scored = tokens > 0
-    nats = -np.mean([np.asarray(r["heldout"]["examples"]["loglik"], dtype=float)[scored] for r in records], axis=0)
-    return nats, tokens[scored]
-
-
 def heldout_nlls(records: Iterable[Record]) -> list[float]:
     """Held-out loss of every finished run that has one (nats per response token)."""
     return [r["heldout"]["nll"] for r in records if r["status"] == "done" and r["heldout"]["nll"] is not None]
 
 
-def summarise(records: Iterable[Record]) -> pd.DataFrame:
+def summarise(records: Iterable[Record] | Cells) -> pd.DataFrame:
     """One row per method and fraction, over seeds.
 
     Returns:
@@ -200,10 +131,11 @@ def summarise(records: Iterable[Record]) -> pd.DataFrame:
         ValueError: no records, or records that no table may compare.
     """
     found = groups(records)
-    tasks = common_tasks(found)
-    shared = trained_on(found)
-    rows = [_row(group, tasks, shared) for group in found]
-    return pd.DataFrame(rows).astype(dict.fromkeys(FLOATS, float)).astype({"capacity": "Int64"})
+    if found.summary is None:
+        tasks, shared = common_tasks(found), trained_on(found)
+        rows = [_row(group, tasks, shared) for group in found]
+        found.summary = pd.DataFrame(rows).astype(dict.fromkeys(FLOATS, float)).astype({"capacity": "Int64"})
+    return found.summary.copy()  # a caller may add to it
 
 
 def _row(group: Group, tasks: list[str], shared: dict[str, int] | None) -> dict[str, Any]:
@@ -227,22 +159,17 @@ def _row(group: Group, tasks: list[str], shared: dict[str, int] | None) -> dict[
         "keys": [r["key"] for r in sorted((*done, *group.lost), key=lambda r: r["run"]["seed"])],
     }
     if done and tasks:
-        row["accuracy"], row["ci95"] = mean_ci([accuracy(r, tasks) for r in done])
-        row["stderr"] = 100 * macro_stderr(correctness(done, tasks))
+        row["accuracy"], row["ci95"] = mean_ci(group.answers.accuracies(tasks))
+        row["stderr"] = 100 * macro_stderr(group.answers.correctness(tasks, range(len(done))))
         row["format_failure_pct"] = 100 * float(
             np.mean([r["evaluation"][t]["format_failure_rate"] for r in done for t in tasks])
         )
         if group.trains and shared is not None:
             row["overlap"] = sum(shared.get(t, 0) for t in tasks)
         row["n_examples"] = sum(done[0]["evaluation"][t]["n"] for t in tasks)
-    parts = heldout_parts(done)
+    parts = group.answers.heldout_parts(range(len(done)))
     if parts is not None:
         row["heldout_nll"], row["heldout_nll_ci95"] = mean_ci([r["heldout"]["nll"] for r in done])
         row["heldout_nll_stderr"] = ratio_stderr(*parts)
         row["n_heldout"] = len(parts[0])
     return row
-
-
-def accuracy(record: Record, tasks: Sequence[str]) -> float:
-    """Accuracy of one run in %, every task counting the same."""
-    return float(100 * sum(record["evaluation"][t]["accuracy"] for t in tasks) / len(tasks))

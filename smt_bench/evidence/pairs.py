@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from smt_bench.evidence.cells import Group, accuracy, common_tasks, correctness, groups, heldout_parts
+from smt_bench.evidence.cells import Cells, Group, common_tasks, groups
+from smt_bench.evidence.group import Answers
 from smt_bench.evidence.stats import RESAMPLES, mean_ci, paired_bootstrap, paired_bootstrap_ratio
 from smt_bench.evidence.words import title
 from smt_bench.records.store import Record
@@ -18,7 +19,9 @@ _UNDECIDED = "no difference can be told"
 FEWEST_ITEMS, FEWEST_DISCORDANT, FEWEST_HELDOUT = 50, 10, 20
 
 
-def verdicts(records: Iterable[Record], reference: str, seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
+def verdicts(
+    records: Iterable[Record] | Cells, reference: str, seed: int = 0, resamples: int = RESAMPLES
+) -> pd.DataFrame:
     """Compares the reference with every other method at the same fraction, and all with the methods without a fraction.
 
     Per comparison, over the seeds that both sides have: answers are averaged over seeds, examples resampled in pairs.
@@ -69,25 +72,43 @@ def compare(a: Group, b: Group, tasks: Sequence[str], seed: int = 0, resamples: 
     if not mine:
         row["verdict"] = f"no result: {' and '.join(_lacking(a, b))}"
         return row
+    compared = (b.answers, tuple(tasks), seed, resamples)
+    if compared not in a.answers.compared:  # a claim and a table may both ask
+        a.answers.compared[compared] = _compared(a.answers, b.answers, mine, theirs, tasks, seed, resamples)
+    numbers, seeds, nll_seeds = a.answers.compared[compared]
+    row |= numbers
+    if row["difference"] is not None:
+        told = _text(a, b, row["difference"], row["low"], row["high"], seeds)
+        row["verdict"] = few_items(row, difference=told != _UNDECIDED) or told
+    if row["nll_difference"] is not None:
+        # Lower is better: turned round for the words.
+        told = _text(a, b, -row["nll_difference"], -row["nll_high"], -row["nll_low"], [-s for s in nll_seeds])
+        row["nll_verdict"] = few_heldout(row) or told
+    return row
+
+
+def _compared(
+    a: Answers, b: Answers, mine: list[int], theirs: list[int], tasks: Sequence[str], seed: int, resamples: int
+) -> tuple[dict[str, Any], list[float], list[float]]:
+    """The numbers of a row of `verdicts`, and the differences of equal seeds: of accuracies, of held-out losses."""
+    row: dict[str, Any] = {}
+    seeds, nll_seeds = list[float](), list[float]()
     if tasks:
-        ours, rivals = correctness(mine, tasks), correctness(theirs, tasks)
+        ours, rivals = a.correctness(tasks, mine), b.correctness(tasks, theirs)
         result = paired_bootstrap(ours, rivals, seed, resamples)
         row |= {name: 100 * result[name] for name in ("difference", "low", "high")} | {"n_examples": result["n"]}
         row["n_discordant"] = sum(int((ours[t] != rivals[t]).sum()) for t in tasks)
-        seeds = [accuracy(x, tasks) - accuracy(y, tasks) for x, y in zip(mine, theirs)]
+        scores = a.accuracies(tasks), b.accuracies(tasks)
+        seeds = [scores[0][i] - scores[1][j] for i, j in zip(mine, theirs)]
         row["seeds_ci95"] = mean_ci(seeds)[1]
-        told = _text(a, b, row["difference"], row["low"], row["high"], seeds)
-        row["verdict"] = few_items(row, difference=told != _UNDECIDED) or told
-    parts = heldout_parts(mine), heldout_parts(theirs)
+    parts = a.heldout_parts(mine), b.heldout_parts(theirs)
     if parts[0] is not None and parts[1] is not None:
         result = paired_bootstrap_ratio(parts[0][0], parts[1][0], parts[0][1], seed, resamples)
         row |= {f"nll_{name}": result[name] for name in ("difference", "low", "high")} | {"n_heldout": result["n"]}
-        seeds = [x["heldout"]["nll"] - y["heldout"]["nll"] for x, y in zip(mine, theirs)]
-        row["nll_seeds_ci95"] = mean_ci(seeds)[1]
-        # Lower is better: turned round for the words.
-        told = _text(a, b, -result["difference"], -result["high"], -result["low"], [-s for s in seeds])
-        row["nll_verdict"] = few_heldout(row) or told
-    return row
+        nlls = ((a.nlls[i], b.nlls[j]) for i, j in zip(mine, theirs))
+        nll_seeds = [x - y for x, y in nlls if x is not None and y is not None]  # all of them have one
+        row["nll_seeds_ci95"] = mean_ci(nll_seeds)[1]
+    return row, seeds, nll_seeds
 
 
 def few_items(row: Mapping[str, Any], difference: bool) -> str | None:
@@ -109,9 +130,9 @@ def few_heldout(row: Mapping[str, Any]) -> str | None:
     return f"too few examples ({row['n_heldout']})" if row["n_heldout"] < FEWEST_HELDOUT else None
 
 
-def _paired(a: Group, b: Group) -> tuple[list[Record], list[Record]]:
-    """Records of equal seeds; a side that trains nothing answers the same whatever the seed."""
-    mine, theirs = a.by_seed(), b.by_seed()
+def _paired(a: Group, b: Group) -> tuple[list[int], list[int]]:
+    """Where the records of equal seeds stand; a side that trains nothing answers the same whatever the seed."""
+    mine, theirs = a.by_seed, b.by_seed
     if not a.trains and mine:
         mine = dict.fromkeys(theirs, next(iter(mine.values())))
     if not b.trains and theirs:

@@ -5,24 +5,36 @@ What a record names need not be there any more, and a row need not be a method (
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
 from smt_bench import methods
 from smt_bench.data import families
 from smt_bench.data.tasks import TASKS
 
-if TYPE_CHECKING:  # torch comes with it
-    from smt_bench.methods.base import Method
+PLACE = 50  # as `methods.base.Method.order`, with which torch would come
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a method is shown: as `methods.base.Method` says."""
+
+    title: str
+    look: tuple[str, str] | None
+    order: int
 
 
 @cache  # a table asks once per cell
-def known(method: str) -> type[Method] | None:
-    """The method of that name, where there is one."""
+def known(method: str) -> Shown | None:
+    """How the method of that name is shown, where there is one."""
+    said = methods.REGISTRY.stated(method, "title", "look", "order")
+    if said is not None:
+        return Shown(**said)
     try:
-        return methods.find(method)
+        found = methods.find(method)  # torch comes with it
     except ValueError:
         return None
+    return Shown(found.title, found.look, found.order)
 
 
 def title(method: str) -> str:
@@ -33,9 +45,8 @@ def title(method: str) -> str:
 
 def rank(method: str) -> tuple[int, str]:
     """Sorts methods for display; what is no method stands among those without a place of their own."""
-    from smt_bench.methods.base import Method
-
-    return (known(method) or Method).order, method
+    found = known(method)
+    return (PLACE if found is None else found.order), method
 
 
 def percent(value: float) -> str:

@@ -17,16 +17,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from smt_bench.data.families import DEFAULT
-from smt_bench.machine.watch import Watcher
-from smt_bench.methods.base import Capacity
-from smt_bench.questions.grid import Cell
-from smt_bench.questions.inputs import Inputs
-from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Measurement, Question, Run
 from smt_bench.records.store import Record
+
+if TYPE_CHECKING:  # torch comes with these, and `table` does without
+    from smt_bench.machine.watch import Watcher
+    from smt_bench.methods.base import Capacity
+    from smt_bench.questions.grid import Cell
+    from smt_bench.questions.inputs import Inputs
+    from smt_bench.questions.planner import Planner
 
 
 class Experiment(ABC):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smt_bench import methods
-from smt_bench.questions.planner import Planner
+
+if TYPE_CHECKING:  # torch comes with it
+    from smt_bench.questions.planner import Planner
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,26 @@ def set_aside(path: Path, ending: str) -> Path:
         return aside
 
 
+def check_writable(what: str, option: str, *folders: Path) -> None:
+    """Looks whether folders can be written or made; creates nothing.
+
+    Args:
+        what: they are called in the message.
+        option: with which another one is chosen.
+        *folders: where files are to go.
+
+    Raises:
+        ValueError: one cannot.
+    """
+    for part in folders:
+        place = part.absolute()
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+            why = "not writable" if place.is_dir() else "a file, not a folder"
+            raise ValueError(f"{what}: {place} is {why}: choose another with {option}")
+
+
 class Room:
     """Space on the disk for a file that will be written later, when there may be none left.
 

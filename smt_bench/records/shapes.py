@@ -20,6 +20,7 @@ from smt_bench.records.runs import Measurement, Run
 NUMBER = (int, float)
 OPTIONAL = (int, float, types.NoneType)
 TEXT = (str, types.NoneType)
+_PLAIN = (str, int)  # types whose values hold nothing that could be wrong
 
 
 class Unknown(Exception):
@@ -91,34 +92,59 @@ RECORD = {
 }
 
 
+@dataclass(frozen=True)
+class _Wrong:
+    """What does not match, and the way there from outside in; `newer`: a name that no shape has."""
+
+    what: str
+    way: tuple[str, ...] = ()
+    newer: bool = False
+
+    def below(self, name: str) -> _Wrong:
+        return _Wrong(self.what, (name, *self.way), self.newer)
+
+
 def mismatch(value: Any, shape: Any, path: str = "") -> str | None:
     """Where a value does not have a shape, in words; None where it has.
 
     Raises:
         Unknown: a name that no shape has.
     """
-    if isinstance(shape, dict):
-        return _of_names(value, shape, path)
-    if isinstance(shape, Named):
-        if type(value) is not dict:
-            return f"{path} is no object"
-        return next((found for k, v in value.items() if (found := mismatch(v, shape.shape, f"{path}.{k}"))), None)
-    if isinstance(shape, Each):
-        if type(value) is not list:
-            return f"{path} is no list"
-        allowed = shape.shape if isinstance(shape.shape, tuple) else (shape.shape,)
-        kinds = set(map(type, value))  # of hundreds of numbers, at the speed of C
-        if wrong := kinds.difference(allowed):
-            return f"{path} holds {_words(wrong.pop())}"
-        numbers = value if kinds == {float} else (v for v in value if type(v) is float)
-        finite = float not in kinds or math.isfinite(sum(numbers))
-        return None if finite else f"{path} holds a number that is none"
-    allowed = shape if isinstance(shape, tuple) else (shape,)
-    if type(value) not in allowed:  # True is an int only to isinstance
-        return f"{path} is {_words(type(value))}"
-    # 1e999 reads as infinity.
-    finite = math.isfinite(value) if type(value) is float else shape is not dict or _all_finite(value)
-    return None if finite else f"{path} holds a number that is none"
+    wrong = _wrong(value, shape)
+    if wrong is None:
+        return None
+    where = ".".join((path, *wrong.way) if path else wrong.way)
+    if wrong.newer:
+        raise Unknown(where)
+    return f"{where or 'it'} {wrong.what}"
+
+
+def _wrong(value: Any, shape: Any) -> _Wrong | None:
+    """Of tens of thousands of records with a hundred values each; where a value stands is only told where it is wrong."""
+    kind, of = type(value), type(shape)
+    if of is tuple or of is type:
+        if kind is not shape and not (of is tuple and kind in shape):  # True is an int only to isinstance
+            return _Wrong(f"is {_words(kind)}")
+        # 1e999 reads as infinity.
+        finite = math.isfinite(value) if kind is float else shape is not dict or _all_finite(value)
+        return None if finite else _Wrong("holds a number that is none")
+    if of is Each:
+        return _of_list(value, shape.shape) if kind is list else _Wrong("is no list")
+    if kind is not dict:
+        return _Wrong("is no object")
+    if of is dict:
+        return _of_names(value, shape)
+    return next((found.below(k) for k, v in value.items() if (found := _wrong(v, shape.shape))), None)
+
+
+def _of_list(value: list[Any], allowed: type | tuple[type, ...]) -> _Wrong | None:
+    kinds = set(map(type, value))  # of hundreds of numbers, at the speed of C
+    if wrong := kinds.difference(allowed if type(allowed) is tuple else (allowed,)):
+        return _Wrong(f"holds {_words(wrong.pop())}")
+    if float not in kinds:
+        return None
+    numbers = value if len(kinds) == 1 else (v for v in value if type(v) is float)
+    return None if math.isfinite(sum(numbers)) else _Wrong("holds a number that is none")
 
 
 def _all_finite(value: dict[str, Any]) -> bool:
@@ -129,23 +155,18 @@ def _all_finite(value: dict[str, Any]) -> bool:
     return True
 
 
-def _of_names(value: Any, shape: dict[str, Any], path: str) -> str | None:
-    if type(value) is not dict:
-        return f"{path or 'it'} is no object"
-    unknown = [name for name in value if name not in shape]
-    if unknown:
-        raise Unknown(f"{path}.{unknown[0]}".lstrip("."))
+def _of_names(value: dict[str, Any], shape: dict[str, Any]) -> _Wrong | None:
+    if not value.keys() <= shape.keys():
+        return _Wrong("", (next(name for name in value if name not in shape),), newer=True)
     for name, inner in shape.items():
-        where = f"{path}.{name}".lstrip(".")
-        if isinstance(inner, Maybe):
-            if name not in value:
+        if name in value:
+            part = value[name]
+            if type(part) is inner and inner in _PLAIN:
                 continue
-            inner = inner.shape
-        elif name not in value:
-            return f"{where} is missing"
-        found = mismatch(value[name], inner, where)
-        if found:
-            return found
+            if found := _wrong(part, inner.shape if type(inner) is Maybe else inner):
+                return found.below(name)
+        elif type(inner) is not Maybe:
+            return _Wrong("is missing", (name,))
     return None
 
 

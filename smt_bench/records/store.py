@@ -11,13 +11,14 @@ import gc
 import os
 import signal
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from smt_bench.machine.files import write_text
-from smt_bench.records.files import BenchWarning, Room, set_aside
+from smt_bench.records.files import BenchWarning, Room, check_writable, set_aside
 from smt_bench.records.partial import Pool, shrunk, whole
 from smt_bench.records.runs import Question, Run
 from smt_bench.records.survey import NAME
@@ -29,6 +30,7 @@ FINISHED = ("done", "diverged")  # outcomes of the question itself; out_of_memor
 ROOM = 4 << 20  # bytes kept for a record; 22,000 test examples take 2 MB
 MANY = 2000  # records from which several processes read them
 SHARE = 250  # records that a process reads at a time
+NAMED = 20  # records left out that are named one by one
 
 
 def finished(records: Iterable[Record], model: str) -> list[Record]:
@@ -45,26 +47,6 @@ def finished(records: Iterable[Record], model: str) -> list[Record]:
     return done
 
 
-def check_writable(what: str, option: str, *folders: Path) -> None:
-    """Looks whether folders can be written or made; creates nothing.
-
-    Args:
-        what: they are called in the message.
-        option: with which another one is chosen.
-        *folders: where files are to go.
-
-    Raises:
-        ValueError: one cannot.
-    """
-    for part in folders:
-        place = part.absolute()
-        while not place.exists():
-            place = place.parent
-        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-            why = "not writable" if place.is_dir() else "a file, not a folder"
-            raise ValueError(f"{what}: {place} is {why}: choose another with {option}")
-
-
 class Store:
     """The results folder.
 
@@ -75,7 +57,8 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.runs = root / "runs"
-        self._told: set[str] = set()
+        self._told: dict[str, None] = {}
+        self._tells = True
 
     def check_writable(self, *folders: Path) -> None:
         """Looks whether the folder of the records and `folders` can be written or made; creates nothing.
@@ -183,10 +166,9 @@ class Store:
         gc.disable()  # nothing here refers to itself, and looking for that among millions of objects takes longer than reading
         try:
             if len(wanted) < MANY:
-                return [whole(small, self._again) for share in shares for small in self._shrunk(share)]
+                return self._heard(map(partial(_share, self.root), shares))
             with ProcessPoolExecutor(min(4, os.cpu_count() or 1), initializer=_leave_signals) as pool:
-                found = pool.map(partial(_share, self.root), shares)
-                return [whole(small, self._again) for small in self._heard(found)]
+                return self._heard(pool.map(partial(_share, self.root), shares))
         finally:
             if collects:
                 gc.enable()
@@ -223,21 +205,26 @@ class Store:
             raise ValueError(f"record {self.path(key)} was there a moment ago: repeat the command")
         return record
 
-    def _shrunk(self, keys: Iterable[str]) -> list[Record]:
-        pool: Pool = {}
-        return [shrunk(record, pool) for key in keys if (record := self._readable(key)) is not None]
+    def _heard(self, shares: Iterable[tuple[list[Record], list[str]]]) -> list[Record]:
+        records, lines = list[Record](), list[str]()
+        for some, said in shares:
+            records += (whole(small, self._again) for small in some)
+            lines += said
+        self._warn(*lines)
+        return records
 
-    def _heard(self, shares: Iterable[tuple[list[Record], list[str]]]) -> Iterator[Record]:
-        for records, told in shares:
-            for line in told:
-                self._warn(line)
-            yield from records
-
-    def _warn(self, line: str) -> None:
-        """Says something once: a sweep looks at the same record again and again."""
-        if line not in self._told:
-            self._told.add(line)
+    def _warn(self, *lines: str) -> None:
+        """Says what is left out, once: a sweep looks at the same record again and again; of very many, not each."""
+        before = len(self._told)
+        self._told |= dict.fromkeys(lines)
+        if not self._tells:
+            return
+        for line in islice(self._told, before, NAMED):
             warnings.warn(line, BenchWarning, stacklevel=3)
+        if before <= NAMED < len(self._told):
+            count = f"{len(self._told) - NAMED:,} more" if len(lines) > 1 else "more"
+            what = f"{count} records are left out, not named here: see `python -m smt_bench status`"
+            warnings.warn(what, BenchWarning, stacklevel=3)
 
 
 def _leave_signals() -> None:
@@ -245,7 +232,9 @@ def _leave_signals() -> None:
 
 
 def _share(root: Path, keys: list[str]) -> tuple[list[Record], list[str]]:
-    """In a process of its own: some of the records, and what there is to say about them."""
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        return Store(root)._shrunk(keys), [str(warning.message) for warning in said]
+    """Some of the records, and what there is to say about them; also in a process of its own."""
+    store = Store(root)
+    store._tells = False
+    pool: Pool = {}
+    records = [shrunk(record, pool) for key in keys if (record := store._readable(key)) is not None]
+    return records, list(store._told)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from operator import eq
 from typing import Any
 
+import orjson
+
 from smt_bench.records.runs import Measurement, OtherVersion, Run, digest, question
 from smt_bench.records.shapes import RECORD, Unknown, mismatch, question_shape
 
@@ -29,6 +31,11 @@ ROUNDED = 1e-6  # log-likelihoods are recorded with six digits, the mean over th
 EXACT = 1e-9
 _SEAL = b',\n "sha256": "'  # what stands between the hashed text and the hash
 _SURROGATE = re.compile(rb"\\u[dD][89abAB]")
+# `orjson` is four times as fast as `json`, but turns whole numbers beyond 64 bits into others and goes as deep as 1024: what may
+# hold either is left to `json`. A number begins after one of these, and only one of 19 digits or more can be so large.
+_DIGITS = bytes.maketrans(b"0123456789 \t\r\n[:,-", b"0" * 10 + b" " * 8)
+_LONG = b" " + b"0" * 19
+_BRACKETS = 500
 
 
 class Damaged(ValueError):
@@ -84,6 +91,15 @@ def _examined(content: bytes, key: str) -> Record:
 
 
 def _parsed(content: bytes) -> Any:
+    if content.count(b"[") + content.count(b"{") <= _BRACKETS and _LONG not in content.translate(_DIGITS):
+        try:
+            return orjson.loads(content)
+        except orjson.JSONDecodeError:
+            pass  # the reason is `json`'s to tell
+    return _slowly(content)
+
+
+def _slowly(content: bytes) -> Any:
     def refuse(name: str) -> None:
         raise Damaged(f"it holds {name}")
 

@@ -12,7 +12,7 @@ from typing import Any
 from smt_bench.machine.borders import terminal
 from smt_bench.records.files import BenchWarning
 from smt_bench.records.index import INDEX, Index
-from smt_bench.records.store import Store
+from smt_bench.records.store import NAMED, Store
 from smt_bench.records.survey import Found, Survey, survey
 from smt_bench.sweep.locks import Locks
 from smt_bench.sweep.slurm import queued
@@ -23,6 +23,7 @@ ORDER = (
     *("set aside", "foreign", "done"),
 )
 SILENT = ("set aside", "done")  # need no line each
+OUT = ("damaged", "newer", "foreign")  # files that stand for no run's outcome: of very many, some are named
 
 
 def collect(store: Store, files: Survey | None = None) -> list[dict[str, Any]]:
@@ -112,9 +113,12 @@ def show_status(results: Path, as_json: bool) -> None:
         told = ", ".join(f"{counts[s]} {s}" for s in ORDER if counts[s])
         print(terminal(f"{experiment}: {len(own)} {what}: {told}"))
         for state in ORDER:
-            for row in own if state not in SILENT else ():
-                if row["status"] == state:
-                    print(terminal(_line(row)))
+            those = [row for row in own if row["status"] == state] if state not in SILENT else []
+            shown = those[:NAMED] if state in OUT else those
+            for row in shown:
+                print(terminal(_line(row)))
+            if len(shown) < len(those):
+                print(f"  and {len(those) - len(shown):,} more {state}: `status --json` lists all")
     if not files.closely:
         told = f"{len(files.files):,} files: only the beginning of each record was read, `table` checks what it uses"
         warnings.warn(told, BenchWarning, stacklevel=2)

@@ -6,8 +6,9 @@ import pytest
 from made_up import EIGHT, record
 
 from smt_bench.evidence.cells import common_tasks, groups
-from smt_bench.evidence.pairs import verdicts
+from smt_bench.evidence.pairs import compare, verdicts
 from smt_bench.evidence.verdicts import HOLDS, OPEN, REFUTED, Claim, judge, overall, tally, weigh
+from smt_bench.evidence.words import title
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,24 @@ def test_verdicts():
     assert other.loc["lora", "smt"]["verdict"] == "SMT better"
     single = verdicts([record("smt", 1.0, 0, good), record("lora", 1.0, 0, bad)], "smt").iloc[0]
     assert single["verdict"] == "SMT better (one seed)" and single["seeds_ci95"] is None
+
+
+def test_what_was_made_of_some_records_is_never_told_of_others() -> None:
+    good, bad = {"boolq": [1] * 50}, {"boolq": [1] * 20 + [0] * 30}
+    first = groups(record(m, 1.0, s, right) for s in (0, 1) for m, right in (("smt", good), ("lora", bad)))
+    second = groups(record(m, 1.0, s, right) for s in (0, 1) for m, right in (("smt", bad), ("lora", good)))
+    assert groups(first) is first and groups([r for g in first for r in g.done]) == first
+    for found, wanted in ((first, 60), (second, -60), (first, 60)):
+        mine = {g.method: g for g in found}
+        assert verdicts(found, "smt")["difference"].tolist() == [pytest.approx(wanted)]
+        for a in (mine["smt"], mine["smt"].called("SMT")):  # the same runs under another name, whichever asked first
+            row = compare(a, mine["lora"].called("another"), ["boolq"])
+            assert (row["difference"], row["method"], row["versus"]) == (pytest.approx(wanted), a.method, "another")
+            assert row["verdict"] == ("another better" if wanted < 0 else f"{title(a.method)} better")
+    mixed = compare(first[0], second[0], ["boolq"]), compare(first[0], first[0], ["boolq"])
+    assert [abs(row["difference"]) for row in mixed] == [pytest.approx(60), 0]
+    some = groups([record("smt", 1.0, 0, good), record("smt", 1.0, 1, bad), record("lora", 1.0, 1, bad)])
+    assert compare(some[1], some[0], ["boolq"])["difference"] == 0  # of the seed that both have
 
 
 def weighed(answers: dict[str, list[dict[str, list[int]]]], equal: bool = False) -> str:

@@ -13,6 +13,7 @@ import pytest
 from helpers import ROOT
 
 from smt_bench import experiments, methods
+from smt_bench.evidence import words
 from smt_bench.methods.base import Method
 from smt_bench.questions.experiment import Bundle, Experiment, MeasuringExperiment, TrainingExperiment
 from smt_bench.registry import Registry
@@ -73,8 +74,8 @@ def imported(done: subprocess.CompletedProcess[str]) -> set[str]:
 def test_every_experiment_is_of_a_type_and_says_what_its_source_says(name: str) -> None:
     found = experiments.REGISTRY.find(name)
     assert found.name == name
-    words = experiments.REGISTRY.words(name, "reproduces", "needs")
-    assert words == {"reproduces": found.reproduces, "needs": found.needs} and all(words.values())
+    said = experiments.REGISTRY.words(name, "reproduces", "needs")
+    assert said == {"reproduces": found.reproduces, "needs": found.needs} and all(said.values())
     if isinstance(found, Bundle):
         assert len(experiments.members(name)) == len(set(found.members)) > 1
         with pytest.raises(ValueError, match=rf"{name} stands for .*: choose one of them"):
@@ -91,6 +92,8 @@ def test_every_method_says_what_its_source_says(name: str) -> None:
     found = methods.find(name)
     assert issubclass(found, Method) and found.name == name
     assert methods.REGISTRY.words(name, "summary") == {"summary": found.summary} and found.summary
+    assert words.known(name) == words.Shown(found.title, found.look, found.order)
+    assert words.rank("no method") == (Method.order, "no method")
 
 
 @pytest.mark.parametrize(
@@ -101,6 +104,12 @@ def test_looking_around_imports_nothing_heavy(args: tuple[str, ...], tmp_path: P
     done = command(tmp_path, *args, *where)
     assert done.returncode == 0 and done.stdout
     assert "typer" in imported(done) and not imported(done) & HEAVY
+
+
+def test_a_table_needs_no_torch(tmp_path: Path) -> None:
+    done = command(tmp_path, "table", "plateau", "--results", str(ROOT / "results" / "reference"), "--out", "here")
+    assert done.returncode == 0 and "| SMT" in done.stdout
+    assert "pandas" in imported(done) and not imported(done) & {"torch", "transformers"}
 
 
 @pytest.mark.slow

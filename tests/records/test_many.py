@@ -162,3 +162,25 @@ def test_four_thousand_records_need_little_memory() -> None:
     """All of them would take 700 MB; `python tests/many_records.py` has the times of 20,000."""
     few, many = peaks(100), peaks(4000)
     assert {name: many[name] - few[name] < 100 for name in many} == dict.fromkeys(many, True)
+
+
+def test_of_very_many_damaged_records_some_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    keys = [f"{number:016x}" for number in range(3 * store.NAMED)]
+    for key in keys:
+        (runs / f"{key}.json").write_text("{half")
+    rest = f"{2 * store.NAMED} more records are left out, not named here: see `python -m smt_bench status`"
+    for many in (len(keys) + 1, 1):  # in this process, and in several
+        monkeypatch.setattr(store, "MANY", many)
+        here = Store(tmp_path)
+        with pytest.warns(UserWarning) as said:
+            assert here.for_tables(keys) == [] == here.records() and len(here.missing([])) == 0
+        lines = [str(warning.message) for warning in said]
+        assert lines == [f"record {key}.json left out: it is not complete JSON" for key in keys[: store.NAMED]] + [rest]
+    with pytest.warns(UserWarning) as said:
+        assert Store(tmp_path).records() == []  # one by one, as a sweep reads them
+    assert len(said) == store.NAMED + 1 and str(said[-1].message).startswith("more records are left out")
+    with pytest.warns(UserWarning) as said:
+        assert Store(tmp_path).for_tables(keys[: store.NAMED]) == []
+    assert len(said) == store.NAMED

@@ -10,7 +10,7 @@ import pytest
 from made_up import EIGHT, record, sweep
 
 from smt_bench.data.overlap import RULE
-from smt_bench.experiments.accuracy import plateau_claims
+from smt_bench.experiments.accuracy import best_of, plateau_claims
 from smt_bench.experiments.accuracy.plateau import Plateau
 from smt_bench.records.store import Record
 
@@ -123,3 +123,15 @@ def test_differences_over_trained_on_questions_are_marked(tmp_path: Path) -> Non
         assert sum(line.startswith("- †: ") and "PIQA 3 of 200" in line for line in lines) == 1, name
     Plateau().render(grid(PAPERS_PICTURE), tmp_path / "clean", "tiny")
     assert all("†" not in path.read_text() for path in (tmp_path / "clean").glob("*.md"))
+
+
+def test_rows_go_by_their_own_names_in_every_note(tmp_path: Path) -> None:
+    """Records know a method, rows are called otherwise."""
+    right = {"boolq": [1, 0] * 30}
+    records = [record("smt", pct, 0, right, nll=3.0 - pct, unparsed=3) for pct in (0.84, 2.0)]
+    best_of.write(records, tmp_path, "m", "table2", "Table 2", "table 2", "commonsense")
+    page = (tmp_path / "table2.md").read_text()
+    assert "counted as wrong: SMT (best) 2 % 5 %, SMT (equal) 0.84 % 5 %." in page
+    assert [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| SMT")] == [
+        "| SMT (best) ", "| SMT (equal)",
+    ]  # fmt: skip

@@ -13,9 +13,9 @@ from helpers import Cli
 from short_runs import question
 
 from smt_bench.records.index import Index
-from smt_bench.records.store import Store
+from smt_bench.records.store import NAMED, Store
 from smt_bench.sweep.locks import Locks
-from smt_bench.sweep.status import collect
+from smt_bench.sweep.status import collect, show_status
 
 
 def test_status_knows_every_setting_and_names_a_damaged_index(tmp_path: Path, cli: Cli) -> None:
@@ -57,3 +57,18 @@ def test_status_tells_what_runs_where_and_what_is_left(tmp_path: Path) -> None:
     assert row["eta_seconds"] >= 0 and row["since"] and row["host"]
     assert rows[waiting.key]["status"] == "missing"
     assert rows[crashed.key]["status"] == "interrupted"
+
+
+def test_status_counts_very_many_damaged_files_and_names_some(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    store.runs.mkdir()
+    for number in range(NAMED + 5):
+        store.path(f"{number:016x}").write_text("{half")
+    show_status(tmp_path, as_json=False)
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == f"runs: {NAMED + 5} other files: {NAMED + 5} damaged"
+    assert len(lines) == NAMED + 1 and lines[-1] == "  and 5 more damaged: `status --json` lists all"
+    show_status(tmp_path, as_json=True)
+    assert len(json.loads(capsys.readouterr().out)) == NAMED + 5

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from smt_bench.evidence import published as papers
-from smt_bench.evidence.cells import Group, groups, summarise
+from smt_bench.evidence.cells import Cells, Group, groups, summarise
 from smt_bench.evidence.claims import why_unpublished
 from smt_bench.evidence.words import percent, rank, title
 from smt_bench.records.store import Record
@@ -33,7 +33,7 @@ def publishable(found: Sequence[Group], model: str) -> tuple[bool, list[str]]:
     return why is None, [] if why is None else [f"No published numbers: those of this model are {why}."]
 
 
-def table3(records: Iterable[Record], model: str, verdict: Sequence[str] = ()) -> Table:
+def table3(records: Iterable[Record] | Cells, model: str, verdict: Sequence[str] = ()) -> Table:
     """Average accuracy by method (rows) and trainable fraction (columns), with the published averages beside ours.
 
     Args:
@@ -85,7 +85,7 @@ def table3(records: Iterable[Record], model: str, verdict: Sequence[str] = ()) -
     return Table(heading, header, rows, [*lines, notes.provenance(found)], data)
 
 
-def table3_heldout(records: Iterable[Record], model: str) -> Table:
+def table3_heldout(records: Iterable[Record] | Cells, model: str) -> Table:
     """The same grid with held-out response NLL, which separates methods where accuracy cannot.
 
     Raises:
@@ -117,9 +117,9 @@ def table3_heldout(records: Iterable[Record], model: str) -> Table:
     return Table(heading, header, rows, lines, data)
 
 
-def plateau_cells(found: Sequence[Group], model: str, published: bool) -> pd.DataFrame:
+def plateau_cells(found: Cells, model: str, published: bool) -> pd.DataFrame:
     """The summary with a column `published`, and rows for published cells that were not run."""
-    cells = summarise(r for g in found for r in (*g.done, *g.lost)).assign(published=np.nan)
+    cells = summarise(found).assign(published=np.nan)
     if not published:
         return cells
     extra = []

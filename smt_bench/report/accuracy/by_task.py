@@ -9,7 +9,7 @@ import pandas as pd
 
 from smt_bench.data.tasks import TASKS
 from smt_bench.evidence import published as papers
-from smt_bench.evidence.cells import Group, accuracy, common_tasks, groups, summarise
+from smt_bench.evidence.cells import Cells, Group, common_tasks, groups, summarise
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.words import percent, task_title, title
 from smt_bench.records.store import Record
@@ -20,14 +20,14 @@ from smt_bench.report.numbers import written
 from smt_bench.report.table import Cell, Table
 
 
-def table2(records: Iterable[Record], model: str) -> Table:
+def table2(records: Iterable[Record] | Cells, model: str) -> Table:
     """Accuracy per task, a row per method and fraction; published ones and the differences below where they are comparable.
 
     Raises:
         ValueError: no records, or records that no table may compare.
     """
     found = groups(records)
-    summary = summarise(r for g in found for r in (*g.done, *g.lost))
+    summary = summarise(found)
     tasks = common_tasks(found)
     shared = notes.overlapping(found)
     theirs = papers.by_task(model, found[0].run["data"]["family"])
@@ -36,9 +36,9 @@ def table2(records: Iterable[Record], model: str) -> Table:
     rows: list[list[Cell]] = []
     data: list[dict[str, Cell]] = []
     for group, (_, line) in zip(found, summary.iterrows()):
-        scores = [[accuracy(r, [t]) for r in group.done] for t in tasks]
+        scores = [group.answers.accuracies([t]) for t in tasks]
         if tasks:
-            scores.append([accuracy(r, tasks) for r in group.done])
+            scores.append(group.answers.accuracies(tasks))
         pairs = [mean_ci(s) if s else (None, None) for s in scores] or [(None, None)]
         marked = [group.trains and t in shared for t in tasks]
         marked.append(any(marked))  # the average

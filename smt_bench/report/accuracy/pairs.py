@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from smt_bench.evidence.cells import common_tasks, groups
+from smt_bench.evidence.cells import Cells, common_tasks, groups
 from smt_bench.evidence.pairs import verdicts
 from smt_bench.evidence.stats import RESAMPLES
 from smt_bench.evidence.words import percent, task_title, title
@@ -17,14 +17,14 @@ from smt_bench.report.accuracy.claims import versus
 from smt_bench.report.table import Cell, Table
 
 
-def comparisons(records: Iterable[Record], model: str, reference: str) -> Table:
+def comparisons(records: Iterable[Record] | Cells, model: str, reference: str) -> Table:
     """`verdicts` as a table.
 
     Raises:
         ValueError: no records, or records that no table may compare.
     """
     found = groups(records)
-    frame = verdicts((r for g in found for r in (*g.done, *g.lost)), reference)
+    frame = verdicts(found, reference)
     frame = frame.astype(object).where(frame.notna(), None)
     tasks = common_tasks(found)
     # One side of every comparison trains.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from smt_bench.evidence import published as papers
-from smt_bench.evidence.cells import Group, groups, summarise
+from smt_bench.evidence.cells import Cells, Group, groups, summarise
 from smt_bench.evidence.claims import Sheet, weighed
 from smt_bench.evidence.pairs import verdicts
 from smt_bench.records.store import Record
@@ -20,7 +20,7 @@ __all__ = ["comparisons", "summarise", "table2", "table3", "table3_heldout", "ve
 
 
 def write_plateau(
-    records: Sequence[Record],
+    records: Sequence[Record] | Cells,
     folder: Path,
     model: str,
     reference: str,
@@ -48,17 +48,17 @@ def write_plateau(
     found = groups(records)
     family = found[0].run["data"]["family"]
     curves = papers.plateau(model, family) if publishable(found, model)[0] else None
-    summary = summarise(records)
+    summary = summarise(found)
     judged = weighed(rows, sheet) if sheet is not None else []
     files = [
-        *table3(records, model, verdict_lines(judged, "table3")).write(folder, "table3"),
-        *table2(records, model).write(folder, "table2"),
+        *table3(found, model, verdict_lines(judged, "table3")).write(folder, "table3"),
+        *table2(found, model).write(folder, "table2"),
         *accuracy_by_fraction(summary, folder, curves),
-        *comparisons(records, model, reference).write(folder, "comparisons"),
+        *comparisons(found, model, reference).write(folder, "comparisons"),
     ]
     if judged and sheet is not None:
         files += claims_table(found, model, sheet, judged).write(folder, "table3_claims")
     if summary["heldout_nll"].notna().any():
-        files += table3_heldout(records, model).write(folder, "table3_heldout")
+        files += table3_heldout(found, model).write(folder, "table3_heldout")
         files += heldout_by_fraction(summary, folder)
     return files

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from smt_bench.evidence.cells import Group, accuracy, common_tasks, groups, summarise
+from smt_bench.evidence.cells import Cells, Group, common_tasks, groups, in_order, summarise
 from smt_bench.evidence.claims import Sheet, Weighed, matches_paper, weighed
 from smt_bench.evidence.pairs import compare
 from smt_bench.evidence.stats import mean_ci
@@ -97,7 +97,7 @@ def _table(found: Sequence[Group], model: str, sheet: Sheet, judged: Sequence[We
         ]
         rows.append(cells)
         for task in tasks:
-            line[task] = _mean([accuracy(r, [task]) for r in group.done])
+            line[task] = _mean(group.answers.accuracies([task]))
         data.append(line | {"keys": " ".join(r["key"] for r in (*group.done, *group.lost))})
     header = [sheet.first, "trainable", "seeds", "accuracy, %"]
     header += ["published", "ours − published"] if comparable else []
@@ -106,10 +106,10 @@ def _table(found: Sequence[Group], model: str, sheet: Sheet, judged: Sequence[We
 
 
 def _numbers(group: Group, tasks: Sequence[str], found: Sequence[Group], sheet: Sheet) -> dict[str, Any]:
-    summary = summarise((*group.done, *group.lost)).iloc[0]
+    summary = summarise(Cells((group,))).iloc[0]
     line: dict[str, Any] = {"row": group.method, "fraction_pct": group.fraction_pct, "n_seeds": len(group.done)}
     # Averages cover the tasks that all rows have.
-    scores = [accuracy(r, tasks) for r in group.done] if tasks else []
+    scores = group.answers.accuracies(tasks) if tasks else []
     line |= dict(zip(("accuracy", "ci95"), mean_ci(scores) if scores else (None, None)))
     for name in ("stderr", "heldout_nll", "heldout_nll_ci95", "format_failure_pct", "trainable_pct"):
         line[name] = None if math.isnan(summary[name]) else float(summary[name])
@@ -121,7 +121,7 @@ def _numbers(group: Group, tasks: Sequence[str], found: Sequence[Group], sheet: 
 
 
 def _lines(found: Sequence[Group], sheet: Sheet, judged: Sequence[Weighed], comparable: bool) -> list[str]:
-    summary = summarise(r for g in found for r in (*g.done, *g.lost)) if _distinct(found) else None
+    summary = summarise(in_order(found)) if _distinct(found) else None
     lines = verdict_lines(judged, sheet.name)
     lines += sheet.remarks
     tasks = [task_title(t) for t in common_tasks(found)]
