@@ -54,6 +54,8 @@ def grid(
             raise ValueError(
                 f"--set {method}.{what}: {planner.request.experiment} compares several of it: leave it out"
             )
+    if planner.request.targets and "targets" in varied and not planner.shared:
+        raise ValueError(f"--targets: {planner.request.experiment} compares several of them: leave it out")
     fractions = planner.fractions() if fractions is None else fractions
     return [
         Cell(name, fraction, changes)
