@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 # Two workers (pyproject.toml) and the processes they start share two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -17,6 +19,9 @@ import pytest
 from helpers import Cli
 
 from smt_bench.cli.app import main
+
+# What a model's files told is remembered there: never by what a test made of this package for a moment.
+os.environ["SMT_BENCH_CACHE"] = tempfile.mkdtemp(prefix="smt-bench-cache-")
 
 # The same examples in every run, and no limit of time on a busy machine.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None, max_examples=60)
@@ -32,6 +37,10 @@ FIRST = ("training/test_survival.py", "training/test_parallel.py", "experiments/
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(FIRST)}
     items.sort(key=lambda item: ranks.get(item.path, len(FIRST)))  # stable: all others keep their order
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["SMT_BENCH_CACHE"], ignore_errors=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from smt_bench.machine.remembered import remembered
 from smt_bench.methods.base import Shapes
+from smt_bench.models.inventory import Inventory, inventory
 from smt_bench.models.locate import Located
 from smt_bench.models.preflight import check_config
 from smt_bench.models.registry import find
@@ -63,13 +66,27 @@ def build(name: str, device: str = "meta") -> Any:
     return unpack(model.train())
 
 
+def listed(name: str) -> Inventory:
+    """The inventory of a model's layers; made once per configuration, since building even an empty model takes seconds.
+
+    Raises:
+        ValueError: unknown model, or not a causal language model.
+    """
+    entry = find(name)
+    file = (entry.embedded or Path(name)) / "config.json"
+    about = entry.llama or (file.read_text(encoding="utf-8") if file.is_file() else None)
+    if about is None:  # the hub's may change
+        return inventory(build(name))
+    return Inventory.from_dict(remembered(["inventory", about], lambda: inventory(build(name)).to_dict()))
+
+
 def shapes(name: str) -> Shapes:
     """Parameter names and shapes of the base model, tied ones once; no weights are read.
 
     Raises:
         ValueError: unknown model, or not a causal language model.
     """
-    return {parameter: tuple(tensor.shape) for parameter, tensor in build(name).named_parameters()}
+    return listed(name).shapes
 
 
 def architecture(name: str) -> ModelRef:

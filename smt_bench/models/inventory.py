@@ -6,7 +6,7 @@ Made of the model without storage. Planning, capacity, warm-up, measurements and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -67,6 +67,17 @@ class Inventory:
     layers: tuple[Layer, ...]
     shapes: Shapes
     experts: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**asdict(self), "shapes": {name: list(shape) for name, shape in self.shapes.items()}}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Inventory:
+        """The inverse of `to_dict`, also after JSON."""
+        layers = (Layer(**{**v, "shape": tuple(v["shape"]), "tied": tuple(v["tied"])}) for v in values["layers"])
+        shapes = {name: tuple(shape) for name, shape in values["shapes"].items()}
+        return cls(tuple(layers), shapes, values["experts"])
 
     @property
     def total(self) -> int:

@@ -11,18 +11,17 @@ from smt_bench import methods
 from smt_bench.data import families
 from smt_bench.data.datasets import HELDOUT_SEED, DataSet, content_hash, load, unread
 from smt_bench.data.fetch import fetch_data
-from smt_bench.evaluation.protocols import EVAL_BATCH, EVALUATION_VERSION, EvalSettings
+from smt_bench.evaluation.protocols import EVALUATION_VERSION
 from smt_bench.machine import facts, fits
 from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.methods.base import Capacity, Method, Shapes
 from smt_bench.models import build, locate, registry
-from smt_bench.models.inventory import inventory
 from smt_bench.models.preflight import check_attached
+from smt_bench.questions import suits
 from smt_bench.questions.capacity import check_fraction, method_of, setting_named
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.recipes import Recipe, recipe
 from smt_bench.questions.request import Request
-from smt_bench.questions.suits import check_lengths, check_responses, check_tokens
 from smt_bench.records.runs import DataRef, EvalRef, Measurement, MethodRef, Run, TrainRef
 
 
@@ -55,7 +54,7 @@ class Planner:
         self.entry = registry.find(request.model)
         self.family = families.find(request.family)
         self.recipe: Recipe = recipe(request.recipe or self.entry.recipe, self.family.name, request.preset)
-        self.inventory = inventory(build.build(request.model))
+        self.inventory = build.listed(request.model)
         self.shapes: Shapes = self.inventory.shapes
         self.data: DataSet
         self.located: locate.Located
@@ -133,24 +132,8 @@ class Planner:
         limit = r.limit if r.limit is not None else self.recipe.limit
         self.data = load(source, self.family.name, r.tasks, self.recipe.heldout, limit)
         self.located = locate.locate(r.model)
-        self._check_suits()
+        suits.check(self.located, self.data, self.recipe, self.template, r.protocol or self.recipe.protocol)
         self.opened = True
-
-    def _check_suits(self) -> None:
-        """Refuses a tokenizer, a model or data that do not fit together, before anything is trained.
-
-        Raises:
-            ValueError: what, the value, the remedy.
-        """
-        name, r, protocol = self.entry.name, self.recipe, self.request.protocol or self.recipe.protocol
-        template, data = self.template, self.data
-        model, tokenizer = build.outline(self.located), build.tokenizer(self.located)
-        judged = EvalSettings(
-            protocol, r.beams, r.max_new_tokens, r.max_new_tokens_math, EVAL_BATCH, template, r.repetition_penalty
-        )
-        check_tokens(name, tokenizer, model)
-        check_responses(data, tokenizer, template, r.cutoff)
-        check_lengths(name, tokenizer, model, r.cutoff, judged, data.tests)
 
     def open_without_data(self) -> None:
         """Stands in for `open` where nothing will run (`plan`): published sizes for the data, shapes for the weights."""

@@ -3,15 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from smt_bench.data import families
 from smt_bench.data.cut import any_response
-from smt_bench.data.datasets import DataSet
+from smt_bench.data.datasets import DataSet, content_hash
 from smt_bench.data.prompts import Example, question, token_ids
 from smt_bench.data.tasks import find_task
-from smt_bench.evaluation.protocols import EvalSettings
+from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
+from smt_bench.machine.remembered import remembered
+from smt_bench.models import build
+from smt_bench.models.locate import Located
+from smt_bench.questions.recipes import Recipe
 
 SPECIAL = ("eos", "pad", "bos", "unk")
+
+
+def check(located: Located, data: DataSet, recipe: Recipe, template: str, protocol: str) -> None:
+    """Refuses a tokenizer, a model or data that do not fit together; what passed once is not looked at again.
+
+    Args:
+        located: the model's files.
+        data: of the runs.
+        recipe: theirs.
+        template: of the prompts.
+        protocol: of the evaluation.
+
+    Raises:
+        ValueError: what, the value, the remedy.
+    """
+    if (
+        located.ref.weights == "hub" or data.family not in families.REGISTRY
+    ):  # another package's code is not in the question
+        return _check(located, data, recipe, template, protocol)
+
+    def passed() -> bool:
+        _check(located, data, recipe, template, protocol)
+        return True
+
+    tests = {task: content_hash(examples) for task, examples in data.tests.items()}
+    about = [asdict(located.ref), data.train_sha256, len(data.heldout), tests, template, asdict(recipe), protocol]
+    remembered(["suits", about], passed)
+
+
+def _check(located: Located, data: DataSet, recipe: Recipe, template: str, protocol: str) -> None:
+    name, r = located.ref.name, recipe
+    model, tokenizer = build.outline(located), build.tokenizer(located)
+    judged = EvalSettings(
+        protocol, r.beams, r.max_new_tokens, r.max_new_tokens_math, EVAL_BATCH, template, r.repetition_penalty
+    )
+    check_tokens(name, tokenizer, model)
+    check_responses(data, tokenizer, template, r.cutoff)
+    check_lengths(name, tokenizer, model, r.cutoff, judged, data.tests)
 
 
 def check_tokens(name: str, tokenizer: Any, model: Any) -> None:
