@@ -23,6 +23,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Self
 
 import torch
@@ -278,6 +279,14 @@ class Method(ABC, Generic[ConfigT_co]):
     @abstractmethod
     def merge(self, model: nn.Module) -> None:
         """Restores the original module types with the update folded in."""
+
+    def save(self, model: nn.Module, folder: Path) -> int | None:
+        """Writes what was trained into a folder, in a format of the method's own that other programs read, before it is merged.
+
+        Returns:
+            How many numbers; None: the method has no such format, and the difference from the base is kept instead.
+        """
+        return None
 
     def describe(self) -> dict[str, Any]:
         """What was decided during the run (e.g. blocks per layer); small JSON for the record."""

@@ -23,6 +23,7 @@ from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
 from smt_bench.evaluation.room import positions, prompts_cut
 from smt_bench.machine import facts, parallel
 from smt_bench.methods.base import Method
+from smt_bench.models.adapters import Keeping
 from smt_bench.models.build import load
 from smt_bench.models.inventory import inventory
 from smt_bench.models.merging import merge
@@ -98,10 +99,21 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         if loop.probes:
             record["probes"] = {name: probe.result() for name, probe in loop.probes.items()}
     record["method"] = method.describe()
-    start = time.perf_counter()
-    record["merge"] = merge(method, model)
-    clock("merge", start)
-    record |= _judge(run, inputs, model, tokenizer, clock)
+    keeping = Keeping(run, inputs.located, inputs.keep) if parallel.rank() == 0 and capacity.trainable else None
+    try:
+        if keeping is not None:
+            keeping.before_merge(method, model)
+        start = time.perf_counter()
+        record["merge"] = merge(method, model)
+        clock("merge", start)
+        record |= _judge(run, inputs, model, tokenizer, clock)
+        if keeping is not None:
+            start = time.perf_counter()
+            record["adapter"] = keeping.after(model)
+            clock("adapter", start)
+    finally:
+        if keeping is not None:
+            keeping.drop()
     if not math.isfinite(record["heldout"]["nll"] or 0.0):
         raise Diverged(run.train.steps, record["heldout"]["nll"])
 

@@ -49,6 +49,7 @@ def run(
         str | None, typer.Option("--time", help="Of a job, HH:MM:SS; runs go on in the next.")
     ] = None,
     nodes: Annotated[int, typer.Option(help="Nodes of each run, on a cluster.")] = 1,
+    keep: Annotated[str | None, typer.Option(help="adapters: keep what each run trains, for `export`.")] = None,
     retry: Annotated[str | None, typer.Option(help="failed: do runs again that failed or ran out of memory.")] = None,
     checkpoint_steps: Annotated[int | None, typer.Option(help="Save the state of training every N steps.")] = None,
     checkpoint_minutes: Annotated[float, typer.Option(help="Save it at least that often.")] = 10.0,
@@ -86,6 +87,7 @@ def run(
         protocol,
         tuple(setting(text) for text in settings or []),
         recipe,
+        keep,
         tuple(several(targets, "--targets")),
     )
     store = Store(results)
@@ -180,7 +182,9 @@ def _do(part: Leg, store: Store, how: How, several: bool) -> int:
         say(f"submitted {count} runs as job {job}: see `status`, `cancel`" if job else "nothing to submit")
         return 0
     try:
-        counts = carry_out(runs, store, how, performer(experiment, planner, how.spread), order.write, print_to())
+        counts = carry_out(
+            runs, store, how, performer(experiment, planner, how.spread, store.root), order.write, print_to()
+        )
     except Interrupted as stop:
         if parallel.rank() == 0:
             render(experiment, store, index.again(), place, planner.entry.name)

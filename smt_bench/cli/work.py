@@ -25,8 +25,9 @@ from smt_bench.sweep.together import sweep_together
 from smt_bench.training.resume import Keeper, Pace
 
 
-def performer(experiment: Experiment, planner: Planner, spread: Spread) -> Perform:
+def performer(experiment: Experiment, planner: Planner, spread: Spread, results: Path) -> Perform:
     """What answers one question of an experiment in this process, which may be one of several on the same run."""
+    keep = results / "adapters" if planner.request.keep else None
     if isinstance(experiment, MeasuringExperiment):
 
         def answer(question: Any, watch: Watcher, _keeper: Keeper) -> Record:
@@ -38,7 +39,9 @@ def performer(experiment: Experiment, planner: Planner, spread: Spread) -> Perfo
     def perform(question: Any, watch: Watcher, keeper: Keeper) -> Record:
         inputs = planner.inputs()
         layers = inputs.device_map if spread.processes == 1 else None  # else every process holds the model
-        return execute(question, replace(inputs, watch=watch, keeper=keeper, device_map=layers, spread=spread))
+        return execute(
+            question, replace(inputs, watch=watch, keeper=keeper, device_map=layers, spread=spread, keep=keep)
+        )
 
     return perform
 
@@ -114,7 +117,7 @@ def work(path: Path, only: str | None = None) -> None:
             experiment, planner, runs = order.plan()
             if only is not None:
                 runs = [run for run in runs if run.key == only]
-            perform = performer(experiment, planner, order.spread)
+            perform = performer(experiment, planner, order.spread, order.results)
             sweep_together(runs, Store(order.results), perform, print_to(), stop, order.pace)
         except signals.Stopped:  # before there was a run to save
             raise Interrupted("nothing was under way") from None

@@ -139,7 +139,7 @@ def tokenizer(located: Located) -> Any:
 def _from_files(located: Located, dtype: torch.dtype, device_map: str | None) -> Any:
     from transformers import AutoModelForCausalLM
 
-    with _quiet():
+    with quiet():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             located.path,
             dtype=dtype,
@@ -166,15 +166,20 @@ def _from_files(located: Located, dtype: torch.dtype, device_map: str | None) ->
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' own report on the weights, a page of text: what it says is in the refusal."""
-    logger = logging.getLogger("transformers")
+def quiet() -> Iterator[None]:
+    """Without transformers' own report on the weights, a page of text (what it says is in the refusal), and its bars."""
+    from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
+    logger, bars = logging.getLogger("transformers"), is_progress_bar_enabled()
     before = logger.level
     logger.setLevel(logging.ERROR)
+    disable_progress_bar()
     try:
         yield
     finally:
         logger.setLevel(before)
+        if bars:
+            enable_progress_bar()
 
 
 def _few(names: list[str], most: int = 3) -> str:

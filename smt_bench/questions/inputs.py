@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from smt_bench.data.datasets import DataSet
 from smt_bench.machine.spread import ALONE, Spread
@@ -23,6 +24,7 @@ class Inputs:
         watch: progress.
         keeper: of this run's checkpoints; the default keeps none.
         spread: how the run is spread over processes.
+        keep: folder for the adapters of the runs; None: they are not kept.
     """
 
     located: Located
@@ -31,6 +33,7 @@ class Inputs:
     watch: Watcher = unwatched
     keeper: Keeper = field(default_factory=Keeper)
     spread: Spread = ALONE
+    keep: Path | None = None
 
     def source(self, model: ModelRef) -> str:
         """What `models.build` knows a model by: its name, or the folder of the one that was asked for."""

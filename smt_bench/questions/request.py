@@ -40,6 +40,7 @@ class Request:
     protocol: str | None = None
     settings: tuple[tuple[str, str, object], ...] = ()  # (method, setting, value); the value is for the method to check
     recipe: str | None = None
+    keep: str | None = setting(None, choices=("adapters",))
     targets: tuple[str, ...] = ()  # layers, for every method that has a choice of them; see `methods.roles`
     default_family: str = families.DEFAULT.name  # where no task is named; the experiment says which
 

@@ -78,6 +78,7 @@ RECORD = {
     "memory_bytes": Maybe(Named(int)),
     "overlap": Maybe({"rule": str, "tests": Named(int), "repeated": Maybe(int)}),
     "cut": Maybe({"training": (dict, types.NoneType), "heldout": Named(int), "prompts": Named(int)}),
+    "adapter": Maybe({"format": str, "bytes": int, "numbers": int}),
     "layers": Maybe({"experts": int, "lacking": Each(str)}),
     "merge": Maybe({"difference": OPTIONAL, "tolerance": NUMBER}),
     "capacity": Maybe({"unit": str, "units": int, "trainable": int, "total": int, "fraction": NUMBER}),

@@ -1,0 +1,303 @@
+"""What a run taught a model, as a file: the numbers that differ from the base, or the adapter in peft's own format.
+
+A difference is one safetensors file. Of every changed parameter NAME (as the model's own class calls it) it holds
+
+    NAME.indices, NAME.values     places in the flattened parameter, in order, and the numbers there after training
+    NAME.dense                    all of its numbers, where more than half changed: indices would take more room
+
+in the type the run trained in. Its metadata say whose base (name, revision: the hash of its files), which run and which method.
+It is refused on any other base. Values, not differences, so that base and file together are the trained model bit by bit.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from smt_bench.methods.base import Method
+from smt_bench.models.build import load, quiet
+from smt_bench.models.locate import Located
+from smt_bench.models.unpack import pack
+from smt_bench.records.runs import Run
+
+FORMAT = "smt-bench difference 1"
+FILE = "adapter.safetensors"
+ABOUT = "smt_bench.json"  # beside it: whose base, which run
+DENSE = 0.5  # share of a parameter from which all of it is stored
+
+
+def difference(trained: Mapping[str, Tensor], base: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of a difference file.
+
+    Args:
+        trained: state of the trained model.
+        base: names and numbers of the same model before, in the same type; tied parameters may be left out.
+    """
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, before in base:
+        if trained[name].data_ptr() in seen:  # tied to one that is there already
+            continue
+        seen.add(trained[name].data_ptr())
+        after = trained[name].detach().to(before.device)
+        moved = (after != before).flatten()
+        count = int(moved.sum())
+        if count > DENSE * moved.numel():
+            found[f"{name}.dense"] = after.clone().contiguous()
+        elif count:
+            places = moved.nonzero().flatten()
+            found[f"{name}.indices"] = places.to(torch.int32 if moved.numel() < 2**31 else torch.int64)
+            found[f"{name}.values"] = after.flatten()[places]
+    return found
+
+
+def _base(located: Located, precision: str, trained: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """The base's parameters, one after the other from its files; by way of a model where the files name them otherwise."""
+    from safetensors import safe_open
+
+    with ExitStack() as stack:
+        files = [stack.enter_context(safe_open(path, "pt")) for path in sorted(located.path.glob("*.safetensors"))]
+        owners = {name: file for file in files for name in file.keys()}  # noqa: SIM118 - no dict
+        there = {trained[name].data_ptr() for name in owners.keys() & trained.keys()}
+        if owners.keys() <= trained.keys() and all(t.data_ptr() in there for t in trained.values()):
+            for name, file in owners.items():
+                yield name, file.get_tensor(name).to(trained[name].dtype)
+            return
+    base, _ = load(located, precision)
+    yield from pack(base).state_dict().items()
+
+
+class Keeping:
+    """Writes one run's adapter, whole or not at all, or where nothing is kept finds out how large it would be.
+
+    Args:
+        run: the run.
+        located: its base.
+        root: adapters go to `root/KEY`; None: nothing is kept.
+    """
+
+    def __init__(self, run: Run, located: Located, root: Path | None) -> None:
+        self.run, self.located, self.root = run, located, root
+        if root is not None:
+            root.mkdir(parents=True, exist_ok=True)
+        self._place = Path(tempfile.mkdtemp(dir=root, prefix=f".{run.key}."))
+        self._own: int | None = None
+
+    def before_merge(self, method: Method, model: Any) -> None:
+        """Lets the method write its own format, if it has one and the model's layers are those of its own class."""
+        if not (model.smt_bench_unpacked.apart or model.smt_bench_unpacked.transposed):
+            self._own = method.save(model, self._place)
+
+    def after(self, model: Any) -> dict[str, Any]:
+        """The rest, once the model has been judged; it is of no use afterwards.
+
+        Returns:
+            `format` ("peft" or "difference"), `bytes` of the files and `numbers` in them.
+        """
+        try:
+            kind = "difference" if self._own is None else "peft"
+            numbers = self._write_difference(model) if self._own is None else self._own
+            size = sum(path.stat().st_size for path in self._place.rglob("*") if path.is_file())
+            if self.root is not None:
+                self._publish(self.root / self.run.key, kind)
+            return {"format": kind, "bytes": size, "numbers": numbers}
+        finally:
+            self.drop()
+
+    def drop(self) -> None:
+        """Leaves nothing half-written."""
+        shutil.rmtree(self._place, ignore_errors=True)
+
+    def _publish(self, place: Path, kind: str) -> None:
+        base = self.located.ref
+        said = {"format": kind, "key": self.run.key, "base": base.name, "revision": base.revision}
+        said["precision"] = self.run.train.precision
+        (self._place / ABOUT).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+        shutil.rmtree(place, ignore_errors=True)  # of a run that was killed before its record was written
+        _open_up(self._place)
+        self._place.rename(place)
+
+    def _write_difference(self, model: Any) -> int:
+        from safetensors.torch import save_file
+
+        trained = pack(model).state_dict()
+        tensors = difference(trained, _base(self.located, self.run.train.precision, trained))
+        metadata = {
+            "format": FORMAT, "base": self.located.ref.name, "revision": self.located.ref.revision, "key": self.run.key,
+            "precision": self.run.train.precision, "method": json.dumps(self.run.to_dict()["method"]),
+        }  # fmt: skip
+        save_file({name: tensor.cpu() for name, tensor in tensors.items()}, self._place / FILE, metadata=metadata)
+        return sum(t.numel() for name, t in tensors.items() if not name.endswith(".indices"))
+
+
+def about(file: Path) -> dict[str, str]:
+    """What a difference file says of itself.
+
+    Raises:
+        ValueError: it is none.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt") as opened:
+            found: dict[str, str] = opened.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"adapter {file} cannot be read ({str(error)[:80]}): name a file that `run --keep adapters` wrote"
+        ) from None
+    if found.get("format") != FORMAT:
+        raise ValueError(
+            f"adapter {file} is not a difference of smt-bench (format {found.get('format')!r}): name a file that "
+            "`run --keep adapters` wrote"
+        )
+    return found
+
+
+def combined(located: Located, parts: Mapping[Path, float]) -> tuple[Any, Any]:
+    """A base with differences added to it or taken from it; packed, with its tokenizer.
+
+    One difference added alone gives the trained model bit by bit. Several are added up number by number: base + Σ sign (values -
+    base), in float32, or float64 for float32 models.
+
+    Args:
+        located: the base.
+        parts: difference file -> 1.0 (added) or -1.0 (taken).
+
+    Raises:
+        ValueError: a file that is none, or made for another base.
+    """
+    said = {file: about(file) for file in parts}
+    for file, found in said.items():
+        _check_base(file, found, located)
+    precisions = {found["precision"] for found in said.values()}
+    if len(precisions) > 1:
+        raise ValueError(f"adapters in {' and '.join(sorted(precisions))}: combine those of one precision")
+    model, words = load(located, precisions.pop())
+    pack(model)
+    state = model.state_dict()
+    if list(parts.values()) == [1.0]:
+        (file,) = parts
+        for name, places, values in _entries(file):
+            _flat(state, name, file)[places] = values
+        return model, words
+    before: dict[str, tuple[Tensor, Tensor]] = {}
+    for file, sign in parts.items():
+        for name, places, values in _entries(file):
+            flat = _flat(state, name, file)
+            wide = torch.float64 if flat.dtype == torch.float32 else torch.float32
+            start, total = before.setdefault(name, (flat.to(wide), flat.to(wide)))
+            total[places] += sign * (values.to(wide) - start[places])
+    for name, (_, total) in before.items():
+        flat = state[name].view(-1)
+        flat.copy_(total)
+    return model, words
+
+
+def _flat(state: Mapping[str, Tensor], name: str, file: Path) -> Tensor:
+    if name not in state:
+        raise ValueError(f"adapter {file} changes {name}, which the model does not have: choose its own base")
+    return state[name].view(-1)
+
+
+def _entries(file: Path) -> Iterator[tuple[str, Any, Tensor]]:
+    """Parameter, places and values of each changed parameter."""
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as opened:
+        for entry in opened.keys():  # noqa: SIM118 - not a dict
+            name, _, kind = entry.rpartition(".")
+            if kind == "dense":
+                yield name, slice(None), opened.get_tensor(entry).flatten()
+            elif kind == "values":
+                yield name, opened.get_tensor(f"{name}.indices").long(), opened.get_tensor(entry)
+
+
+def save(model: Any, words: Any, folder: Path) -> None:
+    """A plain `transformers` folder, whole or not at all.
+
+    Raises:
+        ValueError: the folder is there and not empty.
+    """
+    check_new(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        with quiet():
+            model.save_pretrained(place)
+        words.save_pretrained(place)
+        _open_up(place)
+        if folder.is_dir():
+            folder.rmdir()
+        place.rename(folder)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _open_up(place: Path) -> None:
+    """As other files are, where temporary ones are for their owner alone."""
+    place.chmod(0o755)
+    for path in place.iterdir():
+        path.chmod(0o644)
+
+
+def check_new(folder: Path) -> None:
+    """Refuses a folder that holds something.
+
+    Raises:
+        ValueError: it does, or is a file.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise ValueError(f"{folder} is there already: choose a new folder")
+
+
+def described(place: Path) -> dict[str, Any]:
+    """What is known of a kept adapter: `format`, `key`, `base`, `revision`, `precision`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        found: dict[str, Any] = json.loads((place / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ValueError(
+            f"no adapter is kept in {place}: `run ... --keep adapters` keeps those of the runs that it does"
+        ) from None
+    return found
+
+
+def merged(located: Located, place: Path) -> tuple[Any, Any]:
+    """A base with a kept adapter folded in; packed, with its tokenizer.
+
+    Raises:
+        ValueError: it was made for another base, or cannot be folded in.
+    """
+    said = described(place)
+    if said["format"] == "difference":
+        return combined(located, {place / FILE: 1.0})
+    from peft import PeftModel
+
+    _check_base(place, said, located)
+    model, words = load(located, said["precision"])
+    whole = PeftModel.from_pretrained(pack(model), place)
+    try:
+        return whole.merge_and_unload(), words
+    except (AttributeError, NotImplementedError) as error:
+        raise ValueError(
+            f"adapter {place} cannot be folded into the weights ({error}): take it as it is with --adapter"
+        ) from None
+
+
+def _check_base(what: Path, said: Mapping[str, Any], located: Located) -> None:
+    if said["revision"] != located.ref.revision:
+        raise ValueError(
+            f"adapter {what} was made for {said['base']} of revision {said['revision']}, {located.ref.name} has revision "
+            f"{located.ref.revision}: choose its own base"
+        )
