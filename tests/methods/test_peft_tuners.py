@@ -1,0 +1,116 @@
+"""One contract for every tuner of the installed peft, on the two-layer random LLaMA; and what is said of those that do not work."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+from helpers import tiny_llama
+from labelled import labelled
+from torch import nn
+
+from smt_bench import methods
+from smt_bench.methods.base import OptimizerSettings
+from smt_bench.methods.peft_tuners import known
+from smt_bench.methods.peft_tuners.method import PeftTuner
+from smt_bench.models import merging
+from smt_bench.training.optimizer import TorchUpdater
+from smt_bench.training.step import Step
+
+STEPS = 6
+NAMES = list(known.working())
+CONFIG: dict[str, dict[str, Any]] = {"trainable_tokens": {"token_indices": [3, 5, 7]}}
+FRACTIONS = {"lokr": 0.01, "adamss": 0.02, "vera": 0.008, "pvera": 0.008, "psoft": 0.005, "miss": 0.02}  # what they can hold
+
+
+def build(name: str, **more: Any) -> PeftTuner:
+    cls = methods.find(f"peft:{name}")
+    fraction = FRACTIONS.get(name, 0.04) if cls.takes_fraction else None
+    made = methods.build(f"peft:{name}", CONFIG.get(name, {}) | more, fraction, 5, STEPS)
+    assert isinstance(made, PeftTuner)
+    return made
+
+
+def batch(step: int) -> torch.Tensor:
+    return torch.randint(0, 100, (2, 12), generator=torch.Generator().manual_seed(step))
+
+
+class Training:
+    """Steps of a model with a tuner, as training takes them."""
+
+    def __init__(self, method: PeftTuner, model: nn.Module) -> None:
+        self.method, self.model, self.losses = method, model, []
+        self.start = copy.deepcopy(model.state_dict())
+        groups = method.attach(model)
+        self.updater = TorchUpdater(model, method, groups, OptimizerSettings(1e-2), max_grad_norm=math.inf)
+        self.step = Step("tuning", model, method, self.updater)
+
+    def go(self, first: int, last: int) -> Training:
+        for number in range(first, last + 1):
+            torch.manual_seed(number)  # PVeRA draws while it trains
+            self.losses.append(self.step.take(number, [labelled(batch(number))], 1.0).loss)
+        return self
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tuner_keeps_the_contract(name: str) -> None:
+    model, method = tiny_llama(), build(name)
+    types = {path: type(m) for path, m in model.named_modules()}
+    shapes = {path: tuple(p.shape) for path, p in model.named_parameters()}
+    capacity = method.capacity(shapes)
+    model.train()
+    state = torch.random.get_rng_state()
+    training = Training(method, model)
+    assert torch.equal(torch.random.get_rng_state(), state), "it drew from the global generator"
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    assert sum(p.numel() for p in trainable) == capacity.trainable
+    if method.fraction is not None:
+        assert abs(capacity.trainable - method.fraction * capacity.total) <= capacity.unit_numbers
+    frozen = {path: p.clone() for path, p in model.named_parameters() if not p.requires_grad}
+    training.go(1, STEPS)
+    assert len(set(training.losses)) == STEPS, "nothing trains"
+    now = dict(model.named_parameters())
+    assert all(torch.equal(now[path], before) for path, before in frozen.items())
+    assert any(p.grad is None and path in now for path, p in model.named_parameters())
+    merged = merging.merge(method, model)
+    if method.merges:
+        assert merged["difference"] is not None and merged["difference"] <= 1e-5
+        assert {path: type(m) for path, m in model.named_modules()} == types
+        assert set(model.state_dict()) == set(training.start)
+        assert any(not torch.equal(value, training.start[path]) for path, value in model.state_dict().items())
+    else:
+        assert merged["difference"] is None and "unmerged" in merged
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tuner_goes_on_where_it_was_saved(name: str) -> None:
+    """All that resume has: the trainable numbers, the optimizer, the method's own state; the rest comes from the seed."""
+    whole = Training(build(name), tiny_llama()).go(1, STEPS)
+    assert Training(build(name), tiny_llama()).go(1, STEPS).losses == whole.losses
+    first = Training(build(name), tiny_llama()).go(1, 3)
+    there = {path: p.detach() for path, p in first.model.named_parameters() if p.requires_grad}
+    saved = copy.deepcopy((there, first.method.state_dict(), first.updater.state_dict()))
+    method, model = build(name), tiny_llama()
+    method.load_state_dict(saved[1])
+    second = Training(method, model)
+    with torch.no_grad():
+        for path, p in model.named_parameters():
+            if path in saved[0]:
+                p.copy_(saved[0][path])
+    second.updater.load_state_dict(saved[2])
+    assert first.losses + second.go(4, STEPS).losses == whole.losses
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tuner_of_a_bf16_model_trains_in_float32(name: str) -> None:
+    model, method = tiny_llama().to(torch.bfloat16), build(name)
+    training = Training(method, model)
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    training.go(1, 3)
+    assert all(math.isfinite(loss) for loss in training.losses)
+    merging.merge(method, model)
+    if method.merges:
+        assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
