@@ -46,11 +46,15 @@ class AdaLora(PeftTuner):
     def after_backward(self, model: nn.Module, step: int) -> None:
         """Adds the penalty's gradient, and keeps the gradients for the allocation."""
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        factors = [p if ".lora_A." in name else p.T for name, p in named if ".lora_A." in name or ".lora_B." in name]
+        sides = {p: ".lora_A." in name for name, p in named if ".lora_E." not in name}
         weight = self._injected.peft_config["default"].orth_reg_weight
         if weight:
             with torch.enable_grad():
-                (weight * penalty(factors)).backward()
+                extra = weight * penalty([p if lies else p.T for p, lies in sides.items()])
+                more = torch.autograd.grad(extra, list(sides))
+            for parameter, added in zip(sides, more):
+                if parameter.grad is not None:
+                    parameter.grad.add_(added)
         self._grads = {p: p.grad.detach().clone() for _, p in named if p.grad is not None}
 
     def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:

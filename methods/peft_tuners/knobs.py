@@ -71,6 +71,8 @@ _LORA_REFUSED_VALUES = {
 _LORA_REFUSED = {
     "alora_invocation_tokens": "needs the place of these tokens in every batch",
     "layer_replication": "makes another model",
+    "arrow_config": "routes between LoRA adapters trained before",
+    **dict.fromkeys(("eva_config", "corda_config", "lora_ga_config"), _DATA),
 }
 
 KNOBS: dict[str, Knob] = {
@@ -152,6 +154,8 @@ OURS = {
         ("peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision"), "is for peft's files"
     ),
     "modules_to_save": "would train whole layers beside the tuner",
+    "bias": "would train the model's own biases beside the tuner",
+    "trainable_token_indices": "would train embeddings beside the tuner, as peft:trainable_tokens does alone",
     "target_parameters": "the setting is called targets",
     **dict.fromkeys(("megatron_config", "megatron_core", "runtime_config"), "is for other machinery"),
     "fan_in_fan_out": "follows from the layer",

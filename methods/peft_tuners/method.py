@@ -151,8 +151,7 @@ class PeftTuner(Method[TunerSettings]):
 
     def peft_config(self, units: int, layers: Mapping[str, tuple[int, ...]]) -> Any:
         """The tuner's own config, for so many units on these layers."""
-        made = options.config_class(self.tuner)
-        return made(task_type="CAUSAL_LM", target_modules=list(layers), **self.fields(units, layers))
+        return options.made(self.tuner, {**self.fields(units, layers), "target_modules": list(layers)})
 
     def capacity(self, shapes: Shapes) -> Capacity:
         """The knob's value whose trainable numbers are nearest to the requested fraction."""
@@ -209,12 +208,15 @@ class PeftTuner(Method[TunerSettings]):
         units = self.capacity(shapes).units
         self._fields = self.fields(units, layers)
         freeze(model)
+        theirs = {id(buffer) for buffer in model.buffers()}
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             self._injected = sizes.inject(self.tuner, self.peft_config(units, layers), model)
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
+        if any(p.dtype.itemsize < 4 for p in model.parameters()):
+            _meet_halves(model, theirs)
         return self.groups(model)
 
     def groups(self, model: nn.Module) -> list[ParamGroup]:
@@ -237,3 +239,24 @@ class PeftTuner(Method[TunerSettings]):
     def describe(self) -> dict[str, Any]:
         """The fields of the peft config that were not left at peft's defaults, but for names of layers."""
         return {"peft": {k: v for k, v in self._fields.items() if k not in ("feedforward_modules", "rank_pattern")}}
+
+
+def _meet_halves(model: nn.Module, before: set[int]) -> None:
+    """Lets a tuner in float32 meet a model in half precision: its frozen parts in float32 too, its outputs in the model's type.
+
+    Args:
+        model: with the tuner in it.
+        before: ids of the buffers that are the model's own.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and id(buffer) not in before and buffer.is_floating_point():
+                module._buffers[name] = buffer.to(torch.promote_types(buffer.dtype, torch.float32))
+        if isinstance(module, BaseTunerLayer):
+            module.register_forward_hook(_as_its_input)  # type: ignore[attr-defined]
+
+
+def _as_its_input(_module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+    return output.to(args[0].dtype) if args[0].is_floating_point() else output

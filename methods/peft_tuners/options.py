@@ -32,10 +32,10 @@ def default(tuner: str, name: str) -> Any:
 @cache
 def kinds(tuner: str) -> dict[str, Any]:
     """The type of every field that can be set, by its name."""
-    made = config_class(tuner)
-    hints = get_type_hints(made)
+    theirs = config_class(tuner)
+    hints = get_type_hints(theirs)
     refused = {*OURS, *KNOBS[tuner].refused, KNOBS[tuner].field}
-    return {one.name: hints[one.name] for one in fields(made) if one.name not in refused}
+    return {one.name: hints[one.name] for one in fields(theirs) if one.name not in refused}
 
 
 def check_known(tuner: str, name: str, also: Iterable[str], ours: Mapping[str, str]) -> None:
@@ -57,7 +57,7 @@ def check_known(tuner: str, name: str, also: Iterable[str], ours: Mapping[str, s
         if why := {**OURS, **knob.refused, **ours}.get(name):
             raise ValueError(f"{name}: {why}: leave it out")
         return
-    there = [*also, *kinds(tuner)]
+    there = [*also, *(known for known in kinds(tuner) if known not in ours)]
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.6)
     raise ValueError(
         f"{name}: unknown setting: " + (f"did you mean {near[0]}?" if near else f"choose from {', '.join(sorted(there))}")
@@ -81,6 +81,21 @@ def canonical(tuner: str, name: str, value: Any) -> Any:
     return found
 
 
+def made(tuner: str, values: Mapping[str, Any]) -> Any:
+    """The config of peft; what is a config within it is made of its own names and values.
+
+    Raises:
+        Exception: whatever peft raises where it refuses a value.
+    """
+    found = {**KNOBS[tuner].stand_in, **values}
+    for name in values:
+        of = get_args(kinds(tuner).get(name))
+        inner = [kind for kind in of if is_dataclass(kind)]
+        if inner and isinstance(found[name], Mapping) and not any(kind is dict or get_origin(kind) is dict for kind in of):
+            found[name] = inner[0](**found[name])
+    return config_class(tuner)(task_type="CAUSAL_LM", **found)
+
+
 def check_together(tuner: str, values: Mapping[str, Any]) -> None:
     """Lets peft look at all of them.
 
@@ -88,7 +103,7 @@ def check_together(tuner: str, values: Mapping[str, Any]) -> None:
         ValueError: it refuses them, in its words.
     """
     try:
-        config_class(tuner)(task_type="CAUSAL_LM", **{**KNOBS[tuner].stand_in, **values})
+        made(tuner, values)
     except (ValueError, TypeError, ImportError, NotImplementedError) as error:
         named = next((name for name in values if name in str(error)), next(iter(values), "options"))
         line = " ".join(str(error).split())
@@ -129,7 +144,12 @@ def _fit(kind: Any, value: Any) -> Any:
         return value
     if kind in _PLAIN:
         return _PLAIN[kind](value)
-    raise _Unfit  # a config within the config: no plain value has that type
+    if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, Mapping):
+        hints = get_type_hints(kind)
+        if not set(value) <= set(hints):
+            raise _Unfit
+        return {name: _fit(hints[name], one) for name, one in value.items()}
+    raise _Unfit
 
 
 def _first(of: Iterable[Any], value: Any) -> Any:
@@ -182,13 +202,15 @@ def _words(kind: Any) -> str:
     """What a field takes, for a message."""
     origin, of = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(_words(part) for part in of if not is_dataclass(part)))
+        return " or ".join(dict.fromkeys(_words(part) for part in of))
     if origin is Literal:
         return " or ".join(str(known) for known in of)
     if origin in (list, tuple) or kind is list:
         return "a list"
     if origin is dict or kind is dict:
         return "names with values"
+    if is_dataclass(kind) and isinstance(kind, type):
+        return f"names with values, of {', '.join(get_type_hints(kind))}"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return " or ".join(str(one.value) for one in kind)
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "null"}

@@ -44,7 +44,8 @@ def by_injection(tuner: str, config: Any, layers: Matrices, shapes: Shapes, knob
     with torch.device("meta"):
         model = skeleton(layers, shapes, knob)
     inject(tuner, config, model)
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    # AdaLoRA's ranknum is a parameter that never trains; peft says so of those with storage only.
+    return sum(p.numel() for n, p in model.named_parameters() if p.requires_grad and ".ranknum." not in n)
 
 
 def inject(tuner: str, config: Any, model: nn.Module) -> Any:
