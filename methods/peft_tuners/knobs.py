@@ -27,6 +27,7 @@ class Knob:
             less than the smallest side; "bases": one for each number of bases that a matrix is made of; "share": millionths of all entries; "adapters": up to the numbers of
             low-rank adapters of rank `r` on all of them;
             "inputs", "sides": common divisors of all inputs, or of all sides.
+        least: the smallest value.
         step: between two values.
         step_from: a field that is the step where it is set.
         per: the field's value for one unit; -1: what is left of 1.
@@ -38,13 +39,15 @@ class Knob:
         refused_values: values of fields that cannot be set, and why.
         count: name of a formula in `sizes`, where counting on a model without storage is impossible or slow.
         plain: fields that leave the formula true.
-        layers: "linear": the setting `targets`; "norms": every normalisation layer; "embedding": the input embeddings.
+        layers: "linear": the setting `targets`; "norms": every normalisation layer; "embedding": the input embeddings;
+            "tokens": virtual ones, see `virtual`.
         merges: whether the tuner can be folded into the weights.
     """
 
     field: str | None = None
     unit: str = "parameters"
     values: Values = "widest"
+    least: int = 1
     step: int = 1
     step_from: str | None = None
     per: float = 1
@@ -56,11 +59,12 @@ class Knob:
     refused_values: Mapping[tuple[str, Any], str] = dataclasses.field(default_factory=dict)
     count: str | None = None
     plain: tuple[str, ...] = ()
-    layers: Literal["linear", "norms", "embedding"] = "linear"
+    layers: Literal["linear", "norms", "embedding", "tokens"] = "linear"
     merges: bool = True
 
 
 _DATA = "looks at training data before training, which no method sees here"
+_TOKENIZER = "needs a tokenizer, which no method sees"
 _TRAINER = "needs calls from peft's own trainer while it trains"
 _PART_OF_SIZE = "is part of the size, which the trainable fraction decides"
 _LORA_REFUSED_VALUES = {
@@ -75,13 +79,23 @@ _LORA_REFUSED = {
     **dict.fromkeys(("eva_config", "corda_config", "lora_ga_config"), _DATA),
 }
 
+_MODEL = "follows from the model"
+
+
+def _virtual(*more: str, values: Mapping[tuple[str, Any], str] | None = None) -> Knob:
+    """Of tuners with virtual tokens."""
+    of_model = ("token_dim", "num_transformer_submodules", "num_attention_heads", "num_layers")
+    refused = dict.fromkeys(of_model, _MODEL) | dict.fromkeys(more, _TOKENIZER)
+    return Knob("num_virtual_tokens", "virtual tokens", layers="tokens", merges=False, refused=refused, refused_values=values or {})
+
+
 KNOBS: dict[str, Knob] = {
     "lora": Knob(
         "r", "rank", scaled=("lora_alpha",), refused=_LORA_REFUSED, refused_values=_LORA_REFUSED_VALUES, count="lora",
         plain=("lora_alpha", "lora_dropout", "use_rslora", "use_dora", "init_lora_weights"),
     ),
     "adalora": Knob(
-        "init_r", "initial rank", scaled=("lora_alpha", "target_r"), fixed={"lora_alpha": 12, "target_r": 8},
+        "init_r", "initial rank", least=2, scaled=("lora_alpha", "target_r"), fixed={"lora_alpha": 12, "target_r": 8},
         stand_in={"total_step": 10**9},
         refused={**_LORA_REFUSED, "r": "is not read by AdaLoRA, which has init_r and target_r", "total_step": "is the run's"},
         refused_values=_LORA_REFUSED_VALUES,
@@ -121,6 +135,12 @@ KNOBS: dict[str, Knob] = {
     "oft": Knob("oft_block_size", "block size", "inputs", refused={"r": _PART_OF_SIZE}),
     "osf": Knob("effective_rank", "directions per matrix", "rest", refused={"rank_pattern": _PART_OF_SIZE}),
     "peanut": Knob("r", "rank"),
+    "p_tuning": _virtual(),
+    "prefix_tuning": _virtual(),
+    "prompt_tuning": _virtual(
+        "prompt_tuning_init_text", "tokenizer_name_or_path", "tokenizer_kwargs",
+        values={("prompt_tuning_init", "TEXT"): _TOKENIZER},
+    ),
     "psoft": Knob("r", "rank", "narrowest", scaled=("psoft_alpha",), seeded=("random_seed",)),
     "pvera": Knob("r", "rank", "longest", seeded=("projection_prng_key",)),
     "randlora": Knob(

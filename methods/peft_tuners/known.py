@@ -36,6 +36,9 @@ WORKING = {
     "oft": ("OFT", "block-diagonal orthogonal rotations of the weights"),
     "osf": ("OSF", "the smallest singular directions, kept orthogonal to the others"),
     "peanut": ("PEANuT", "weight-aware neural tweakers"),
+    "p_tuning": ("P-tuning", "virtual tokens before the real ones, made by a small network"),
+    "prefix_tuning": ("Prefix tuning", "virtual keys and values before those of every layer"),
+    "prompt_tuning": ("Prompt tuning", "embeddings of virtual tokens before the real ones"),
     "psoft": ("PSOFT", "orthogonal rotations within the principal subspace"),
     "pvera": ("PVeRA", "VeRA with sampled latent vectors"),
     "randlora": ("RandLoRA", "trained combinations of frozen random low-rank matrices, full rank"),
@@ -49,17 +52,13 @@ WORKING = {
     "vera": ("VeRA", "scaling vectors around frozen random low-rank matrices"),
     "waveft": ("WaveFT", "sparse wavelet coefficients of the weight update"),
 }  # fmt: skip
-_WRAPPER = "its virtual tokens need peft's wrapper around the model, which peft refuses to put into a model in place"
 NOT_WORKING = {
     "adaption_prompt": "puts itself around whole attention modules, whose inner signature it reads: not a tuner of layers, cannot merge",
     "beft": "trains biases, which the target layers of LLaMA-like models do not have, and adds none that could be merged",
-    "cartridge": f"distils a document's key-value cache, data of its own; {_WRAPPER}",
-    "cpt": f"needs labelled in-context examples as token ids, data of its own; {_WRAPPER}",
-    "multitask_prompt_tuning": f"needs a task id with every example; {_WRAPPER}",
-    "p_tuning": _WRAPPER,
+    "cartridge": "starts from the key-value cache of a document that it is to hold: data of its own",
+    "cpt": "needs labelled in-context examples as token ids: data of its own",
+    "multitask_prompt_tuning": "needs a task id with every example, and prompts trained on other tasks to start from",
     "poly": "needs a task id with every example: its router refuses a forward pass without task_ids",
-    "prefix_tuning": _WRAPPER,
-    "prompt_tuning": _WRAPPER,
     "shadow": "trains a second, smaller model beside this one, and runs only inside peft's wrapper",
     "xlora": "mixes LoRA adapters trained before, which it has to be given as files",
 }  # fmt: skip

@@ -10,8 +10,12 @@ from smt_bench.methods.peft_tuners.known import PREFIX, working
 from smt_bench.methods.peft_tuners.knobs import KNOBS
 from smt_bench.methods.peft_tuners.lora_plus import LoraPlus
 from smt_bench.methods.peft_tuners.method import PeftTuner, config_of
+from smt_bench.methods.peft_tuners.virtual import VirtualTokens
 
-_OWN: dict[str, type[PeftTuner]] = {"adalora": AdaLora, "lora": LoraPlus}  # those that need more than their table
+_OWN: dict[str, type[PeftTuner]] = {  # those that need more than their table
+    "adalora": AdaLora, "lora": LoraPlus,
+    "p_tuning": VirtualTokens, "prefix_tuning": VirtualTokens, "prompt_tuning": VirtualTokens,
+}  # fmt: skip
 
 
 @cache

@@ -10,7 +10,7 @@ and then frozen (VeRA's matrices, FourierFT's places, ...) is drawn from the run
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
@@ -131,6 +131,10 @@ class PeftTuner(Method[TunerSettings]):
             return {name: shape for name, shape in weights.items() if len(shape) == 1}
         return dict([next((n, s) for n, s in weights.items() if len(s) == 2)])  # input embeddings stand first
 
+    def values(self, layers: Mapping[str, tuple[int, ...]]) -> Sequence[int]:
+        """The units that the knob can be set to, in order."""
+        return sizes.values(self.knob, [(s[0], s[1]) for s in layers.values()], dict(self.config.options))
+
     def fields(self, units: int, layers: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         """The fields of the peft config that are not peft's defaults."""
         knob = self.knob
@@ -141,7 +145,7 @@ class PeftTuner(Method[TunerSettings]):
             for name in knob.scaled:
                 whole = found.get(name, options.default(self.tuner, name))
                 scaled = units * whole / options.default(self.tuner, knob.field)
-                found[name] = max(1, round(scaled)) if name == "target_r" else scaled
+                found[name] = min(max(1, round(scaled)), units - 1) if name == "target_r" else scaled
             size = units * knob.per if knob.per >= 0 else 1 + units * knob.per
             found[knob.field] = size if isinstance(knob.per, float) else int(size)
         found |= dict(self.config.options)
@@ -160,8 +164,7 @@ class PeftTuner(Method[TunerSettings]):
             trainable = self._count(0, layers, shapes)
             return Capacity("parameters", trainable, trainable, 1, total)
         assert self.fraction is not None
-        sides = [(s[0], s[1]) for s in layers.values()]
-        units = sizes.values(self.knob, sides, dict(self.config.options))
+        units = self.values(layers)
         if not units:
             what = "inputs" if self.knob.values == "inputs" else "sides"
             raise ValueError(f"{self.name}: the {what} of its matrices have no divisor in common: choose other targets")

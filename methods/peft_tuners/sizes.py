@@ -128,4 +128,4 @@ def values(knob: Knob, sides: list[tuple[int, int]], options: Mapping[str, Any])
         "rest": smallest - 1,
         "adapters": options.get("r", 4) * sum(o + i for o, i in sides),
     }[knob.values]
-    return range(step, most + 1, step)
+    return range(max(step, knob.least), most + 1, step)
