@@ -1,7 +1,7 @@
 """`peft:adalora` (Zhang et al., 2023): W + B diag(E) A, whose ranks are shared out by importance while training.
 
-Peft's own forward pass adds a penalty on A A^T - 1 and B^T B - 1 to the loss, and its trainer asks for a new allocation after every
-optimizer step, while the gradients are there. Here the engine owns loss and step: the penalty's gradient is added in
+Peft's own forward pass adds a penalty on A A^T - 1 and B^T B - 1 to the loss, and its trainer asks for a new allocation after
+every optimizer step, while the gradients are there. Here the engine owns loss and step: the penalty's gradient is added in
 `after_backward`, and the gradients are shown again in `after_step`. Deviation: the allocation sees gradients before clipping.
 """
 
@@ -46,7 +46,9 @@ class AdaLora(PeftTuner):
     def after_backward(self, model: nn.Module, step: int) -> None:
         """Adds the penalty's gradient, and keeps the gradients for the allocation."""
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        sides = {p: ".lora_A." in name for name, p in named if ".lora_E." not in name}
+        sides = {
+            p: ".lora_A." in name for name, p in named if ".lora_E." not in name
+        }  # whether rows are to be orthonormal
         weight = self._injected.peft_config["default"].orth_reg_weight
         if weight:
             with torch.enable_grad():

@@ -38,7 +38,7 @@ def nearest(values: Sequence[int], count: Callable[[int], int], wanted: float) -
         wanted: trainable numbers.
 
     Raises:
-        Outside: even the nearest end is more than half a step off.
+        Outside: the nearest end is more than half a step off.
     """
     if len(values) > 1 and count(values[0]) > count(values[-1]):
         values = values[::-1]
@@ -64,9 +64,11 @@ def nearest(values: Sequence[int], count: Callable[[int], int], wanted: float) -
 
 
 def _end(values: Sequence[int], count: Callable[[int], int], wanted: float, end: int, next_to_it: int) -> Nearest:
-    """The first or last value, where it is near enough."""
+    """The first or last value, where it is near enough; below the first one nothing trains, which is a step as well."""
     trainable = count(values[end])
     gap = abs(count(values[next_to_it]) - trainable) if next_to_it != end else trainable
+    if wanted < trainable:
+        gap = min(gap, trainable)
     if abs(trainable - wanted) > gap / 2 and trainable != wanted:
         raise Outside(trainable > wanted, trainable)
     return Nearest(values[end], trainable, gap)

@@ -1,7 +1,7 @@
 """What sets the size of each tuner: the field that the budget turns, the values it can have, and what goes with them. Data.
 
-Fields that are named nowhere here keep peft's own defaults. `scaled` fields keep peft's own ratio to the knob, so that the strength
-of an update does not depend on its size (lora_alpha 8 at r 8 is lora_alpha 32 at r 32).
+Fields that are named nowhere here keep peft's own defaults. `scaled` fields keep peft's own ratio to the knob, so that the
+strength of an update does not depend on its size (lora_alpha 8 at r 8 is lora_alpha 32 at r 32).
 """
 
 from __future__ import annotations
@@ -11,7 +11,20 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 # Values are 1, 2, ... (times `step`) up to a limit, or the common divisors of some sides of the target matrices.
-Values = Literal["narrowest", "widest", "longest", "entries", "sparse", "rest", "bases", "share", "adapters", "inputs", "sides"]
+Values = Literal[
+    "narrowest",
+    "widest",
+    "longest",
+    "entries",
+    "sparse",
+    "rest",
+    "bases",
+    "share",
+    "core",
+    "adapters",
+    "inputs",
+    "sides",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +34,12 @@ class Knob:
     Attributes:
         field: of its peft config; None: the size is fixed.
         unit: what one value counts, in tables and messages.
-        values: which values there are. "narrowest": up to the smallest side of all target matrices; "widest": up to the largest of
-            their smaller sides (as LoRA: more is full rank in every matrix); "longest": up to the largest side; "entries": up to
-            the numbers in the smallest matrix; "sparse": up to I O / (I + O) in every matrix; "rest": one
-            less than the smallest side; "bases": one for each number of bases that a matrix is made of; "share": millionths of all entries; "adapters": up to the numbers of
-            low-rank adapters of rank `r` on all of them;
-            "inputs", "sides": common divisors of all inputs, or of all sides.
+        values: which values there are. "narrowest": up to the smallest side of all target matrices; "widest": up to the largest
+            of their smaller sides (as LoRA: more is full rank in every matrix); "longest": up to the largest side; "entries": up
+            to the numbers in the smallest matrix; "sparse": up to I O / (I + O) in every matrix; "rest": one less than the
+            smallest side; "bases": one for each number of bases that a matrix is made of; "share": millionths of all entries;
+            "core": up to the numbers in a core of r x r, which more could not change; "adapters": up to the numbers of low-rank
+            adapters of rank r on all of them; "inputs", "sides": common divisors of all inputs, or of all sides.
         least: the smallest value.
         step: between two values.
         step_from: a field that is the step where it is set.
@@ -86,7 +99,14 @@ def _virtual(*more: str, values: Mapping[tuple[str, Any], str] | None = None) ->
     """Of tuners with virtual tokens."""
     of_model = ("token_dim", "num_transformer_submodules", "num_attention_heads", "num_layers")
     refused = dict.fromkeys(of_model, _MODEL) | dict.fromkeys(more, _TOKENIZER)
-    return Knob("num_virtual_tokens", "virtual tokens", layers="tokens", merges=False, refused=refused, refused_values=values or {})
+    return Knob(
+        "num_virtual_tokens",
+        "virtual tokens",
+        layers="tokens",
+        merges=False,
+        refused=refused,
+        refused_values=values or {},
+    )
 
 
 KNOBS: dict[str, Knob] = {
@@ -105,6 +125,8 @@ KNOBS: dict[str, Knob] = {
         refused={"use_asa": _TRAINER, "use_dynamic_rank": "makes the size depend on the weights",
                  "subspace_rank": "makes the size depend on the weights, above 1"},
     ),
+    "adaption_prompt": Knob("adapter_len", "prompt tokens", layers="tokens", merges=False),
+    "beft": Knob(merges=False),  # peft adds to the layer's own bias, and the layers of LLaMA have none
     "boft": Knob(
         "boft_block_size", "block size", "inputs", count="boft", plain=("boft_dropout",),
         refused={"boft_block_num": _PART_OF_SIZE,
@@ -141,7 +163,10 @@ KNOBS: dict[str, Knob] = {
         "prompt_tuning_init_text", "tokenizer_name_or_path", "tokenizer_kwargs",
         values={("prompt_tuning_init", "TEXT"): _TOKENIZER},
     ),
-    "psoft": Knob("r", "rank", "narrowest", scaled=("psoft_alpha",), seeded=("random_seed",)),
+    "psoft": Knob(
+        "r", "rank", "narrowest", scaled=("psoft_alpha",), seeded=("random_seed",), count="psoft",
+        plain=("psoft_alpha", "psoft_dropout", "ab_svd_init", "psoft_svd", "random_seed", "use_cayley_neumann"),
+    ),
     "pvera": Knob("r", "rank", "longest", seeded=("projection_prng_key",)),
     "randlora": Knob(
         "r", "rank", "bases", scaled=("randlora_alpha",), seeded=("projection_prng_key",), count="randlora",
@@ -154,9 +179,13 @@ KNOBS: dict[str, Knob] = {
     "supertuning": Knob(
         "sparsity", "millionths of entries", "share", per=-1e-6, refused={"r": _PART_OF_SIZE},
     ),
-    "tinylora": Knob("u", "numbers per layer", "entries", seeded=("projection_seed",)),
+    "tinylora": Knob("u", "numbers per layer", "core", seeded=("projection_seed",)),
     "trainable_tokens": Knob(layers="embedding"),
-    "unilora": Knob("theta_d_length", "numbers in the vector", "adapters", seeded=("proj_seed",)),
+    "unilora": Knob(
+        "theta_d_length", "numbers in the vector", "adapters", seeded=("proj_seed",), count="vector",
+        plain=("r", "proj_seed", "unilora_dropout", "init_theta_d_bound", "init_weights", "save_indices", "layers_pattern",
+               "layers_to_transform"),
+    ),
     "vblora": Knob("num_vectors", "vectors", "entries"),
     "vera": Knob("r", "rank", "longest", seeded=("projection_prng_key",)),
     "waveft": Knob(

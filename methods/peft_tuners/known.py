@@ -1,7 +1,7 @@
 """The installed tuners by name, what they are called in tables, and why some do not work. Imports neither torch nor peft.
 
-Which tuners there are is read from the source of the installed `peft`; which of them work was found by trying (the tests try all of
-them, so that a new release of `peft` shows here).
+Which tuners there are is read from the source of the installed `peft`; which of them work was found by trying. The tests try
+all of them, so that a new release of `peft` shows there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ WORKING = {
     "lora": ("LoRA (peft)", "low-rank adapters with all of peft's options: rsLoRA, PiSSA, OLoRA, ..."),
     "adalora": ("AdaLoRA", "low-rank adapters in SVD form whose ranks are shared out by importance"),
     "adamss": ("AdaMSS", "low-rank updates of clusters of rows in the matrix's singular basis"),
+    "adaption_prompt": ("LLaMA-Adapter", "prompts that the attention of each layer sees through a gate"),
+    "beft": ("BEFT", "biases, added where the layers have none"),
     "boft": ("BOFT", "butterfly-factorised orthogonal rotations of the weights"),
     "c3a": ("C3A", "block-circular convolutions beside frozen matrices"),
     "deft": ("DEFT", "removes a low-rank subspace of the weight and puts another in its place"),
@@ -53,8 +55,6 @@ WORKING = {
     "waveft": ("WaveFT", "sparse wavelet coefficients of the weight update"),
 }  # fmt: skip
 NOT_WORKING = {
-    "adaption_prompt": "puts itself around whole attention modules, whose inner signature it reads: not a tuner of layers, cannot merge",
-    "beft": "trains biases, which the target layers of LLaMA-like models do not have, and adds none that could be merged",
     "cartridge": "starts from the key-value cache of a document that it is to hold: data of its own",
     "cpt": "needs labelled in-context examples as token ids: data of its own",
     "multitask_prompt_tuning": "needs a task id with every example, and prompts trained on other tasks to start from",

@@ -6,14 +6,15 @@ from functools import cache
 from typing import Any
 
 from smt_bench.methods.peft_tuners.adalora import AdaLora
-from smt_bench.methods.peft_tuners.known import PREFIX, working
+from smt_bench.methods.peft_tuners.adaption import AdaptionPrompt
 from smt_bench.methods.peft_tuners.knobs import KNOBS
+from smt_bench.methods.peft_tuners.known import PREFIX, working
 from smt_bench.methods.peft_tuners.lora_plus import LoraPlus
 from smt_bench.methods.peft_tuners.method import PeftTuner, config_of
 from smt_bench.methods.peft_tuners.virtual import VirtualTokens
 
 _OWN: dict[str, type[PeftTuner]] = {  # those that need more than their table
-    "adalora": AdaLora, "lora": LoraPlus,
+    "adalora": AdaLora, "adaption_prompt": AdaptionPrompt, "lora": LoraPlus,
     "p_tuning": VirtualTokens, "prefix_tuning": VirtualTokens, "prompt_tuning": VirtualTokens,
 }  # fmt: skip
 

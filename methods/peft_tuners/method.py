@@ -120,7 +120,9 @@ class PeftTuner(Method[TunerSettings]):
     def check(self) -> None:
         """Tokens have to be named where they are what trains."""
         if self.knob.layers == "embedding" and not dict(self.config.options).get("token_indices"):
-            raise ValueError(f"token_indices=[]: no token would train: choose some, --set {self.name}.token_indices=[...]")
+            raise ValueError(
+                f"token_indices=[]: no token would train: choose some, --set {self.name}.token_indices=[...]"
+            )
 
     def layers(self, shapes: Shapes) -> dict[str, tuple[int, ...]]:
         """The layers that get the tuner, by their full names, with the shapes of their weights."""
@@ -179,7 +181,7 @@ class PeftTuner(Method[TunerSettings]):
 
     def _outside(self, out: Outside, total: int) -> str:
         on = f" on {', '.join(self.config.layers)}" if self.config.layers else ""
-        asked, end = f"fraction {self.fraction:.4%}", f"{out.trainable / total:.4%}"
+        asked, end = f"fraction {_percent(self.fraction or 0.0)}", _percent(out.trainable / total)
         if out.low:
             return f"{asked} is less than the least of {self.name}{on} ({end}): choose a larger fraction"
         return f"{asked} is more than {self.name} can train{on}: choose at most {end}"
@@ -192,7 +194,9 @@ class PeftTuner(Method[TunerSettings]):
             try:
                 _COUNTED[key] = self._counted(units, layers, shapes)
             except (ValueError, TypeError, NotImplementedError, ZeroDivisionError) as error:
-                raise ValueError(f"{self.name}: peft refuses {self.knob.field}={units} ({' '.join(str(error).split())})") from None
+                raise ValueError(
+                    f"{self.name}: peft refuses {self.knob.field}={units} ({' '.join(str(error).split())})"
+                ) from None
         return _COUNTED[key]
 
     def _counted(self, units: int, layers: Mapping[str, tuple[int, ...]], shapes: Shapes) -> int:
@@ -244,6 +248,10 @@ class PeftTuner(Method[TunerSettings]):
         return {"peft": {k: v for k, v in self._fields.items() if k not in ("feedforward_modules", "rank_pattern")}}
 
 
+def _percent(fraction: float) -> str:
+    return f"{fraction:.4%}" if fraction >= 1e-4 else f"{100 * fraction:.2g}%"
+
+
 def _meet_halves(model: nn.Module, before: set[int]) -> None:
     """Lets a tuner in float32 meet a model in half precision: its frozen parts in float32 too, its outputs in the model's type.
 
@@ -258,7 +266,7 @@ def _meet_halves(model: nn.Module, before: set[int]) -> None:
             if buffer is not None and id(buffer) not in before and buffer.is_floating_point():
                 module._buffers[name] = buffer.to(torch.promote_types(buffer.dtype, torch.float32))
         if isinstance(module, BaseTunerLayer):
-            module.register_forward_hook(_as_its_input)  # type: ignore[attr-defined]
+            module.register_forward_hook(_as_its_input)
 
 
 def _as_its_input(_module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:

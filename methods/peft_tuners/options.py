@@ -60,7 +60,8 @@ def check_known(tuner: str, name: str, also: Iterable[str], ours: Mapping[str, s
     there = [*also, *(known for known in kinds(tuner) if known not in ours)]
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.6)
     raise ValueError(
-        f"{name}: unknown setting: " + (f"did you mean {near[0]}?" if near else f"choose from {', '.join(sorted(there))}")
+        f"{name}: unknown setting: "
+        + (f"did you mean {near[0]}?" if near else f"choose from {', '.join(sorted(there))}")
     )
 
 
@@ -90,8 +91,12 @@ def made(tuner: str, values: Mapping[str, Any]) -> Any:
     found = {**KNOBS[tuner].stand_in, **values}
     for name in values:
         of = get_args(kinds(tuner).get(name))
-        inner = [kind for kind in of if is_dataclass(kind)]
-        if inner and isinstance(found[name], Mapping) and not any(kind is dict or get_origin(kind) is dict for kind in of):
+        inner: list[Any] = [kind for kind in of if is_dataclass(kind)]
+        if (
+            inner
+            and isinstance(found[name], Mapping)
+            and not any(kind is dict or get_origin(kind) is dict for kind in of)
+        ):
             found[name] = inner[0](**found[name])
     return config_class(tuner)(task_type="CAUSAL_LM", **found)
 
@@ -123,8 +128,10 @@ def _fit(kind: Any, value: Any) -> Any:
         for known in of:
             # "pissa_niter_[number of iters]" stands for any number.
             start, bracket, _ = known.partition("[") if isinstance(known, str) else ("", "", "")
-            if known == value and type(known) is type(value) or (
-                bracket and isinstance(value, str) and value.startswith(start) and value[len(start) :].isdigit()
+            if (
+                known == value
+                and type(known) is type(value)
+                or (bracket and isinstance(value, str) and value.startswith(start) and value[len(start) :].isdigit())
             ):
                 return value
         raise _Unfit

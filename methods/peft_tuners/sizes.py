@@ -26,7 +26,7 @@ def skeleton(layers: Matrices, shapes: Shapes, knob: Knob) -> nn.Module:
     kinds: dict[str, Callable[[tuple[int, ...], bool], nn.Module]] = {
         "linear": lambda s, bias: nn.Linear(s[1], s[0], bias=bias),
         "norms": lambda s, bias: nn.LayerNorm(s[0], bias=bias),
-        "embedding": lambda s, _bias: nn.Embedding(*s),
+        "embedding": lambda s, _bias: nn.Embedding(s[0], s[1]),
     }
     for name, shape in layers.items():
         owner = root
@@ -41,9 +41,9 @@ def skeleton(layers: Matrices, shapes: Shapes, knob: Knob) -> nn.Module:
 
 def by_injection(tuner: str, config: Any, layers: Matrices, shapes: Shapes, knob: Knob) -> int:
     """What trains in the skeleton once peft has put the tuner in."""
-    with torch.device("meta"):
+    with torch.device("meta"):  # peft's own tensors too: on a 7B model drawing them would take minutes
         model = skeleton(layers, shapes, knob)
-    inject(tuner, config, model)
+        inject(tuner, config, model)
     # AdaLoRA's ranknum is a parameter that never trains; peft says so of those with storage only.
     return sum(p.numel() for n, p in model.named_parameters() if p.requires_grad and ".ranknum." not in n)
 
@@ -87,6 +87,16 @@ def each(sides: list[tuple[int, int]], count: int, _config: Any) -> int:
     return count * len(sides)
 
 
+def psoft(sides: list[tuple[int, int]], rank: int, _config: Any) -> int:
+    """A rotation of r x r, and two vectors of magnitudes."""
+    return len(sides) * (rank * (rank - 1) // 2 + 2 * rank)
+
+
+def vector(_sides: list[tuple[int, int]], length: int, _config: Any) -> int:
+    """One vector for all layers."""
+    return length
+
+
 def frod(sides: list[tuple[int, int]], _units: int, config: Any) -> int:
     """A strength per input and a share of the I x I entries outside the diagonal, at least one."""
     return sum(i + max(1, min(int(i * i * config.sparse_rate), i * i - i)) for _, i in sides)
@@ -99,6 +109,7 @@ def randlora(sides: list[tuple[int, int]], rank: int, _config: Any = None) -> in
 
 FORMULAS: dict[str, Callable[[list[tuple[int, int]], int, Any], int]] = {
     "lora": lora, "adamss": adamss, "boft": boft, "each": each, "frod": frod, "randlora": randlora,
+    "vector": vector, "psoft": psoft,
 }  # fmt: skip
 
 
@@ -107,14 +118,18 @@ def values(knob: Knob, sides: list[tuple[int, int]], options: Mapping[str, Any])
     smallest = min(min(s) for s in sides)
     step = options.get(knob.step_from, knob.step) if knob.step_from else knob.step
     if knob.values in ("inputs", "sides"):
-        common = math.gcd(*(i for _, i in sides)) if knob.values == "inputs" else math.gcd(*(x for s in sides for x in s))
+        common = (
+            math.gcd(*(i for _, i in sides)) if knob.values == "inputs" else math.gcd(*(x for s in sides for x in s))
+        )
         least = 2 if knob.values == "inputs" else 1  # a 1 x 1 rotation has nothing to train
         return [n for n in range(least, common + 1) if common % n == 0]
     if knob.values == "bases":
         most = max(min(s) for s in sides)
         kept: list[int] = []
         for rank in dict.fromkeys(-(-most // bases) for bases in range(1, most + 1)):
-            if not kept or randlora(sides, rank) > randlora(sides, kept[-1]):  # bases are whole: now and then a rank wins nothing
+            if not kept or randlora(sides, rank) > randlora(
+                sides, kept[-1]
+            ):  # bases are whole: now and then a rank wins nothing
                 kept.append(rank)
         return kept
     if knob.values == "share":  # at least one entry of every matrix
@@ -126,6 +141,7 @@ def values(knob: Knob, sides: list[tuple[int, int]], options: Mapping[str, Any])
         "entries": min(o * i for o, i in sides),
         "sparse": min(o * i // (o + i) for o, i in sides),
         "rest": smallest - 1,
+        "core": options.get("r", 2) ** 2,
         "adapters": options.get("r", 4) * sum(o + i for o, i in sides),
     }[knob.values]
     return range(max(step, knob.least), most + 1, step)

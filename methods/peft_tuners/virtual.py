@@ -3,11 +3,11 @@
     prompt, P-tuning    embeddings of V virtual tokens before those of the T real ones
     prefix              keys and values of V virtual tokens before those of every layer
 
-Peft does this in a wrapper around the model, which it cannot put in place; here hooks on the decoder (the model without its output
-layer) add the tokens on the way in and take them away on the way out, so that the engine, lm-eval and `generate` see a model that
-takes T tokens and gives T. Peft's modules make the numbers. Nothing can be merged. Legend: B sequences, H hidden, K numbers of a
-layer's keys. Deviation from peft: positions of real tokens follow the virtual ones also where the caller gives positions, as
-`generate` does.
+Peft does this in a wrapper around the model, which it cannot put in place; here hooks on the decoder (the model without its
+output layer) add the tokens on the way in and take them away on the way out, so that the engine, lm-eval and `generate` see a
+model that takes T tokens and gives T. Peft's modules make the numbers. Nothing can be merged. Legend: B sequences, H hidden, K
+numbers of a layer's keys. Deviation from peft: positions of real tokens follow the virtual ones also where the caller gives
+positions, as `generate` does.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ class VirtualTokens(PeftTuner):
         return range(1, MOST + 1)
 
     def _counted(self, units: int, layers: Mapping[str, tuple[int, ...]], shapes: Shapes) -> int:
+        rows, columns = next(iter(layers.values()))
         with torch.device("meta"):
-            encoder = self._encoder(units, layers, nn.Embedding(*next(iter(layers.values()))))
+            encoder = self._encoder(units, layers, nn.Embedding(rows, columns))
         return sum(p.numel() for p in encoder.parameters())
 
     def _encoder(self, units: int, layers: Mapping[str, tuple[int, ...]], words: nn.Module) -> nn.Module:
@@ -222,9 +223,9 @@ class Prefix(Hooks):
         cache = changed.get("past_key_values")
         if cache is None:
             cache = changed["past_key_values"] = DynamicCache(config=self.config)
-        dtype = self.dtype
         for number, (keys, values) in enumerate(pairs):
-            cache.update(*(x.expand(len(real), -1, -1, -1).to(dtype) for x in (keys, values)), number)
+            expanded = [x.expand(len(real), -1, -1, -1).to(self.dtype) for x in (keys, values)]
+            cache.update(expanded[0], expanded[1], number)
 
     def lend(self, _layer: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Gives a layer the cache that recomputing activations takes away, since others would grow twice."""

@@ -1,4 +1,4 @@
-"""One contract for every tuner of the installed peft, on the two-layer random LLaMA; and what is said of those that do not work."""
+"""One contract for every tuner of the installed peft, on the two-layer random LLaMA; and what is said of the others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from smt_bench.training.step import Step
 STEPS = 6
 NAMES = list(known.working())
 CONFIG: dict[str, dict[str, Any]] = {"trainable_tokens": {"token_indices": [3, 5, 7]}}
-FRACTIONS = {"lokr": 0.01, "adamss": 0.02, "vera": 0.008, "pvera": 0.008, "psoft": 0.005, "miss": 0.02, "p_tuning": 0.15}  # what they can hold
+FRACTIONS = {  # what they can hold
+    "adamss": 0.02, "lokr": 0.01, "miss": 0.02, "p_tuning": 0.15, "psoft": 0.005, "pvera": 0.008,
+    "tinylora": 0.0004, "vera": 0.008,
+}  # fmt: skip
 
 
 def build(name: str, **more: Any) -> PeftTuner:
@@ -125,7 +128,9 @@ def test_virtual_tokens_stay_where_answers_are_generated(name: str) -> None:
     with torch.no_grad():
         for _ in range(6):
             slow = torch.cat([slow, model(input_ids=slow).logits[:, -1:].argmax(-1)], dim=1)
-        fast = model.generate(padded, attention_mask=mask, max_new_tokens=6, do_sample=False, pad_token_id=0, eos_token_id=None)
+        fast = model.generate(
+            padded, attention_mask=mask, max_new_tokens=6, do_sample=False, pad_token_id=0, eos_token_id=None
+        )
     assert fast[0, 3:].tolist() == slow[0].tolist()
 
 
