@@ -169,7 +169,7 @@ def test_block_sizes_divide_what_they_cut() -> None:
 
 def test_what_cannot_be_held_is_refused_by_shapes() -> None:
     shapes = {name: tuple(p.shape) for name, p in tiny_llama().named_parameters()}
-    for name in ("vera", "oft", "loha", "prompt_tuning"):
+    for name in ("vera", "oft", "lokr", "prompt_tuning"):
         with pytest.raises(ValueError, match="choose at most"):
             methods.build(f"peft:{name}", {}, 0.99, 0, STEPS).capacity(shapes)
         with pytest.raises(ValueError, match="choose a larger fraction"):
