@@ -20,7 +20,7 @@ from torch import nn
 from smt_bench.methods.base import Capacity, Method, MethodConfig, ParamGroup, Shapes
 from smt_bench.methods.modules import freeze, replace_module, targeted, total_parameters
 from smt_bench.methods.peft_tuners import options, sizes
-from smt_bench.methods.peft_tuners.budget import Nearest, Outside, nearest
+from smt_bench.methods.peft_tuners.budget import Outside, nearest
 from smt_bench.methods.peft_tuners.derived import DERIVED
 from smt_bench.methods.peft_tuners.knobs import KNOBS, Knob
 
@@ -142,7 +142,7 @@ class PeftTuner(Method[TunerSettings]):
         knob = self.knob
         found: dict[str, Any] = dict(knob.fixed)
         for name in knob.seeded:
-            found[name] = self.seed
+            found[name] = self.seed % 2**31  # some of peft's generators take no more
         if knob.field is not None:
             for name in knob.scaled:
                 whole = found.get(name, options.default(self.tuner, name))
@@ -174,9 +174,6 @@ class PeftTuner(Method[TunerSettings]):
             found = nearest(units, lambda n: self._count(n, layers, shapes), self.fraction * total)
         except Outside as out:
             raise ValueError(self._outside(out, total)) from None
-        return self._capacity(found, total)
-
-    def _capacity(self, found: Nearest, total: int) -> Capacity:
         return Capacity(self.knob.unit, found.units, found.trainable, found.gap, total)
 
     def _outside(self, out: Outside, total: int) -> str:
@@ -270,4 +267,4 @@ def _meet_halves(model: nn.Module, before: set[int]) -> None:
 
 
 def _as_its_input(_module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-    return output.to(args[0].dtype) if args[0].is_floating_point() else output
+    return output.to(args[0].dtype) if args and args[0].is_floating_point() else output

@@ -44,8 +44,7 @@ def by_injection(tuner: str, config: Any, layers: Matrices, shapes: Shapes, knob
     with torch.device("meta"):  # peft's own tensors too: on a 7B model drawing them would take minutes
         model = skeleton(layers, shapes, knob)
         inject(tuner, config, model)
-    # AdaLoRA's ranknum is a parameter that never trains; peft says so of those with storage only.
-    return sum(p.numel() for n, p in model.named_parameters() if p.requires_grad and ".ranknum." not in n)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def inject(tuner: str, config: Any, model: nn.Module) -> Any:
@@ -63,7 +62,11 @@ def inject(tuner: str, config: Any, model: nn.Module) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice on peft's own files and defaults
         # Not `inject_adapter_in_model`, which drops what layers share (VeRA, VB-LoRA, ...) with the tuner.
-        return made(model, config, "default")
+        injected = made(model, config, "default")
+    for name, parameter in model.named_parameters():
+        if ".ranknum." in name:  # AdaLoRA's, which never trains; of one without storage peft forgets to say so
+            parameter.requires_grad_(False)
+    return injected
 
 
 def lora(sides: list[tuple[int, int]], rank: int, config: Any) -> int:
