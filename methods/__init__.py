@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from smt_bench.registry import Registry
+from smt_bench.registry import Listed, Registry
 
 if TYPE_CHECKING:  # torch comes with it
     from smt_bench.methods.base import Method
@@ -15,6 +15,17 @@ def _accept(found: Any) -> type[Method] | None:
     from smt_bench.methods.base import Method
 
     return found if isinstance(found, type) and issubclass(found, Method) else None
+
+
+def _peft_tuners() -> dict[str, Listed]:
+    """Every tuner of the installed `peft`, as "peft:<name>"."""
+    from smt_bench.methods.peft_tuners.known import PREFIX, reasons, working
+
+    works = {
+        PREFIX + name: Listed(f"smt_bench.methods.peft_tuners.made:{name}", {"title": title, "summary": summary})
+        for name, (title, summary) in working().items()
+    }
+    return works | {PREFIX + name: Listed(None, {}, why) for name, why in reasons().items()}
 
 
 REGISTRY: Registry[type[Method]] = Registry(
@@ -29,6 +40,7 @@ REGISTRY: Registry[type[Method]] = Registry(
         "dora": "smt_bench.methods.lora:Dora",
     },
     _accept,
+    _peft_tuners,
 )
 find = REGISTRY.find
 

@@ -11,7 +11,7 @@ The engine calls the hooks in this order and knows no method by name:
     before_step(model, step)          per tuning step, before the forward pass
     after_backward(model, step)       per tuning step, gradients final, before the optimizer step
     after_step(model, optimizer, step)
-    merge(model)                      original module types back, update folded in
+    merge(model)                      original module types back, update folded in; not called unless `merges`
 
 The order within a step is written down in `training.step`. A method never sees data, files, processes or the learning-rate
 schedule; it says beforehand which gradients it looks at (`watches`). Shape legend used below and in the methods: O outputs and
@@ -225,6 +225,11 @@ class Method(ABC, Generic[ConfigT_co]):
     def trains_dense(self) -> bool:
         """Whether some phase trains all parameters (decides the memory a run needs)."""
         return False
+
+    @property
+    def merges(self) -> bool:
+        """Whether `merge` is called; otherwise the model is judged as it was trained, and the record says so."""
+        return True
 
     @property
     def warmup_steps(self) -> int:

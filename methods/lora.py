@@ -1,4 +1,4 @@
-"""LoRA (Hu et al., 2021) and DoRA (Liu et al., 2024), both from the `peft` library.
+"""LoRA (Hu et al., 2021) and DoRA (Liu et al., 2024), both from the `peft` library, with the papers' settings.
 
     y = W x + (alpha / r) B A x;   DoRA: the same direction, rescaled per output by a trained magnitude
 
@@ -8,19 +8,16 @@ Rank r costs r (I + O) numbers per targeted matrix; DoRA adds O magnitudes. Defa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-import torch
-from torch import nn
-
-from smt_bench.methods.base import Capacity, Method, MethodConfig, ParamGroup, Shapes
-from smt_bench.methods.modules import freeze, linears, replace_module, targeted, total_parameters
+from smt_bench.methods.peft_tuners.method import PeftTuner, TargetedSettings
 from smt_bench.methods.settings import setting
 
 
 @dataclass(frozen=True)
-class LoraSettings(MethodConfig):
+class LoraSettings(TargetedSettings):
     """Settings of LoRA and DoRA.
 
     Attributes:
@@ -29,21 +26,17 @@ class LoraSettings(MethodConfig):
         dropout: on the adapter's input.
     """
 
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
     alpha_per_rank: float = setting(2.0, above=0)
     dropout: float = setting(0.05, at_least=0, below=1)
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The targets."""
-        return self.targets
-
-    def with_layers(self, layers: tuple[str, ...]) -> Self:
-        """With other targets."""
-        return replace(self, targets=layers)
+    tuner = "lora"
+    ours = {
+        "lora_alpha": "the setting is called alpha_per_rank",
+        "lora_dropout": "the setting is called dropout",
+        "use_dora": "that is the method dora",
+    }
 
 
-class Lora(Method[LoraSettings]):
+class Lora(PeftTuner):
     """Low-rank adapters beside frozen matrices."""
 
     name = "lora"
@@ -53,64 +46,22 @@ class Lora(Method[LoraSettings]):
     look = ("#0072B2", "^")
     order = 10
     Config = LoraSettings
+    tuner = "lora"
     use_dora: ClassVar[bool] = False
 
-    def capacity(self, shapes: Shapes) -> Capacity:
-        """Rank r, the whole number nearest to the requested fraction."""
-        assert self.fraction is not None
-        matrices = targeted(shapes, self.config.targets)
-        total = total_parameters(shapes)
-        fixed = sum(o for o, _ in matrices.values()) if self.use_dora else 0
-        per_rank = sum(o + i for o, i in matrices.values())
-        rank = round((self.fraction * total - fixed) / per_rank)
-        largest = max(min(shape) for shape in matrices.values())
-        if rank < 1:
-            raise ValueError(
-                f"fraction {self.fraction:.4%} is less than rank 1 ({(fixed + per_rank) / total:.4%}) of {self.name} on "
-                f"{', '.join(self.config.targets)}: choose a larger fraction"
-            )
-        if rank > largest:
-            raise ValueError(
-                f"fraction {self.fraction:.4%} needs rank {rank}, but no matrix of {', '.join(self.config.targets)} has more "
-                f"than {largest} rows or columns: choose at most {(fixed + per_rank * largest) / total:.2%}"
-            )
-        return Capacity("rank", rank, fixed + rank * per_rank, per_rank, total)
+    def fields(self, units: int, layers: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+        """Rank and alpha in the papers' proportion."""
+        assert isinstance(self.config, LoraSettings)
+        papers = {
+            "lora_alpha": self.config.alpha_per_rank * units,
+            "lora_dropout": self.config.dropout,
+            "use_dora": self.use_dora,
+        }
+        return super().fields(units, layers) | papers
 
-    def attach(self, model: nn.Module) -> list[ParamGroup]:
-        """Injects adapters in place; seeded apart from the global state, so that no other draw moves their start."""
-        from peft import LoraConfig, inject_adapter_in_model
-
-        shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-        rank = self.capacity(shapes).units
-        config = LoraConfig(
-            r=rank,
-            lora_alpha=self.config.alpha_per_rank * rank,  # type: ignore[arg-type]  # peft only divides by it
-            lora_dropout=self.config.dropout,
-            target_modules=[name for name, _ in linears(model, self.config.targets)],
-            use_dora=self.use_dora,
-            bias="none",
-        )
-        freeze(model)
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
-            # Of a model that peft knows by its type it rewrites the targets, e.g. up_proj of a shared expert to the matrices of
-            # all experts: it gets a module without a type, and layers by their full names.
-            inject_adapter_in_model(config, nn.ModuleDict({"model": model}))
-        trainable = [p for p in model.parameters() if p.requires_grad]
-        for parameter in trainable:
-            # Adapters of half-precision models train in float32, peft's own default for `get_peft_model`.
-            parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
-        return [ParamGroup(trainable)]
-
-    def merge(self, model: nn.Module) -> None:
-        """Folds B A into W and puts the plain layers back."""
-        from peft.tuners.lora import LoraLayer
-
-        for name, module in list(model.named_modules()):
-            if isinstance(module, LoraLayer):
-                with torch.no_grad():
-                    module.merge()
-                replace_module(model, name, module.get_base_layer())
+    def describe(self) -> dict[str, Any]:
+        """Nothing: the settings say it all."""
+        return {}
 
 
 class Dora(Lora):

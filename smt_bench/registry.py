@@ -21,6 +21,21 @@ _MADE = object()  # no literal: only the class, imported, can tell
 
 
 @dataclass(frozen=True)
+class Listed:
+    """An entry of a family whose members are known only when asked.
+
+    Attributes:
+        value: "module:Class"; None: it does not work.
+        says: class attributes as text, so that `list` need not import it.
+        why_not: the reason where it does not work.
+    """
+
+    value: str | None
+    says: Mapping[str, str]
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
 class Registry(Generic[T]):
     """All methods, or all experiments.
 
@@ -29,16 +44,22 @@ class Registry(Generic[T]):
         group: entry points of other packages.
         own: name -> "module:Class" of what is built in.
         accept: what was loaded as an entry, with its `name`; None where it is none.
+        family: more of what is built in, by name; asked for when a name is not in `own`, or all are wanted.
     """
 
     kind: str
     group: str
     own: Mapping[str, str]
     accept: Callable[[Any], T | None]
+    family: Callable[[], Mapping[str, Listed]] = dict
 
     def names(self) -> list[str]:
-        """Built in first, then those of other packages."""
+        """Built in first, then those of other packages; without those that do not work."""
         return list(self._points())
+
+    def idle(self) -> dict[str, str]:
+        """What is there but does not work, by name, with the reason."""
+        return {name: one.why_not for name, one in self.family().items() if one.value is None}
 
     def find(self, name: str) -> T:
         """The entry called `name`.
@@ -50,7 +71,7 @@ class Registry(Generic[T]):
         try:
             loaded = point.load()
         except (ImportError, AttributeError) as error:
-            if name in self.own:
+            if point.dist is None and name in self._built_in():
                 raise
             raise ValueError(
                 f"{self.kind} {name!r} ({point.value}) cannot be imported ({error}): mend or remove {_package(point)}"
@@ -79,6 +100,8 @@ class Registry(Generic[T]):
             ValueError: as `find`.
         """
         point = self._point(name)
+        if name not in self.own and (listed := self.family().get(name)) and all(word in listed.says for word in about):
+            return {word: listed.says[word] for word in about}
         found = {word: _said(point.module, point.attr, word) for word in about}
         plain = {word: text for word, text in found.items() if text}
         if len(plain) == len(about):
@@ -99,17 +122,23 @@ class Registry(Generic[T]):
         if name in self.own:
             return self._own(name)  # without reading every installed package's entry points, which takes 15 ms
         points = self._points()
+        if name not in points and (reason := self.idle().get(name)):
+            raise ValueError(f"{self.kind} {name!r} does not work: {reason}: choose another, see `list {self.kind}s`")
         if name not in points:
             near = difflib.get_close_matches(name, points, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(points)}"
+            plain = [known for known in points if ":" not in known]  # the families' are many
+            hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(plain)}"
             raise ValueError(f"unknown {self.kind} {name!r}: {hint}")
         return points[name]
 
     def _points(self) -> dict[str, EntryPoint]:
-        found = {name: self._own(name) for name in self.own}
+        found = {name: EntryPoint(name, value, self.group) for name, value in self._built_in().items()}
         for point in entry_points(group=self.group):
             found.setdefault(point.name, point)
         return found
+
+    def _built_in(self) -> dict[str, str]:
+        return {**self.own, **{name: one.value for name, one in self.family().items() if one.value is not None}}
 
     def _own(self, name: str) -> EntryPoint:
         return EntryPoint(name, self.own[name], self.group)

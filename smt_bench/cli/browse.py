@@ -53,15 +53,16 @@ def _methods(with_settings: bool) -> list[dict[str, Any]]:
     """One row per method; version and settings need the methods themselves, and with them torch."""
     from smt_bench import methods
 
+    idle = [{"name": name, "what": f"does not work: {why}"} for name, why in methods.REGISTRY.idle().items()]
     if not with_settings:
-        return _words(methods.REGISTRY, what="summary")
+        return _words(methods.REGISTRY, what="summary") + idle
     usable, faults = methods.REGISTRY.usable()
     for fault in faults:
         say(f"warning: {fault}")
     return [
         {"name": name, "version": m.version, "what": m.summary, "settings": m.Config().to_dict()}
         for name, m in usable.items()
-    ]
+    ] + idle
 
 
 def _words(registry: Registry[Any], **columns: str) -> list[dict[str, Any]]:

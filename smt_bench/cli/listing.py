@@ -24,6 +24,7 @@ def print_runs(planned: Sequence[tuple[Any, Capacity | None]], statuses: Mapping
 
     rows: list[dict[str, Any]] = []
     settings = varied([run for run, _ in planned])
+    wide = max([6, *(len(run.method.name) for run, capacity in planned if capacity is not None)])
     for run, capacity in planned:
         status = statuses.get(run.key, "missing")
         if capacity is None:
@@ -52,7 +53,7 @@ def print_runs(planned: Sequence[tuple[Any, Capacity | None]], statuses: Mapping
         if not as_json:
             asked = "" if fraction is None else f"{100 * fraction:g} %"
             show(
-                f"{run.key}  {status:<8} {run.method.name:<6} {asked:>7}  seed {run.seed}  "
+                f"{run.key}  {status:<8} {run.method.name:<{wide}} {asked:>7}  seed {run.seed}  "
                 f"{capacity.units:,} {capacity.unit} = {capacity.trainable:,} numbers ({row['trainable_pct']:.3f} %)  "
                 f"lr {run.train.lr:g}  {run.train.steps} steps"
                 + "".join(f"  {name}={json.dumps(value)}" for name, value in settings[run.key].items())

@@ -23,7 +23,7 @@ def run(
     experiment: Annotated[str, typer.Argument(help="Name of the experiment, see `list`.")],
     model: Model = registry.DEFAULT,
     data: Annotated[str | None, typer.Option(help="Folder in the LLM-Adapters layout.")] = None,
-    methods: Annotated[Many, typer.Option(help="Methods, separated by commas.")] = None,
+    methods: Annotated[Many, typer.Option(help="Methods, separated by commas; all: every one that can.")] = None,
     fractions: Annotated[Many, typer.Option(help="Trainable fractions in %, separated by commas.")] = None,
     seeds: Annotated[Many, typer.Option(help="Seeds, separated by commas.")] = None,
     tasks: Annotated[Many, typer.Option(help="Test tasks, separated by commas; math tasks train on math.")] = None,

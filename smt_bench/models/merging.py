@@ -15,16 +15,19 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.1}
 SHAPE = (2, 16)  # sequences and tokens
 
 
-def merge(method: Method, model: Any) -> dict[str, float | None]:
+def merge(method: Method, model: Any) -> dict[str, float | str | None]:
     """Merges, with the logits of a short batch of random tokens taken before and after.
 
     Returns:
         `difference` (root mean square, relative to that of the logits before; None where they are no numbers) and the
-        `tolerance` it was held to.
+        `tolerance` it was held to. Where the method does not merge, no difference, and in `unmerged` its name: it is judged as
+        it was trained.
 
     Raises:
         RuntimeError: the merged model is another one; the weights are then of no use.
     """
+    if not method.merges:
+        return {"difference": None, "tolerance": TOLERANCE[model.dtype], "unmerged": method.name}
     before = _logits(model)
     method.merge(model)
     after = _logits(model)

@@ -37,7 +37,7 @@ def grid(
     fractions: Sequence[float] | None = None,
     variants: Sequence[Mapping[str, Any]] = ({},),
 ) -> list[Cell]:
-    """The cells, methods outermost, variants innermost.
+    """The cells, methods outermost, variants innermost; under `--methods all` without those that the model cannot give.
 
     Args:
         planner: for the request.
@@ -62,6 +62,7 @@ def grid(
         for name in names
         for fraction in (fractions if methods.find(name).takes_fraction else [None])
         for changes in variants
+        if planner.takes(name, fraction, **changes)
     ]
 
 

@@ -15,6 +15,7 @@ from smt_bench.questions.capacity import setting_named
 
 MANY = 10**9  # more steps or examples than anyone has
 MOST_SEED = 2**40  # methods make more of one, and generators take 64 bits
+ALL = "all"  # --methods: every method that can do what is asked
 SMALLEST = 1e-6  # percent; one number in 100 million
 OPTIONS = {"fractions_pct": "fractions", "settings": "set"}  # fields that are called otherwise on the command line
 
@@ -51,7 +52,8 @@ class Request:
         if self.recipe is not None:
             recipes.find(self.recipe)
         for name in self.methods:
-            methods.find(name)
+            if name != ALL:
+                methods.find(name)
         for name in self.tasks:
             find_task(name)
         given: set[tuple[str, str]] = set()

@@ -80,7 +80,7 @@ RECORD = {
     "cut": Maybe({"training": (dict, types.NoneType), "heldout": Named(int), "prompts": Named(int)}),
     "adapter": Maybe({"format": str, "bytes": int, "numbers": int}),
     "layers": Maybe({"experts": int, "lacking": Each(str)}),
-    "merge": Maybe({"difference": OPTIONAL, "tolerance": NUMBER}),
+    "merge": Maybe({"difference": OPTIONAL, "tolerance": NUMBER, "unmerged": Maybe(str)}),
     "capacity": Maybe({"unit": str, "units": int, "trainable": int, "total": int, "fraction": NUMBER}),
     "training": Maybe({"losses": Each(OPTIONAL), "grad_norms": Each(OPTIONAL), "tokens": int}),
     "resumed_at_steps": Maybe(Each(int)),

@@ -1,0 +1,274 @@
+"""A tuner of `peft` as a method; what differs between tuners stands in `knobs`.
+
+    y = f(W, A) x,   W frozen, A the tuner's own parameters beside or inside the layer
+
+Default targets are LoRA's five (q, k, v, up, down). Injected in place, so that the engine sees the same model; trained in float32
+also in half-precision models, peft's own default for `get_peft_model`. Deviations from peft's defaults: what is drawn at random
+and then frozen (VeRA's matrices, FourierFT's places, ...) is drawn from the run's seed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import nn
+
+from smt_bench.methods.base import Capacity, Method, MethodConfig, ParamGroup, Shapes
+from smt_bench.methods.modules import freeze, replace_module, targeted, total_parameters
+from smt_bench.methods.peft_tuners import options, sizes
+from smt_bench.methods.peft_tuners.budget import Outside, nearest
+from smt_bench.methods.peft_tuners.derived import DERIVED
+from smt_bench.methods.peft_tuners.knobs import KNOBS, Knob
+
+_COUNTED: dict[tuple[str, str, int, int], int] = {}  # by method, settings, shapes and units: planning asks often
+
+
+@dataclass(frozen=True)
+class TunerSettings(MethodConfig):
+    """Settings of a tuner.
+
+    Attributes:
+        options: fields of its peft config with values that are not the default, by name. Written and read as settings beside the
+            others: `--set peft:vera.d_initial=0.2`.
+        merge: whether the update is folded into the weights before judging. In half precision this rounds the weights, and a few
+            answers change.
+    """
+
+    options: tuple[tuple[str, Any], ...] = ()
+    merge: bool = True
+    tuner: ClassVar[str]
+    ours: ClassVar[Mapping[str, str]] = {}  # fields of the peft config that other settings stand for
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        found = {}
+        for name, value in self.options:
+            options.check_known(self.tuner, name, self._own(), self.ours)
+            found[name] = options.canonical(self.tuner, name, value)
+        if found:
+            options.check_together(self.tuner, found)
+        object.__setattr__(self, "options", tuple(sorted(found.items())))
+
+    @classmethod
+    def _own(cls) -> list[str]:
+        return [one.name for one in fields(cls) if one.name != "options"]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """As every config; names that are none of ours are fields of the peft config."""
+        own = cls._own()
+        theirs = tuple((name, value) for name, value in values.items() if name not in own)
+        return cls(options=theirs, **{name: value for name, value in values.items() if name in own})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Options beside the other settings; `merge` only where it is not done, so that keys of before stay."""
+        plain = super().to_dict()
+        del plain["options"]
+        if self.merge:
+            del plain["merge"]
+        return plain | dict(self.options)
+
+
+@dataclass(frozen=True)
+class TargetedSettings(TunerSettings):
+    """Settings of a tuner of linear layers.
+
+    Attributes:
+        targets: layers that get the tuner.
+    """
+
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The targets."""
+        return self.targets
+
+    def with_layers(self, layers: tuple[str, ...]) -> Self:
+        """With other targets."""
+        return replace(self, targets=layers)
+
+
+def config_of(tuner: str, base: type[MethodConfig]) -> type[TunerSettings]:
+    """A tuner's settings: those of `base`, without targets where it has none."""
+    kind = base if issubclass(base, TargetedSettings) and KNOBS[tuner].layers == "linear" else TunerSettings
+    made = type(f"{tuner.title().replace('_', '')}Settings", (kind,), {"tuner": tuner, "__doc__": kind.__doc__})
+    return dataclass(frozen=True)(made)
+
+
+class PeftTuner(Method[TunerSettings]):
+    """One tuner of peft.
+
+    Attributes:
+        tuner: its name in peft, lower case.
+    """
+
+    order = 40
+    Config: ClassVar[type[MethodConfig]] = TargetedSettings
+    tuner: ClassVar[str]
+
+    @property
+    def knob(self) -> Knob:
+        """What sets its size."""
+        return KNOBS[self.tuner]
+
+    @property
+    def merges(self) -> bool:
+        """Whether it can be folded into the weights, and should be."""
+        return self.knob.merges and self.config.merge
+
+    def check(self) -> None:
+        """Tokens have to be named where they are what trains."""
+        if self.knob.layers == "embedding" and not dict(self.config.options).get("token_indices"):
+            raise ValueError(
+                f"token_indices=[]: no token would train: choose some, --set {self.name}.token_indices=[...]"
+            )
+
+    def layers(self, shapes: Shapes) -> dict[str, tuple[int, ...]]:
+        """The layers that get the tuner, by their full names, with the shapes of their weights."""
+        if isinstance(self.config, TargetedSettings):
+            return dict(targeted(shapes, self.config.targets))
+        weights = {n.removesuffix(".weight"): s for n, s in shapes.items() if n.endswith(".weight")}
+        if self.knob.layers == "norms":
+            return {name: shape for name, shape in weights.items() if len(shape) == 1}
+        return dict([next((n, s) for n, s in weights.items() if len(s) == 2)])  # input embeddings stand first
+
+    def values(self, layers: Mapping[str, tuple[int, ...]]) -> Sequence[int]:
+        """The units that the knob can be set to, in order."""
+        return sizes.values(self.knob, [(s[0], s[1]) for s in layers.values()], dict(self.config.options))
+
+    def fields(self, units: int, layers: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+        """The fields of the peft config that are not peft's defaults."""
+        knob = self.knob
+        found: dict[str, Any] = dict(knob.fixed)
+        for name in knob.seeded:
+            found[name] = self.seed % 2**31  # some of peft's generators take no more
+        if knob.field is not None:
+            for name in knob.scaled:
+                whole = found.get(name, options.default(self.tuner, name))
+                scaled = units * whole / options.default(self.tuner, knob.field)
+                found[name] = min(max(1, round(scaled)), units - 1) if name == "target_r" else scaled
+            size = units * knob.per if knob.per >= 0 else 1 + units * knob.per
+            found[knob.field] = size if isinstance(knob.per, float) else int(size)
+        found |= dict(self.config.options)
+        if self.tuner in DERIVED:
+            found = DERIVED[self.tuner](found, units, layers, self.steps) | found
+        return found
+
+    def peft_config(self, units: int, layers: Mapping[str, tuple[int, ...]]) -> Any:
+        """The tuner's own config, for so many units on these layers."""
+        return options.made(self.tuner, {**self.fields(units, layers), "target_modules": list(layers)})
+
+    def capacity(self, shapes: Shapes) -> Capacity:
+        """The knob's value whose trainable numbers are nearest to the requested fraction."""
+        layers, total = self.layers(shapes), total_parameters(shapes)
+        if self.knob.field is None:
+            trainable = self._count(0, layers, shapes)
+            return Capacity("parameters", trainable, trainable, 1, total)
+        assert self.fraction is not None
+        units = self.values(layers)
+        if not units:
+            what = "inputs" if self.knob.values == "inputs" else "sides"
+            raise ValueError(f"{self.name}: the {what} of its matrices have no divisor in common: choose other targets")
+        try:
+            found = nearest(units, lambda n: self._count(n, layers, shapes), self.fraction * total)
+        except Outside as out:
+            raise ValueError(self._outside(out, total)) from None
+        return Capacity(self.knob.unit, found.units, found.trainable, found.gap, total)
+
+    def _outside(self, out: Outside, total: int) -> str:
+        on = f" on {', '.join(self.config.layers)}" if self.config.layers else ""
+        asked, end = f"fraction {_percent(self.fraction or 0.0)}", _percent(out.trainable / total)
+        if out.low:
+            return f"{asked} is less than the least of {self.name}{on} ({end}): choose a larger fraction"
+        return f"{asked} is more than {self.name} can train{on}: choose at most {end}"
+
+    def _count(self, units: int, layers: Mapping[str, tuple[int, ...]], shapes: Shapes) -> int:
+        """Trainable numbers of one value of the knob."""
+        asked = json.dumps(self.config.to_dict(), sort_keys=True)
+        key = (self.name, asked, hash(tuple(shapes.items())), units)
+        if key not in _COUNTED:
+            try:
+                _COUNTED[key] = self._counted(units, layers, shapes)
+            except (ValueError, TypeError, NotImplementedError, ZeroDivisionError) as error:
+                raise ValueError(
+                    f"{self.name}: peft refuses {self.knob.field}={units} ({' '.join(str(error).split())})"
+                ) from None
+        return _COUNTED[key]
+
+    def _counted(self, units: int, layers: Mapping[str, tuple[int, ...]], shapes: Shapes) -> int:
+        knob, config = self.knob, self.peft_config(units, layers)
+        if knob.count is not None and all(name in knob.plain for name, _ in self.config.options):
+            sides = [(s[0], s[1]) for s in layers.values()]
+            return sizes.FORMULAS[knob.count](sides, units, config)
+        if hasattr(config, "init_lora_weights"):
+            config.init_lora_weights = True  # the others look at weights, which the skeleton has not
+        return sizes.by_injection(self.tuner, config, layers, shapes, knob)
+
+    def attach(self, model: nn.Module) -> list[ParamGroup]:
+        """Injects the tuner in place; seeded apart from the global state, so that no other draw moves its start."""
+        shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+        layers = self.layers(shapes)
+        units = self.capacity(shapes).units
+        self._fields = self.fields(units, layers)
+        freeze(model)
+        theirs = {id(buffer) for buffer in model.buffers()}
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            self._injected = sizes.inject(self.tuner, self.peft_config(units, layers), model)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
+        if any(p.dtype.itemsize < 4 for p in model.parameters()):
+            _meet_halves(model, theirs)
+        return self.groups(model)
+
+    def groups(self, model: nn.Module) -> list[ParamGroup]:
+        """What trains, once the tuner is in the model."""
+        return [ParamGroup([p for p in model.parameters() if p.requires_grad])]
+
+    def merge(self, model: nn.Module) -> None:
+        """Folds the update into the weights and puts the plain layers back."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        dtype = next(p.dtype for p in model.parameters() if not p.requires_grad)
+        for name, module in list(model.named_modules()):
+            if isinstance(module, BaseTunerLayer):
+                with torch.no_grad():
+                    module.merge()
+                replace_module(model, name, module.get_base_layer().to(dtype))
+        if hasattr(model, "peft_config"):
+            del model.peft_config
+
+    def describe(self) -> dict[str, Any]:
+        """The fields of the peft config that were not left at peft's defaults, but for names of layers."""
+        return {"peft": {k: v for k, v in self._fields.items() if k not in ("feedforward_modules", "rank_pattern")}}
+
+
+def _percent(fraction: float) -> str:
+    return f"{fraction:.4%}" if fraction >= 1e-4 else f"{100 * fraction:.2g}%"
+
+
+def _meet_halves(model: nn.Module, before: set[int]) -> None:
+    """Lets a tuner in float32 meet a model in half precision: its frozen parts in float32 too, its outputs in the model's type.
+
+    Args:
+        model: with the tuner in it.
+        before: ids of the buffers that are the model's own.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and id(buffer) not in before and buffer.is_floating_point():
+                module._buffers[name] = buffer.to(torch.promote_types(buffer.dtype, torch.float32))
+        if isinstance(module, BaseTunerLayer):
+            module.register_forward_hook(_as_its_input)
+
+
+def _as_its_input(_module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+    return output.to(args[0].dtype) if args and args[0].is_floating_point() else output
