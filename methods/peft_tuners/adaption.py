@@ -55,7 +55,7 @@ class AdaptionPrompt(PeftTuner):
         freeze(model)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            AdaptionPromptModel(model, {"default": config}, "default")
+            self._injected = AdaptionPromptModel(model, {"default": config}, "default")
         trainable = [p for p in model.parameters() if p.requires_grad]
         for parameter in trainable:
             parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -19,7 +20,7 @@ from torch import nn
 
 from smt_bench.methods.base import Capacity, Method, MethodConfig, ParamGroup, Shapes
 from smt_bench.methods.modules import freeze, replace_module, targeted, total_parameters
-from smt_bench.methods.peft_tuners import options, sizes
+from smt_bench.methods.peft_tuners import options, saving, sizes
 from smt_bench.methods.peft_tuners.budget import Outside, nearest
 from smt_bench.methods.peft_tuners.derived import DERIVED
 from smt_bench.methods.peft_tuners.knobs import KNOBS, Knob
@@ -243,6 +244,16 @@ class PeftTuner(Method[TunerSettings]):
                 replace_module(model, name, module.get_base_layer().to(dtype))
         if hasattr(model, "peft_config"):
             del model.peft_config
+
+    def save(self, model: nn.Module, folder: Path) -> int | None:
+        """In peft's own format: `adapter_config.json` and `adapter_model.safetensors`, for `PeftModel.from_pretrained`.
+
+        None where the tuner changed the base's weights before it trained: then they are no adapter of this base.
+        """
+        start = dict(self.config.options).get("init_lora_weights", True)
+        if not (isinstance(start, bool) or start == "gaussian"):  # PiSSA and its like begin by changing the base
+            return None
+        return saving.save(self._injected, self.tuner, folder)
 
     def describe(self) -> dict[str, Any]:
         """The fields of the peft config that were not left at peft's defaults, but for names of layers."""

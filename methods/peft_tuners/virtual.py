@@ -13,6 +13,7 @@ positions, as `generate` does.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from transformers import DynamicCache
 
 from smt_bench.methods.base import ParamGroup, Shapes
 from smt_bench.methods.modules import freeze, targeted
-from smt_bench.methods.peft_tuners import options
+from smt_bench.methods.peft_tuners import options, saving
 from smt_bench.methods.peft_tuners.method import PeftTuner
 
 MOST = 512  # virtual tokens; the longest that papers try are 200, and each costs as much as a real one
@@ -95,6 +96,23 @@ class VirtualTokens(PeftTuner):
         else:
             Prompt(encoder, units, words, decoder)
         return [ParamGroup(list(encoder.parameters()))]
+
+    def save(self, model: nn.Module, folder: Path) -> int | None:
+        """In peft's own format: the embeddings, or keys and values, that the encoder makes, as (V, numbers of a token)."""
+        whole: Any = model
+        shapes = {
+            name: tuple(p.shape) for name, p in model.named_parameters() if not name.startswith("virtual_tokens.")
+        }
+        units = self.capacity(shapes).units
+        encoder = model.get_submodule("virtual_tokens")
+        with torch.no_grad():
+            made = encoder(torch.arange(units, device=next(encoder.parameters()).device)[None])[0]
+        config = self.peft_config(units, self.layers(shapes))
+        text = whole.config.get_text_config()
+        config.num_attention_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        config.task_type = "CAUSAL_LM"
+        config.save_pretrained(str(folder))
+        return saving.write({"prompt_embeddings": made.flatten(1)}, folder)
 
 
 class Hooks:

@@ -92,8 +92,12 @@ class Keeping:
         self._own: int | None = None
 
     def before_merge(self, method: Method, model: Any) -> None:
-        """Lets the method write its own format, if it has one and the model's layers are those of its own class."""
-        if not (model.smt_bench_unpacked.apart or model.smt_bench_unpacked.transposed):
+        """Lets the method write its own format, if it has one and the model's layers are those of its own class.
+
+        Layers that `unpack` made have names that no other program knows; what is not merged is in no difference either.
+        """
+        rewritten = model.smt_bench_unpacked.apart or model.smt_bench_unpacked.transposed
+        if not rewritten or not method.merges:
             self._own = method.save(model, self._place)
 
     def after(self, model: Any) -> dict[str, Any]:

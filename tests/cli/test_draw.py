@@ -11,6 +11,7 @@ from helpers import ROOT, Cli
 
 from smt_bench.records.index import INDEX, Index
 from smt_bench.records.runs import Run
+from smt_bench.records.trust import SCHEMA, sealed
 
 REFERENCE = ROOT / "results" / "reference"
 
@@ -26,7 +27,8 @@ def results(folder: Path, experiment: str, model: str = "tiny", called: str = "t
         record = json.loads((REFERENCE / "runs" / f"{key}.json").read_text())
         record["run"]["model"]["name"] = called
         record["key"] = renamed[key] = Run.from_dict(record["run"]).key
-        (store / f"{record['key']}.json").write_text(json.dumps(record))
+        record = {name: part for name, part in record.items() if name != "sha256"} | {"schema": SCHEMA}
+        (store / f"{record['key']}.json").write_text(sealed(record))
     index["settings"] = {index["latest"]: list(renamed.values())}
     (place / INDEX).write_text(json.dumps(index))
     return folder

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers import tiny_llama
 from labelled import labelled
+from peft import PeftModel
+from safetensors.torch import load_file
 from torch import nn
 
 from smt_bench import methods
@@ -105,6 +108,29 @@ def test_a_tuner_goes_on_where_it_was_saved(name: str) -> None:
                 p.copy_(saved[0][path])
     second.updater.load_state_dict(saved[2])
     assert first.losses + second.go(4, STEPS).losses == whole.losses
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_peft_reads_what_a_tuner_saves(name: str, tmp_path: Path) -> None:
+    method, model = build(name), tiny_llama()
+    Training(method, model).go(1, 3)
+    numbers = method.save(model, tmp_path)
+    model.eval()
+    theirs = PeftModel.from_pretrained(tiny_llama(), str(tmp_path)).eval()
+    with torch.no_grad():
+        ours, read = (m(input_ids=batch(9), use_cache=False).logits for m in (model, theirs))
+    assert torch.allclose(
+        read[:, -ours.shape[1] :], ours, rtol=1e-5, atol=1e-6
+    )  # peft's output has the virtual tokens too
+    file = load_file(tmp_path / "adapter_model.safetensors")
+    assert numbers == sum(t.numel() for t in file.values()) > 0
+
+
+@pytest.mark.parametrize("start", ["pissa", "olora"])
+def test_an_adapter_of_a_changed_base_is_none_of_the_base(start: str, tmp_path: Path) -> None:
+    method, model = build("lora", init_lora_weights=start), tiny_llama()
+    Training(method, model).go(1, 2)
+    assert method.save(model, tmp_path) is None and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", NAMES)
