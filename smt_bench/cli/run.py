@@ -162,7 +162,7 @@ def _do(part: Leg, store: Store, how: How, several: bool) -> int:
     experiment, planner, place = part.experiment, part.planner, part.place
     runs = [run for run, _ in part.planned]
     index = Index.read(place)
-    index.add(runs)
+    index.add(runs, planner.left_out)
     if several:
         say(f"{experiment.name} ({planner.request.family})")
     if isinstance(experiment, MeasuringExperiment):

@@ -60,7 +60,7 @@ class Planner:
         self.located: locate.Located
         self.opened = False
         self._attached: set[tuple[str, tuple[str, ...]]] = set()
-        self._left_out: dict[str, str] = {}  # under `--methods all`, by what is said of it
+        self.left_out: dict[str, str] = {}  # under `--methods all`, by what is said of it
 
     @property
     def template(self) -> str:
@@ -106,9 +106,9 @@ class Planner:
 
     def _leave_out(self, what: str, why: str) -> None:
         """Says so, once."""
-        if what not in self._left_out:
-            self._left_out[what] = why.splitlines()[0]
-            self.say(f"note: {what} left out: {self._left_out[what]}")
+        if what not in self.left_out:
+            self.left_out[what] = why.splitlines()[0]
+            self.say(f"note: {what} left out: {self.left_out[what]}")
 
     def only(self, name: str) -> list[str]:
         """The one method of an experiment that is about it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from smt_bench.records.store import Store
 
 INDEX = "runs.json"
 SCHEMA = 1
-NAMES = {"schema", "latest", "settings", "names"}  # of an index; others are a newer version's
+NAMES = {"schema", "latest", "settings", "names", "left_out"}  # of an index; others are a newer version's
 
 
 def folder(store: Store, experiment: str, model: str, below: str = "") -> Path:
@@ -42,6 +42,9 @@ class Index:
     names: dict[str, str] = field(
         default_factory=dict
     )  # what a run is, in a few words, also where it has no record yet
+    left_out: dict[str, dict[str, str]] = field(
+        default_factory=dict
+    )  # by setting: what was asked for and not done, and why
 
     @classmethod
     def read(cls, path: Path) -> Index:
@@ -63,7 +66,7 @@ class Index:
             values = json.loads((path / INDEX).read_bytes().decode())
             if type(values["schema"]) is int and values["schema"] > SCHEMA or values.keys() - NAMES:
                 raise ValueError(f"{path / INDEX} was written by a newer version: update smt-bench")
-            index = cls(path, values["settings"], values["latest"], values.get("names", {}))
+            index = cls(path, values["settings"], values["latest"], values.get("names", {}), values.get("left_out", {}))
         except FileNotFoundError:
             return cls(path, {}, None)
         except OSError as error:
@@ -73,12 +76,17 @@ class Index:
         except (KeyError, TypeError, AttributeError):
             raise _Damaged("it is not an index") from None
         wrong = mismatch(index.settings, Named(Each(str)), "settings") or mismatch(index.names, Named(str), "names")
+        wrong = wrong or mismatch(index.left_out, Named(Named(str)), "left_out")
         if wrong or not (index.latest is None or type(index.latest) is str):
             raise _Damaged(wrong or "latest is no text")
         return index
 
-    def add(self, runs: Sequence[Question]) -> None:
+    def add(self, runs: Sequence[Question], left_out: Mapping[str, str] | None = None) -> None:
         """Lists runs of one setting and makes it the latest, beside whatever other processes add at the same time.
+
+        Args:
+            runs: of one setting.
+            left_out: what was asked for beside them and is not done, and why.
 
         Raises:
             ValueError: another process keeps the index, or a newer version wrote it.
@@ -92,7 +100,11 @@ class Index:
             listed |= dict.fromkeys(run.key for run in runs)
             self.settings = {**now.settings, setting: list(listed)}
             self.latest, self.names = setting, now.names | describe(runs)
+            self.left_out = dict(now.left_out)
+            if left_out:
+                self.left_out[setting] = {**now.left_out.get(setting, {}), **left_out}
             values = {"schema": SCHEMA, "latest": self.latest, "settings": self.settings, "names": self.names}
+            values |= {"left_out": self.left_out} if self.left_out else {}
             write_text(self.path / INDEX, json.dumps(values, indent=1) + "\n")
 
     def again(self) -> Index:

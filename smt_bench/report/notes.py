@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,6 +14,7 @@ from smt_bench.evidence.cells import Group, flat, trained_on
 from smt_bench.evidence.words import percent, task_title, title
 from smt_bench.machine.borders import markdown
 from smt_bench.records.store import Record
+from smt_bench.report.table import Table
 
 OVERLAP_MARK = "†"
 VERSIONS = ("torch", "transformers", "peft")  # the packages that move numbers most
@@ -71,6 +72,13 @@ def spread(summary: pd.DataFrame) -> str:
         names = sorted(set(summary.loc[~summary["trained"], "method"]))
         text += f" {listed([title(n) for n in names])}: nothing is trained, evaluated once."
     return text
+
+
+def not_done(left_out: Mapping[str, str], model: str) -> Table:
+    """What was asked for, with "all", and is in no table; and why."""
+    rows = [(what, why) for what, why in sorted(left_out.items())]
+    note = "Asked for by `--methods all`. Nothing was trained; reasons are those that a run of the method alone is refused with."
+    return Table(f"Methods not in these tables, {model}", ("method", "why"), rows, [note])
 
 
 def setting(found: Sequence[Group]) -> list[str]:

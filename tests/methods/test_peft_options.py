@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from smt_bench.methods.peft_tuners.budget import Outside, nearest
 from smt_bench.methods.peft_tuners.knobs import KNOBS
 from smt_bench.methods.peft_tuners.sizes import values
 from smt_bench.models import merging
+from smt_bench.questions.planner import Planner
 from smt_bench.questions.recipes import TINY
 from smt_bench.questions.request import Request
 
@@ -223,3 +225,21 @@ def test_all_methods_but_those_that_cannot(cli: Cli) -> None:
     named = cli(*asked, "--methods", "all,peft:vera")
     assert named.returncode == 2 and named.stdout == ""
     assert named.stderr.splitlines()[-1].startswith("error: fraction 1.0000% is more than peft:vera can train")
+
+
+def test_what_was_left_out_is_in_a_table(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        Planner, "method_names", lambda self, default: self._leave_out("peft:xlora", "needs") or ["lora"]
+    )
+    done = cli("run", "plateau", "--methods", "all", "--preset", "smoke", "--steps", "2", "--limit", "1")
+    assert done.returncode == 0, done.stderr
+    place = tmp_path / "results" / "plateau" / "tiny"
+    told = (place / "left_out.md").read_text()
+    assert "| peft:xlora | needs |" in told
+    (place / "left_out.md").unlink()
+    assert cli("table", "plateau", "--out", "again").returncode == 0
+    assert (tmp_path / "again" / "plateau" / "tiny" / "left_out.md").read_text() == told
+    assert (
+        cli("run", "plateau", "--methods", "lora", "--preset", "smoke", "--steps", "2", "--limit", "1").returncode == 0
+    )
+    assert (place / "left_out.md").read_text() == told  # the same setting: the same tables
