@@ -24,6 +24,7 @@ from smt_bench.methods.peft_tuners import options, saving, sizes
 from smt_bench.methods.peft_tuners.budget import Outside, nearest
 from smt_bench.methods.peft_tuners.derived import DERIVED
 from smt_bench.methods.peft_tuners.knobs import KNOBS, Knob
+from smt_bench.methods.roles import reads_text
 
 _COUNTED: dict[tuple[str, str, int, int], int] = {}  # by method, settings, shapes and units: planning asks often
 
@@ -136,7 +137,7 @@ class PeftTuner(Method[TunerSettings]):
         weights = {n.removesuffix(".weight"): s for n, s in shapes.items() if n.endswith(".weight")}
         if self.knob.layers == "norms":
             return {name: shape for name, shape in weights.items() if len(shape) == 1}
-        return dict([next((n, s) for n, s in weights.items() if len(s) == 2)])  # input embeddings stand first
+        return dict([embeddings(shapes)])
 
     def values(self, layers: Mapping[str, tuple[int, ...]]) -> Sequence[int]:
         """The units that the knob can be set to, in order."""
@@ -258,6 +259,15 @@ class PeftTuner(Method[TunerSettings]):
     def describe(self) -> dict[str, Any]:
         """The fields of the peft config that were not left at peft's defaults, but for names of layers."""
         return {"peft": {k: v for k, v in self._fields.items() if k not in ("feedforward_modules", "rank_pattern")}}
+
+
+def embeddings(shapes: Shapes) -> tuple[str, tuple[int, ...]]:
+    """The input embeddings of the text decoder, which stand first in it, and their shape."""
+    return next(
+        (name.removesuffix(".weight"), shape)
+        for name, shape in shapes.items()
+        if len(shape) == 2 and name.endswith(".weight") and reads_text(name)
+    )
 
 
 def _percent(fraction: float) -> str:

@@ -23,7 +23,7 @@ from transformers import DynamicCache
 from smt_bench.methods.base import ParamGroup, Shapes
 from smt_bench.methods.modules import freeze, targeted
 from smt_bench.methods.peft_tuners import options, saving
-from smt_bench.methods.peft_tuners.method import PeftTuner
+from smt_bench.methods.peft_tuners.method import PeftTuner, embeddings
 
 MOST = 512  # virtual tokens; the longest that papers try are 200, and each costs as much as a real one
 
@@ -38,7 +38,7 @@ class VirtualTokens(PeftTuner):
             if len(set(keys.values()) | set(values.values())) > 1:
                 raise ValueError(f"{self.name}: keys and values differ in size between layers: choose another method")
             return dict(keys)
-        return dict([next((n.removesuffix(".weight"), s) for n, s in shapes.items() if len(s) == 2)])
+        return dict([embeddings(shapes)])
 
     def fields(self, units: int, layers: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         """Sizes of the model, which peft's wrapper reads from its config."""
@@ -108,11 +108,18 @@ class VirtualTokens(PeftTuner):
         with torch.no_grad():
             made = encoder(torch.arange(units, device=next(encoder.parameters()).device)[None])[0]
         config = self.peft_config(units, self.layers(shapes))
-        text = whole.config.get_text_config()
-        config.num_attention_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        config.num_attention_heads = key_heads(whole.config.get_text_config(), config.token_dim)
         config.task_type = "CAUSAL_LM"
         config.save_pretrained(str(folder))
         return saving.write({"prompt_embeddings": made.flatten(1)}, folder)
+
+
+def key_heads(config: Any, width: int) -> int:
+    """Heads of a layer's keys, which are so many numbers wide."""
+    heads = getattr(config, "num_attention_heads", None)
+    if heads is None:
+        raise ValueError("prefix tuning needs attention with heads, which this model does not have")
+    return width // int(getattr(config, "head_dim", None) or config.hidden_size // heads)
 
 
 class Hooks:
@@ -138,8 +145,10 @@ class Hooks:
         cache, mask = given.get("past_key_values"), given.get("attention_mask")
         changed = dict(given)
         if mask is not None:
-            if mask.ndim != 2:
-                raise ValueError(f"attention mask of shape {tuple(mask.shape)}: virtual tokens need one of (B, T)")
+            if not isinstance(mask, torch.Tensor) or mask.ndim != 2:
+                raise ValueError(
+                    "virtual tokens need an attention mask of (B, T), and this model makes others before its decoder"
+                )
             changed["attention_mask"] = torch.cat([mask.new_ones(len(mask), self.count), mask], dim=1)
         if given.get("position_ids") is not None:
             changed["position_ids"] = given["position_ids"] + self.count
@@ -231,7 +240,7 @@ class Prefix(Hooks):
     def begin(self, real: torch.Tensor, changed: dict[str, Any]) -> None:
         """A cache that holds the tokens: the caller's, a new one, or while training one that only lends them."""
         made = self.numbers(real.device)  # (1, V, 2 L K)
-        heads = int(self.config.num_key_value_heads)
+        heads = key_heads(self.config, made.shape[-1] // (2 * self.depth))
         per_layer = made.view(1, self.count, 2 * self.depth, heads, -1).permute(2, 0, 3, 1, 4)
         pairs = [(per_layer[2 * n], per_layer[2 * n + 1]) for n in range(self.depth)]
         if torch.is_grad_enabled() or changed.get("use_cache") is False:

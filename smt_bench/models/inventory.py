@@ -31,6 +31,8 @@ class Layer:
         tied: paths of the layers that share its weight.
         text: whether it belongs to the text decoder.
         inside: whether it is in the repeated blocks.
+        linear: whether it computes W x + b.
+        bypassed: whether kernels take its weight and not its output.
     """
 
     path: str
@@ -41,6 +43,7 @@ class Layer:
     text: bool
     inside: bool
     linear: bool
+    bypassed: bool = False
 
     @property
     def unfit(self) -> str | None:
@@ -51,6 +54,8 @@ class Layer:
         """
         if self.tied:
             return f"shares its weight with {', '.join(self.tied)}"
+        if self.bypassed:
+            return "hands its weight to the kernels of the state-space model, which see no update beside it"
         return None if self.linear else f"is a layer of type {self.kind}, not a linear one"
 
 
@@ -142,12 +147,17 @@ def inventory(model: nn.Module) -> Inventory:
         layers.append(
             Layer(
                 path, type(module).__name__, role(path), (shape[0], shape[1]), tied, reads_text(path), inside(path),
-                isinstance(module, nn.Linear),
+                isinstance(module, nn.Linear), _bypassed(model, path),
             )
         )  # fmt: skip
     shapes = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
     experts = sum(numel(shape) for name, shape in shapes.items() if _of_experts(name, shape))
     return Inventory(tuple(layers), shapes, experts)
+
+
+def _bypassed(model: nn.Module, path: str) -> bool:
+    above, _, own = path.rpartition(".")
+    return own in ("x_proj", "dt_proj", "out_proj") and "Mamba" in type(model.get_submodule(above)).__name__
 
 
 def _of_experts(name: str, shape: Any) -> bool:

@@ -12,6 +12,13 @@ from smt_bench.methods.modules import linears
 from smt_bench.models.merging import TOLERANCE, unlike
 
 _TOKENS = 12
+# Encoders that transformers also offers as decoders: which of the two, `is_decoder` says. Others have the word and ignore it.
+ENCODERS = frozenset(
+    (
+        "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert", "reformer",
+        "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod",
+    )
+)  # fmt: skip
 
 
 def check_config(name: str, config: Any) -> None:
@@ -31,7 +38,7 @@ def check_config(name: str, config: Any) -> None:
         raise ValueError(
             f"model {name}: {config.model_type} is an encoder with a decoder: choose a causal language model"
         )
-    if getattr(config.get_text_config(), "is_decoder", None) is False:
+    if config.model_type in ENCODERS and not config.is_decoder:
         raise ValueError(
             f"model {name}: {config.model_type} reads both ways (is_decoder is false): choose a causal language model"
         )
@@ -68,7 +75,8 @@ def check_causal(name: str, model: Any) -> None:
 def check_attached(method: Method, capacity: Capacity, outline: Any) -> None:
     """Attaches a method to a model without storage: it must train as many numbers as planned, and the loss must reach them.
 
-    A method with a warm-up chooses later what it attaches to; of it the layers are looked at.
+    A method with a warm-up chooses later what it attaches to; of it the layers are looked at. Where the model cannot be followed
+    without storage, reach is not looked at here: training says it in its first step.
 
     Args:
         method: of the run, used for nothing else afterwards.
@@ -78,54 +86,58 @@ def check_attached(method: Method, capacity: Capacity, outline: Any) -> None:
     Raises:
         ValueError: it does not take hold; which numbers, and why.
     """
-    layers = method.config.layers
+    kind = type(outline).__name__
+    outline.to(torch.bfloat16)  # the type that products of experts have a shape rule for
+    plain, _ = _logits(outline)
     if method.warmup_steps:
         outline.requires_grad_(False)
-        for _, linear in linears(outline, layers):
+        for _, linear in linears(outline, method.config.layers):
             linear.weight.requires_grad_(True)
     else:
         try:
             method.attach(outline)
-        except (NotImplementedError, RuntimeError, TypeError, AttributeError, KeyError) as error:
-            why = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-            raise ValueError(
-                f"{method.name} does not attach to {type(outline).__name__} ({why}): leave it out"
-            ) from None
+        except (NotImplementedError, RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
+            raise ValueError(f"{method.name} does not attach to {kind} ({_line(error)}): leave it out") from None
         trained = sum(p.numel() for p in outline.parameters() if p.requires_grad)
         if trained != capacity.trainable:
             raise ValueError(
-                f"{method.name}: {trained:,} numbers would train on {type(outline).__name__}, {capacity.trainable:,} were "
-                "planned: leave it out"
+                f"{method.name}: {trained:,} numbers would train on {kind}, {capacity.trainable:,} were planned: leave it out"
             )
-    if lost := unreached(outline):
-        raise ValueError(
-            f"{method.name}: no gradient reaches {lost[0]}" + (f" and {len(lost) - 1} more" if lost[1:] else "")
-            + ": choose other targets"
-        )  # fmt: skip
+    found, why = _logits(outline)
+    if found is None and plain is not None:
+        raise ValueError(f"{method.name} does not work in {kind} ({why}): leave it out")
+    if found is None:
+        return
+    if found.requires_grad:
+        found.sum().backward()
+    lost = [name for name, p in outline.named_parameters() if p.requires_grad and p.grad is None]
+    if lost:
+        more = f" and {len(lost) - 1} more" if lost[1:] else ""
+        raise ValueError(f"{method.name}: no gradient reaches {lost[0]}{more}: choose other targets")
 
 
-def unreached(outline: Any) -> list[str]:
-    """Parameters that train, of a model without storage, and that no gradient of its logits reaches.
-
-    Nothing where the model cannot be followed without storage: training then says it in its first step.
-    """
+def _logits(outline: Any) -> tuple[torch.Tensor | None, str]:
+    """What a model without storage gives for a few tokens; None, and why, where it cannot be followed."""
     from transformers.utils import logging
 
-    outline.to(torch.bfloat16)  # the type that products of experts have a shape rule for
-    verbosity = logging.get_verbosity()
+    verbosity, why = logging.get_verbosity(), ""
     logging.set_verbosity_error()
     try:
         with contextlib.suppress(ValueError):
             outline.set_attn_implementation("eager")  # others look at the mask's values
         ids_BT = torch.zeros(1, _TOKENS, dtype=torch.long, device="meta")
-        for mask in (torch.zeros(1, 1, _TOKENS, _TOKENS, device="meta", dtype=torch.bfloat16), None):
+        # Masks are made by looking at values, unless they are given; some models take them in one form, some in the other.
+        whole = torch.zeros(1, 1, _TOKENS, _TOKENS, device="meta", dtype=torch.bfloat16)
+        for mask in (whole, torch.ones(1, _TOKENS, dtype=torch.long, device="meta"), None):
             try:
-                total = outline(input_ids=ids_BT, attention_mask=mask, use_cache=False).logits.sum()
-                if total.requires_grad:
-                    total.backward()
-                return [name for name, p in outline.named_parameters() if p.requires_grad and p.grad is None]
-            except (ValueError, RuntimeError, NotImplementedError, IndexError, TypeError):
-                outline.zero_grad()
+                logits: torch.Tensor = outline(input_ids=ids_BT, attention_mask=mask, use_cache=False).logits
+                return logits, ""
+            except (ValueError, RuntimeError, NotImplementedError, LookupError, TypeError, AttributeError) as error:
+                why = _line(error)
     finally:
         logging.set_verbosity(verbosity)
-    return []
+    return None, why
+
+
+def _line(error: BaseException) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:160]

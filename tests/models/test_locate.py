@@ -9,6 +9,7 @@ import pytest
 from folders import model_folder
 
 from smt_bench.execute import execute
+from smt_bench.models import registry
 from smt_bench.models.locate import folder_hash, locate
 from smt_bench.testbed import WEIGHTS
 
@@ -68,3 +69,12 @@ def test_records_say_what_decides_the_last_bits() -> None:
 def test_a_folder_called_like_a_registered_model_is_not_that_model(name: str, tmp_path: Path) -> None:
     found = locate(str(model_folder(tmp_path / name))).ref
     assert (found.name, found.weights) == (f"local-{name}", "local")
+
+
+def test_a_model_is_known_by_both_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for entry in registry.REGISTRY.values():
+        if entry.hub_id is not None:
+            assert registry.find(entry.hub_id) is registry.find(entry.name)
+    monkeypatch.chdir(tmp_path)
+    model_folder(tmp_path / "huggyllama" / "llama-7b")  # a folder is what it holds, whatever it is called
+    assert not registry.find("huggyllama/llama-7b").published

@@ -35,7 +35,7 @@ class Memory(StepsExperiment):
     name = "memory"
     reproduces = "SMT's memory claims (abstract, section 4.4): bytes of a training step by category"
     needs = "any model that fits, no weights, no data"
-    version = 1
+    version = 2  # 2: the optimizer that training has here, which is also the one that is planned
 
     def settings(self, planner: Planner) -> dict[str, Any]:
         """The steps, with both warm-ups of SMT; checkpointing is on and off."""

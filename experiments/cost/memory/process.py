@@ -46,13 +46,13 @@ def weigh(
     capacity = make().capacity(shapes)
     before = _peak(device)
     contestant = Contestant(entry["name"], make(), build, selecting=1)
-    contestant.open(batch, OptimizerSettings(RATE, fused=True), checkpointing)
+    contestant.open(batch, OptimizerSettings(RATE), checkpointing)
     for _ in range(2):
         contestant.step()
     peak = _peak(device) - before
     kept = _kept(contestant)
     contestant.close()
-    found = account(build(), make(), OptimizerSettings(RATE, fused=True), batch.ids_BT, batch.labels_BT, checkpointing)
+    found = account(build(), make(), OptimizerSettings(RATE), batch.ids_BT, batch.labels_BT, checkpointing)
     workload = Workload(
         model,
         settings["batch_size"],

@@ -1,0 +1,36 @@
+"""docs/architectures.csv says what works; each row is tried again."""
+
+from __future__ import annotations
+
+import csv
+
+import matrix
+import pytest
+from architectures import ARCHITECTURES
+
+
+def page() -> dict[str, dict[str, str]]:
+    with (matrix.DOCS / "architectures.csv").open(newline="", encoding="utf-8") as file:
+        return {row.pop("architecture"): row for row in csv.DictReader(file)}
+
+
+def test_the_page_has_every_architecture_and_method() -> None:
+    rows = page()
+    assert list(rows) == list(ARCHITECTURES) and all(list(row) == matrix.names() for row in rows.values())
+    own = [name for name in matrix.names() if not name.startswith("peft:")]
+    assert {row[name] for row in rows.values() for name in own} == {matrix.WORKS}
+    shown = (matrix.DOCS / "architectures.md").read_text(encoding="utf-8")
+    for name, row in rows.items():
+        works = sum(what == matrix.WORKS for what in row.values())
+        assert any(
+            line.startswith(f"| {name} ") and f"| {works} |" in line.replace("  ", " ") for line in shown.splitlines()
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_page_is_true(name: str) -> None:
+    found, said = matrix.row(name), page()[name]
+    assert {m: what == matrix.WORKS for m, what in found.items()} == {
+        m: what == matrix.WORKS for m, what in said.items()
+    }
