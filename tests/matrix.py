@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -21,6 +22,7 @@ from labelled import labelled
 
 from smt_bench import methods
 from smt_bench.methods.base import OptimizerSettings
+from smt_bench.methods.roles import ALL
 from smt_bench.models.inventory import Inventory, inventory
 from smt_bench.models.merging import merge
 from smt_bench.models.unpack import unpack
@@ -142,15 +144,18 @@ def row(architecture: str) -> dict[str, str]:
 
 def pages(rows: dict[str, dict[str, str]]) -> tuple[Table, Table]:
     """The page to read, and the whole matrix."""
-    shown, reasons = [], []
+    shown: list[tuple[Any, ...]] = []
+    reasons: dict[tuple[str, str], list[str]] = {}
     for architecture, cells in rows.items():
         with torch.device("meta"):
             found = inventory(model_of(architecture))
         lacking = [name for name, what in cells.items() if what != WORKS]
         share = f"{100 * found.experts / found.total:.0f} %" if found.experts else ""
-        shown.append((architecture, " ".join(x.removesuffix("_proj") for x in found.offered), share, len(cells) - len(lacking),
+        layers = " ".join(name.removesuffix("_proj") for name in found.resolve([ALL]))
+        shown.append((architecture, layers, share, len(cells) - len(lacking),
                       ", ".join(lacking)))  # fmt: skip
-        reasons += [f"{architecture}, {name}: {cells[name]}" for name in lacking]
+        for name in lacking:
+            reasons.setdefault((name, re.sub(r" *'[^']*'", "", cells[name])), []).append(architecture)
     first = next(iter(rows.values()))
     page = Table(
         f"Architectures and methods: what works of {len(first)} methods",
@@ -163,7 +168,7 @@ def pages(rows: dict[str, dict[str, str]]) -> tuple[Table, Table]:
             "Layers by role: q, k, v, o of attention, gate, up, down of the MLP; others by their own names. Matrices that an "
             "architecture fuses or transposes are trained as single ones.",
             "Experts: share of the tiny model's parameters in matrices of experts, which only full fine-tuning trains.",
-            *reasons,
+            *(f"{name} ({', '.join(where)}): {why}" for (name, why), where in sorted(reasons.items())),
         ],
     )
     columns = ("architecture", *first)
