@@ -60,7 +60,7 @@ class DeltaGradient(torch.autograd.Function):
     ) -> torch.Tensor:
         """x (..., I) to (..., O). The weight already holds the deltas; they are an input for autograd's sake."""
         x_saved = x
-        if torch.is_autocast_enabled(x.device.type):
+        if not x.is_meta and torch.is_autocast_enabled(x.device.type):
             x_saved = x.to(torch.get_autocast_dtype(x.device.type))
         ctx.layer = layer
         ctx.x_dtype = x.dtype

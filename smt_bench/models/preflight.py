@@ -104,20 +104,20 @@ def check_attached(method: Method, capacity: Capacity, outline: Any) -> None:
                 f"{method.name}: {trained:,} numbers would train on {kind}, {capacity.trainable:,} were planned: leave it out"
             )
     found, why = _logits(outline)
-    if found is None and plain is not None:
+    if found is None and plain is not None and why:
         raise ValueError(f"{method.name} does not work in {kind} ({why}): leave it out")
     if found is None:
         return
     if found.requires_grad:
         found.sum().backward()
     lost = [name for name, p in outline.named_parameters() if p.requires_grad and p.grad is None]
-    if lost:
+    if lost and not method.trains_dense:  # who trains everything trains what images would need, too
         more = f" and {len(lost) - 1} more" if lost[1:] else ""
         raise ValueError(f"{method.name}: no gradient reaches {lost[0]}{more}: choose other targets")
 
 
 def _logits(outline: Any) -> tuple[torch.Tensor | None, str]:
-    """What a model without storage gives for a few tokens; None, and why, where it cannot be followed."""
+    """What a model without storage gives for a few tokens; None where it cannot be followed, with what the code said of it."""
     from transformers.utils import logging
 
     verbosity, why = logging.get_verbosity(), ""
@@ -132,8 +132,10 @@ def _logits(outline: Any) -> tuple[torch.Tensor | None, str]:
             try:
                 logits: torch.Tensor = outline(input_ids=ids_BT, attention_mask=mask, use_cache=False).logits
                 return logits, ""
-            except (ValueError, RuntimeError, NotImplementedError, LookupError, TypeError, AttributeError) as error:
-                why = _line(error)
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                why = why or _line(error)
+            except RuntimeError:  # some operations need storage: that says nothing of the model
+                pass
     finally:
         logging.set_verbosity(verbosity)
     return None, why
