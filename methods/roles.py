@@ -26,16 +26,16 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 # Own name -> role, anywhere; in attention only; elsewhere only.
 _ANYWHERE = {
-    **{name: name for name in (*ATTENTION, *MLP)},
+    **{name: name for name in (*ATTENTION, *MLP) if name != "gate_proj"},
     "q_a_proj": "q_proj", "q_b_proj": "q_proj",
-    "gate_proj": "gate_proj", "fc1": "up_proj", "fc_in": "up_proj", "c_fc": "up_proj", "dense_h_to_4h": "up_proj",
+    "fc1": "up_proj", "fc_in": "up_proj", "c_fc": "up_proj", "dense_h_to_4h": "up_proj",
     "fc2": "down_proj", "fc_out": "down_proj", "dense_4h_to_h": "down_proj",
 }  # fmt: skip
 _IN_ATTENTION = {
     "out_proj": "o_proj", "dense": "o_proj", "c_proj": "o_proj", "output": "o_proj", "query": "q_proj", "key": "k_proj",
     "value": "v_proj",
 }  # fmt: skip
-_ELSEWHERE = {"c_proj": "down_proj", "key": "up_proj", "value": "down_proj"}
+_ELSEWHERE = {"c_proj": "down_proj", "key": "up_proj", "value": "down_proj", "gate_proj": "gate_proj"}
 # Parts of a model that looks at or listens to something beside the text.
 _OTHER_SENSES = re.compile(
     r"(^|\.)(vision|visual|image|audio|speech|embed_vision|embed_audio|mm_|multi_modal|multimodal)"
@@ -53,13 +53,20 @@ def inside(path: str) -> bool:
     return _INSIDE.search(path) is not None
 
 
+def routes(path: str) -> bool:
+    """Whether a layer chooses experts: a handful of rows that no method is after."""
+    return any("router" in part or part in ("gate", "shared_expert_gate") for part in path.split("."))
+
+
 def role(path: str) -> str:
-    """The role of a layer, or the last part of its path where it has none of those above.
+    """The role of a layer ("router" where it chooses experts), or the last part of its path where it has none of those above.
 
     Args:
         path: of the module, e.g. "transformer.h.0.attn.c_proj".
     """
     above, _, own = path.rpartition(".")
+    if routes(path):
+        return "router"
     if own in _ANYWHERE:
         return _ANYWHERE[own]
     attends = any("attn" in part or "attention" in part for part in above.split("."))
@@ -76,9 +83,11 @@ def matches(path: str, targets: Iterable[str]) -> bool:
 
     A tower for images is never meant by a role or a name, only by a pattern.
     """
-    own, named = path.rpartition(".")[2], reads_text(path)
-    what = role(path)
-    return any(fnmatchcase(path, target) if is_glob(target) else named and target in (what, own) for target in targets)
+    own, what = path.rpartition(".")[2], role(path)
+    names = (what,) if own in (*ATTENTION, *MLP) else (what, own)  # down_proj of a router is no MLP's
+    return any(
+        fnmatchcase(path, target) if is_glob(target) else target in names and reads_text(path) for target in targets
+    )
 
 
 def expanded(targets: Sequence[str]) -> tuple[str, ...]:

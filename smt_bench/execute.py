@@ -23,9 +23,9 @@ from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
 from smt_bench.evaluation.room import positions, prompts_cut
 from smt_bench.machine import facts, parallel
 from smt_bench.methods.base import Method
-from smt_bench.models.adapters import Keeping
 from smt_bench.models.build import load
 from smt_bench.models.inventory import inventory
+from smt_bench.models.keeping import Keeping
 from smt_bench.models.merging import merge
 from smt_bench.models.preflight import check_causal
 from smt_bench.questions.capacity import method_of
@@ -109,7 +109,8 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         record |= _judge(run, inputs, model, tokenizer, clock)
         if keeping is not None:
             start = time.perf_counter()
-            record["adapter"] = keeping.after(model)
+            if (adapter := keeping.after(method, model)) is not None:
+                record["adapter"] = adapter
             clock("adapter", start)
     finally:
         if keeping is not None:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from smt_bench.methods.roles import role
+
 Layers = Mapping[str, tuple[int, ...]]
 
 
@@ -16,8 +18,8 @@ def adalora(found: Mapping[str, Any], _units: int, _layers: Layers, steps: int) 
 
 
 def ia3(_found: Mapping[str, Any], _units: int, layers: Layers, _steps: int) -> dict[str, Any]:
-    """Layers that narrow (the MLP's down) are scaled at their inputs, as the paper does, the others at their outputs."""
-    return {"feedforward_modules": [name for name, (o, i) in layers.items() if o < i and "mlp" in name]}
+    """The MLP's down projections are scaled at their inputs, as the paper does, the others at their outputs."""
+    return {"feedforward_modules": [name for name in layers if role(name) == "down_proj"]}
 
 
 def road(_found: Mapping[str, Any], _units: int, layers: Layers, _steps: int) -> dict[str, Any]:

@@ -249,10 +249,12 @@ class PeftTuner(Method[TunerSettings]):
     def save(self, model: nn.Module, folder: Path) -> int | None:
         """In peft's own format: `adapter_config.json` and `adapter_model.safetensors`, for `PeftModel.from_pretrained`.
 
-        None where the tuner changed the base's weights before it trained: then they are no adapter of this base.
+        None where the tuner changed the base's weights before it trained, and where peft would look for it in other layers.
         """
         start = dict(self.config.options).get("init_lora_weights", True)
         if not (isinstance(start, bool) or start == "gaussian"):  # PiSSA and its like begin by changing the base
+            return None
+        if self.tuner == "lora" and saving.renames(model):
             return None
         return saving.save(self._injected, self.tuner, folder)
 

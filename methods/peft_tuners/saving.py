@@ -23,6 +23,14 @@ class Wrapper(nn.Module):
             return getattr(super().__getattr__("base_model"), name)
 
 
+def renames(model: Any) -> bool:
+    """Whether peft, on reading, takes LoRA's layers for others: those of shared experts for the matrices of all experts."""
+    from peft.utils import transformers_weight_conversion as conversion
+
+    known: dict[str, str] = vars(conversion)["_MODEL_TO_CONVERSION_PATTERN"]
+    return getattr(model.config, "model_type", None) in known
+
+
 def save(injected: Any, tuner: str, folder: Path) -> int:
     """Writes `adapter_config.json` and `adapter_model.safetensors`; returns how many numbers."""
     from peft import get_peft_model_state_dict

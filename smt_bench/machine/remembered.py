@@ -13,14 +13,14 @@ import os
 import platform
 from collections.abc import Callable
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from smt_bench.machine.facts import cache_folder
 from smt_bench.machine.files import write_text
 
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "huggingface-hub")
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "huggingface-hub", "sentencepiece", "tiktoken")
 
 
 def remembered(about: Any, make: Callable[[], Any]) -> Any:
@@ -30,7 +30,7 @@ def remembered(about: Any, make: Callable[[], Any]) -> Any:
         about: all that the answer follows from besides, as plain JSON: contents or hashes of files, never names alone.
         make: gives plain JSON values; what it raises is raised and not kept.
     """
-    asked = json.dumps([about, _code(), {name: version(name) for name in PACKAGES}, platform.python_version()])
+    asked = json.dumps([about, _code(), {name: _version(name) for name in PACKAGES}, platform.python_version()])
     path = cache_folder() / "remembered" / f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -40,6 +40,13 @@ def remembered(about: Any, make: Callable[[], Any]) -> Any:
     with contextlib.suppress(OSError):
         write_text(path, json.dumps({"asked": asked, "answer": answer}))
     return answer
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 @cache

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,11 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smt_bench.methods.base import Method
 from smt_bench.models.build import load, quiet
 from smt_bench.models.locate import Located
 from smt_bench.models.unpack import pack
-from smt_bench.records.runs import Run
 
 FORMAT = "smt-bench difference 1"
 FILE = "adapter.safetensors"
@@ -34,32 +33,41 @@ ABOUT = "smt_bench.json"  # beside it: whose base, which run
 DENSE = 0.5  # share of a parameter from which all of it is stored
 
 
-def difference(trained: Mapping[str, Tensor], base: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors of a difference file.
+def changed(trained: Mapping[str, Tensor], base: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a difference file, one parameter after the other.
 
     Args:
         trained: state of the trained model.
         base: names and numbers of the same model before, in the same type; tied parameters may be left out.
     """
-    found: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, before in base:
         if trained[name].data_ptr() in seen:  # tied to one that is there already
             continue
         seen.add(trained[name].data_ptr())
         after = trained[name].detach().to(before.device)
-        moved = (after != before).flatten()
+        moved = (_bits(after) != _bits(before)).flatten()
         count = int(moved.sum())
         if count > DENSE * moved.numel():
-            found[f"{name}.dense"] = after.clone().contiguous()
+            yield f"{name}.dense", after
         elif count:
             places = moved.nonzero().flatten()
-            found[f"{name}.indices"] = places.to(torch.int32 if moved.numel() < 2**31 else torch.int64)
-            found[f"{name}.values"] = after.flatten()[places]
-    return found
+            yield f"{name}.indices", places.to(torch.int32 if moved.numel() < 2**31 else torch.int64)
+            yield f"{name}.values", after.flatten()[places]
 
 
-def _base(located: Located, precision: str, trained: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def _bits(tensor: Tensor) -> Tensor:
+    """As whole numbers: 0.0 and -0.0 differ, and what is no number is the same as itself."""
+    whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+    return tensor.contiguous().view(whole)
+
+
+def difference(trained: Mapping[str, Tensor], base: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """`changed` as a whole, for a file."""
+    return {name: tensor.cpu().contiguous().clone() for name, tensor in changed(trained, base)}
+
+
+def base_of(located: Located, precision: str, trained: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """The base's parameters, one after the other from its files; by way of a model where the files name them otherwise."""
     from safetensors import safe_open
 
@@ -73,73 +81,6 @@ def _base(located: Located, precision: str, trained: Mapping[str, Tensor]) -> It
             return
     base, _ = load(located, precision)
     yield from pack(base).state_dict().items()
-
-
-class Keeping:
-    """Writes one run's adapter, whole or not at all, or where nothing is kept finds out how large it would be.
-
-    Args:
-        run: the run.
-        located: its base.
-        root: adapters go to `root/KEY`; None: nothing is kept.
-    """
-
-    def __init__(self, run: Run, located: Located, root: Path | None) -> None:
-        self.run, self.located, self.root = run, located, root
-        if root is not None:
-            root.mkdir(parents=True, exist_ok=True)
-        self._place = Path(tempfile.mkdtemp(dir=root, prefix=f".{run.key}."))
-        self._own: int | None = None
-
-    def before_merge(self, method: Method, model: Any) -> None:
-        """Lets the method write its own format, if it has one and the model's layers are those of its own class.
-
-        Layers that `unpack` made have names that no other program knows; what is not merged is in no difference either.
-        """
-        rewritten = model.smt_bench_unpacked.apart or model.smt_bench_unpacked.transposed
-        if not rewritten or not method.merges:
-            self._own = method.save(model, self._place)
-
-    def after(self, model: Any) -> dict[str, Any]:
-        """The rest, once the model has been judged; it is of no use afterwards.
-
-        Returns:
-            `format` ("peft" or "difference"), `bytes` of the files and `numbers` in them.
-        """
-        try:
-            kind = "difference" if self._own is None else "peft"
-            numbers = self._write_difference(model) if self._own is None else self._own
-            size = sum(path.stat().st_size for path in self._place.rglob("*") if path.is_file())
-            if self.root is not None:
-                self._publish(self.root / self.run.key, kind)
-            return {"format": kind, "bytes": size, "numbers": numbers}
-        finally:
-            self.drop()
-
-    def drop(self) -> None:
-        """Leaves nothing half-written."""
-        shutil.rmtree(self._place, ignore_errors=True)
-
-    def _publish(self, place: Path, kind: str) -> None:
-        base = self.located.ref
-        said = {"format": kind, "key": self.run.key, "base": base.name, "revision": base.revision}
-        said["precision"] = self.run.train.precision
-        (self._place / ABOUT).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
-        shutil.rmtree(place, ignore_errors=True)  # of a run that was killed before its record was written
-        _open_up(self._place)
-        self._place.rename(place)
-
-    def _write_difference(self, model: Any) -> int:
-        from safetensors.torch import save_file
-
-        trained = pack(model).state_dict()
-        tensors = difference(trained, _base(self.located, self.run.train.precision, trained))
-        metadata = {
-            "format": FORMAT, "base": self.located.ref.name, "revision": self.located.ref.revision, "key": self.run.key,
-            "precision": self.run.train.precision, "method": json.dumps(self.run.to_dict()["method"]),
-        }  # fmt: skip
-        save_file({name: tensor.cpu() for name, tensor in tensors.items()}, self._place / FILE, metadata=metadata)
-        return sum(t.numel() for name, t in tensors.items() if not name.endswith(".indices"))
 
 
 def about(file: Path) -> dict[str, str]:
@@ -237,7 +178,7 @@ def save(model: Any, words: Any, folder: Path) -> None:
         with quiet():
             model.save_pretrained(place)
         words.save_pretrained(place)
-        _open_up(place)
+        open_up(place)
         if folder.is_dir():
             folder.rmdir()
         place.rename(folder)
@@ -245,7 +186,7 @@ def save(model: Any, words: Any, folder: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _open_up(place: Path) -> None:
+def open_up(place: Path) -> None:
     """As other files are, where temporary ones are for their owner alone."""
     place.chmod(0o755)
     for path in place.iterdir():
@@ -290,7 +231,13 @@ def merged(located: Located, place: Path) -> tuple[Any, Any]:
 
     _check_base(place, said, located)
     model, words = load(located, said["precision"])
-    whole = PeftModel.from_pretrained(pack(model), place)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        whole = PeftModel.from_pretrained(pack(model), place)
+    if lost := next((str(w.message) for w in told if "missing adapter keys" in str(w.message)), None):
+        raise ValueError(
+            f"adapter {place}: peft does not find all of it ({' '.join(lost.split())[:120]}): it is left as it is"
+        )
     try:
         return whole.merge_and_unload(), words
     except (AttributeError, NotImplementedError) as error:

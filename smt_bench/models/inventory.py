@@ -16,8 +16,6 @@ from smt_bench.methods.base import Shapes
 from smt_bench.methods.modules import numel, total_parameters
 from smt_bench.methods.roles import ALL, ATTENTION, MLP, expanded, inside, is_glob, matches, reads_text, role
 
-_ROUTERS = ("gate", "router", "shared_expert_gate")  # choose experts; a handful of rows that no method is after
-
 
 @dataclass(frozen=True)
 class Layer:
@@ -92,8 +90,9 @@ class Inventory:
     @cached_property
     def offered(self) -> tuple[str, ...]:
         """Roles and names of what methods can have as targets, in model order."""
-        found = [x.role for x in self.layers if x.inside and x.text and not x.unfit and x.role not in _ROUTERS]
-        return tuple(dict.fromkeys(found))
+        inside = [x for x in self.layers if x.inside and x.text and x.role != "router"]
+        unfit = {x.role for x in inside if x.unfit}
+        return tuple(dict.fromkeys(x.role for x in inside if x.role not in unfit))
 
     def resolve(self, targets: Sequence[str], lenient: bool = False) -> tuple[str, ...]:
         """Targets as this model has them: each means a layer that can be trained, and they stand in one order.
@@ -111,7 +110,7 @@ class Inventory:
             kinds = sorted({x.kind for x in self.layers if x.inside}) or ["no matrices"]
             raise ValueError(f"targets {list(targets)}: the model's blocks have no linear layers ({', '.join(kinds)})")
         if lenient:
-            wanted = [name for name in wanted if any(matches(x.path, [name]) for x in self.layers)] or [*self.offered]
+            wanted = [name for name in wanted if name in self.offered] or [*self.offered]
         for name in wanted:
             self._check(name, targets)
         if not wanted:
@@ -126,8 +125,9 @@ class Inventory:
         if not meant:
             what = "fits no layer of the model" if is_glob(name) else "is not in the model"
             raise ValueError(f"targets {list(targets)}: {name} {what}: {remedy}")
-        if unfit is not None and (is_glob(name) or all(x.unfit for x in meant)):
-            called = f"{name} ({unfit.path})" if is_glob(name) else name
+        if unfit is not None:
+            several = is_glob(name) or len(meant) > len(unfit.tied) + 1
+            called = f"{name} ({unfit.path})" if several else name
             raise ValueError(f"targets {list(targets)}: {called} {unfit.unfit}: {remedy}")
 
 
@@ -157,7 +157,9 @@ def inventory(model: nn.Module) -> Inventory:
 
 def _bypassed(model: nn.Module, path: str) -> bool:
     above, _, own = path.rpartition(".")
-    return own in ("x_proj", "dt_proj", "out_proj") and "Mamba" in type(model.get_submodule(above)).__name__
+    owner = model.get_submodule(above)
+    mixes = hasattr(owner, "A_log") and any(word in type(owner).__name__ for word in ("Mixer", "Mamba"))
+    return mixes and own in ("x_proj", "dt_proj", "out_proj")
 
 
 def _of_experts(name: str, shape: Any) -> bool:

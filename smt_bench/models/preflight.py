@@ -76,7 +76,7 @@ def check_attached(method: Method, capacity: Capacity, outline: Any) -> None:
     """Attaches a method to a model without storage: it must train as many numbers as planned, and the loss must reach them.
 
     A method with a warm-up chooses later what it attaches to; of it the layers are looked at. Where the model cannot be followed
-    without storage, reach is not looked at here: training says it in its first step.
+    without storage, reach is not looked at.
 
     Args:
         method: of the run, used for nothing else afterwards.
@@ -96,7 +96,9 @@ def check_attached(method: Method, capacity: Capacity, outline: Any) -> None:
     else:
         try:
             method.attach(outline)
-        except (NotImplementedError, RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
+        except RuntimeError:  # some operations need storage (PiSSA's decomposition of the weights): that says nothing
+            return
+        except (TypeError, ValueError, AttributeError, LookupError) as error:
             raise ValueError(f"{method.name} does not attach to {kind} ({_line(error)}): leave it out") from None
         trained = sum(p.numel() for p in outline.parameters() if p.requires_grad)
         if trained != capacity.trainable:

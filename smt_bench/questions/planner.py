@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ class Planner:
         self.data: DataSet
         self.located: locate.Located
         self.opened = False
-        self._attached: set[tuple[str, tuple[str, ...]]] = set()
+        self._attached: set[str] = set()
         self.left_out: dict[str, str] = {}  # under `--methods all`, by what is said of it
 
     @property
@@ -259,8 +260,8 @@ class Planner:
         return (run if capacity.trainable else run.without_training()), capacity
 
     def _check_attached(self, name: str, method: Method, capacity: Capacity) -> None:
-        """Once per method and its layers; the registered models are known to be fit for all."""
-        kind = (name, method.config.layers)
+        """Once per cell; the registered models are known to be fit for all."""
+        kind = f"{name} {method.fraction} {json.dumps(method.config.to_dict(), sort_keys=True)}"
         if self.entry.llama or self.entry.embedded or not capacity.trainable or kind in self._attached:
             return
         check_attached(method, capacity, build.build(self.request.model))

@@ -153,7 +153,12 @@ class Run:
     @cached_property
     def key(self) -> str:
         """16 hex digits of the SHA-256 of the canonical JSON."""
-        return digest(self.to_dict())
+        values = self.to_dict()
+        if (
+            self.model.weights == "local"
+        ):  # a folder is what it holds: the revision says it, whatever the folder is called
+            values["model"]["name"] = ""
+        return digest(values)
 
     @cached_property
     def setting(self) -> str:

@@ -12,11 +12,12 @@ from folders import data_folder, model_folder
 from helpers import Cli, small_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from smt_bench.evaluation.heldout import response_loglik
 from smt_bench.models import adapters
+from smt_bench.models.keeping import measured
 from smt_bench.models.locate import locate
 
 METHODS = ("full", "smt", "spiel", "lora", "dora")
@@ -171,7 +172,46 @@ def test_base_and_file_are_the_trained_model(changes: list[tuple[int, float]], h
     assert set(found) in (set(), {"w.dense"}, {"w.indices", "w.values"})
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_size_is_known_without_a_file(dtype: torch.dtype, tmp_path: Path) -> None:
+    base = {f"layer.{n}.weight": torch.zeros(9 + n, 7, dtype=dtype) for n in range(12)}
+    trained = {name: t.clone() for name, t in base.items()}
+    for n, tensor in enumerate(trained.values()):
+        tensor.view(-1)[: 9 * n] = 1.5
+    metadata = {"format": "x", "method": json.dumps({"name": "smt"})}
+    whole = adapters.difference(trained, base.items())
+    save_file(whole, tmp_path / "file", metadata=metadata)
+    size, numbers = measured(adapters.changed(trained, base.items()), metadata)
+    assert size == (tmp_path / "file").stat().st_size
+    assert numbers == sum(t.numel() for name, t in whole.items() if not name.endswith(".indices"))
+
+
+def test_minus_zero_is_another_number() -> None:
+    assert adapters.difference({"w": torch.tensor([-0.0, 1.0, 2.0])}, [("w", torch.tensor([0.0, 1.0, 2.0]))])[
+        "w.indices"
+    ].tolist() == [0]
+
+
+@pytest.mark.parametrize("kind", ["qwen3_next", "mixtral"])
+def test_an_adapter_of_shared_experts_is_not_lost(kind: str, cli: Cli, tmp_path: Path) -> None:
+    """peft would look for it among all experts: a difference is kept instead."""
+    record = trained(cli, tmp_path, kind, "lora", "--targets", "all-linear")["lora"]
+    assert record["adapter"]["format"] == "difference"
+    done = cli("export", record["key"], str(tmp_path / "out"), "--model", str(tmp_path / "bases" / kind))
+    assert done.returncode == 0, done.stderr[-500:]
+    before, after = (load_file(p / "model.safetensors") for p in (tmp_path / "bases" / kind, tmp_path / "out"))
+    moved = {name.split(".")[-2] for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert {"q_proj", "k_proj", "v_proj", "o_proj"} <= moved
+    assert kind == "mixtral" or {"gate_proj", "up_proj", "down_proj"} <= moved
+
+
+def test_what_cannot_be_kept_costs_no_result(cli: Cli, tmp_path: Path) -> None:
+    asked = ("--set", "peft:lora.init_lora_weights=pissa", "--set", "peft:lora.merge=false")
+    record = trained(cli, tmp_path, "llama", "peft:lora", *asked)["peft:lora"]
+    assert record["status"] == "done" and "adapter" not in record
+
+
 def test_a_base_is_read_from_its_files(tmp_path: Path) -> None:
     located = locate(str(model_folder(tmp_path / "tied", tie_word_embeddings=True)))
     model = AutoModelForCausalLM.from_pretrained(located.path)
-    assert adapters.difference(model.state_dict(), adapters._base(located, "fp32", model.state_dict())) == {}
+    assert adapters.difference(model.state_dict(), adapters.base_of(located, "fp32", model.state_dict())) == {}

@@ -1,0 +1,139 @@
+"""What a run leaves behind of what it trained: kept where that was asked for, and in any case how large it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from smt_bench.methods.base import Method
+from smt_bench.models.adapters import ABOUT, FILE, FORMAT, base_of, changed, open_up
+from smt_bench.models.locate import Located
+from smt_bench.models.unpack import pack
+from smt_bench.records.files import BenchWarning
+from smt_bench.records.runs import Run
+
+DTYPES = {  # as safetensors calls them
+    "torch.float64": "F64", "torch.int64": "I64", "torch.float32": "F32", "torch.int32": "I32", "torch.bfloat16": "BF16",
+    "torch.float16": "F16",
+}  # fmt: skip
+
+
+class Keeping:
+    """Writes one run's adapter, whole or not at all, or where nothing is kept finds out how large it would be.
+
+    What goes wrong here is a warning: the run has its result.
+
+    Args:
+        run: the run.
+        located: its base.
+        root: adapters go to `root/KEY`; None: nothing is kept.
+    """
+
+    def __init__(self, run: Run, located: Located, root: Path | None) -> None:
+        self.run, self.located, self.root = run, located, root
+        self._place: Path | None = None
+        self._own: int | None = None
+
+    def before_merge(self, method: Method, model: Any) -> None:
+        """Lets the method write its own format, if it has one and other programs know the layers that it names.
+
+        They do not know those that `unpack` made; virtual tokens name none.
+        """
+        rewritten = model.smt_bench_unpacked.apart or model.smt_bench_unpacked.transposed
+        if rewritten and method.config.layers:
+            return
+        try:
+            if self.root is not None:
+                self.root.mkdir(parents=True, exist_ok=True)
+            self._place = Path(tempfile.mkdtemp(dir=self.root, prefix=f".{self.run.key}."))
+            self._own = method.save(model, self._place)
+        except (OSError, RuntimeError, MemoryError) as error:
+            self._warn(error)
+
+    def after(self, method: Method, model: Any) -> dict[str, Any] | None:
+        """The rest, once the model has been judged; it is of no use afterwards.
+
+        Returns:
+            `format` ("peft" or "difference"), `bytes` of the files and `numbers` in them; None, with a warning, where there is
+            none: what was judged unmerged and has no format of its own is in no difference from the base.
+        """
+        try:
+            if self._own is None and not method.merges:
+                raise RuntimeError(f"{method.name} was not merged and has no format of its own")
+            if self._own is None:
+                size, numbers = self._difference(model)
+            else:
+                assert self._place is not None
+                numbers, size = self._own, sum(p.stat().st_size for p in self._place.iterdir())
+            kind = "difference" if self._own is None else "peft"
+            if self.root is not None:
+                self._publish(self.root / self.run.key, kind)
+            return {"format": kind, "bytes": size, "numbers": numbers}
+        except (OSError, RuntimeError, MemoryError) as error:
+            self._warn(error)
+            return None
+
+    def drop(self) -> None:
+        """Leaves nothing half-written."""
+        if self._place is not None:
+            shutil.rmtree(self._place, ignore_errors=True)
+
+    def _warn(self, error: BaseException) -> None:
+        if self.root is not None:
+            why = " ".join(str(error).split())[:160] or type(error).__name__
+            warnings.warn(f"the adapter of {self.run.key} is not kept: {why}", BenchWarning, stacklevel=3)
+
+    def _difference(self, model: Any) -> tuple[int, int]:
+        """Bytes and numbers of the difference from the base; written where it is kept."""
+        from safetensors.torch import save_file
+
+        base = self.located.ref
+        metadata = {
+            "format": FORMAT, "base": base.name, "revision": base.revision, "key": self.run.key,
+            "precision": self.run.train.precision, "method": json.dumps(self.run.to_dict()["method"]),
+        }  # fmt: skip
+        trained = pack(model).state_dict()
+        tensors = changed(trained, base_of(self.located, self.run.train.precision, trained))
+        if self.root is None:
+            return measured(tensors, metadata)
+        if self._place is None:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._place = Path(tempfile.mkdtemp(dir=self.root, prefix=f".{self.run.key}."))
+        whole = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors}
+        save_file(whole, self._place / FILE, metadata=metadata)
+        numbers = sum(t.numel() for name, t in whole.items() if not name.endswith(".indices"))
+        return (self._place / FILE).stat().st_size, numbers
+
+    def _publish(self, place: Path, kind: str) -> None:
+        assert self._place is not None
+        base = self.located.ref
+        said = {"format": kind, "key": self.run.key, "base": base.name, "revision": base.revision}
+        said["precision"] = self.run.train.precision
+        (self._place / ABOUT).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+        shutil.rmtree(place, ignore_errors=True)  # of a run that was killed before its record was written
+        open_up(self._place)
+        self._place.rename(place)
+
+
+def measured(tensors: Iterable[tuple[str, Tensor]], metadata: Mapping[str, str]) -> tuple[int, int]:
+    """Bytes that a safetensors file of these would have, and trained numbers in it; nothing is written or gathered."""
+    parts = [
+        (name, DTYPES[str(t.dtype)], list(t.shape), t.numel() * t.element_size(), t.element_size())
+        for name, t in tensors
+    ]
+    parts.sort(key=lambda part: (-part[4], part[0]))  # as safetensors does, so that offsets are the same
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, dtype, shape, size, _ in parts:
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    text = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
+    numbers = sum(size // width for name, _, _, size, width in parts if not name.endswith(".indices"))
+    return 8 + -(-text // 8) * 8 + end, numbers
