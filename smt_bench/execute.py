@@ -120,10 +120,16 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
 
 
 def _layers(run: Run, model: Any) -> dict[str, Any]:
-    """What of the model the method leaves out: numbers of experts, and of its usual layers those that the model lacks."""
-    found = inventory(model)
-    usual = methods.find(run.method.name).Config().layers
-    return {"experts": found.experts, "lacking": [name for name in usual if name not in found.offered]}
+    """What of the model the method leaves out: numbers of experts, of its usual layers those that the model lacks, and others
+    that were chosen in place of the usual ones."""
+    found, config = inventory(model), methods.find(run.method.name).Config
+    usual, asked = config().layers, config.from_dict(run.method.config).layers
+    chosen = [] if not usual or found.resolve(usual, lenient=True) == asked else list(asked)
+    return {
+        "experts": found.experts,
+        "lacking": [name for name in usual if name not in found.offered],
+        "chosen": chosen,
+    }
 
 
 def _lengths(inputs: Inputs) -> list[int]:

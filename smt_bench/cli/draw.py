@@ -111,7 +111,7 @@ def render(experiment: Experiment, store: Store, index: Index, place: Path, mode
     """
     records = store.for_tables(index.keys)
     files = experiment.render(records, place, model) if records else []
-    from smt_bench.report.notes import not_done
+    from smt_bench.report.conditions import not_done
 
     left_out = index.left_out.get(index.latest or "")
     return [*files, *not_done(left_out, model).write(place, "left_out")] if files and left_out else files

@@ -69,6 +69,11 @@ def _combine(folder: Path, parts: list[Path], model: str | None, signs: list[flo
     files = [part / adapters.FILE if part.is_dir() else part for part in parts]
     if len(set(files)) < len(files):
         raise ValueError(f"{', '.join(map(str, parts))}: one is named twice: name each once")
+    for part in parts:
+        if part.is_dir() and adapters.described(part)["format"] != "difference":
+            raise ValueError(
+                f"{part} is in peft's format: only differences can be added up, `export` folds it into its base"
+            )
     said = [adapters.about(file) for file in files]
     adapters.check_new(folder)
     trained, words = adapters.combined(_base(model, said[0]["base"]), dict(zip(files, signs)))
@@ -81,7 +86,7 @@ def _base(model: str | None, named: str) -> Located:
 
     try:
         return locate.locate(model or named)
-    except ValueError as error:
+    except ValueError:
         if model is not None:
             raise
-        raise ValueError(f"the base {named} is not known here ({error}): name its folder with --model") from None
+        raise ValueError(f"the base {named} is not known here: name its folder with --model") from None

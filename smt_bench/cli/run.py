@@ -105,12 +105,24 @@ def run(
             say(f"note: training set {planner.data.train_source}: {planner.data.empty:,} without a response left out")
         if overlap := overlap_warning(planner.data):
             say(f"warning: {overlap}")
+    if keep:
+        _say_not_kept([run.key for run, capacity in union(parts) if capacity and capacity.trainable], store)
     if retry:
         set_failed_aside([run for run, _ in union(parts)], store)
     lost = sum(_do(part, store, how, len(parts) > 1) for part in parts)
     if lost:
         say("`show KEY` says why a run failed; `--retry failed` does it again")
         raise typer.Exit(1)
+
+
+def _say_not_kept(keys: list[str], store: Store) -> None:
+    """Names runs that are finished, so that they are not done again, and whose adapters are not there."""
+    there = [key for key in keys if store.path(key).exists() and not (store.root / "adapters" / key).is_dir()]
+    if there:
+        say(
+            f"warning: {len(there)} of these runs are finished and kept no adapter (the first: {there[0]}): they are not done "
+            "again here; choose another --results for that"
+        )
 
 
 def _how(

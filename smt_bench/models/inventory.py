@@ -124,6 +124,8 @@ class Inventory:
         remedy = f"choose from {', '.join(self.offered)}, {ALL}, or a pattern on paths such as *.{self.offered[0]}"
         if not meant:
             what = "fits no layer of the model" if is_glob(name) else "is not in the model"
+            if self.experts and name in MLP:
+                what += ", whose MLPs are experts: their matrices are trained by full fine-tuning only"
             raise ValueError(f"targets {list(targets)}: {name} {what}: {remedy}")
         if unfit is not None:
             several = is_glob(name) or len(meant) > len(unfit.tied) + 1

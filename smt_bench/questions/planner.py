@@ -231,6 +231,7 @@ class Planner:
             method = methods.build(name, config, fraction, 0, steps)
             capacity = method.capacity(self.shapes)
         check_fraction(name, fraction, capacity)
+        self._check_attached(name, method, capacity)
 
     def run(
         self,

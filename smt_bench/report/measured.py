@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from smt_bench.records.store import Record, finished
-from smt_bench.report.notes import listed, made_with
+from smt_bench.report.conditions import listed
+from smt_bench.report.notes import made_with
 
 
 def measured(records: Iterable[Record], model: str) -> tuple[list[Record], list[str]]:

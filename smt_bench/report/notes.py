@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,7 +14,7 @@ from smt_bench.evidence.cells import Group, flat, trained_on
 from smt_bench.evidence.words import percent, task_title, title
 from smt_bench.machine.borders import markdown
 from smt_bench.records.store import Record
-from smt_bench.report.table import Table
+from smt_bench.report.conditions import cut, left_out, listed, realised, repeats
 
 OVERLAP_MARK = "†"
 VERSIONS = ("torch", "transformers", "peft")  # the packages that move numbers most
@@ -22,7 +22,6 @@ UNLIKE_CODE = (
     "Unlike SMT's released scripts: the last weights are judged, not those with the least validation loss of every 30 steps; the "
     "literal <s> of their prompts is left to the tokenizer; a step's loss is the mean over its tokens, not over each GPU's."
 )
-_SHOWN = 12  # entries of a list before it is cut with "and n more"
 
 
 def seeds(counts: Sequence[int]) -> str:
@@ -40,12 +39,6 @@ def cell_labels(frame: pd.DataFrame) -> list[str]:
     """Names of a summary's rows, e.g. "SMT 0.84 %"."""
     pairs = zip(frame["method"], frame["fraction_pct"])
     return [title(m) + ("" if pd.isna(f) else f" {percent(f)}") for m, f in pairs]
-
-
-def listed(entries: Sequence[str]) -> str:
-    """Entries in a row; long lists are cut and say so."""
-    more = len(entries) - _SHOWN
-    return ", ".join(entries[:_SHOWN]) + (f" and {more} more (all in the CSV file)" if more > 0 else "")
 
 
 def coverage(summary: pd.DataFrame) -> str:
@@ -74,13 +67,6 @@ def spread(summary: pd.DataFrame) -> str:
     return text
 
 
-def not_done(left_out: Mapping[str, str], model: str) -> Table:
-    """What was asked for, with "all", and is in no table; and why."""
-    rows = [(what, why) for what, why in sorted(left_out.items())]
-    note = "Asked for by `--methods all`. Nothing was trained; reasons are those that a run of the method alone is refused with."
-    return Table(f"Methods not in these tables, {model}", ("method", "why"), rows, [note])
-
-
 def setting(found: Sequence[Group]) -> list[str]:
     """Model, data, training and evaluation, as the runs state them."""
     run = next((g.run for g in found if g.trains), found[0].run)
@@ -101,6 +87,7 @@ def setting(found: Sequence[Group]) -> list[str]:
             f"{betas(train)}{train['schedule']} schedule with {train['lr_warmup_steps']} warm-up steps, {train['precision']}.",
             *own_schedules(found),
             f"Learning rates: {_by_method(found, 'lr')}.",
+            *realised(found),
         ]
     protocol = f"Evaluation: protocol {evaluation['protocol']} (version {evaluation['version']})"
     if evaluation["protocol"] != "likelihood" or any(TASKS[t].generated for t in evaluation["tasks"] if t in TASKS):
@@ -109,23 +96,6 @@ def setting(found: Sequence[Group]) -> list[str]:
             protocol += f" and a repetition penalty of {penalty:g}"
     lines.append(protocol + ".")
     return lines if data["template"] != SMT_CODE else [*lines, UNLIKE_CODE]
-
-
-def left_out(found: Sequence[Group]) -> list[str]:
-    """Layers of the model that methods leave out, or do not find in it; nothing where none, or no record says."""
-    records = [(g, r) for g in found for r in (*g.done, *g.lost) if r.get("layers") and r.get("capacity")]
-    lines = []
-    if share := max((r["layers"]["experts"] / r["capacity"]["total"] for _, r in records), default=0.0):
-        lines.append(
-            f"Experts: {100 * share:.0f} % of the parameters are matrices of experts, which only full fine-tuning trains."
-        )
-    lacking = {g.method: r["layers"]["lacking"] for g, r in records if r["layers"]["lacking"]}
-    if lacking:
-        told = "; ".join(f"{title(method)} without {', '.join(names)}" for method, names in lacking.items())
-        lines.append(
-            f"Usual layers that the model does not have (of a method that finds none, all linear ones): {told}."
-        )
-    return lines
 
 
 def betas(train: dict[str, Any]) -> str:
@@ -142,40 +112,6 @@ def own_schedules(found: Sequence[Group]) -> list[str]:
         if names
         else []
     )
-
-
-def repeats(found: Sequence[Group]) -> list[str]:
-    """Questions that the training set asks several times; nothing where it does not, or where no record says."""
-    counts = [(r.get("overlap") or {}).get("repeated") for g in found for r in (*g.done, *g.lost)]
-    count = next((c for c in counts if c), None)
-    if count is None:
-        return []
-    return [
-        f"Repeated questions: {count:,} training or held-out examples ask what an earlier one asks (case, spaces and punctuation "
-        "aside); all copies of a question stand on one side of that split."
-    ]
-
-
-def cut(found: Sequence[Group]) -> list[str]:
-    """Responses that the cut-off met, and test prompts beyond the model's positions; nothing where none, or no record says."""
-    records = [r for g in found for r in (*g.done, *g.lost) if r.get("cut")]
-    parts = []
-    for part, where in (("training", "training examples that a run draws"), ("heldout", "held-out examples")):
-        counts = [r["cut"][part] for r in records if r["cut"][part]]
-        if any(c["empty"] or c["shortened"] for c in counts):
-            of, empty, shortened = (_span([c[name] for c in counts]) for name in ("examples", "empty", "shortened"))
-            parts.append(f"of the {of} {where}, {empty} keep nothing of their response and {shortened} lose its end")
-    lines = [f"Cut off at {records[0]['run']['data']['cutoff']} tokens: {'; '.join(parts)}."] if parts else []
-    tests = {task: n for r in records for task, n in r["cut"]["prompts"].items() if n}
-    if tests:
-        named = ", ".join(f"{task_title(task)} {n:,}" for task, n in tests.items())
-        lines.append(f"Test prompts longer than the model's positions, cut from the left: {named}.")
-    return lines
-
-
-def _span(counts: Sequence[int]) -> str:
-    low, high = min(counts), max(counts)
-    return f"{low:,} to {high:,}" if low < high else f"{high:,}"
 
 
 def _by_method(found: Sequence[Group], setting_name: str) -> str:

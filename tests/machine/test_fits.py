@@ -75,9 +75,9 @@ def test_a_command_of_several_experiments_leaves_what_is_measured_out_on_a_clust
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = question("smt")[0]
-    planner: Any = SimpleNamespace(request=SimpleNamespace(family="commonsense"))
+    planner: Any = SimpleNamespace(left_out={}, request=SimpleNamespace(family="commonsense"))
     part: Any = SimpleNamespace(
-        experiment=experiments.find("break-even"), planner=planner, planned=[(run, None)], place=tmp_path
+        left_out={}, experiment=experiments.find("break-even"), planner=planner, planned=[(run, None)], place=tmp_path
     )
     how = How(Spread(4, gpus_per_run=4), cluster=Allocation())
     assert do(part, Store(tmp_path), how, True) == 0

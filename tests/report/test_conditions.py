@@ -1,0 +1,38 @@
+"""What tables say of layers and realised fractions."""
+
+from __future__ import annotations
+
+from made_up import record
+
+from smt_bench.evidence.cells import groups
+from smt_bench.report.conditions import chosen, left_out, realised
+
+
+def made(method: str, fraction: float | None, **layers: object) -> dict:
+    found = record(method, fraction)
+    found["layers"] = {"experts": 0, "lacking": [], "chosen": [], **layers}
+    return found
+
+
+def test_a_fraction_that_is_not_its_columns_is_named() -> None:
+    records = [made("lora", 1.0), made("smt", 1.0)]
+    records[0]["capacity"] |= {"trainable": 12_000, "fraction": 0.012}
+    assert realised(groups(records)) == [
+        "Realised fractions more than 5 % off their column, one unit being larger than that: LoRA 1 % is 1.2 %."
+    ]
+    assert realised(groups([records[1]])) == []
+
+
+def test_layers_that_were_asked_for_are_named() -> None:
+    both = [made("lora", 1.0, chosen=["*layers.0.*"]), made("smt", 1.0, chosen=["v_proj"]), made("full", None)]
+    assert chosen(groups(both[:2])) == ["Layers that were asked for: LoRA *layers.0.*; SMT v_proj."]
+    assert chosen(groups(both))[0].endswith("; the other methods have their usual ones.")
+    assert chosen(groups([made("lora", 1.0), made("smt", 1.0)])) == []
+    varied = [made("smt", 1.0, chosen=["v_proj"]), made("smt", 2.0, chosen=["k_proj"])]
+    assert chosen(groups(varied)) == []  # rows of a table say so themselves
+
+
+def test_experts_and_lacking_layers_are_named() -> None:
+    told = left_out(groups([made("lora", 1.0, experts=560_000, lacking=["up_proj", "down_proj"])]))
+    assert told[0].startswith("Experts: 56 % of the parameters are matrices of experts")
+    assert told[1].endswith("LoRA without up_proj, down_proj.")
