@@ -27,7 +27,10 @@ def export(
     model: Base = None,
     results: Results = Path("results"),
 ) -> None:
-    """Writes a run's trained model as a plain transformers folder; the run was done with `--keep adapters`."""
+    """Writes a run's trained model as a plain transformers folder; the run was done with `--keep adapters`.
+
+    The adapter is folded into the weights, also where the run judged it unmerged: in half precision that rounds.
+    """
     from smt_bench.models import adapters
     from smt_bench.records.store import Store
 

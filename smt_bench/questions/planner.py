@@ -20,13 +20,14 @@ from smt_bench.models import build, locate, registry
 from smt_bench.models.preflight import check_attached
 from smt_bench.questions import suits
 from smt_bench.questions.capacity import check_fraction, method_of, setting_named
+from smt_bench.questions.choice import MethodChoice
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.recipes import Recipe, recipe
-from smt_bench.questions.request import ALL, Request
+from smt_bench.questions.request import Request
 from smt_bench.records.runs import DataRef, EvalRef, Measurement, MethodRef, Run, TrainRef
 
 
-class Planner:
+class Planner(MethodChoice):
     """Builds runs for one request; the experiments call `run`.
 
     Args:
@@ -61,67 +62,12 @@ class Planner:
         self.located: locate.Located
         self.opened = False
         self._attached: set[str] = set()
-        self.left_out: dict[str, str] = {}  # under `--methods all`, by what is said of it
+        self.left_out: dict[str, str] = {}
 
     @property
     def template(self) -> str:
         """The prompt template: the recipe's, else the family's."""
         return self.recipe.template or self.family.template
-
-    def method_names(self, default: Sequence[str]) -> list[str]:
-        """The methods asked for, else the default ones; of "all" those that can do it, the others named with their reasons.
-
-        Raises:
-            ValueError: of all methods none can.
-        """
-        if ALL not in self.request.methods:
-            return list(dict.fromkeys(self.request.methods or default))
-        for name, why in methods.REGISTRY.idle().items():
-            self._leave_out(name, why)
-        names = [name for name in methods.REGISTRY.names() if self._can(name)]
-        if not names:
-            raise ValueError(f"--methods {ALL}: none can do it: name one, which says why")
-        return names
-
-    def takes(self, name: str, fraction: float | None, **changes: Any) -> bool:
-        """Whether a cell is to be run: always where its method was named; under "all" where the model can give the fraction."""
-        if ALL not in self.request.methods or name in self.request.methods:
-            return True
-        try:
-            self.check_capacity(name, fraction, **changes)
-        except ValueError as error:
-            self._leave_out(name if fraction is None else f"{name} at {100 * fraction:g} %", str(error))
-            return False
-        return True
-
-    def _can(self, name: str) -> bool:
-        """Whether a method fits model and machine; named ones are for the usual checks to refuse."""
-        try:
-            methods.find(name)
-            if name not in self.request.methods:
-                self.check_machine([name])
-        except ValueError as error:
-            self._leave_out(name, str(error))
-            return False
-        return True
-
-    def _leave_out(self, what: str, why: str) -> None:
-        """Says so, once."""
-        if what not in self.left_out:
-            self.left_out[what] = why.splitlines()[0]
-            self.say(f"note: {what} left out: {self.left_out[what]}")
-
-    def only(self, name: str) -> list[str]:
-        """The one method of an experiment that is about it.
-
-        Raises:
-            ValueError: others were asked for.
-        """
-        r = self.request
-        others = [other for other in r.methods if other != name]
-        if others and not self.shared:
-            raise ValueError(f"--methods {','.join(others)}: {r.experiment} is about {name} alone: leave it out")
-        return [name]
 
     def fractions(self) -> list[float]:
         """Fractions of all parameters, from the percentages asked for or the recipe's."""

@@ -1,0 +1,97 @@
+"""Which methods an experiment runs: those asked for, its own, or under `--methods all` those that can."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from smt_bench import methods
+from smt_bench.questions.request import ALL, Request
+
+
+class MethodChoice(ABC):
+    """The part of a planner that chooses methods.
+
+    Attributes:
+        request: what was asked for.
+        shared: whether other experiments share it.
+        say: one-line messages.
+        left_out: under `--methods all`, what is not done, and why.
+    """
+
+    request: Request
+    shared: bool
+    say: Callable[[str], Any]
+    left_out: dict[str, str]
+
+    @abstractmethod
+    def check_machine(self, names: Sequence[str]) -> None:
+        """Refuses methods that this machine cannot hold.
+
+        Raises:
+            ValueError: one.
+        """
+
+    @abstractmethod
+    def check_capacity(self, name: str, fraction: float | None, **changes: Any) -> None:
+        """Refuses a capacity that the model cannot give.
+
+        Raises:
+            ValueError: it cannot.
+        """
+
+    def method_names(self, default: Sequence[str]) -> list[str]:
+        """The methods asked for, else the default ones; of "all" those that can do it, the others named with their reasons.
+
+        Raises:
+            ValueError: of all methods none can.
+        """
+        if ALL not in self.request.methods:
+            return list(dict.fromkeys(self.request.methods or default))
+        for name, why in methods.REGISTRY.idle().items():
+            self._leave_out(name, why)
+        names = [name for name in methods.REGISTRY.names() if self._can(name)]
+        if not names:
+            raise ValueError(f"--methods {ALL}: none can do it: name one, which says why")
+        return names
+
+    def takes(self, name: str, fraction: float | None, **changes: Any) -> bool:
+        """Whether a cell is to be run: always where its method was named; under "all" where the model can give the fraction."""
+        if ALL not in self.request.methods or name in self.request.methods:
+            return True
+        try:
+            self.check_capacity(name, fraction, **changes)
+        except ValueError as error:
+            self._leave_out(name if fraction is None else f"{name} at {100 * fraction:g} %", str(error))
+            return False
+        return True
+
+    def _can(self, name: str) -> bool:
+        """Whether a method fits model and machine; named ones are for the usual checks to refuse."""
+        try:
+            methods.find(name)
+            if name not in self.request.methods:
+                self.check_machine([name])
+        except ValueError as error:
+            self._leave_out(name, str(error))
+            return False
+        return True
+
+    def _leave_out(self, what: str, why: str) -> None:
+        """Says so, once."""
+        if what not in self.left_out:
+            self.left_out[what] = why.splitlines()[0]
+            self.say(f"note: {what} left out: {self.left_out[what]}")
+
+    def only(self, name: str) -> list[str]:
+        """The one method of an experiment that is about it.
+
+        Raises:
+            ValueError: others were asked for.
+        """
+        r = self.request
+        others = [other for other in r.methods if other != name]
+        if others and not self.shared:
+            raise ValueError(f"--methods {','.join(others)}: {r.experiment} is about {name} alone: leave it out")
+        return [name]
