@@ -5,8 +5,9 @@ A difference is one safetensors file. Of every changed parameter NAME (as the mo
     NAME.indices, NAME.values     places in the flattened parameter, in order, and the numbers there after training
     NAME.dense                    all of its numbers, where more than half changed: indices would take more room
 
-in the type the run trained in. Its metadata say whose base (name, revision: the hash of its files), which run and which method.
-It is refused on any other base. Values, not differences, so that base and file together are the trained model bit by bit.
+in the type the run trained in. Its metadata say whose base (name, revision: the hash of its files), which run, which method with its
+config, and the parameters' shapes. It is refused on any other base. Values, not differences, so that base and file together are the
+trained model bit by bit.
 """
 
 from __future__ import annotations
@@ -126,8 +127,9 @@ def combined(located: Located, parts: Mapping[Path, float]) -> tuple[Any, Any]:
     if len(precisions) > 1:
         raise ValueError(f"adapters in {' and '.join(sorted(precisions))}: combine those of one precision")
     model, words = load(located, precisions.pop())
-    pack(model)
-    state = model.state_dict()
+    state = pack(model).state_dict()
+    for file, found in said.items():
+        _check_shapes(file, found, state)
     if list(parts.values()) == [1.0]:
         (file,) = parts
         for name, places, values in _entries(file):
@@ -150,6 +152,14 @@ def _flat(state: Mapping[str, Tensor], name: str, file: Path) -> Tensor:
     if name not in state:
         raise ValueError(f"adapter {file} changes {name}, which the model does not have: choose its own base")
     return state[name].view(-1)
+
+
+def _check_shapes(file: Path, said: Mapping[str, str], state: Mapping[str, Tensor]) -> None:
+    for name, shape in json.loads(said["shapes"]).items():
+        if name in state and list(state[name].shape) != shape:
+            raise ValueError(
+                f"adapter {file} has {name} as {shape}, the model as {list(state[name].shape)}: choose its own base"
+            )
 
 
 def _entries(file: Path) -> Iterator[tuple[str, Any, Tensor]]:

@@ -102,12 +102,12 @@ class Keeping:
         trained = pack(model).state_dict()
         tensors = changed(trained, base_of(self.located, self.run.train.precision, trained))
         if self.root is None:
-            return measured(tensors, metadata)
+            return measured(tensors, metadata, trained)
         if self._place is None:
             self.root.mkdir(parents=True, exist_ok=True)
             self._place = Path(tempfile.mkdtemp(dir=self.root, prefix=f".{self.run.key}."))
         whole = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors}
-        save_file(whole, self._place / FILE, metadata=metadata)
+        save_file(whole, self._place / FILE, metadata=metadata | {"shapes": shapes(whole, trained)})
         numbers = sum(t.numel() for name, t in whole.items() if not name.endswith(".indices"))
         return (self._place / FILE).stat().st_size, numbers
 
@@ -122,14 +122,22 @@ class Keeping:
         self._place.rename(place)
 
 
-def measured(tensors: Iterable[tuple[str, Tensor]], metadata: Mapping[str, str]) -> tuple[int, int]:
+def shapes(entries: Iterable[str], trained: Mapping[str, Tensor]) -> str:
+    """The shapes of the parameters that these entries of a file change, as JSON for its metadata."""
+    names = sorted({entry.rpartition(".")[0] for entry in entries})
+    return json.dumps({name: list(trained[name].shape) for name in names})
+
+
+def measured(
+    tensors: Iterable[tuple[str, Tensor]], metadata: Mapping[str, str], trained: Mapping[str, Tensor]
+) -> tuple[int, int]:
     """Bytes that a safetensors file of these would have, and trained numbers in it; nothing is written or gathered."""
     parts = [
         (name, DTYPES[str(t.dtype)], list(t.shape), t.numel() * t.element_size(), t.element_size())
         for name, t in tensors
     ]
     parts.sort(key=lambda part: (-part[4], part[0]))  # as safetensors does, so that offsets are the same
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    header: dict[str, Any] = {"__metadata__": {**metadata, "shapes": shapes((part[0] for part in parts), trained)}}
     end = 0
     for name, dtype, shape, size, _ in parts:
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from smt_bench.evaluation.heldout import response_loglik
 from smt_bench.models import adapters
-from smt_bench.models.keeping import measured
+from smt_bench.models.keeping import measured, shapes
 from smt_bench.models.locate import locate
 
 METHODS = ("full", "smt", "spiel", "lora", "dora")
@@ -156,6 +156,16 @@ def test_what_cannot_be_exported_is_said(cli: Cli, tmp_path: Path) -> None:
     assert cli("run", "plateau", "--keep", "everything").returncode == 2
 
 
+def test_a_file_says_all_that_it_is_for(cli: Cli, tmp_path: Path) -> None:
+    record = trained(cli, tmp_path, "llama", "spiel")["spiel"]
+    file = tmp_path / "results" / "adapters" / record["key"] / adapters.FILE
+    said, base = adapters.about(file), load_file(tmp_path / "bases" / "llama" / "model.safetensors")
+    assert (said["base"], said["revision"]) == ("llama", record["run"]["model"]["revision"])
+    assert json.loads(said["method"]) == record["run"]["method"] and said["key"] == record["key"]
+    shapes = json.loads(said["shapes"])
+    assert shapes == {name: list(base[name].shape) for name in shapes} and len(shapes) == 14
+
+
 @given(st.lists(st.tuples(st.integers(0, 59), st.floats(-5, 5, width=32)), max_size=60), st.booleans())
 def test_base_and_file_are_the_trained_model(changes: list[tuple[int, float]], half: bool) -> None:
     base = torch.linspace(-1, 1, 60).view(6, 10).to(torch.bfloat16 if half else torch.float32)
@@ -180,8 +190,8 @@ def test_the_size_is_known_without_a_file(dtype: torch.dtype, tmp_path: Path) ->
         tensor.view(-1)[: 9 * n] = 1.5
     metadata = {"format": "x", "method": json.dumps({"name": "smt"})}
     whole = adapters.difference(trained, base.items())
-    save_file(whole, tmp_path / "file", metadata=metadata)
-    size, numbers = measured(adapters.changed(trained, base.items()), metadata)
+    save_file(whole, tmp_path / "file", metadata=metadata | {"shapes": shapes(whole, trained)})
+    size, numbers = measured(adapters.changed(trained, base.items()), metadata, trained)
     assert size == (tmp_path / "file").stat().st_size
     assert numbers == sum(t.numel() for name, t in whole.items() if not name.endswith(".indices"))
 
