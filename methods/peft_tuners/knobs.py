@@ -82,6 +82,7 @@ _TRAINER = "needs calls from peft's own trainer while it trains"
 _PART_OF_SIZE = "is part of the size, which the trainable fraction decides"
 _LORA_REFUSED_VALUES = {
     ("init_lora_weights", "eva"): _DATA,
+    ("init_lora_weights", "loftq"): "quantizes the base, which no run here has yet",
     ("init_lora_weights", "corda"): _DATA,
     ("init_lora_weights", "lora_ga"): _DATA,
 }

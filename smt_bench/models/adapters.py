@@ -5,9 +5,9 @@ A difference is one safetensors file. Of every changed parameter NAME (as the mo
     NAME.indices, NAME.values     places in the flattened parameter, in order, and the numbers there after training
     NAME.dense                    all of its numbers, where more than half changed: indices would take more room
 
-in the type the run trained in. Its metadata say whose base (name, revision: the hash of its files), which run, which method with its
-config, and the parameters' shapes. It is refused on any other base. Values, not differences, so that base and file together are the
-trained model bit by bit.
+in the type the run trained in. Its metadata say whose base (name, revision: the hash of its files), which run, which
+method with its config, and the parameters' shapes. It is refused on any other base. Values, not differences, so that base
+and file together are the trained model bit by bit.
 """
 
 from __future__ import annotations

@@ -56,13 +56,14 @@ class Request:
                 methods.find(name)
         for name in self.tasks:
             find_task(name)
-        given: set[tuple[str, str]] = set()
+        given: dict[str, dict[str, object]] = {}
         for name, what, value in self.settings:
-            if (name, what) in given:
+            if what in given.setdefault(name, {}):
                 raise ValueError(f"--set {name}.{what}: given twice: choose one value")
-            given.add((name, what))
-            with setting_named(name, {what: value}):
-                methods.find(name).Config.from_dict({what: value})
+            given[name][what] = value
+        for name, settings in given.items():  # together, since some only go with others
+            with setting_named(name, settings):
+                methods.find(name).Config.from_dict(settings)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Request:
