@@ -96,6 +96,7 @@ def main() -> None:
         if not (folder / "runs").exists():
             fill(folder, asked.records)
             cost(folder, *NOTHING_TO_DO)
+        cost(folder, *NOTHING_TO_DO)  # what the model's files tell is remembered by the first command of a version
         size = sum(path.stat().st_size for path in (folder / "runs").glob("*.json"))
         print(f"{asked.records} records, {size / 1e6:.0f} MB")
         for name, args in COMMANDS.items():

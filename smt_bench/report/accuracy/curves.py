@@ -34,6 +34,7 @@ class Quantity:
     digits: int
 
 
+MOST = 10  # curves that can be told apart
 ACCURACY = Quantity("accuracy", "ci95", "stderr", "accuracy (%)", "n_examples", "test examples", 1)
 HELDOUT = Quantity(
     "heldout_nll", "heldout_nll_ci95", "heldout_nll_stderr", "held-out response NLL\n(nats per token, lower is better)",
@@ -76,6 +77,8 @@ def _draw(summary: pd.DataFrame, what: Quantity, folder: Path, name: str, publis
         place = fraction_axis(axes, [*summary["fraction_pct"].dropna(), *curves["fraction_pct"]])
         with_fraction = {*summary["method"][summary["fraction_pct"].notna()], *curves["method"]}
         curved = [m for m in methods if m in with_fraction]
+        curved = _named(summary, what, curved, axes, place)
+        methods = [m for m in methods if m in curved or m not in with_fraction]
         for i, method in enumerate(curved):
             colour, marker = look(method, methods)
             shift = (i - (len(curved) - 1) / 2) * min(
@@ -94,6 +97,22 @@ def _draw(summary: pd.DataFrame, what: Quantity, folder: Path, name: str, publis
             axes.set_yticks([])
         lay_out(figure, axes, _handles(curved, methods, not published.empty), caption, labels)
         return [save(figure, folder, f"{name}.{kind}", kind) for kind in ("png", "svg")]
+
+
+def _named(
+    summary: pd.DataFrame, what: Quantity, curved: Sequence[str], axes: Axes, place: dict[float, float]
+) -> list[str]:
+    """The methods that get a look of their own: all, or where there are too many to tell apart the best; the others are grey."""
+    if len(curved) <= MOST:
+        return list(curved)
+    rows = summary[summary["fraction_pct"].notna() & summary[what.value].notna()]
+    best = rows.groupby("method")[what.value].agg("max" if what is ACCURACY else "min")
+    named = set(best.sort_values(ascending=what is not ACCURACY).index[:MOST])
+    for method in (m for m in curved if m not in named):
+        own = rows[rows["method"] == method].sort_values("fraction_pct")
+        x = [place[f] for f in own["fraction_pct"]]
+        axes.plot(x, own[what.value], color="#BBBBBB", linewidth=0.5, marker=".", markersize=2.0, zorder=1)
+    return [method for method in curved if method in named]
 
 
 def _curve(
@@ -200,6 +219,8 @@ def _caption(summary: pd.DataFrame, what: Quantity, published: bool) -> str:
     elif not drawn["trained"].all():
         text += " (untrained: 1.96 standard errors over examples)"
     text += "; published: single runs" if published else ""
+    others = summary.loc[summary["fraction_pct"].notna(), "method"].nunique() - MOST
+    text += f"; grey: {others} other methods, all in the table" if others > 0 else ""
     return f"{text}. {_without_numbers(summary)}".strip()
 
 
