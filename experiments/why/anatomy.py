@@ -10,6 +10,7 @@ than Q, so the share that a random choice would give stands beside.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,12 @@ def _sizes(model: str) -> tuple[int, dict[str, int]] | None:
         shapes = build.shapes(model)
     except ValueError:
         return None
-    found = {spot: shape[0] * shape[1] for name, shape in shapes.items() if (spot := place(name)) and len(shape) == 2}
-    return len({layer for layer, _ in found}), {name: found[0, name] for name in NAMES}
+    found: Counter[tuple[int, str]] = Counter()
+    for name, shape in shapes.items():
+        if name.endswith(".weight") and len(shape) == 2 and (spot := place(name)) is not None:
+            found[spot] += shape[0] * shape[1]
+    first = min(layer for layer, _ in found)  # not every layer of a hybrid has attention
+    return len({layer for layer, _ in found}), {name: found[first, name] for name in NAMES}
 
 
 def _claims(group: Group, layers: int) -> list[tuple[str, str, str]]:

@@ -29,6 +29,7 @@ from smt_bench.evidence.verdicts import judge, tally
 from smt_bench.experiments.why.projections import place
 from smt_bench.experiments.why.softmax import analytic, measured
 from smt_bench.machine.watch import Watcher
+from smt_bench.methods.roles import role
 from smt_bench.models.build import load
 from smt_bench.questions import refusals
 from smt_bench.questions.experiment import MeasuringExperiment
@@ -59,7 +60,14 @@ def _own(measurement: Measurement, inputs: Inputs) -> list[dict[str, Any]]:
     model.requires_grad_(False)
     for weight in weights.values():
         weight.requires_grad_(True)
-    heads = [module for module in model.modules() if hasattr(module, "scaling") and hasattr(module, "q_proj")]
+    heads = [
+        m for m in model.modules() if hasattr(m, "scaling") and any(role(n) == "q_proj" for n, _ in m.named_modules())
+    ]
+    if len(heads) != len({layer for layer, _ in weights}):
+        raise ValueError(
+            f"saturation changes the factor of attention (`scaling`), which {type(model).__name__} does not have in every layer: "
+            "choose another model"
+        )
     usual = [head.scaling for head in heads]
     picked = torch.randperm(len(inputs.data.heldout), generator=torch.Generator().manual_seed(measurement.seed))
     chosen = [inputs.data.heldout[i] for i in picked[: s["examples"]]]

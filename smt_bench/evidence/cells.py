@@ -16,6 +16,7 @@ from smt_bench.data.tasks import TASKS
 from smt_bench.evidence.group import Cells, Group, accuracy
 from smt_bench.evidence.stats import macro_stderr, mean_ci, ratio_stderr
 from smt_bench.evidence.words import rank
+from smt_bench.records.runs import nameless
 from smt_bench.records.store import Record
 
 __all__ = ["Cells", "Group", "accuracy", "groups", "summarise"]
@@ -53,7 +54,7 @@ def in_order(found: Iterable[Group]) -> Cells:
 
 def _group(name: str, fraction: float | None, cell: list[Record]) -> Group:
     def variant(record: Record) -> dict[str, Any]:
-        return {k: v for k, v in record["run"].items() if k != "seed"}
+        return {k: v for k, v in nameless(record["run"]).items() if k != "seed"}
 
     # A new learning rate or method version leaves the old runs of the cell behind: averaging them would be no
     # average over seeds.
@@ -83,7 +84,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _check_comparable(found: Sequence[Group]) -> None:
     seen: dict[str, tuple[Any, Group]] = {}
     for group in found:
-        for path, value in flat({k: group.run[k] for k in ("model", "data", "evaluation")}).items():
+        for path, value in flat({k: nameless(group.run)[k] for k in ("model", "data", "evaluation")}).items():
             other, first = seen.setdefault(path, (value, group))
             if other != value:
                 raise ValueError(

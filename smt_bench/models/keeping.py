@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from smt_bench.methods.base import Method
-from smt_bench.models.adapters import ABOUT, FILE, FORMAT, base_of, changed, open_up
+from smt_bench.models.adapters import ABOUT, FILE, FORMAT, base_of, changed, difference, open_up
 from smt_bench.models.locate import Located
 from smt_bench.models.unpack import pack
 from smt_bench.records.files import BenchWarning
@@ -50,11 +50,8 @@ class Keeping:
         if rewritten and method.config.layers:
             return
         try:
-            if self.root is not None:
-                self.root.mkdir(parents=True, exist_ok=True)
-            self._place = Path(tempfile.mkdtemp(dir=self.root, prefix=f".{self.run.key}."))
-            self._own = method.save(model, self._place)
-        except (OSError, RuntimeError, MemoryError) as error:
+            self._own = method.save(model, self._folder())
+        except Exception as error:  # a library's, or the disk's: the result matters more
             self._warn(error)
 
     def after(self, method: Method, model: Any) -> dict[str, Any] | None:
@@ -76,7 +73,7 @@ class Keeping:
             if self.root is not None:
                 self._publish(self.root / self.run.key, kind)
             return {"format": kind, "bytes": size, "numbers": numbers}
-        except (OSError, RuntimeError, MemoryError) as error:
+        except Exception as error:
             self._warn(error)
             return None
 
@@ -100,16 +97,20 @@ class Keeping:
             "precision": self.run.train.precision, "method": json.dumps(self.run.to_dict()["method"]),
         }  # fmt: skip
         trained = pack(model).state_dict()
-        tensors = changed(trained, base_of(self.located, self.run.train.precision, trained))
+        before = base_of(self.located, self.run.train.precision, trained)
         if self.root is None:
-            return measured(tensors, metadata, trained)
-        if self._place is None:
-            self.root.mkdir(parents=True, exist_ok=True)
-            self._place = Path(tempfile.mkdtemp(dir=self.root, prefix=f".{self.run.key}."))
-        whole = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors}
-        save_file(whole, self._place / FILE, metadata=metadata | {"shapes": shapes(whole, trained)})
+            return measured(changed(trained, before), metadata, trained)
+        place, whole = self._folder(), difference(trained, before)
+        save_file(whole, place / FILE, metadata=metadata | {"shapes": shapes(whole, trained)})
         numbers = sum(t.numel() for name, t in whole.items() if not name.endswith(".indices"))
-        return (self._place / FILE).stat().st_size, numbers
+        return (place / FILE).stat().st_size, numbers
+
+    def _folder(self) -> Path:
+        if self.root is not None:
+            self.root.mkdir(parents=True, exist_ok=True)
+        if self._place is None:
+            self._place = Path(tempfile.mkdtemp(dir=self.root, prefix=f".{self.run.key}."))
+        return self._place
 
     def _publish(self, place: Path, kind: str) -> None:
         assert self._place is not None

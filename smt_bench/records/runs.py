@@ -153,17 +153,12 @@ class Run:
     @cached_property
     def key(self) -> str:
         """16 hex digits of the SHA-256 of the canonical JSON."""
-        values = self.to_dict()
-        if (
-            self.model.weights == "local"
-        ):  # a folder is what it holds: the revision says it, whatever the folder is called
-            values["model"]["name"] = ""
-        return digest(values)
+        return digest(nameless(self.to_dict()))
 
     @cached_property
     def setting(self) -> str:
         """Hash of what a table holds fixed: everything but method, seed and the method's learning rate."""
-        values = self.to_dict()
+        values = nameless(self.to_dict())
         del values["method"], values["seed"]
         for name in ("lr", "weight_decay"):
             del values["train"][name]
@@ -225,6 +220,12 @@ Question = Run | Measurement
 def question(values: dict[str, Any]) -> Question:
     """A run or a measurement from a record's `run`."""
     return Measurement.from_dict(values) if "kind" in values else Run.from_dict(values)
+
+
+def nameless(asked: dict[str, Any]) -> dict[str, Any]:
+    """A question without the name of a local folder: the revision says what it holds, whatever it is called."""
+    model = asked["model"]
+    return {**asked, "model": {**model, "name": ""}} if model["weights"] == "local" else asked
 
 
 def digest(values: Any) -> str:

@@ -185,3 +185,28 @@ def test_outputs_of_sparse_layers_may_be_changed_in_place(name: str) -> None:
         made.attach(tried)
         made.before_step(tried, 2)
         tried(input_ids=torch.arange(3, 15)[None], use_cache=False).logits.sum().backward()
+
+
+def test_a_copied_folder_asks_the_same_questions(cli: Cli, tmp_path: Path) -> None:
+    """What a folder is called is in no key, and rows that were done under another name stand in one table."""
+    data = data_folder(tmp_path / "data", train=120)
+    for name, methods_asked in (("first", "lora"), ("second", "lora,full")):
+        random_model("phi3").save_pretrained(tmp_path / name)
+        small_tokenizer().save_pretrained(tmp_path / name)
+        asked = ("--model", str(tmp_path / name), "--data", str(data), "--tasks", "boolq", "--methods", methods_asked)
+        done = cli("run", "plateau", *asked, "--preset", "smoke", "--steps", "2", "--limit", "2")
+        assert done.returncode == 0, done.stderr[-500:]
+    assert "1 there, 1 done" in done.stderr and "| LoRA " in done.stdout and "| full " in done.stdout
+
+
+@pytest.mark.parametrize("name", ["phi3", "gpt_neox"])
+def test_the_factor_of_fused_attention_is_really_changed(name: str, cli: Cli, tmp_path: Path) -> None:
+    random_model(name).save_pretrained(tmp_path / name)
+    small_tokenizer().save_pretrained(tmp_path / name)
+    data = data_folder(tmp_path / "data", train=120)
+    done = cli("run", "saturation", "--model", str(tmp_path / name), "--data", str(data), "--preset", "smoke")
+    assert done.returncode == 0, done.stderr[-500:]
+    (record,) = (json.loads(path.read_text()) for path in (tmp_path / "results" / "runs").glob("*.json"))
+    rows = [row for row in record["result"]["own"] if row["layer"] == 0]
+    values = {tuple(sorted((k, v) for k, v in row.items() if k not in ("factor", "layer"))) for row in rows}
+    assert len(rows) > 1 and len(values) == len(rows)
