@@ -33,6 +33,7 @@ from smt_bench.questions.inputs import Inputs
 from smt_bench.records.outcome import Diverged, recorded
 from smt_bench.records.runs import Run
 from smt_bench.records.store import Record
+from smt_bench.training.best import Best
 from smt_bench.training.loop import Loop
 
 
@@ -82,7 +83,8 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         assert trainable == capacity.trainable, f"{trainable} numbers train, {capacity.trainable} were planned"
 
-    loop = _loop(run, inputs, model, tokenizer, method, device)
+    best = Best(run.train.select_every, run.train.steps, _chooser(run, inputs, model, tokenizer))
+    loop = _loop(run, inputs, model, tokenizer, method, device, best if run.train.select == "best" else None)
     try:
         loop.train(check)
     finally:
@@ -98,7 +100,9 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
             record["resumed_at_steps"] = inputs.keeper.resumed
         if loop.probes:
             record["probes"] = {name: probe.result() for name, probe in loop.probes.items()}
-    record["method"] = method.describe()
+    if loop.best is not None and capacity.trainable:
+        record["selection"] = loop.best.result()
+    record["method"] = method.describe() if loop.best is None else loop.best.describe(method)
     keeping = Keeping(run, inputs.located, inputs.keep) if parallel.rank() == 0 and capacity.trainable else None
     try:
         if keeping is not None:
@@ -168,7 +172,39 @@ def _settings(run: Run) -> EvalSettings:
     return EvalSettings(e.protocol, e.beams, *lengths, EVAL_BATCH, run.data.template, e.repetition_penalty)
 
 
-def _loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, device: torch.device) -> Loop:
+def _chooser(run: Run, inputs: Inputs, model: Any, tokenizer: Any) -> Callable[[], float]:
+    """The loss on the part of the held-out examples that choices are made by, of the model as it is; over all processes."""
+    d = run.data
+    own = parallel.share([e for e, chosen in zip(inputs.data.heldout, _parts(run, inputs)) if chosen])
+
+    def judge() -> float:
+        found = response_loglik(model, tokenizer, own, d.template, d.cutoff, EVAL_BATCH)
+        scored = [e for e in found if e["tokens"]]
+        logliks = [math.nan if e["loglik"] is None else e["loglik"] for e in scored]
+        total, tokens = parallel.total(math.fsum(logliks), float(sum(e["tokens"] for e in scored)))
+        return -total / tokens if tokens else math.nan
+
+    return judge
+
+
+def _parts(run: Run, inputs: Inputs) -> list[bool]:
+    """Which held-out examples choices are made by; nowhere where one set serves for both."""
+    if not run.data.tune:
+        return [False] * len(inputs.data.heldout)
+    found = inputs.data.tune(run.data.split_seed)
+    assert sum(found) == run.data.tune, f"{sum(found)} held-out examples to choose by; {run.data.tune} were planned"
+    return found
+
+
+def _loop(
+    run: Run,
+    inputs: Inputs,
+    model: Any,
+    tokenizer: Any,
+    method: Method,
+    device: torch.device,
+    best: Best | None,
+) -> Loop:
     d, t = run.data, run.train
 
     def encoded(number: int) -> Encoded:
@@ -179,7 +215,9 @@ def _loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, 
     def on_step(step: int, loss: float) -> None:
         inputs.watch("train", step, t.steps, f"loss {loss:.3f}")
 
-    return Loop(run, model, method, _lengths(inputs), encoded, pad_id, device, on_step, inputs.keeper, inputs.spread)
+    return Loop(
+        run, model, method, _lengths(inputs), encoded, pad_id, device, on_step, inputs.keeper, inputs.spread, best
+    )
 
 
 def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable[[str, float], None]) -> dict[str, Any]:
@@ -202,4 +240,7 @@ def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable
         heldout = parallel.merge(parallel.gathered(heldout))
         scores = merge_shares(parallel.gathered(scores), list(inputs.data.tests))
     clock("evaluation", start)
-    return {"heldout": heldout_summary(heldout), "evaluation": scores}
+    judged = heldout_summary(heldout)
+    if d.tune:
+        judged["examples"]["tune"] = [int(chosen) for chosen in _parts(run, inputs)]
+    return {"heldout": judged, "evaluation": scores}

@@ -23,7 +23,7 @@ def best(cells: Sequence[Group]) -> Group | None:
     """The cell of one method with the lowest held-out loss; None where no run has one."""
     losses = {}
     for i, cell in enumerate(cells):
-        values = heldout_nlls(cell.done)
+        values = heldout_nlls(cell.done, "tune")
         if values:
             losses[i] = mean_ci(values)[0]
     return cells[min(losses, key=lambda i: losses[i])] if losses else None

@@ -33,6 +33,7 @@ class LearningRate(TrainingExperiment):
     """Methods x rates x seeds."""
 
     name = "learning-rate"
+    tunes = True
     reproduces = "no table of the papers: held-out loss by method and learning rate, the ground of the recipes' rates"
     needs = "any model; commonsense (default) or math tasks"
 
@@ -58,7 +59,7 @@ class LearningRate(TrainingExperiment):
         for (name, fraction, lr), group in sorted(
             cells.items(), key=lambda item: (item[0][0], item[0][1] or 0, item[0][2])
         ):
-            values = heldout_nlls(group)
+            values = heldout_nlls(group, "tune")
             mean, ci = mean_ci(values) if values else (None, None)
             data.append(
                 {

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from smt_bench.evidence.cells import heldout_nlls
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.words import family_title
 from smt_bench.questions.experiment import OneMethodExperiment
@@ -44,10 +45,10 @@ def _row(fraction: float, both: Sequence[dict[bool, Record]]) -> dict[str, Any]:
     units, capacity = both[0][True]["capacity"]["units"], both[0][True]
     chance = 100 * units / capacity["method"]["blocks_available"]
     accuracy = {kind: [_accuracy(p[kind]) for p in both] for kind in (True, False)}
-    nll = {kind: [p[kind]["heldout"]["nll"] for p in both] for kind in (True, False)}
+    nll = {kind: heldout_nlls([p[kind] for p in both], "report") for kind in (True, False)}
     seconds = {kind: statistics.median(p[kind]["seconds"]["warmup"] for p in both) for kind in (True, False)}
     apart = [b - a for a, b in zip(accuracy[True], accuracy[False])]
-    known = all(n is not None for kind in nll for n in nll[kind])
+    known = all(len(values) == len(both) for values in nll.values())
     difference, interval = mean_ci(apart)
     return {
         "fraction_pct": 100 * fraction,

@@ -8,7 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smt_bench.cli.draw import render
-from smt_bench.cli.options import Json, Many, Model, Recipe, Results, Targets, numbers, say, setting, several, show
+from smt_bench.cli.options import (
+    Json,
+    Many,
+    Model,
+    Recipe,
+    Results,
+    Select,
+    SelectEvery,
+    Targets,
+    check_select,
+    numbers,
+    say,
+    setting,
+    several,
+    show,
+)
 from smt_bench.models import registry
 
 if TYPE_CHECKING:
@@ -36,6 +51,14 @@ def run(
     ] = None,
     targets: Targets = None,
     recipe: Recipe = None,
+    select: Select = None,
+    select_every: SelectEvery = None,
+    vary: Annotated[
+        str | None, typer.Option(help="data: a seed also decides what is held out and, on tiny, the facts.")
+    ] = None,
+    tuned: Annotated[
+        bool, typer.Option("--tuned", help="Beside the recipe's settings, those that `tune` found.")
+    ] = False,
     jobs: Annotated[int, typer.Option(help="Runs at the same time; GPUs or cores are shared out.")] = 1,
     gpus_per_run: Annotated[int | None, typer.Option(help="GPUs of each run; default: all, divided by --jobs.")] = None,
     processes: Annotated[
@@ -73,6 +96,7 @@ def run(
         raise ValueError(f"--retry {retry}: the choice is failed")
     pace = Pace(checkpoint_steps, 60 * checkpoint_minutes)
     how = _how(jobs, gpus_per_run, processes, nodes, zero, offload, pace, cluster, partition, time_limit)
+    members = experiments.members(experiment)
     request = Request(
         experiment,
         model,
@@ -89,10 +113,16 @@ def run(
         recipe,
         keep,
         tuple(several(targets, "--targets")),
+        select,
+        select_every,
+        vary,
+        tunes=all(member.tunes for member in members),
+        tuned=tuned,
     )
+    check_select(select, zero)
     store = Store(results)
     here = fits.on_cluster(how.spread) if how.cluster else fits.here()
-    parts = plan_parts(experiments.members(experiment), request, here, store, not dry_run, say, how.spread)
+    parts = plan_parts(members, request, here, store, not dry_run, say, how.spread)
     if dry_run:
         planned = union(parts)
         there = ((run.key, store.read(run.key)) for run, _ in planned)

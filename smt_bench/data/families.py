@@ -52,11 +52,15 @@ class Embedded:
         tasks: those it has besides the family's.
         origin: name and version of the training records, part of a run's key.
         load: gives the training examples, and the test examples by task.
+        source: the fact that an example is about, None where it is about none; None: questions are all that is known.
+        remade: as `load`, of data made anew from a seed; None: there is only one set of them.
     """
 
     tasks: tuple[Task, ...]
     origin: str
     load: Callable[[], tuple[list[Example], dict[str, list[Example]]]]
+    source: Callable[[Example], str | None] | None = None
+    remade: Callable[[int], tuple[list[Example], dict[str, list[Example]]]] | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,8 @@ COMMONSENSE = Family(
         ),
         world.ORIGIN,
         partial(world.load, "commonsense"),
+        world.source,
+        partial(world.load, "commonsense"),
     ),
     folder="",
 )
@@ -164,7 +170,13 @@ MATH = Family(
     mixture="math_10k.json",
     mixture_size=9_919,
     collection=LLM_ADAPTERS,
-    embedded=Embedded((Task("facts-math", None, "facts (arithmetic)"),), world.ORIGIN, partial(world.load, "math")),
+    embedded=Embedded(
+        (Task("facts-math", None, "facts (arithmetic)"),),
+        world.ORIGIN,
+        partial(world.load, "math"),
+        world.source,
+        partial(world.load, "math"),
+    ),
     rationale=True,
 )
 DEFAULT = COMMONSENSE  # where neither the tasks nor the experiment say which

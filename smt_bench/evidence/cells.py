@@ -16,7 +16,8 @@ from smt_bench.data.tasks import TASKS
 from smt_bench.evidence.group import Cells, Group, accuracy
 from smt_bench.evidence.stats import macro_stderr, mean_ci, ratio_stderr
 from smt_bench.evidence.words import rank
-from smt_bench.records.runs import nameless
+from smt_bench.records import heldout
+from smt_bench.records.runs import nameless, seedless
 from smt_bench.records.store import Record
 
 __all__ = ["Cells", "Group", "accuracy", "groups", "summarise"]
@@ -54,7 +55,7 @@ def in_order(found: Iterable[Group]) -> Cells:
 
 def _group(name: str, fraction: float | None, cell: list[Record]) -> Group:
     def variant(record: Record) -> dict[str, Any]:
-        return {k: v for k, v in nameless(record["run"]).items() if k != "seed"}
+        return seedless(nameless(record["run"]))
 
     # A new learning rate or method version leaves the old runs of the cell behind: averaging them would be no
     # average over seeds.
@@ -84,7 +85,8 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _check_comparable(found: Sequence[Group]) -> None:
     seen: dict[str, tuple[Any, Group]] = {}
     for group in found:
-        for path, value in flat({k: nameless(group.run)[k] for k in ("model", "data", "evaluation")}).items():
+        asked = seedless(nameless(group.run))
+        for path, value in flat({k: asked[k] for k in ("model", "data", "evaluation")}).items():
             other, first = seen.setdefault(path, (value, group))
             if other != value:
                 raise ValueError(
@@ -110,9 +112,9 @@ def trained_on(found: Sequence[Group]) -> dict[str, int] | None:
     return next((r["overlap"]["tests"] for g in found for r in (*g.done, *g.lost) if r.get("overlap")), None)
 
 
-def heldout_nlls(records: Iterable[Record]) -> list[float]:
-    """Held-out loss of every finished run that has one (nats per response token)."""
-    return [r["heldout"]["nll"] for r in records if r["status"] == "done" and r["heldout"]["nll"] is not None]
+def heldout_nlls(records: Iterable[Record], part: heldout.Part) -> list[float]:
+    """Held-out loss of every finished run that has one (nats per response token), on the part to choose by or to report."""
+    return [value for r in records if (value := heldout.nll(r, part)) is not None]
 
 
 def summarise(records: Iterable[Record] | Cells) -> pd.DataFrame:
@@ -170,7 +172,7 @@ def _row(group: Group, tasks: list[str], shared: dict[str, int] | None) -> dict[
         row["n_examples"] = sum(done[0]["evaluation"][t]["n"] for t in tasks)
     parts = group.answers.heldout_parts(range(len(done)))
     if parts is not None:
-        row["heldout_nll"], row["heldout_nll_ci95"] = mean_ci([r["heldout"]["nll"] for r in done])
+        row["heldout_nll"], row["heldout_nll_ci95"] = mean_ci(heldout_nlls(done, "report"))
         row["heldout_nll_stderr"] = ratio_stderr(*parts)
         row["n_heldout"] = len(parts[0])
     return row

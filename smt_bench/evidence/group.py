@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smt_bench.evidence.words import percent, title
+from smt_bench.records import heldout
 from smt_bench.records.store import Record
 
 if TYPE_CHECKING:
@@ -59,12 +60,19 @@ class Answers:
 
     @cached_property
     def nlls(self) -> list[float | None]:
-        """Held-out loss of each run (nats per response token)."""
-        return [(r["heldout"] or {}).get("nll") for r in self._records]
+        """Reported held-out loss of each run (nats per response token)."""
+        return [heldout.nll(r, "report") for r in self._records]
 
     @cached_property
-    def _logliks(self) -> list[Array]:
-        return [np.asarray(r["heldout"]["examples"]["loglik"], dtype=float) for r in self._records]
+    def _heldout(self) -> list[tuple[Array, Array]]:
+        """Log-likelihoods (0 where nothing of a response was left) and response tokens of each run's reported examples."""
+        made = []
+        for record in self._records:
+            logliks, tokens = (np.asarray(column, dtype=float) for column in heldout.examples(record, "report"))
+            made.append((np.where(tokens > 0, logliks, 0.0), tokens))
+        # As many in each run: where the data vary with the seed a place is another example, and there may be one less.
+        most = max(len(tokens) for _, tokens in made)
+        return [(np.pad(a, (0, most - len(a))), np.pad(b, (0, most - len(b)))) for a, b in made]
 
     def heldout_parts(self, rows: Sequence[int]) -> tuple[Array, Array] | None:
         """Per held-out example, negative log-likelihood (nats, mean over the runs number `rows`) and response tokens.
@@ -73,9 +81,9 @@ class Answers:
         """
         if not rows or any(self.nlls[i] is None for i in rows):
             return None
-        tokens = np.asarray(self._records[rows[0]]["heldout"]["examples"]["tokens"], dtype=float)
+        logliks, tokens = (np.mean([self._heldout[i][column] for i in rows], axis=0) for column in (0, 1))
         scored = tokens > 0
-        return -np.mean([self._logliks[i][scored] for i in rows], axis=0), tokens[scored]
+        return -logliks[scored], tokens[scored]
 
 
 @dataclass(frozen=True)

@@ -133,9 +133,9 @@ def few_heldout(row: Mapping[str, Any]) -> str | None:
 def _paired(a: Group, b: Group) -> tuple[list[int], list[int]]:
     """Where the records of equal seeds stand; a side that trains nothing answers the same whatever the seed."""
     mine, theirs = a.by_seed, b.by_seed
-    if not a.trains and mine:
+    if not a.trains and mine and not a.run["data"].get("varies"):
         mine = dict.fromkeys(theirs, next(iter(mine.values())))
-    if not b.trains and theirs:
+    if not b.trains and theirs and not b.run["data"].get("varies"):
         theirs = dict.fromkeys(mine, next(iter(theirs.values())))
     common = sorted(mine.keys() & theirs.keys())
     return [mine[s] for s in common], [theirs[s] for s in common]

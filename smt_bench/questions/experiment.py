@@ -40,11 +40,13 @@ class Experiment(ABC):
         needs: model and data that it needs, in one line.
         families: the data families it covers where no task is asked for.
         needs_inputs: whether it looks at trained weights and data.
+        tunes: whether it chooses rates or settings and reports nothing: its seeds are those that are kept for this.
     """
 
     name: ClassVar[str]
     reproduces: ClassVar[str]
     needs: ClassVar[str]
+    tunes: ClassVar[bool] = False
     families: ClassVar[tuple[str, ...]] = (DEFAULT.name,)
     needs_inputs: ClassVar[bool] = True
 
@@ -97,7 +99,9 @@ class TrainingExperiment(Experiment):
         made: dict[str, tuple[Run, Capacity]] = {}
         for seed in planner.seeds():
             for cell in cells:
-                run, capacity = planner.run(cell.method, cell.fraction, seed, cell.lr, cell.probes, **cell.changes)
+                run, capacity = planner.run(
+                    cell.method, cell.fraction, seed, cell.lr, cell.probes, cell.recipe, cell.tuning, **cell.changes
+                )
                 made.setdefault(run.key, (run, capacity))
         return list(made.values())
 

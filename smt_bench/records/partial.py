@@ -96,6 +96,8 @@ def shrunk(record: Record, pool: Pool) -> Record:
     if "heldout" in record:
         logliks, tokens = record["heldout"]["examples"]["loglik"], record["heldout"]["examples"]["tokens"]
         examples = {"loglik": logliks if None in logliks else array("d", logliks), "tokens": shared(tokens)}
+        if "tune" in record["heldout"]["examples"]:
+            examples["tune"] = shared(record["heldout"]["examples"]["tune"])
         small["heldout"] = {"nll": record["heldout"]["nll"], "examples": examples}
     if "evaluation" in record:
         small["evaluation"] = named({task: named(result) for task, result in record["evaluation"].items()})

@@ -86,7 +86,10 @@ RECORD = {
     "resumed_at_steps": Maybe(Each(int)),
     "probes": Maybe(dict),
     "method": Maybe(dict),
-    "heldout": Maybe({"nll": OPTIONAL, "examples": {"loglik": Each(OPTIONAL), "tokens": Each(int)}}),
+    "heldout": Maybe(
+        {"nll": OPTIONAL, "examples": {"loglik": Each(OPTIONAL), "tokens": Each(int), "tune": Maybe(Each(int))}}
+    ),
+    "selection": Maybe({"steps": Each(int), "nll": Each(OPTIONAL), "kept": int}),
     "evaluation": Maybe(Named(TASK)),
     "result": Maybe(dict),
     "traceback": Maybe(Each(str)),

@@ -14,14 +14,12 @@ from smt_bench.evidence.cells import Group, flat, trained_on
 from smt_bench.evidence.words import percent, task_title, title
 from smt_bench.machine.borders import markdown
 from smt_bench.records.store import Record
-from smt_bench.report.conditions import cut, left_out, listed, realised, repeats
+from smt_bench.report.conditions import cut, left_out, listed, parts, realised, repeats
 
 OVERLAP_MARK = "†"
 VERSIONS = ("torch", "transformers", "peft")  # the packages that move numbers most
-UNLIKE_CODE = (
-    "Unlike SMT's released scripts: the last weights are judged, not those with the least validation loss of every 30 steps; the "
-    "literal <s> of their prompts is left to the tokenizer; a step's loss is the mean over its tokens, not over each GPU's."
-)
+LAST_WEIGHTS = "the last weights are judged, not those with the least validation loss of every 30 steps; "
+UNLIKE_CODE = "the literal <s> of their prompts is left to the tokenizer; a step's loss is the mean over its tokens, not over each GPU's."
 
 
 def seeds(counts: Sequence[int]) -> str:
@@ -77,6 +75,7 @@ def setting(found: Sequence[Group]) -> list[str]:
         f"Training data: {markdown(data['train'])} (SHA-256 {data['train_sha256'][:12]}), template {data['template']}, loss on "
         f"{loss} (train_on_inputs={data['train_on_inputs']}), cut-off {data['cutoff']} tokens, {data['heldout']} "
         "examples held out.",
+        *parts(found),
         *repeats(found),
         *cut(found),
         *left_out(found),
@@ -95,7 +94,9 @@ def setting(found: Sequence[Group]) -> list[str]:
         if (penalty := evaluation.get("repetition_penalty", 1)) != 1:
             protocol += f" and a repetition penalty of {penalty:g}"
     lines.append(protocol + ".")
-    return lines if data["template"] != SMT_CODE else [*lines, UNLIKE_CODE]
+    best = train.get("select", "last") == "best"
+    unlike = f"Unlike SMT's released scripts: {'' if best else LAST_WEIGHTS}{UNLIKE_CODE}"
+    return lines if data["template"] != SMT_CODE else [*lines, unlike]
 
 
 def betas(train: dict[str, Any]) -> str:
