@@ -39,10 +39,7 @@ class Span:
 
     def value(self, part: float) -> float | int:
         """The value below which `part` (0 to 1) of the range lies, to three digits."""
-        if self.log:
-            found = self.low * (self.high / self.low) ** part
-        else:
-            found = self.low + part * (self.high - self.low)
+        found = self.low * (self.high / self.low) ** part if self.log else self.low + part * (self.high - self.low)
         return (
             min(max(round(found), math.ceil(self.low)), math.floor(self.high)) if self.whole else float(f"{found:.3g}")
         )

@@ -38,6 +38,18 @@ def cells(records: Sequence[Record] | Cells) -> list[Group]:
     return made
 
 
+def declared(planned: Sequence[Record]) -> Sequence[Claim]:
+    """The claims before there is any number: a baseline's best smaller fraction is then one of its smaller ones."""
+    made = cells(planned)
+    names = {g.method for g in made}
+    made += [
+        g.called(g.method.replace("(smallest)", "(best smaller)"))
+        for g in made
+        if g.method.endswith("(smallest)") and g.method.replace("(smallest)", "(best smaller)") not in names
+    ]
+    return sheet(made, planned[0]["run"]["model"]["name"]).claims
+
+
 def sheet(found: Sequence[Group], model: str) -> Sheet:
     """The claims that `cells` can speak to, with the printed differences where there are any."""
     family = found[0].run["data"]["family"]

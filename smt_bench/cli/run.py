@@ -95,7 +95,7 @@ def run(
     if retry not in (None, "failed"):
         raise ValueError(f"--retry {retry}: the choice is failed")
     pace = Pace(checkpoint_steps, 60 * checkpoint_minutes)
-    how = _how(jobs, gpus_per_run, processes, nodes, zero, offload, pace, cluster, partition, time_limit)
+    how = how_of(jobs, gpus_per_run, processes, nodes, zero, offload, pace, cluster, partition, time_limit)
     members = experiments.members(experiment)
     request = Request(
         experiment,
@@ -155,7 +155,7 @@ def _say_not_kept(keys: list[str], store: Store) -> None:
         )
 
 
-def _how(
+def how_of(
     jobs: int,
     gpus_per_run: int | None,
     processes: int | None,
@@ -195,6 +195,7 @@ def _do(part: Leg, store: Store, how: How, several: bool) -> int:
     from smt_bench.cli.work import Order, performer
     from smt_bench.machine import parallel
     from smt_bench.machine.spread import ALONE
+    from smt_bench.questions import analysis
     from smt_bench.questions.experiment import MeasuringExperiment
     from smt_bench.records.index import Index
     from smt_bench.sweep.carry_out import How, carry_out, submit_missing
@@ -205,6 +206,8 @@ def _do(part: Leg, store: Store, how: How, several: bool) -> int:
     runs = [run for run, _ in part.planned]
     index = Index.read(place)
     index.add(runs, planner.left_out)
+    if parallel.rank() == 0:
+        analysis.declare(experiment, runs, place, store)
     if several:
         say(f"{experiment.name} ({planner.request.family})")
     if isinstance(experiment, MeasuringExperiment):

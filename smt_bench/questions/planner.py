@@ -68,6 +68,7 @@ class Planner(MethodChoice):
         self.opened = False
         self._attached: set[str] = set()
         self.left_out: dict[str, str] = {}
+        self.winners: Mapping[str, Any] = {}  # of a tuning, by method; see `questions.tuning`
 
     @property
     def template(self) -> str:
@@ -177,6 +178,13 @@ class Planner(MethodChoice):
     def has(self, roles: Sequence[str]) -> tuple[str, ...]:
         """Those of some roles that the model has, in a layer that can be trained."""
         return tuple(role for role in roles if role in self.inventory.offered)
+
+    def trains(self, name: str) -> bool:
+        """Whether a method trains anything; the untouched model does not."""
+        method = methods.find(name)
+        if method.takes_fraction:
+            return True
+        return methods.build(name, self.config(name, 1000), None, 0, 1000).capacity(self.shapes).trainable > 0
 
     def check_capacity(self, name: str, fraction: float | None, **changes: Any) -> None:
         """Refuses a capacity that this model cannot give; needs no data and no weights.

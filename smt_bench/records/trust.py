@@ -221,7 +221,7 @@ def _check_selection(selection: dict[str, Any]) -> None:
         raise Damaged(f"selection: {len(steps)} steps with {len(losses)} losses")
     known = [(loss, step) for loss, step in zip(losses, steps) if loss is not None]
     if selection["kept"] not in steps or (
-        known and selection["kept"] not in (s for l, s in known if l == min(known)[0])
+        known and selection["kept"] not in (s for n, s in known if n == min(known)[0])
     ):
         raise Damaged(f"selection.kept is {selection['kept']}, which has not the least loss")
 

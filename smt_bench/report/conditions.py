@@ -32,8 +32,8 @@ def parts(found: Sequence[Group]) -> list[str]:
     if not data.get("tune"):
         return []
     lines = [
-        f"Held-out examples: choices (rates, settings, best cells, best weights) are made by {data['tune']} of them, held-out NLL is "
-        f"that of the other {data['heldout'] - data['tune']}; no source is in both parts (seed {data['split_seed']})."
+        f"Held-out examples: choices (rates, settings, best cells, best weights) are made by {data['tune']} of them, held-out "
+        f"NLL is that of the other {data['heldout'] - data['tune']}; no source is in both parts (seed {data['split_seed']})."
     ]
     if data.get("varies"):
         lines[0] = lines[0].replace(f"(seed {data['split_seed']})", "(seed of the run)")

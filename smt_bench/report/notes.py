@@ -19,7 +19,10 @@ from smt_bench.report.conditions import cut, left_out, listed, parts, realised, 
 OVERLAP_MARK = "†"
 VERSIONS = ("torch", "transformers", "peft")  # the packages that move numbers most
 LAST_WEIGHTS = "the last weights are judged, not those with the least validation loss of every 30 steps; "
-UNLIKE_CODE = "the literal <s> of their prompts is left to the tokenizer; a step's loss is the mean over its tokens, not over each GPU's."
+UNLIKE_CODE = (
+    "the literal <s> of their prompts is left to the tokenizer; a step's loss is the mean over its tokens, not over each "
+    "GPU's."
+)
 
 
 def seeds(counts: Sequence[int]) -> str:
