@@ -72,7 +72,8 @@ def setting(found: Sequence[Group]) -> list[str]:
     """Model, data, training and evaluation, as the runs state them."""
     run = next((g.run for g in found if g.trains), found[0].run)
     model, data, train, evaluation = (run[part] for part in ("model", "data", "train", "evaluation"))
-    loss = "prompt and response" if data["train_on_inputs"] else "response only"
+    way = data["train_on_inputs"]  # or, where the rows differ in it, a text
+    loss = way if isinstance(way, str) else "prompt and response" if way else "response only"
     lines = [
         f"Model: {markdown(model['name'])}, weights {markdown(model['weights'])}, revision {markdown(model['revision'])}.",
         f"Training data: {markdown(data['train'])} (SHA-256 {data['train_sha256'][:12]}), template {data['template']}, loss on "
