@@ -140,7 +140,9 @@ def draw(found: Sequence[Group], names: Sequence[str], folder: Path) -> list[Pat
                     )  # fmt: skip
             axes.set_xticks([0, 1], list(WAYS.values()))
             axes.set_xlim(-0.3, 1.3)
-            axes.set_xlabel("loss; bars: 95 % t-interval over seeds")
+            axes.set_xlabel(
+                f"loss{'; bars: 95 % t-interval over seeds' if summary[half].notna().any() else ', one seed'}"
+            )
             axes.set_ylabel(text)
         figure.axes[0].legend(frameon=False)
         return [save(figure, folder, f"masking.{kind}", kind) for kind in ("png", "svg")]

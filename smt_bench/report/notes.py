@@ -64,7 +64,8 @@ def spread(summary: pd.DataFrame) -> str:
         text += " One seed says nothing about the spread between seeds: no ± there."
     if ((summary["n_seeds"] > 0) & ~summary["trained"]).any():
         names = sorted(set(summary.loc[~summary["trained"], "method"]))
-        text += f" {listed([title(n) for n in names])}: nothing is trained, evaluated once."
+        once = "once" if summary.loc[~summary["trained"], "n_seeds"].max() < 2 else "once on the data of every seed"
+        text += f" {listed([title(n) for n in names])}: nothing is trained, evaluated {once}."
     return text
 
 
@@ -74,9 +75,10 @@ def setting(found: Sequence[Group]) -> list[str]:
     model, data, train, evaluation = (run[part] for part in ("model", "data", "train", "evaluation"))
     way = data["train_on_inputs"]  # or, where the rows differ in it, a text
     loss = way if isinstance(way, str) else "prompt and response" if way else "response only"
+    content = "other facts or records with every seed" if data.get("varies") else f"SHA-256 {data['train_sha256'][:12]}"
     lines = [
         f"Model: {markdown(model['name'])}, weights {markdown(model['weights'])}, revision {markdown(model['revision'])}.",
-        f"Training data: {markdown(data['train'])} (SHA-256 {data['train_sha256'][:12]}), template {data['template']}, loss on "
+        f"Training data: {markdown(data['train'])} ({content}), template {data['template']}, loss on "
         f"{loss} (train_on_inputs={data['train_on_inputs']}), cut-off {data['cutoff']} tokens, {data['heldout']} "
         "examples held out.",
         *parts(found),

@@ -44,7 +44,11 @@ def tuning_curve(losses: list[float], confidence: float = CONFIDENCE) -> Curve:
     from opda.nonparametric import EmpiricalDistribution
 
     ns = np.arange(1, len(losses) + 1)
-    low, point, high = EmpiricalDistribution.confidence_bands(np.asarray(losses), confidence, a=0.0, b=np.inf)
+    # The narrower bands ask for a continuous distribution, which several trials without a number are not.
+    method = "ld_highest_density" if len(set(losses)) == len(losses) else "dkw"
+    low, point, high = EmpiricalDistribution.confidence_bands(
+        np.asarray(losses), confidence, a=0.0, b=np.inf, method=method
+    )
     # A lower distribution of losses has a higher best one.
     curves = [d.quantile_tuning_curve(ns, minimize=True) for d in (point, high, low)]
     return (
