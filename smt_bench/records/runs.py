@@ -153,11 +153,11 @@ class Run:
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if self.evaluation.repetition_penalty == 1:
             del values["evaluation"]["repetition_penalty"]
-        if not self.data.tune:
+        if (self.data.tune, self.data.split_seed) == (0, 0):
             del values["data"]["tune"], values["data"]["split_seed"]
         if not self.data.varies:
             del values["data"]["varies"]
-        if self.train.select == "last":
+        if (self.train.select, self.train.select_every) == ("last", 0):
             del values["train"]["select"], values["train"]["select_every"]
         for name in ("probes", "tuning"):
             if not values[name]:
