@@ -19,6 +19,7 @@ from smt_bench.evidence.words import family_title
 from smt_bench.questions.experiment import TrainingExperiment
 from smt_bench.questions.grid import Cell, grid, middle
 from smt_bench.records.store import Record
+from smt_bench.report.conditions import divided
 from smt_bench.report.notes import made_with
 from smt_bench.report.numbers import written
 from smt_bench.report.table import Table
@@ -103,6 +104,7 @@ class LearningRate(TrainingExperiment):
             [
                 f"{sample['train']['steps']} steps of {sample['train']['batch_size']} examples; {sample['data']['heldout']} "
                 "held-out training examples; no test set is looked at",
+                *divided(sample),
                 "± is the 95 % interval over seeds where there are several; * is the best rate of a method",
                 made_with(records),
             ],

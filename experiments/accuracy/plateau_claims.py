@@ -1,8 +1,8 @@
 """What the SMT paper says of its table 3, as claims about the cells of the plateau's grid.
 
 The papers' fractions are seldom ours: on other models its smallest and largest fraction stand beside our smallest and largest.
-A baseline's best smaller fraction is chosen by held-out loss, never by a test set; being the best of several it is a little too
-good on held-out NLL itself.
+A baseline's best smaller fraction is chosen by held-out loss, never by a test set, and by other examples than those whose NLL is
+reported; of records from before there were two parts it is a little too good on held-out NLL itself.
 """
 
 from __future__ import annotations

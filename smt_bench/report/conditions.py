@@ -26,8 +26,12 @@ def not_done(left_out: Mapping[str, str], model: str) -> Table:
 
 
 def parts(found: Sequence[Group]) -> list[str]:
+    """As `divided`, of the runs behind some cells."""
+    return divided(next((g.run for g in found if g.trains), found[0].run))
+
+
+def divided(run: Mapping[str, Any]) -> list[str]:
     """What the held-out examples are for, and which weights are judged; nothing where records are from before that was asked."""
-    run = next((g.run for g in found if g.trains), found[0].run)
     data, train = run["data"], run["train"]
     if not data.get("tune"):
         return []

@@ -10,6 +10,7 @@ from smt_bench.evidence.claims import Sheet, Weighed
 from smt_bench.evidence.verdicts import RULE, Claim, tally
 from smt_bench.evidence.words import percent
 from smt_bench.report import notes
+from smt_bench.report.conditions import parts
 from smt_bench.report.numbers import written
 from smt_bench.report.table import Cell, Table
 
@@ -67,6 +68,7 @@ def claims_table(found: Sequence[Group], model: str, sheet: Sheet, judged: Seque
         "held-out response token: negative does.",
         "±: 95 % over seeds; [low, high]: 95 % over examples (paired bootstrap).",
         RULE,
+        *parts(found),
         *notes.overlap(found, tasks),
         *notes.losses(found),
     ]

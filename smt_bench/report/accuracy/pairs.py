@@ -14,6 +14,7 @@ from smt_bench.evidence.words import percent, task_title, title
 from smt_bench.records.store import Record
 from smt_bench.report import notes
 from smt_bench.report.accuracy.claims import versus
+from smt_bench.report.conditions import parts
 from smt_bench.report.table import Cell, Table
 
 
@@ -48,6 +49,7 @@ def comparisons(records: Iterable[Record] | Cells, model: str, reference: str) -
         "tasks; answers averaged over the seeds that both sides have, so differences can deviate from the table's).",
         "±: 95 % Student-t interval of the differences of equal seeds; blank with one seed. Better: both leave out 0.",
         f"{told} comparisons, not corrected for their number: by chance about {0.05 * told:.1f} would leave out 0.",
+        *parts(found),
         *notes.overlap(found, tasks),
         *notes.losses(found),
     ]
