@@ -41,7 +41,7 @@ def _rendered(name: str, model: str, results: Path, out: Path | None, endings: t
                 continue
             place = folder(there, experiment.name, model, family.subfolder)
             check_writable(f"folder {there.root}", "--out", place)
-            files += render(experiment, store, Index.read(kept), place, model)
+            files += render(experiment, store, Index.read(kept), place, model, ".md" in endings)
     if not files:
         raise ValueError(f"no runs of {name} on {model} in {results}: `run {name} --model {model}` makes them")
     wanted = [f for f in files if f.suffix in endings]
@@ -99,7 +99,9 @@ def figure(
         show(str(path))
 
 
-def render(experiment: Experiment, store: Store, index: Index, place: Path, model: str) -> list[Path]:
+def render(
+    experiment: Experiment, store: Store, index: Index, place: Path, model: str, shown: bool = True
+) -> list[Path]:
     """Writes an experiment's tables and figures of the runs in `index` that have records; the files.
 
     Args:
@@ -108,6 +110,7 @@ def render(experiment: Experiment, store: Store, index: Index, place: Path, mode
         index: as it is now: keys of the runs asked for.
         place: folder for the files.
         model: name for titles.
+        shown: whether the tables are what was asked for.
     """
     from smt_bench.questions import analysis
     from smt_bench.report.conditions import not_done
@@ -115,7 +118,8 @@ def render(experiment: Experiment, store: Store, index: Index, place: Path, mode
 
     records = store.for_tables(index.keys)
     files = _render_all(experiment, records, place, model) if records else []
-    _say_one_set(records)
+    if shown:
+        _say_one_set(records)
     if files and (told := analysis.lines(experiment, index, records)):
         add_notes(files[:1], told)
     left_out = index.left_out.get(index.latest or "")
