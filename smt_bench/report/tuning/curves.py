@@ -25,6 +25,7 @@ from smt_bench.report.tuning.rows import Found
 
 CONFIDENCE = 0.95
 FEWEST = 3  # trials behind a curve
+SHORT = 3.0  # of losses that lie within such a factor a linear scale has more numbers
 Curve = tuple[list[float | None], list[float | None], list[float | None]]
 
 
@@ -167,7 +168,9 @@ def draw_knobs(found: Found, folder: Path) -> list[Path]:
                 usual = found.usual[method].get(knob)
                 if usual:
                     axes.axvline(usual, color="#999999", linewidth=0.7, linestyle=(0, (3, 2)))
-                _log(axes, "y")
+                losses = [t.loss for t in own if t.loss]
+                if losses and max(losses) > SHORT * min(losses):
+                    _log(axes, "y")
                 if span.log and span.low < span.high:
                     axes.set_xlim(span.low / 1.1, span.high * 1.1)
                     _log(axes, "x")
@@ -180,7 +183,8 @@ def _log(axes: Axes, which: Literal["x", "y"]) -> None:
     """A log scale with few plain numbers, also where it is short."""
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high > 30 * low else (1.0, 2.0, 5.0), numticks=6))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
 
