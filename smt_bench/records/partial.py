@@ -14,7 +14,7 @@ from typing import Any
 from smt_bench.records.trust import Record
 
 PARTS = ("training", "method", "probes", "memory_bytes", "seconds")  # of a record, left in its file
-COLUMNS = ("gold", "prediction", "parsed", "loglik", "confidence", "brier")  # of a task's examples, likewise
+COLUMNS = ("gold", "prediction", "parsed", "loglik")  # of a task's examples, likewise
 SHARED = ("environment", "capacity", "overlap")  # alike in many records
 Pool = dict[bytes, Any]
 
@@ -104,8 +104,10 @@ def shrunk(record: Record, pool: Pool) -> Record:
         for result in small["evaluation"].values():
             result["protocol"] = intern(result["protocol"])
             columns = result["examples"]
-            result["left"] = tuple(name for name in COLUMNS if name in columns)
             result["examples"] = {"correct": array("b", columns["correct"])}
+            for name in ("confidence", "brier"):
+                if name in columns:
+                    result["examples"][name] = columns[name] if None in columns[name] else array("d", columns[name])
             if "cluster" in columns:
                 result["examples"]["cluster"] = shared(columns["cluster"])
     return small
@@ -115,8 +117,6 @@ def whole(small: Record, read: Callable[[str], Record]) -> Record:
     """A record that reads like any other, from its small parts; `read` gives all of it by key."""
     key = small["key"]
     for task, result in small.get("evaluation", {}).items():
-        result["examples"] = Partial(
-            result["examples"], result.pop("left"), (read, key, "evaluation", task, "examples")
-        )
+        result["examples"] = Partial(result["examples"], COLUMNS, (read, key, "evaluation", task, "examples"))
     left = small.pop("left")
     return Partial(small, left, (read, key))

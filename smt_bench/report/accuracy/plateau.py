@@ -16,6 +16,7 @@ from smt_bench.report.accuracy.claims import claims_table, verdict_lines
 from smt_bench.report.accuracy.curves import accuracy_by_fraction, heldout_by_fraction
 from smt_bench.report.accuracy.pairs import comparisons
 from smt_bench.report.accuracy.plateau_verdict import plateau_table
+from smt_bench.report.accuracy.seeds import seeds_table
 
 __all__ = ["comparisons", "summarise", "table2", "table3", "table3_heldout", "verdicts", "write_plateau"]
 
@@ -59,6 +60,8 @@ def write_plateau(
     ]
     if (plateau := plateau_table(found, model)) is not None:
         files += plateau.write(folder, "table3_plateau")
+    if (seeds := seeds_table(found, model)) is not None:
+        files += seeds.write(folder, "table3_seeds")
     if judged and sheet is not None:
         files += claims_table(found, model, sheet, judged).write(folder, "table3_claims")
     if summary["heldout_nll"].notna().any():
