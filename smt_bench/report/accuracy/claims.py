@@ -106,7 +106,7 @@ def missed(smallest: float, digits: int) -> str:
 
 def p_value(p: float | None) -> str | None:
     """E.g. "0.031", "4e-05"; None where there is none."""
-    return None if p is None else f"{p:.3f}" if p >= 0.001 else f"{p:.0e}" if p >= 1e-12 else "0"
+    return None if p is None else f"{p:.3f}" if p >= 0.001 else f"{p:.0e}" if p >= 1e-12 else "below 1e-12"
 
 
 def sources(found: Sequence[Group], tasks: Sequence[str]) -> list[str]:
