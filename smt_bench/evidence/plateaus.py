@@ -2,6 +2,7 @@
 
 Two numbers: the slope of the least-squares line through its cells over log2 of the fraction, i.e. the gain per doubling; and
 the last step, its largest fraction minus the one before. A plateau is a last step within the margin, not one that cannot be told.
+All methods are looked at, whatever the paper says of them, so that this is exploratory: its claims are judged as claims.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from smt_bench.evidence.cells import Group, common_tasks
-from smt_bench.evidence.decisions import AHEAD, BEHIND, OPEN, WITHIN, Decision, decide, holm, margins
+from smt_bench.evidence.decisions import AHEAD, BEHIND, OPEN, WITHIN, Decision, benjamini_hochberg, decide, margins
 from smt_bench.evidence.interval import Estimate, contrast
 
 WORDS = {AHEAD: "still gains", WITHIN: "plateau", BEHIND: "loses"}
@@ -65,8 +66,8 @@ def plateaus(found: Sequence[Group], heldout: bool = False) -> list[Plateau]:
         estimates.append((method, tuple(g for _, g, _ in known), slope, step))
         sources.append(known[0][2].items.stratum_G.size)
     margin = margins().nats if heldout else margins().points
-    slopes = decide([e[2] for e in estimates], margin, holm, sources=sources)
-    steps = decide([e[3] for e in estimates], margin, holm, sources=sources)
+    slopes = decide([e[2] for e in estimates], margin, benjamini_hochberg, sources=sources)
+    steps = decide([e[3] for e in estimates], margin, benjamini_hochberg, sources=sources)
     return [
         Plateau(method, cells, slope, s, step, t)
         for (method, cells, slope, step), s, t in zip(estimates, slopes, steps)

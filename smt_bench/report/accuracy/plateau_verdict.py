@@ -46,7 +46,8 @@ def plateau_table(records: Iterable[Record] | Cells, model: str) -> Table | None
     lines = [
         "Slope: gain per doubling of the trainable fraction (least squares over log2 of it, all fractions of the row). "
         "Last step: the largest fraction minus the one before. Positive is better, of NLL too (its sign is turned).",
-        "[low, high]: 95 % over new seeds and new examples; p: two-sided, of none, corrected over the methods (Holm).",
+        "[low, high]: 95 % over new seeds and new examples; p: two-sided, of none. Exploratory: slopes, and last steps, are "
+        "corrected over the methods (Benjamini and Hochberg); what the paper claims is judged in table3_claims.md.",
         f"Verdict: plateau where the last step is within ± {m.points:g} point{'' if m.points == 1 else 's'} (± "
         f"{m.nats:g} nats; 90 % interval), still gains or loses where its 95 % interval leaves out 0, else it cannot be "
         "told: in brackets the smallest step that these seeds and examples find with 80 % power. A step that is not "
