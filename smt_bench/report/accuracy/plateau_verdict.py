@@ -50,8 +50,8 @@ def plateau_table(records: Iterable[Record] | Cells, model: str) -> Table | None
         "corrected over the methods (Benjamini and Hochberg); what the paper claims is judged in table3_claims.md.",
         f"Verdict: plateau where the last step is within ± {m.points:g} point{'' if m.points == 1 else 's'} (± "
         f"{m.nats:g} nats; 90 % interval), still gains or loses where its 95 % interval leaves out 0, else it cannot be "
-        "told: in brackets the smallest step that these seeds and examples find with 80 % power. A step that is not "
-        "significant is no plateau.",
+        "told: in brackets the smallest step that these seeds and examples find with 80 % power, before the "
+        "correction. A step that cannot be told is no plateau.",
         *sources(found, common_tasks(found)),
         *notes.losses(found),
     ]
