@@ -119,7 +119,7 @@ class BreakEven(Speed):
                 cells.setdefault(key, []).append(line)
         rows, data = [], []
         ordered = sorted(cells.items(), key=lambda item: item[0][:2])
-        verdicts = judge([mean_of([f["saved_pct"] for f in found]) for _, found in ordered], MATTERS)
+        verdicts = judge([mean_of([f["saved_pct"] for f in found]) for _, found in ordered], MATTERS, "{:.1f} %".format)
         for verdict, ((total, name, kind, against), found) in zip(verdicts, ordered):
             mean = {k: mean_ci([f[k] for f in found])[0] for k in ("warmup_ms", "selection_ms", "step_ms", "rival_ms")}
             never = any(math.isinf(f["steps"]) for f in found)

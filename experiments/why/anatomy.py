@@ -59,7 +59,13 @@ def _claims(group: Group, layers: int) -> list[tuple[str, str, str]]:
     shares = [_shares(r)["V"] for r in group.done]
     mean, half = mean_ci(shares)
     text = f"{written(mean, 1)} %" + ("" if half is None else f" ± {written(half, 1)}")
-    made = [("V gets more than half of the budget", judge([mean_of([s - 50 for s in shares])], 1.0)[0], text)]
+    made = [
+        (
+            "V gets more than half of the budget",
+            judge([mean_of([s - 50 for s in shares])], 1.0, "{:.1f} points".format)[0],
+            text,
+        )
+    ]
     rules: tuple[tuple[str, str, Callable[[int], bool]], ...] = (
         ("every V matrix holds blocks", "V", lambda empty: empty == 0),
         ("most Q matrices hold none", "Q", lambda empty: 2 * empty > layers),

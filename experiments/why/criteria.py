@@ -196,7 +196,7 @@ class Criteria(MeasuringExperiment):
         results, s = [r["result"] for r in done], done[0]["run"]["settings"]
         found = correlations(results)
         rivals = ("weight", "activation", "random")
-        verdicts = judge([found["mean_abs"].z, *(found[name].ahead for name in rivals)], MATTERS)
+        verdicts = judge([found["mean_abs"].z, *(found[name].ahead for name in rivals)], MATTERS, "{:.2f} in z".format)
         texts = ["the warm-up score predicts benefit", *(f"it predicts better than {TITLES[name]}" for name in rivals)]
         claims = list(zip(texts, verdicts))
         rows, data = [], []

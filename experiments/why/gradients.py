@@ -21,7 +21,8 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from smt_bench.evidence.cells import groups
-from smt_bench.evidence.interval import Estimate, Items, Side, contrast
+from smt_bench.evidence.interval import Estimate, contrast
+from smt_bench.evidence.sides import Items, Side
 from smt_bench.evidence.verdicts import judge, tally
 from smt_bench.experiments.why.projections import LOOKS, blank, handles, place
 from smt_bench.methods.modules import targeted
@@ -51,7 +52,7 @@ def _estimate(table: dict[tuple[int, str], list[float]], other: str) -> tuple[Es
 def _claims(table: dict[tuple[int, str], list[float]]) -> list[tuple[str, str]]:
     """The verdicts on "V's gradients are larger" than Q's and K's, and their evidence in words."""
     found = {other: _estimate(table, other) for other in "QK"}
-    verdicts = judge([estimate for estimate, _ in found.values()], MATTERS)
+    verdicts = judge([estimate for estimate, _ in found.values()], MATTERS, lambda v: f"a ratio of {math.exp(v):.2f}")
     made = []
     for (other, (estimate, by_layer)), verdict in zip(found.items(), verdicts):
         interval = estimate.interval()

@@ -140,8 +140,9 @@ def _claims(results: Sequence[dict[str, Any]], s: dict[str, Any]) -> list[tuple[
         ),
     )
     estimates = [mean_of(values) for _, values in statements]
+    verdicts = judge(estimates, MATTERS, lambda v: f"a factor of {math.exp(v):.2f}")
     made = []
-    for (statement, _), estimate, verdict in zip(statements, estimates, judge(estimates, MATTERS)):
+    for (statement, _), estimate, verdict in zip(statements, estimates, verdicts):
         interval = estimate.interval()
         between = None if interval is None else (math.exp(interval[0]), math.exp(interval[1]))
         made.append((statement, verdict, f"factor {written(math.exp(estimate.value), 2, between=between)}"))

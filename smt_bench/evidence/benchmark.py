@@ -20,7 +20,8 @@ from numpy.random import Generator
 from scipy.special import ndtri
 
 from smt_bench.evidence.decisions import AHEAD, BEHIND, WITHIN, Margins, benjamini_hochberg, decide, holm
-from smt_bench.evidence.interval import Array, Estimate, Items, Side, accuracies, contrast, ratios
+from smt_bench.evidence.interval import Estimate, contrast
+from smt_bench.evidence.sides import Array, Items, Side, accuracies, ratios
 from smt_bench.evidence.stats import one_more
 from smt_bench.evidence.verdicts import HOLDS, overall, verdict
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smt_bench.evidence import clusters
-from smt_bench.evidence.interval import Items, Side, accuracies, over_items, ratios
+from smt_bench.evidence.interval import over_items
+from smt_bench.evidence.sides import Items, Side, accuracies, ratios
 from smt_bench.evidence.words import percent, title
 from smt_bench.records.store import Record
 

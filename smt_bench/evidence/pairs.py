@@ -10,7 +10,8 @@ import pandas as pd
 
 from smt_bench.evidence.cells import Cells, Group, common_tasks, groups
 from smt_bench.evidence.decisions import AHEAD, BEHIND, OPEN, Correction, Decision, benjamini_hochberg, decide, margins
-from smt_bench.evidence.interval import Estimate, Side, contrast
+from smt_bench.evidence.interval import Estimate, contrast
+from smt_bench.evidence.sides import Side
 from smt_bench.evidence.words import title
 from smt_bench.records.store import Record
 

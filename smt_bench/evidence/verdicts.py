@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from smt_bench.evidence.decisions import AHEAD, OPEN, WITHIN, Correction, Decision, decide, holm, margins
+from smt_bench.evidence.decisions import AHEAD, OPEN, WITHIN, Decision, decide, holm, margins
 from smt_bench.evidence.interval import Estimate
 
 HOLDS, REFUTED = "holds", "does not hold"
@@ -54,9 +54,22 @@ def verdict(decision: Decision, equal: bool = False, denied: bool = False) -> st
     return HOLDS if told != denied else REFUTED
 
 
-def judge(estimates: Sequence[Estimate | None], margin: float, correction: Correction = holm) -> list[str]:
-    """Verdicts on a family of claims that something is above 0, of which estimates are known."""
-    return [verdict(decision) for decision in decide(estimates, margin, correction)]
+def judge(estimates: Sequence[Estimate | None], margin: float, shown: Callable[[float], str]) -> list[str]:
+    """Verdicts on a family of claims that something is above 0, of which estimates are known.
+
+    Args:
+        estimates: corrected together.
+        margin: the smallest difference that matters.
+        shown: how a difference is written, beside what cannot be told: the smallest that is found with 80 % power.
+    """
+    made = []
+    for decision in decide(estimates, margin, holm):
+        text = verdict(decision)
+        found = decision.zone == OPEN and decision.smallest is not None
+        made.append(
+            f"{text} (80 % power at {shown(decision.smallest)})" if found and decision.smallest is not None else text
+        )
+    return made
 
 
 def unanimous(votes: Sequence[bool]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smt_bench.evidence import benchmark, interval
+from smt_bench.evidence import benchmark, interval, sides
 from smt_bench.evidence.benchmark import EFFECT, Case, draw, families, kept, measured
 from smt_bench.evidence.decisions import margins
 from smt_bench.report.statistics import statistics_tables
@@ -33,9 +33,9 @@ def test_whole_tables_slopes_and_printed_runs() -> None:
 def test_it_tells_where_items_of_one_source_are_taken_for_independent(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def alone(case: Case) -> interval.Items:
+    def alone(case: Case) -> sides.Items:
         sizes = [case.per_task] * benchmark.TASKS if case.quantity == "accuracy" else [benchmark.HELDOUT]
-        return interval.Items.of([list(range(n)) for n in sizes])
+        return sides.Items.of([list(range(n)) for n in sizes])
 
     right = [benchmark._difference(draw(np.random.default_rng(i), case, (0.0, 0.0))) for i in range(100)]
     real, shared = benchmark._effects, benchmark._items(case)
@@ -51,9 +51,9 @@ def test_it_tells_where_a_variance_is_left_out() -> None:
     case, inside = Case("accuracy", False, 3, 3.0), 0
     rng = np.random.default_rng(0)
     for _ in range(DRAWS):
-        sides = draw(rng, case, (0.0, 0.0))
-        half = 1.96 * interval.over_items([(1.0, sides[0]), (-1.0, sides[1])])
-        inside += abs(benchmark._difference(sides).value) <= half
+        cells = draw(rng, case, (0.0, 0.0))
+        half = 1.96 * interval.over_items([(1.0, cells[0]), (-1.0, cells[1])])
+        inside += abs(benchmark._difference(cells).value) <= half
     assert not benchmark._within(inside / DRAWS, DRAWS)
 
 

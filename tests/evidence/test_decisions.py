@@ -154,6 +154,8 @@ def test_a_table_is_refuted_by_one_claim_and_upheld_by_all() -> None:
     assert overall([HOLDS, REFUTED, OPEN]) == REFUTED and overall([HOLDS, HOLDS]) == HOLDS
     assert overall([HOLDS, f"{OPEN} (one seed)"]) == overall([]) == OPEN
     assert tally([HOLDS, REFUTED, OPEN]) == "does not hold (3 claims: 1 holds, 1 does not hold, 1 cannot be told)"
-    assert judge([between(1.5, 2), None], 1.0) == [HOLDS, f"{OPEN} (no number)"]
+    assert judge([between(1.5, 2), None], 1.0, str) == [HOLDS, f"{OPEN} (no number)"]
+    (told,) = judge([between(-5, 6)], 1.0, "{:.1f} points".format)
+    assert told.startswith(f"{OPEN} (80 % power at 7.") and told.endswith(" points)")
     assert [unanimous(v) for v in ([True] * 2, [False] * 2, [True, False])] == [HOLDS, REFUTED, OPEN]
     assert unanimous([True]) == f"{OPEN} (one seed)"

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from smt_bench.evidence.interval import Items, Side, accuracies, contrast, mean_of, over_items, ratios
+from smt_bench.evidence.interval import contrast, mean_of, over_items
+from smt_bench.evidence.sides import Items, Side, accuracies, ratios
 
 
 def naive(terms: list[tuple[float, list[np.ndarray]]], clusters: list[np.ndarray]) -> tuple[float, float]:

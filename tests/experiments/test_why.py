@@ -89,7 +89,7 @@ def trial(seed: int, slope: float) -> Record:
 @pytest.mark.parametrize(("slope", "verdict"), [(1.0, HOLDS), (-1.0, REFUTED), (0.0, OPEN)])
 def test_criteria_verdicts(slope: float, verdict: str, tmp_path: Path) -> None:
     files = criteria.Criteria().render([trial(s, slope) for s in range(3)], tmp_path, "tiny")
-    assert f"the warm-up score predicts benefit: {verdict}." in files[0].read_text()
+    assert f"the warm-up score predicts benefit: {verdict}" in files[0].read_text()
     assert {f.name for f in files} == {"criteria.md", "criteria.csv", "blocks.csv", "criteria.png", "criteria.svg"}
     assert len(read(tmp_path / "blocks.csv")) == 3 * 48
 
