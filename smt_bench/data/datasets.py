@@ -55,9 +55,9 @@ class DataSet:
     seed: int = HELDOUT_SEED
 
     @cached_property
-    def sources(self) -> list[str]:
-        """Per held-out example the name of its source."""
-        return sources(self.family, self.heldout)
+    def sources(self) -> list[int]:
+        """Per held-out example the number of its source."""
+        return sources(families.known(self.family), self.heldout)
 
     def tune(self, seed: int) -> list[bool]:
         """Which held-out examples choices are made by, see `data.sources`."""
@@ -87,9 +87,9 @@ class Unread(DataSet):
         return "unread"
 
     @property
-    def sources(self) -> list[str]:
+    def sources(self) -> list[int]:
         """One of its own for each, as far as is known."""
-        return [str(i) for i in range(len(self.heldout))]
+        return list(range(len(self.heldout)))
 
 
 def set_aside(heldout: float, records: int) -> int:

@@ -52,14 +52,14 @@ class Embedded:
         tasks: those it has besides the family's.
         origin: name and version of the training records, part of a run's key.
         load: gives the training examples, and the test examples by task.
-        source: the fact that an example is about, None where it is about none; None: questions are all that is known.
+        source: what an example goes back to, where its text does not say it by the rule of `data.sources`.
         remade: as `load`, of data made anew from a seed; None: there is only one set of them.
     """
 
     tasks: tuple[Task, ...]
     origin: str
     load: Callable[[], tuple[list[Example], dict[str, list[Example]]]]
-    source: Callable[[Example], str | None] | None = None
+    source: Callable[[Example], str | None] = lambda example: None
     remade: Callable[[int], tuple[list[Example], dict[str, list[Example]]]] | None = None
 
 
@@ -151,7 +151,7 @@ COMMONSENSE = Family(
         ),
         world.ORIGIN,
         partial(world.load, "commonsense"),
-        world.source,
+        world.fact,
         partial(world.load, "commonsense"),
     ),
     folder="",
@@ -174,7 +174,7 @@ MATH = Family(
         (Task("facts-math", None, "facts (arithmetic)"),),
         world.ORIGIN,
         partial(world.load, "math"),
-        world.source,
+        world.fact,
         partial(world.load, "math"),
     ),
     rationale=True,

@@ -168,19 +168,19 @@ def _again(seed: int) -> str:
     return f", seed {seed}" if seed else ""
 
 
+def fact(example: Example) -> str | None:
+    """The fact of part B that an example asks about, whatever its wording; None where it asks about none."""
+    return _asked().get(example.instruction)
+
+
 @cache
-def _sources() -> dict[str, str]:
-    """What is asked -> the fact that it is about; instructions hold no values, so that all worlds have the same."""
+def _asked() -> dict[str, str]:
+    # Instructions hold no values, so that all worlds have the same.
     return {
-        ask(task, attribute, name, 0, wording).instruction: f"{task}: {attribute} of {name}"
-        for task, attribute, name in world("b").facts
-        for wording in (*TRAIN_WORDINGS, *TEST_WORDINGS)
+        ask(task, attribute, name, value, wording).instruction: f"{attribute} of {name}"
+        for (task, attribute, name), value in world("b").facts.items()
+        for wording in TRAIN_WORDINGS + TEST_WORDINGS
     }
-
-
-def source(example: Example) -> str | None:
-    """The fact of part B that an example asks about, the same in every wording; None where it asks about none."""
-    return _sources().get(example.instruction)
 
 
 def _tests(here: World, task: str, seed: int) -> list[Example]:

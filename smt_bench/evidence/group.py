@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smt_bench.evidence import clusters
+from smt_bench.evidence.interval import over_items
+from smt_bench.evidence.sides import Items, Side, accuracies, ratios
 from smt_bench.evidence.words import percent, title
 from smt_bench.records import heldout
 from smt_bench.records.store import Record
@@ -19,6 +22,40 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Heldout:
+    """The held-out examples of a record that verdicts are about; the one place where they are taken out of it.
+
+    Attributes:
+        nll: mean over their response tokens (nats).
+        loglik: of every response (nats); without those of which the cut-off left nothing.
+        tokens: of every response.
+        cluster: the source of each; None: unknown, every example stands for itself.
+    """
+
+    nll: float
+    loglik: Array
+    tokens: Array
+    cluster: NDArray[np.int64] | None
+
+
+def heldout_of(record: Record) -> Heldout | None:
+    """What a record says about the held-out examples that are reported; None where it has no number."""
+    nll = heldout.nll(record, "report")
+    if nll is None:
+        return None
+    columns = record["heldout"]["examples"]
+    tokens = np.asarray(columns["tokens"], dtype=float)
+    scored = tokens > 0
+    if "tune" in columns:
+        scored &= np.asarray(columns["tune"]) == 0
+    loglik = np.asarray(columns["loglik"], dtype=float)[scored]
+    sources = clusters.of_heldout(record)
+    return Heldout(
+        nll, loglik, tokens[scored], None if sources is None else np.asarray(sources, dtype=np.int64)[scored]
+    )
 
 
 class Answers:
@@ -30,9 +67,13 @@ class Answers:
 
     def __init__(self, records: Sequence[Record]) -> None:
         self._records = records
+        self._vary = any(
+            r["run"]["data"].get("varies") for r in records
+        )  # a place is then another example in every run
+        self._fixed = not any(trains(r["run"]) for r in records)
         self._correct: dict[str, NDArray[Any]] = {}
         self._accuracies: dict[tuple[str, ...], list[float]] = {}
-        self.compared: dict[tuple[Answers, tuple[str, ...], int, int], Any] = {}  # with others: `pairs.compare`
+        self._sides: dict[tuple[str, ...], Side] = {}
 
     def accuracies(self, tasks: Sequence[str]) -> list[float]:
         """Of each run in %, every task counting the same."""
@@ -41,12 +82,8 @@ class Answers:
             found = self._accuracies[tuple(tasks)] = [accuracy(r, tasks) for r in self._records]
         return found
 
-    def correctness(self, tasks: Sequence[str], rows: Sequence[int]) -> dict[str, Array]:
-        """Per task and example, the share of the runs number `rows` that answered it rightly."""
-        every = list(rows) == list(range(len(self._records)))
-        return {t: np.mean(self._right(t) if every else self._right(t)[rows], axis=0) for t in tasks}
-
-    def _right(self, task: str) -> NDArray[Any]:
+    def right(self, task: str) -> NDArray[Any]:
+        """1 where a run answered an example rightly, (S, N)."""
         if task not in self._correct:
             columns = [np.asarray(r["evaluation"][task]["examples"]["correct"]) for r in self._records]
             self._correct[task] = np.stack(columns)
@@ -59,31 +96,50 @@ class Answers:
         return frozenset.intersection(*sets) if self._records else None
 
     @cached_property
-    def nlls(self) -> list[float | None]:
-        """Reported held-out loss of each run (nats per response token)."""
-        return [heldout.nll(r, "report") for r in self._records]
+    def heldout(self) -> list[Heldout] | None:
+        """Of each run; None where one has no number."""
+        found = [heldout_of(r) for r in self._records]
+        return [h for h in found if h is not None] if found and None not in found else None
+
+    def side(self, tasks: Sequence[str]) -> Side | None:
+        """Accuracy (points, every task counting the same) for `interval.contrast`; None without runs or tasks."""
+        if not self._records or not tasks:
+            return None
+        if tuple(tasks) not in self._sides:
+            correct = [self.right(t) for t in tasks]
+            said = [None if self._vary else clusters.of_task(self._records[0], t) for t in tasks]
+            items = Items.of([c if c is not None else range(part.shape[1]) for c, part in zip(said, correct)])
+            self._sides[tuple(tasks)] = accuracies(correct, items, fixed=self._fixed)
+        return self._sides[tuple(tasks)]
 
     @cached_property
-    def _heldout(self) -> list[tuple[Array, Array]]:
-        """Log-likelihoods (0 where nothing of a response was left) and response tokens of each run's reported examples."""
-        made = []
-        for record in self._records:
-            logliks, tokens = (np.asarray(column, dtype=float) for column in heldout.examples(record, "report"))
-            made.append((np.where(tokens > 0, logliks, 0.0), tokens))
-        # As many in each run: where the data vary with the seed a place is another example, and there may be one less.
-        most = max(len(tokens) for _, tokens in made)
-        return [(np.pad(a, (0, most - len(a))), np.pad(b, (0, most - len(b)))) for a, b in made]
-
-    def heldout_parts(self, rows: Sequence[int]) -> tuple[Array, Array] | None:
-        """Per held-out example, negative log-likelihood (nats, mean over the runs number `rows`) and response tokens.
-
-        Without examples whose response the cut-off left nothing of; None where a run has no held-out number.
-        """
-        if not rows or any(self.nlls[i] is None for i in rows):
+    def nll_side(self) -> Side | None:
+        """Held-out loss (nats per response token) for `interval.contrast`; None where a run has no number."""
+        if self.heldout is None:
             return None
-        logliks, tokens = (np.mean([self._heldout[i][column] for i in rows], axis=0) for column in (0, 1))
-        scored = tokens > 0
-        return -logliks[scored], tokens[scored]
+        first, most = self.heldout[0], max(h.tokens.size for h in self.heldout)
+        known = None if self._vary else first.cluster
+        items = Items.of([range(most) if known is None else known.tolist()])
+        # Of data that vary with the seed one run may have an example less than another.
+        losses, tokens = (
+            np.stack([np.pad(column, (0, most - column.size)) for column in columns])
+            for columns in ([-h.loglik for h in self.heldout], [h.tokens for h in self.heldout])
+        )
+        return ratios(losses, tokens.mean(axis=0), items, self._fixed)
+
+    def over_examples(self, tasks: Sequence[str]) -> float | None:
+        """Standard error of the mean accuracy (points) over new examples, of these very runs; None where it cannot be known."""
+        side = self.side(tasks)
+        return None if side is None else over_items([(1.0, side)])
+
+    def sourced(self, tasks: Sequence[str]) -> bool:
+        """Whether it is known which examples share a source."""
+        return all(clusters.of_task(r, t) is not None for r in self._records[:1] for t in tasks)
+
+
+def trains(run: dict[str, Any]) -> bool:
+    """False for an untouched model, whose answers depend on no seed."""
+    return bool(run["train"]["lr"] > 0 and run["train"]["steps"] > 0)
 
 
 @dataclass(frozen=True)
@@ -123,7 +179,7 @@ class Group:
     @property
     def trains(self) -> bool:
         """False for an untouched model, whose answers depend on no seed."""
-        return bool(self.run["train"]["lr"] > 0 and self.run["train"]["steps"] > 0)
+        return trains(self.run)
 
     @property
     def capacity(self) -> dict[str, Any]:
@@ -142,11 +198,6 @@ class Group:
     def answers(self) -> Answers:
         """Of its records with numbers, in their order."""
         return Answers(self.done)
-
-    @cached_property
-    def by_seed(self) -> dict[int, int]:
-        """Where in `done` a seed's record stands."""
-        return {r["run"]["seed"]: i for i, r in enumerate(self.done)}
 
     def called(self, label: str) -> Group:
         """The same runs, without those superseded, as a row of another name."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.evidence import verdicts
+from smt_bench.evidence.decisions import margins
 from smt_bench.machine.files import write_text
 from smt_bench.questions.experiment import Experiment, TrainingExperiment
 from smt_bench.records.index import Index
@@ -51,7 +52,7 @@ def contents(experiment: TrainingExperiment, asked: Asked) -> dict[str, Any]:
 
 def judging() -> dict[str, Any]:
     """How the claims are judged: margins, and the rule, which also says how it is corrected for their number."""
-    return {"margins": {"points": verdicts.POINTS, "nats": verdicts.NATS}, "rule": verdicts.RULE}
+    return {"margins": asdict(margins()), "rule": verdicts.rule()}
 
 
 def declare(experiment: Experiment, runs: Sequence[Any], folder: Path, store: Store) -> None:

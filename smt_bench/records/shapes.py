@@ -61,6 +61,9 @@ TASK = {
         "correct": Each(int),
         "parsed": Each(int),
         "loglik": Each(OPTIONAL),
+        "cluster": Maybe(Each(int)),
+        "confidence": Maybe(Each(OPTIONAL)),
+        "brier": Maybe(Each(OPTIONAL)),
     },
 }
 # A record that says "done" holds its question's SECTIONS; another one what was known when it ended.
@@ -87,7 +90,15 @@ RECORD = {
     "probes": Maybe(dict),
     "method": Maybe(dict),
     "heldout": Maybe(
-        {"nll": OPTIONAL, "examples": {"loglik": Each(OPTIONAL), "tokens": Each(int), "tune": Maybe(Each(int))}}
+        {
+            "nll": OPTIONAL,
+            "examples": {
+                "loglik": Each(OPTIONAL),
+                "tokens": Each(int),
+                "cluster": Maybe(Each(int)),
+                "tune": Maybe(Each(int)),
+            },
+        }
     ),
     "selection": Maybe({"steps": Each(int), "nll": Each(OPTIONAL), "kept": int}),
     "evaluation": Maybe(Named(TASK)),

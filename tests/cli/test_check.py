@@ -1,109 +1,81 @@
-"""`check record`: the same question gives the same answer, and where it does not the exit code says so."""
+"""`check statistics` and `plan power` as a user meets them."""
 
 from __future__ import annotations
 
 import json
-import re
+import sys
 from pathlib import Path
-from typing import Any
 
-import golden
 import pytest
-from helpers import Cli
+from helpers import ROOT
 
-from smt_bench.questions.again import LOSS, NATS, compare, unlike
-from smt_bench.records.store import Store
-from smt_bench.records.trust import sealed
+from smt_bench.cli.app import main
+from smt_bench.evidence import benchmark
+from smt_bench.evidence.benchmark import Case
 
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    golden.call(
-        "run", "plateau", "--preset", "smoke", "--methods", "smt", "--steps", "4", "--limit", "3", "--select", "best",
-        "--vary", "data", "--seeds", "3", "--results", str(folder),
-    )  # fmt: skip
-    return folder
+REFERENCE = ROOT / "results" / "reference"
 
 
-def record_of(folder: Path) -> dict[str, Any]:
-    (record,) = Store(folder).records()
-    return record
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def call(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["smt_bench", *args])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        done = capsys.readouterr()
+        return int(stop.value.code or 0), done.out, done.err
+
+    return call
 
 
-def test_a_record_is_reproduced_bit_by_bit(cli: Cli, made: Path) -> None:
-    key = record_of(made)["key"]
-    done = cli("check", "record", key[:8], "--results", str(made))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "compared bit by bit" in done.stdout and "DIFFERS" not in done.stdout
-    assert re.search(r"losses: all 4 the same", done.stdout) and "0 of 15 differ" in done.stdout
+def test_check_statistics_writes_its_table_and_fails_where_it_must(cli, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(benchmark, "cases", lambda quick=False: [Case("NLL", True, 3, 1.0)])
+    monkeypatch.setattr(benchmark, "families", lambda draws: [{"what": "w", "bound": "b", "share": 0.0, "ok": True}])
+    code, out, err = cli("check", "statistics", "--draws", "100", "--results", str(tmp_path))
+    assert code == 0 and "Do the intervals cover" in out and "wrote" in err
+    assert {p.name for p in (tmp_path / "statistics").iterdir()} == {
+        "statistics.md", "statistics.csv", "families.md", "families.csv",
+    }  # fmt: skip
+    monkeypatch.setattr(benchmark, "kept", lambda row, draws: False)
+    code, _, err = cli("check", "statistics", "--draws", "100", "--results", str(tmp_path))
+    assert code == 1 and "outside its bounds" in err
+    assert cli("check", "statistics", "--draws", "99")[0] == 2
 
 
-def test_a_record_that_is_not_reproduced_ends_with_1(cli: Cli, made: Path, tmp_path: Path) -> None:
-    record = record_of(made)
-    record["training"]["losses"][1] *= 1 + 1e-6
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / f"{record['key']}.json").write_text(sealed(record))
-    done = cli("check", "record", record["key"], "--results", str(tmp_path))
-    assert done.returncode == 1 and "DIFFERS  losses: 1 of 4 differ, number 2" in done.stdout
-    assert "not reproduced" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("change", "what"),
-    [
-        (lambda r: r["training"]["losses"].__setitem__(2, 9.0), "losses"),
-        (lambda r: r["training"]["grad_norms"].pop(), "gradient norms"),
-        (lambda r: r["heldout"].update(nll=r["heldout"]["nll"] + 2 * NATS), "held-out loss"),
-        (lambda r: r["evaluation"]["facts-2"]["examples"].update(prediction=["solution9"] * 3), "predictions"),
-        (lambda r: r.update(status="diverged"), "outcome"),
-    ],
-)
-def test_every_part_is_compared(made: Path, change: Any, what: str) -> None:
-    old = record_of(made)
-    new = json.loads(json.dumps(old))
-    change(new)
-    for exact in (True, False):
-        assert {p.what for p in compare(old, new, exact) if not p.same} == {what}
-    assert all(p.same for p in compare(old, old, True))
-
-
-def test_elsewhere_small_differences_are_allowed(made: Path) -> None:
-    old = record_of(made)
-    new = json.loads(json.dumps(old))
-    new["training"]["losses"] = [loss * (1 + LOSS / 2) for loss in new["training"]["losses"]]
-    new["heldout"]["nll"] += NATS / 2
-    new["method"] = {}
-    assert all(p.same for p in compare(old, new, False))
-    assert {p.what for p in compare(old, new, True) if not p.same} == {
-        "losses",
-        "held-out loss",
-        "what the method decided",
-    }
-    assert unlike(old, old) == []
-    other = {**old, "environment": {**old["environment"], "threads": 64}}
-    assert len(unlike(old, other)) == 1 and "threads" in unlike(old, other)[0]
+def test_plan_power_from_records_and_from_guesses(cli, tmp_path: Path) -> None:
+    code, out, _ = cli("plan", "power", "plateau", "--model", "tiny", "--results", str(REFERENCE), "--effect", "10")
+    assert code == 0 and "136 pairs of 17 stored cells" in out and "10 points: one comparison needs 3 seeds" in out
+    code, out, _ = cli("plan", "power", "plateau", "--model", "tiny", "--results", str(tmp_path), "--json")
+    rows = json.loads(out)
+    assert code == 0 and [row["seeds"] for row in rows] == [2, 3, 5, 10, 20] and not list(tmp_path.iterdir())
+    for name in rows[0].keys() - {"seeds"}:
+        values = [row[name] for row in rows]
+        assert values == sorted(values, reverse=True) and values[-1] > 0, name
+    assert all(row["points_family"] > row["points_one"] for row in rows)
+    code, out, _ = cli("plan", "power", "qkv", "--model", "llama-7b", "--results", str(tmp_path))
+    assert code == 0 and "guesses: nothing is stored; 8,000 test items" in out
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("args", "said"),
     [
-        ("check record zzz", "key 'zzz': no record"),
-        ("check record {key} --model nowhere/at-all", "nowhere/at-all"),
-        ("run plateau --seeds 100", "--seeds 100: those are for tuning"),
-        ("run plateau --vary model", "--vary 'model'"),
-        ("run plateau --select worst", "--select 'worst'"),
-        ("run plateau --select best --zero 2 --processes 2", "--select best: with --zero 2"),
-        ("run plateau --tuned", "--tuned: nothing was tuned yet"),
-        ("run speed --model bench-60m --select best", "--select: speed measures"),
-        ("run learning-rate --seeds 0", "--seeds 0: choose at least 100"),
-        ("run learning-rate --tuned", "--tuned: learning-rate uses no rates"),
-        ("tune speed --model bench-60m", "tune speed: it has no rates"),
-        ("tune learning-rate", "tune learning-rate: it has no rates"),
-        ("tune plateau --trials 0", "--trials 0: choose a whole number"),
-        ("tune plateau --fraction 1,2", "--fractions: choose one"),
+        (("power",), "plan power: name the experiment"),
+        (("plateau", "qkv"), "only power takes one"),
+        (("power", "plateau", "--effect", "0"), "--effect 0: a difference above 0"),
+        (("plateau", "--effect", "1"), "--effect 1: a difference above 0, of `plan power EXPERIMENT`"),
+        (("power", "speed"), "speed makes no training run"),
+        (("power", "plateu"), "plateau"),
     ],
 )
-def test_bad_input_is_one_line(cli: Cli, made: Path, words: str, said: str) -> None:
-    done = cli(*words.format(key=record_of(made)["key"]).split(), "--results", str(made))
-    assert done.returncode == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+def test_what_plan_power_refuses(cli, args: tuple[str, ...], said: str) -> None:
+    code, _, err = cli("plan", *args)
+    assert code == 2 and said in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--margin-points", "--margin-nats"])
+def test_margins_of_the_table(cli, option: str, tmp_path: Path) -> None:
+    args = ("table", "block-size", "--results", str(REFERENCE), "--out", str(tmp_path))
+    code, out, _ = cli(*args, option, "7")
+    assert code == 0 and "± 7 " in out and "± 7 " in (tmp_path / "block-size/tiny/table12.md").read_text()
+    code, _, err = cli(*args, option, "0")
+    assert code == 2 and f"{option} 0: choose a number above 0" in err

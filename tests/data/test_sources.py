@@ -1,70 +1,100 @@
-"""Sources stay together, parts are disjoint and follow from their seed; the embedded world knows its facts."""
+"""What examples share, in the data and in records old and new."""
 
 from __future__ import annotations
 
-import random
+import json
 
 import pytest
+from helpers import ROOT
 
-from smt_bench.data import world
-from smt_bench.data.datasets import load, unread
+from smt_bench.data import families, world
 from smt_bench.data.prompts import Example
-from smt_bench.data.sources import divide, sources
+from smt_bench.data.sources import source, sources
+from smt_bench.evidence import clusters
+from smt_bench.evidence.cells import groups
+from smt_bench.records.store import Store
+from smt_bench.records.trust import SCHEMA, UPGRADES, Damaged, check
+
+REFERENCE = ROOT / "results" / "reference"
+PLATEAU = json.loads((REFERENCE / "plateau/tiny/runs.json").read_text())["settings"]["d2345fbada7fa5af"]
+WINO = (
+    "Please choose the correct answer to fill in the blank to complete the given sentence: Sarah was a much better surgeon than "
+    "Maria so _ always got the {} cases.\n\nOption1: {} Option2: Maria Answer format: option1/option2"
+)
+SIQA = (
+    "Please choose the correct answer to the question: Tracy didn't go home that evening and resisted Riley's attacks. {}\n\n"
+    "Answer1: make a new plan {} Answer2: Go home Answer3: wait Answer format: answer1/answer2/answer3"
+)
+MATH = "There are {} crayons in the drawer and Mary takes {} of them out. How many crayons are there now?"
+BOOLQ = "Please answer the following question with true or false, question: {}?\n\nAnswer format: true/false"
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_source_stands_on_one_side_and_nearly_half_is_chosen(seed: int) -> None:
-    rng = random.Random(seed)
-    names = [f"fact {rng.randrange(40)}" for _ in range(100)]
-    chosen = divide(names, seed)
-    assert chosen == divide(names, seed) and chosen != divide(names, seed + 1)
-    assert not {n for n, c in zip(names, chosen) if c} & {n for n, c in zip(names, chosen) if not c}
-    assert 45 <= sum(chosen) <= 50
+def asked(text: str, passage: str = "") -> Example:
+    return Example(text, passage, "", "")
 
 
-def test_the_order_of_examples_of_a_source_does_not_matter() -> None:
-    names = ["a", "b", "a", "c", "b", "d"]
-    chosen = dict(zip(names, divide(names, 3)))
-    assert {n: c for n, c in zip(sorted(names, key="abcd".index), divide(["a", "a", "b", "b", "c", "d"], 3))} == chosen
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        (WINO.format("easier", "Sarah"), WINO.format("harder", "Sarah"), True),  # twins
+        (WINO.format("easier", "Sarah"), WINO.format("easier", "Ann"), False),
+        (SIQA.format("What will he do?", "now"), SIQA.format("How does she feel?", "later"), True),  # one story
+        (MATH.format(7, 3), MATH.format(12, 5), True),  # the same but for numbers
+        (MATH.format(7, 3), MATH.format(7, 3).replace("crayons", "pens"), False),
+        (BOOLQ.format("is the sky blue"), BOOLQ.format("is the sky blue"), True),
+        (BOOLQ.format("is the sky blue at night"), BOOLQ.format("is the sky blue at noon"), False),
+    ],
+)
+def test_which_questions_go_back_to_one_source(a: str, b: str, same: bool) -> None:
+    assert (source(asked(a)) == source(asked(b))) == same
 
 
-def test_one_source_cannot_be_divided() -> None:
-    assert divide(["a"] * 5, 0) == [False] * 5 and divide([], 0) == []
+def test_a_passage_is_a_source() -> None:
+    assert sources(None, [asked("One?", "A text."), asked("Two?", "a text"), asked("One?", "Another.")]) == [0, 0, 1]
 
 
-def test_wordings_of_a_fact_are_one_source_of_every_world() -> None:
-    asked = [world.ask("facts-3", "metal", "zalmo", value, wording) for value in (0, 2) for wording in range(5)]
-    names = world.world("b").names
-    known = [world.ask("facts-3", "metal", names[0], value, wording) for value in (0, 2) for wording in range(5)]
-    assert len(set(sources("commonsense", known))) == 1
-    assert len(set(sources("commonsense", [known[0], world.ask("facts-3", "drink", names[0], 0, 0)]))) == 2
-    assert world.source(asked[0]) is None and len(set(sources("commonsense", asked[:5]))) == 5  # not of this world
+def test_embedded_examples_are_of_their_facts_in_every_wording() -> None:
+    found = families.find("commonsense")
+    assert found.embedded is not None
+    train, tests = found.embedded.load()
+    assert len(set(sources(found, train))) == len(train) / 3  # three wordings of every fact
+    assert sum(len(set(sources(found, part))) for part in tests.values()) == 296  # of 500 items
+    both = sources(found, [*train, *tests["facts-2"]])
+    assert set(both[len(train) :]) < set(both[: len(train)])
+    assert world.fact(asked("something else")) is None
 
 
-def test_elsewhere_the_question_is_the_source() -> None:
-    pair = [Example("Is it so?", "", "yes", "true"), Example("is it SO", "", "yes, it is", "true")]
-    assert len(set(sources("boolq-like", pair))) == 1
+def test_old_records_are_upgraded_and_their_sources_found() -> None:
+    record = Store(REFERENCE).read(PLATEAU[0])
+    assert record is not None and record["schema"] == SCHEMA == max(UPGRADES) + 1
+    assert "cluster" not in record["evaluation"]["facts-2"]["examples"]
+    found = clusters.of_task(record, "facts-2")
+    assert found is not None and len(found) == 100 and len(set(found)) == 59
+    heldout = clusters.of_heldout(record)
+    assert heldout is not None and (len(heldout), len(set(heldout))) == (100, 91)
+    (group,) = groups([record])
+    assert (
+        group.answers.sourced(sorted(record["evaluation"]))
+        and group.answers.side(["facts-2"]).items.stratum_G.size == 59
+    )
+    # Of other test sets under these names nothing is claimed: the content hash is compared.
+    record["run"]["evaluation"]["tasks"]["facts-2"] = "0" * 16
+    record["run"]["data"]["train_sha256"] = "0" * 16
+    assert clusters.of_task(record, "facts-2") is None is clusters.of_heldout(record)
 
 
-def test_tiny_divides_its_held_out_facts() -> None:
-    data = load(None, "commonsense", (), 100, 5)
-    chosen = data.tune(0)
-    assert sum(chosen) == 50 and len(data.sources) == 100
-    assert not {n for n, c in zip(data.sources, chosen) if c} & {n for n, c in zip(data.sources, chosen) if not c}
-    assert len(set(data.sources)) < 100  # some facts are held out in two wordings
-
-
-def test_a_plan_without_data_divides_as_many() -> None:
-    assert sum(unread("commonsense", 120).tune(0)) == 60
-
-
-def test_another_seed_is_another_world_with_the_same_names() -> None:
-    first, other = world.world("b"), world.world("b", 7)
-    assert first.names == other.names and first.facts.keys() == other.facts.keys() and first.facts != other.facts
-    assert world.world("b", 0) == first
-    plain, again = load(None, "commonsense", (), 100, None), load(None, "commonsense", (), 100, None, 7)
-    assert plain.train_sha256 != again.train_sha256 and again.seed == 7
-    for task, examples in again.tests.items():
-        assert len(examples) == len(plain.tests[task]) and examples != plain.tests[task]
-        golds = [e.answer for e in examples]
-        assert max(map(golds.count, golds)) - min(map(golds.count, golds)) <= 1  # as even as in the usual world
+def test_records_say_it_themselves_and_are_not_believed_where_they_cannot_be_right() -> None:
+    record = Store(REFERENCE).read(PLATEAU[0])
+    assert record is not None
+    examples = record["evaluation"]["facts-2"]["examples"]
+    examples["cluster"] = [0] * 99 + [1]
+    assert clusters.of_task(record, "facts-2") == examples["cluster"]
+    check(record, record["key"])
+    for wrong in ([0] * 98 + [2, 2], [-1] + [0] * 99, [0] * 99):
+        examples["cluster"] = wrong
+        with pytest.raises(Damaged, match=r"evaluation\.facts-2"):
+            check(record, record["key"])
+    examples["cluster"] = [0] * 100
+    record["heldout"]["examples"]["cluster"] = [0]
+    with pytest.raises(Damaged, match="1 sources of 100 examples"):
+        check(record, record["key"])

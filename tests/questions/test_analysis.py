@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from smt_bench import experiments
-from smt_bench.evidence import verdicts
+from smt_bench.evidence.decisions import margins
 from smt_bench.experiments.accuracy.plateau import Plateau
 from smt_bench.machine import fits
 from smt_bench.questions import analysis
@@ -49,7 +49,7 @@ def test_it_is_written_before_the_first_run_and_nothing_deviates(declared: tuple
     assert d["seeds"] == [0, 1] and d["methods"] == ["full", "lora", "smt"] and d["fractions"] == [0.02, 0.08]
     assert (
         d["heldout"] == {"choices": 50, "reported": 50, "seed": 0, "varies": ""}
-        and d["margins"]["points"] == verdicts.POINTS
+        and d["margins"]["points"] == margins().points
     )
     texts = [claim["text"] for claim in d["claims"]]
     # Also the one about a cell that only numbers will choose.

@@ -16,7 +16,7 @@ from smt_bench.records.trust import Damaged, _check_heldout, _check_selection
 def record(logliks: list[float | None], tokens: list[int], tune: list[int] | None = None) -> dict[str, Any]:
     scored = [v for v, n in zip(logliks, tokens) if n]
     nll = -sum(v for v in scored if v is not None) / sum(tokens)
-    examples: dict[str, Any] = {"loglik": logliks, "tokens": tokens}
+    examples: dict[str, Any] = {"loglik": logliks, "tokens": tokens, "cluster": list(range(len(tokens)))}
     return {"status": "done", "heldout": {"nll": nll, "examples": examples | ({} if tune is None else {"tune": tune})}}
 
 
@@ -71,12 +71,12 @@ def test_the_kept_step_has_the_least_loss(selection: dict[str, Any], wrong: bool
         _check_selection(selection)
 
 
-def test_the_mean_over_runs_is_of_the_reported_part_also_where_the_data_vary() -> None:
+def test_verdicts_are_about_the_reported_part_also_where_the_data_vary() -> None:
     other = record([-3.0, -5.0, -1.0, -7.0, -2.0], [2, 2, 1, 1, 3], [0, 1, 1, 0, 0])  # other examples, one more of them
-    parts = Answers([MADE, other]).heldout_parts([0, 1])
-    assert parts is not None
-    nll, tokens = parts
-    assert nll.sum() / tokens.sum() == pytest.approx((4 + 9 + 3 + 7 + 2) / (2 + 3 + 2 + 1 + 3))
-    one = Answers([MADE]).heldout_parts([0])
-    assert one is not None and np.array_equal(one[0], [4.0, 9.0]) and np.array_equal(one[1], [2.0, 3.0])
-    assert Answers([MADE, other]).nlls == [heldout.nll(MADE, "report"), heldout.nll(other, "report")]
+    run = {"data": {"varies": "seed"}, "train": {"lr": 1.0, "steps": 1}}
+    both = [r | {"run": run} for r in (MADE, other)]
+    found = Answers(both).heldout
+    assert found is not None and [h.nll for h in found] == [heldout.nll(r, "report") for r in both]
+    assert np.array_equal(found[0].loglik, [-4.0, -9.0]) and np.array_equal(found[0].tokens, [2.0, 3.0])
+    side = Answers(both).nll_side
+    assert side is not None
