@@ -153,6 +153,7 @@ class Method(ABC, Generic[ConfigT_co]):
         order: place in tables, the smallest first; methods of one place stand by name.
         takes_fraction: whether it can be given a budget of trainable numbers.
         default_lr: peak learning rate where the recipe has none for this method; None: the recipe's for all others.
+        bytes_per_number: alive for each number that `attach` installs: value, gradient, optimizer, indices (`machine.states`).
     """
 
     name: ClassVar[str]
@@ -164,6 +165,7 @@ class Method(ABC, Generic[ConfigT_co]):
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     takes_fraction: ClassVar[bool] = True
     default_lr: ClassVar[float | None] = None
+    bytes_per_number: ClassVar[int] = 16
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -21,7 +21,7 @@ from smt_bench.evaluation.heldout import response_loglik
 from smt_bench.evaluation.heldout import summary as heldout_summary
 from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
 from smt_bench.evaluation.room import positions, prompts_cut
-from smt_bench.machine import facts, parallel
+from smt_bench.machine import memory, parallel
 from smt_bench.methods.base import Method
 from smt_bench.models.build import load
 from smt_bench.models.inventory import inventory
@@ -58,13 +58,15 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
 
     # Of accelerate only the device: its environment variables (accumulation, precision) would change the numbers of a run.
     device = PartialState(cpu=not torch.cuda.is_available()).device
-    facts.reset_peaks()
+    memory.reset_peaks()
+    peaks = memory.Phases(record.setdefault("memory_bytes", {}))
     start = time.perf_counter()
     model, tokenizer = load(inputs.located, run.train.precision, inputs.device_map)
     if inputs.device_map is None:
         model.to(device)
     record["environment"]["attention"] = model.config._attn_implementation
     clock("load", start)
+    peaks.end("load")
     check_causal(inputs.located.ref.name, model)
     record["layers"] = _layers(run, model)
     method, capacity = method_of(run, {name: tuple(p.shape) for name, p in model.named_parameters()})
@@ -79,6 +81,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     record["cut"] = _cut(run, inputs, model, tokenizer, bool(capacity.trainable))
 
     def check() -> None:
+        peaks.end("warmup" if method.warmup_steps else "attach")  # the warm-up with the choice that it ends with
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         assert trainable == capacity.trainable, f"{trainable} numbers train, {capacity.trainable} were planned"
 
@@ -93,7 +96,8 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
             "grad_norms": [None if norm is None else round(norm, 6) for norm in trained.grad_norms],
             "tokens": trained.tokens,
         }
-        record["memory_bytes"] = dict(trained.bytes)
+        peaks.end("tuning")
+        record["memory_bytes"] |= trained.bytes
         if inputs.keeper.resumed:
             record["resumed_at_steps"] = inputs.keeper.resumed
         if loop.probes:
@@ -107,6 +111,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         record["merge"] = merge(method, model)
         clock("merge", start)
         record |= _judge(run, inputs, model, tokenizer, clock)
+        peaks.end("evaluation")  # with merging
         if keeping is not None:
             start = time.perf_counter()
             if (adapter := keeping.after(method, model)) is not None:

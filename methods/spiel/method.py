@@ -89,6 +89,8 @@ class Spiel(Method[SpielConfig]):
     look: ClassVar[tuple[str, str] | None] = ("#009E73", "s")
     order: ClassVar[int] = 20
     Config: ClassVar[type[MethodConfig]] = SpielConfig
+    # Delta, gradient, two moments, age: 20; index 8, base value 4; of a candidate index 8 and two sums, one of each being shared.
+    bytes_per_number: ClassVar[int] = 44
 
     @classmethod
     def recipe(cls, steps: int, given: Mapping[str, Any]) -> dict[str, Any]:

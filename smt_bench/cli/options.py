@@ -31,6 +31,25 @@ Targets = Annotated[
         help="Layers, for methods that choose: q, k, v, o, gate, up, down, qkv, attention, mlp, all-linear, a name or pattern.",
     ),
 ]
+# The steps that are measured or planned: `run speed`, `run memory`, `plan`.
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Examples per step; default: the recipe's.")]
+Length = Annotated[int | None, typer.Option("--length", help="Tokens per example; default: the recipe's cut-off.")]
+Layers = Annotated[
+    int | None, typer.Option("--layers", help="So many of the model's layers; tables say what all of them would take.")
+]
+Checkpointing = Annotated[
+    bool | None,
+    typer.Option("--checkpointing/--no-checkpointing", help="Recompute activations; default: the recipe's choice."),
+]
+Precision = Annotated[
+    str | None, typer.Option("--precision", help="Of the weights: bf16 or fp32; default: bf16 on GPUs.")
+]
+OptimizerDtype = Annotated[
+    str | None,
+    typer.Option(
+        "--optimizer-dtype", help="fp32: Adam in float32, with copies of bf16 weights; bf16: as the weights, no copies."
+    ),
+]
 
 
 def several(values: Many, option: str) -> list[str]:

@@ -8,7 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smt_bench.cli.draw import render
-from smt_bench.cli.options import Json, Many, Model, Recipe, Results, Targets, numbers, say, setting, several, show
+from smt_bench.cli.options import (
+    BatchSize,
+    Checkpointing,
+    Json,
+    Layers,
+    Length,
+    Many,
+    Model,
+    OptimizerDtype,
+    Precision,
+    Recipe,
+    Results,
+    Targets,
+    numbers,
+    say,
+    setting,
+    several,
+    show,
+)
 from smt_bench.models import registry
 
 if TYPE_CHECKING:
@@ -36,6 +54,12 @@ def run(
     ] = None,
     targets: Targets = None,
     recipe: Recipe = None,
+    batch_size: BatchSize = None,
+    length: Length = None,
+    layers: Layers = None,
+    checkpointing: Checkpointing = None,
+    precision: Precision = None,
+    optimizer_dtype: OptimizerDtype = None,
     jobs: Annotated[int, typer.Option(help="Runs at the same time; GPUs or cores are shared out.")] = 1,
     gpus_per_run: Annotated[int | None, typer.Option(help="GPUs of each run; default: all, divided by --jobs.")] = None,
     processes: Annotated[
@@ -89,6 +113,12 @@ def run(
         recipe,
         keep,
         tuple(several(targets, "--targets")),
+        batch_size=batch_size,
+        length=length,
+        layers=layers,
+        checkpointing=checkpointing,
+        precision=precision,
+        optimizer_dtype=optimizer_dtype,
     )
     store = Store(results)
     here = fits.on_cluster(how.spread) if how.cluster else fits.here()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.execute import execute
-from smt_bench.machine import fits, parallel, signals
+from smt_bench.machine import facts, fits, parallel, signals
 from smt_bench.machine.files import write_text
 from smt_bench.machine.spread import Spread
 from smt_bench.machine.watch import Watcher
@@ -17,6 +17,7 @@ from smt_bench.questions.experiment import Experiment, MeasuringExperiment
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
 from smt_bench.records.outcome import measure
+from smt_bench.records.rows import Rows
 from smt_bench.records.runs import Question
 from smt_bench.records.store import Record, Store
 from smt_bench.sweep.loop import Interrupted, Perform
@@ -30,8 +31,11 @@ def performer(experiment: Experiment, planner: Planner, spread: Spread, results:
     keep = results / "adapters" if planner.request.keep else None
     if isinstance(experiment, MeasuringExperiment):
 
-        def answer(question: Any, watch: Watcher, _keeper: Keeper) -> Record:
+        def answer(question: Any, watch: Watcher, keeper: Keeper) -> Record:
             inputs = planner.inputs() if experiment.needs_inputs else planner.measured()
+            if keeper.files is not None:
+                made = {"made": facts.describe(), "numerics": facts.numerics()}
+                inputs = replace(inputs, rows=Rows(keeper.files.folder / "rows.json", made))
             return measure(question, lambda asked, watch: experiment.measure(asked, watch, inputs), watch)
 
         return answer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -50,20 +49,6 @@ def one_line() -> str:
     """The hardware that a time was measured on, in one line."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return ", ".join(gpus) if gpus else f"{_cpu()}, {torch.get_num_threads()} threads"
-
-
-def reset_peaks() -> None:
-    """Starts the GPUs' peak counters anew; the process's own peak cannot be reset."""
-    for i in range(torch.cuda.device_count()):
-        torch.cuda.reset_peak_memory_stats(i)
-
-
-def peak_memory() -> dict[str, int]:
-    """Peak bytes: of every GPU's allocator since `reset_peaks`; of this process since its start, earlier runs included."""
-    peaks = {"process_peak_since_start": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
-    for i in range(torch.cuda.device_count()):
-        peaks[f"gpu{i}_peak"] = torch.cuda.max_memory_allocated(i)
-    return peaks
 
 
 def _version(package: str) -> str | None:

@@ -52,12 +52,7 @@ def account(
         checkpointing: recompute activations.
         max_grad_norm: gradient clipping.
     """
-    run = Accountant(model, method, settings, ids_BT, labels_BT, checkpointing, max_grad_norm)
-    if method.warmup_steps:
-        run.warmup()
-    run.attach()
-    run.tuning()
-    return run.account
+    return Accountant(model, method, settings, ids_BT, labels_BT, checkpointing, max_grad_norm).whole()
 
 
 class Accountant(Instrument):
@@ -102,6 +97,14 @@ class Accountant(Instrument):
         if checkpointing:
             # One context for the forward pass, one around what the backward pass computes again.
             enable_checkpointing(model, context_fn=lambda: (contextlib.nullcontext(), self._live.recomputation()))
+
+    def whole(self) -> Account:
+        """All stages."""
+        if self.method.warmup_steps:
+            self.warmup()
+        self.attach()
+        self.tuning()
+        return self.account
 
     def keep(self, state: Any) -> None:
         """Counts tensors that the method brought along (a resumed run's statistics)."""

@@ -40,6 +40,7 @@ class Experiment(ABC):
         needs: model and data that it needs, in one line.
         families: the data families it covers where no task is asked for.
         needs_inputs: whether it looks at trained weights and data.
+        takes_steps: whether the steps it takes are as asked for (`--batch-size`, `--length`, ...), not as a recipe says.
     """
 
     name: ClassVar[str]
@@ -47,6 +48,20 @@ class Experiment(ABC):
     needs: ClassVar[str]
     families: ClassVar[tuple[str, ...]] = (DEFAULT.name,)
     needs_inputs: ClassVar[bool] = True
+    takes_steps: ClassVar[bool] = False
+
+    def check_machine(self, planner: Planner, names: Sequence[str]) -> None:
+        """Refuses what this machine cannot hold, before any file is touched.
+
+        Args:
+            planner: for the request.
+            names: `method_names`.
+
+        Raises:
+            ValueError: what is needed, and what was found.
+        """
+        if names:
+            planner.check_machine(names)
 
     @abstractmethod
     def method_names(self, planner: Planner) -> list[str]:

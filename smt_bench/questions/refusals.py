@@ -37,6 +37,20 @@ def training_options(request: Request, shared: bool) -> None:
     _refuse(options, shared, f"{r.experiment} makes no training run")
 
 
+def step_options(request: Request, shared: bool) -> None:
+    """For experiments that take no steps of their own; arguments as `data_options`.
+
+    Raises:
+        ValueError: an option on the steps.
+    """
+    r = request
+    options = {
+        "batch-size": r.batch_size, "length": r.length, "layers": r.layers, "precision": r.precision,
+        "optimizer-dtype": r.optimizer_dtype, "checkpointing": r.checkpointing is not None and str(r.checkpointing),
+    }  # fmt: skip
+    _refuse(options, shared, f"{r.experiment} does not measure steps (speed, memory and plan do)")
+
+
 def idle_settings(request: Request, shared: bool, names: Sequence[str]) -> None:
     """Settings of methods that do not run; `names` are those that do.
 

@@ -9,6 +9,7 @@ from smt_bench import methods
 from smt_bench.data import families
 from smt_bench.data.tasks import find_task
 from smt_bench.evaluation.protocols import PROTOCOLS
+from smt_bench.machine.states import OPTIMIZER_DTYPES, WEIGHT
 from smt_bench.methods.settings import make_canonical, setting, short
 from smt_bench.questions import recipes
 from smt_bench.questions.capacity import setting_named
@@ -43,12 +44,24 @@ class Request:
     recipe: str | None = None
     keep: str | None = setting(None, choices=("adapters",))
     targets: tuple[str, ...] = ()  # layers, for every method that has a choice of them; see `methods.roles`
+    # Of the steps that are measured or planned; a training run's are its recipe's.
+    batch_size: int | None = setting(None, at_least=1, at_most=MANY)
+    length: int | None = setting(None, at_least=1, at_most=MANY)
+    layers: int | None = setting(None, at_least=1, at_most=MANY)
+    checkpointing: bool | None = None
+    precision: str | None = None
+    optimizer_dtype: str | None = None
     default_family: str = families.DEFAULT.name  # where no task is named; the experiment says which
 
     def __post_init__(self) -> None:
-        make_canonical(self, lambda name, value, part: f"--{OPTIONS.get(name, name)} {short(part)}")
-        if self.protocol not in (None, *PROTOCOLS):
-            raise ValueError(f"--protocol {self.protocol}: choose from {', '.join(PROTOCOLS)}")
+        make_canonical(self, lambda name, value, part: f"--{OPTIONS.get(name, name).replace('_', '-')} {short(part)}")
+        for option, value, choices in (
+            ("protocol", self.protocol, PROTOCOLS),
+            ("precision", self.precision, tuple(WEIGHT)),
+            ("optimizer-dtype", self.optimizer_dtype, OPTIMIZER_DTYPES),
+        ):
+            if value not in (None, *choices):
+                raise ValueError(f"--{option} {value}: choose from {', '.join(choices)}")
         if self.recipe is not None:
             recipes.find(self.recipe)
         for name in self.methods:

@@ -176,7 +176,7 @@ class Measurement:
     Attributes:
         kind: name of the experiment.
         version: of its `measure`; bumped when the same settings can give other numbers.
-        model: which architecture; `weights` is "random" where only sizes matter.
+        model: which architecture; `weights` is "random" (of a local folder "random, local") where only sizes matter.
         settings: all choices, as plain JSON.
         machine: hardware and threads, since the answer is about them.
         seed: of random weights and inputs.
@@ -204,17 +204,18 @@ class Measurement:
     @cached_property
     def key(self) -> str:
         """16 hex digits of the SHA-256 of the canonical JSON."""
-        return digest(self.to_dict())
+        return digest(nameless(self.to_dict()))
 
     @cached_property
     def setting(self) -> str:
         """Hash of everything but the seed."""
-        values = self.to_dict()
+        values = nameless(self.to_dict())
         del values["seed"]
         return digest(values)
 
 
 Question = Run | Measurement
+LOCAL = ("local", "random, local")  # what `ModelRef.weights` says of a local folder
 
 
 def question(values: dict[str, Any]) -> Question:
@@ -225,7 +226,7 @@ def question(values: dict[str, Any]) -> Question:
 def nameless(asked: dict[str, Any]) -> dict[str, Any]:
     """A question without the name of a local folder: the revision says what it holds, whatever it is called."""
     model = asked["model"]
-    return {**asked, "model": {**model, "name": ""}} if model["weights"] == "local" else asked
+    return {**asked, "model": {**model, "name": ""}} if model["weights"] in LOCAL else asked
 
 
 def digest(values: Any) -> str:

@@ -101,3 +101,9 @@ def _plain(value: Cell) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
+
+
+def filled(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that all have every column that one of them has; None where there is no value."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return [{name: row.get(name) for name in columns} for row in rows]

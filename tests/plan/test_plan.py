@@ -14,6 +14,7 @@ from smt_bench import methods
 from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.measuring.account import CATEGORIES, Account
 from smt_bench.measuring.accountant import Accountant
+from smt_bench.measuring.updaters import UPDATERS
 from smt_bench.methods.base import OptimizerSettings
 from smt_bench.methods.modules import total_parameters
 from smt_bench.models.build import config, shapes
@@ -21,7 +22,7 @@ from smt_bench.plan import dry, fakes
 from smt_bench.plan.claims import lab, page, smt, spiel
 from smt_bench.plan.dry import DryRuns, Workload, dry_run
 from smt_bench.plan.gpu.hardware import GPUS, find
-from smt_bench.plan.gpu.roofline import compute_seconds, step_time
+from smt_bench.plan.gpu.roofline import Efficiency, compute_seconds, step_time
 from smt_bench.plan.gpu.sharding import divide, host_bytes, nf4_bytes, per_gpu, quantize
 from smt_bench.plan.row import Anatomy
 from smt_bench.plan.rows import verdict
@@ -82,13 +83,14 @@ def real_step(
 
 @pytest.mark.parametrize(
     ("case", "checkpointing", "precision"),
-    [(case, *how) for case in CASES for how in ((False, "fp32"), (True, "bf16"))] + [("full", False, "bf16-pure")],
+    [(case, *how) for case in CASES for how in ((False, "fp32"), (True, "bf16"))] + [("full", False, "bf16 Adam")],
 )
 def test_planned_bytes_and_flops_are_those_of_a_real_step(
     small: str, monkeypatch: pytest.MonkeyPatch, case: str, checkpointing: bool, precision: str
 ) -> None:
-    work = Workload(small, 2, 12, precision, checkpointing, gpu=False)
-    updater = dry.PureUpdater if precision == "bf16-pure" else TorchUpdater
+    kinds = {"optimizer_dtype": "bf16"} if precision == "bf16 Adam" else {}
+    work = Workload(small, 2, 12, precision[:4], checkpointing, gpu=False, **kinds)
+    updater = UPDATERS[work.optimizer_dtype]
     measured, state = real_step(small, build(case), work, updater)
     monkeypatch.setattr(dry, "with_values", lambda _: state)  # the same statistics, hence the same choice
     assert dry_run(work, build(case), {}, "").account == measured
@@ -206,10 +208,11 @@ def test_a_roofline_takes_the_slower_of_arithmetic_and_memory() -> None:
 
     half, single = torch.bfloat16, torch.float32
     operations = Counter({(False, half, 1000, 10): 2, (False, single, 1000, 10): 1, (True, half, 0, 600): 3})
-    assert compute_seconds(operations, 100.0, 10.0, 20.0, 0.5, optimizer=0) == 2 * (2 * 10 + 100)
-    assert compute_seconds(operations, bf16=100.0, fp32=10.0, bandwidth=20.0, efficiency=0.5) == 2 * (
-        2 * 10 + 100 + 3 * 30
-    )
+    half_of_both = Efficiency(0.5, 0.5)
+    assert compute_seconds(operations, 100.0, 10.0, 20.0, half_of_both, optimizer=0) == 2 * (2 * 10 + 100)
+    assert compute_seconds(operations, 100.0, 10.0, 20.0, half_of_both) == 2 * (2 * 10 + 100 + 3 * 30)
+    # Products at half their peak, the memory at a quarter: the update waits for the memory alone.
+    assert compute_seconds(operations, 100.0, 10.0, 20.0, Efficiency(0.5, 0.25)) == 2 * (2 * 10 + 100) + 4 * 3 * 30
     gpu = find("a100-40gb")
     alone = step_time(Counter(), P, P, gpu, ALONE)
     assert alone.total == 0
