@@ -85,7 +85,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         assert trainable == capacity.trainable, f"{trainable} numbers train, {capacity.trainable} were planned"
 
-    loop = _loop(run, inputs, model, tokenizer, method, device)
+    loop = training_loop(run, inputs, model, tokenizer, method, device)
     try:
         loop.train(check)
     finally:
@@ -173,7 +173,8 @@ def _settings(run: Run) -> EvalSettings:
     return EvalSettings(e.protocol, e.beams, *lengths, EVAL_BATCH, run.data.template, e.repetition_penalty)
 
 
-def _loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, device: torch.device) -> Loop:
+def training_loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, device: torch.device) -> Loop:
+    """A run's training, not begun yet; arguments as `Loop`'s."""
     d, t = run.data, run.train
 
     def encoded(number: int) -> Encoded:

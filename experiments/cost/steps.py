@@ -80,7 +80,7 @@ class StepsExperiment(MeasuringExperiment):
         asked: dict[str, Any] = {
             "batch_size": r.batch_size or (2 if r.preset else recipe.micro_batch_size),
             "length": r.length or recipe.cutoff,
-            "precision": r.precision or fits.precision(planner.here),
+            "precision": planner.precision,
             "checkpointing": recipe.gradient_checkpointing if r.checkpointing is None else r.checkpointing,
         }
         if r.layers is not None and r.layers != config(r.model).get_text_config().num_hidden_layers:

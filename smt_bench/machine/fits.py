@@ -99,7 +99,9 @@ def check(
         ValueError: what is needed, what was found, and what would work here.
     """
     parameters = demands[0].parameters
-    kind = kind or (precision(here) if parameters <= CPU_LIMIT else "bf16")
+    kind = kind or precision(here)
+    if not here.gpus and parameters > CPU_LIMIT:
+        kind = "bf16"  # what it would need where it could be trained
     own = replace(here, gpus=here.gpus[: spread.gpus_per_run])
     if own.gpus and spread.processes > 1:
         _check_share(model, demands, kind, min(own.gpus), spread)

@@ -16,7 +16,7 @@ from smt_bench.machine.memory import release
 from smt_bench.measuring.flops import count_flops
 from smt_bench.methods.base import Method, MethodConfig, OptimizerSettings, ParamGroup
 from smt_bench.methods.full import Base
-from smt_bench.training.instrument import Instrument, Region
+from smt_bench.training.instrument import UNWATCHED, Instrument, Region
 from smt_bench.training.loss import enable_checkpointing
 from smt_bench.training.optimizer import FrozenUpdater, TorchUpdater
 from smt_bench.training.step import Stage, Step
@@ -140,6 +140,10 @@ class Contestant:
         laps = Laps()
         self._take(laps)
         return laps.taken
+
+    def run(self) -> None:
+        """One optimizer step that nothing waits in."""
+        self._take(UNWATCHED)
 
     def count(self) -> dict[str, int]:
         """Takes a step as well; FLOPs of its forward and its backward pass."""

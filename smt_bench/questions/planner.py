@@ -99,7 +99,7 @@ class Planner(MethodChoice):
         command = f"python -m smt_bench run {self.request.experiment} --model"
         small = [entry for entry in registry.REGISTRY.values() if entry.small]
         instead = [f"{command} {entry.name}" + ("" if entry.embedded else " --data FOLDER") for entry in small]
-        fits.check(self.request.model, demands, self.here, self.spread, instead, self.request.precision)
+        fits.check(self.request.model, demands, self.here, self.spread, instead, self.precision)
 
     def demand(self, name: str) -> states.Demand:
         """What a method needs of memory by rule, at the largest fraction asked for; one it cannot take is refused elsewhere."""
@@ -133,6 +133,11 @@ class Planner(MethodChoice):
         self.data = unread(self.family.name, self.recipe.heldout)
         self.located = locate.Located(build.architecture(self.request.model, self.request.layers), Path())
         self.opened = True
+
+    @property
+    def precision(self) -> str:
+        """fp32 or bf16: asked for, else the machine's."""
+        return self.request.precision or fits.precision(self.here)
 
     @property
     def steps(self) -> int:
@@ -256,7 +261,7 @@ class Planner(MethodChoice):
                 betas=r.betas,
                 eps=1e-8,
                 max_grad_norm=r.max_grad_norm,
-                precision=fits.precision(self.here),
+                precision=self.precision,
                 gradient_checkpointing=r.gradient_checkpointing,
                 schedule=r.schedule,
             ),

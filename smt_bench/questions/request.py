@@ -55,13 +55,14 @@ class Request:
 
     def __post_init__(self) -> None:
         make_canonical(self, lambda name, value, part: f"--{OPTIONS.get(name, name).replace('_', '-')} {short(part)}")
-        for option, value, choices in (
+        asked: list[tuple[str, str | None, tuple[str, ...]]] = [
             ("protocol", self.protocol, PROTOCOLS),
             ("precision", self.precision, tuple(WEIGHT)),
             ("optimizer-dtype", self.optimizer_dtype, OPTIMIZER_DTYPES),
-        ):
-            if value not in (None, *choices):
-                raise ValueError(f"--{option} {value}: choose from {', '.join(choices)}")
+        ]
+        for option, chosen, choices in asked:
+            if chosen is not None and chosen not in choices:
+                raise ValueError(f"--{option} {chosen}: choose from {', '.join(choices)}")
         if self.recipe is not None:
             recipes.find(self.recipe)
         for name in self.methods:
