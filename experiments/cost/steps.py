@@ -6,7 +6,7 @@ What is asked for beside the recipe's sizes stands in the settings, and so in th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from smt_bench import methods
@@ -34,7 +34,10 @@ class StepsExperiment(MeasuringExperiment):
         Raises:
             ValueError: none does.
         """
-        reasons = {name: lacking(planner.demand(name), planner.here, self.settings_of_steps(planner)) for name in names}
+        s, demands = self.settings_of_steps(planner), [planner.demand(name) for name in names]
+        # What is installed after a warm-up can be measured without one that trains everything (`startable`).
+        least = [replace(d, dense=d.dense and not d.trainable) for d in demands]
+        reasons = {d.method: lacking(d, planner.here, s) for d in least}
         if names and all(reasons.values()):
             told = "; ".join(f"{name} {why}" for name, why in reasons.items())
             raise ValueError(f"model {planner.request.model}: {told}: choose fewer --layers, or --optimizer-dtype bf16")

@@ -74,7 +74,7 @@ def lacking(demand: Demand, here: Machine, kind: str, optimizer_dtype: str = "fp
     if need <= room:
         return None
     what = "weights, gradients and optimizer" if demand.dense else "weights and what trains"
-    return f"does not fit: {what} alone need {need / GB:.1f} GB, there are {room / GB:.1f} GB"
+    return f"does not fit: {what} alone need {need / GB:.3g} GB, there are {room / GB:.3g} GB"
 
 
 def check(

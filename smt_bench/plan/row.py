@@ -94,6 +94,7 @@ class Row:
         spreads: stage -> how it is spread; a dense warm-up may need the host where tuning does not.
         peaks: stage -> bytes per GPU, the phase where they are reached, bytes by category there; "tuning" includes attaching.
         phases: stage -> phase -> bytes by category at that phase's peak, per GPU.
+        rule: bytes of weights, gradients and optimizer on one GPU by the gates' rule (`machine.states`).
         host: bytes of main memory.
         disk: bytes of checkpoints at most, while the run lasts.
         times: stage -> seconds of a step.
@@ -111,6 +112,7 @@ class Row:
     spreads: dict[str, Spread] = field(default_factory=dict)
     peaks: dict[str, tuple[int, str, dict[str, int]]] = field(default_factory=dict)
     phases: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    rule: int | None = None
     host: int | None = None
     disk: int | None = None
     times: dict[str, StepTime] = field(default_factory=dict)
@@ -170,6 +172,7 @@ class Row:
             "peak_bytes": self.peak[0],
             "peak_at": self.peak[1],
             "tuning_peak_bytes": self.peaks["tuning"][0] if self.peaks else None,
+            "rule_bytes": self.rule,
             "host_bytes": self.host,
             "disk_bytes": self.disk,
             "flops_forward": self.flops("forward"),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from smt_bench import methods
 from smt_bench.evidence import published
 from smt_bench.machine.spread import Spread
 from smt_bench.machine.states import WEIGHT
@@ -16,6 +17,7 @@ from smt_bench.plan.gpu.hardware import GPUS, NUMBERS, TIGHT, Gpu
 from smt_bench.plan.gpu.roofline import StepTime, step_time
 from smt_bench.plan.gpu.sharding import host_bytes, per_gpu, quantize
 from smt_bench.plan.row import Anatomy, Row, Target
+from smt_bench.questions.capacity import demand_of
 from smt_bench.questions.experiment import TrainingExperiment
 from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Run
@@ -78,7 +80,10 @@ def make_row(
     dry = runs.run(run.method.name, run.method.config, run.method.fraction, run.train.steps)
     trained = dry.account.trained
     assert trained.get("tuning", 0) == capacity.trainable, f"{run.method.name}: {trained} train, planned {capacity}"
-    account = dry.account
+    account, work = dry.account, runs.workload
+    method = methods.build(run.method.name, run.method.config, run.method.fraction, run.seed, run.train.steps)
+    rule = demand_of(method, capacity.total, capacity.trainable)
+    row.rule = rule.states(work.precision, work.optimizer_dtype)
     if target.bits is not None:
         if trained and max(trained.values()) == anatomy.total:
             row.refusal = f"{run.method.name} trains all parameters in some phase: a {target.bits}-bit base is frozen"

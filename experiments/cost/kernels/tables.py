@@ -10,7 +10,7 @@ from typing import Any
 from smt_bench.evidence import published as papers
 from smt_bench.records.store import Record
 from smt_bench.report.measured import measured
-from smt_bench.report.table import Cell, Table
+from smt_bench.report.table import Cell, Table, filled
 
 Row = dict[str, Any]
 
@@ -127,8 +127,7 @@ def _update(rows: list[Row], note: str) -> Table:
         "adam_bytes": ("bytes of Adam", ",d"), "update_ms": ("update, ms", ".2f"), "kept_pct": ("updates kept, %", ".1f"),
         "verdict": ("numbers", ""),
     }  # fmt: skip
-    refused = any("refused" in row for row in rows)
-    data = [{**row, "verdict": _verdict(row)} | ({"refused": row.get("refused")} if refused else {}) for row in rows]
+    data = filled([{**row, "verdict": _verdict(row)} for row in rows])
     notes = [
         note,
         "blocks hold 10 % of the matrix; updates kept: how far the trained numbers went in 100 steps of AdamW at rate 1e-5 under "
