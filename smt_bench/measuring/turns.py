@@ -92,8 +92,7 @@ def take_turns(
             release(error)
         if score.message is not None:
             opened.discard(contestant.name)
-            contestant.close(describe=False)
-            rows.put({contestant.name: score.to_dict()})
+            contestant.close(describe=False)  # its row is not kept: another process may find more memory
 
     def ready(contestant: Contestant) -> None:
         score = scores[contestant.name]
@@ -136,5 +135,5 @@ def take_turns(
             if not resident and scores[contestant.name].visits > before:
                 rows.put({contestant.name: scores[contestant.name].to_dict()})
         if resident:
-            rows.put({name: score.to_dict() for name, score in scores.items()})
+            rows.put({name: score.to_dict() for name, score in scores.items() if score.message is None})
     return scores

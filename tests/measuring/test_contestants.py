@@ -121,6 +121,15 @@ def test_one_without_memory_is_out_and_the_others_go_on(resident: bool, at: int)
     assert lost.model is lost.method is None
 
 
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_retry_tries_again_what_found_no_memory(resident: bool, tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    first = race(contestant("full"), Contestant("lost", make("lora"), Small(0)), resident=resident, rows=Rows(path))
+    again = race(contestant("full"), Contestant("lost", make("lora"), Small(None)), resident=resident, rows=Rows(path))
+    assert first["lost"].message is not None and again["lost"].message is None and len(again["lost"].seconds) == 4
+    assert again["full"].seconds == first["full"].seconds
+
+
 def test_another_error_is_not_swallowed() -> None:
     def broken() -> Any:
         raise RuntimeError("shapes do not match")

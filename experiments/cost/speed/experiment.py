@@ -23,6 +23,7 @@ from smt_bench import methods
 from smt_bench.experiments.cost.speed.tables import write_speed
 from smt_bench.experiments.cost.steps import PAPER_STEPS, StepsExperiment, lacking, startable, whole
 from smt_bench.machine import fits
+from smt_bench.machine.memory import release
 from smt_bench.machine.states import Demand
 from smt_bench.machine.watch import Watcher
 from smt_bench.measuring.contestant import Contestant
@@ -179,6 +180,7 @@ class Speed(StepsExperiment):
             return dict(kept)
         s, model = measurement.settings, inputs.source(measurement.model)
         reached = rates(device)
+        release()
         workload = Workload(
             model, s["batch_size"], s["length"], s["precision"], s["checkpointing"], gpu=device.type == "cuda",
             optimizer_dtype=s.get("optimizer_dtype", "fp32"), layers=s.get("layers"),
