@@ -94,6 +94,8 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
             "tokens": trained.tokens,
         }
         record["memory_bytes"] = dict(trained.bytes)
+        if ran := method.ran():
+            record["environment"]["method"] = ran
         if inputs.keeper.resumed:
             record["resumed_at_steps"] = inputs.keeper.resumed
         if loop.probes:

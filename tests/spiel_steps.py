@@ -53,7 +53,7 @@ class Around(TorchUpdater):
     def __init__(self, model: Any, optimizer: Any) -> None:
         Updater.__init__(self, model, [p for group in optimizer.param_groups for p in group["params"]])
         self.optimizer, self.max_grad_norm, self._masters = optimizer, math.inf, []
-        self._peaks = [LR for _ in optimizer.param_groups]
+        self._peaks, self._pieces = [LR for _ in optimizer.param_groups], self.params
 
 
 def one_step(model: Any, method: Spiel, optimizer: Any, ids: torch.Tensor, step: int, micro: int = 1) -> float:
@@ -69,3 +69,9 @@ def train(model: Any, method: Spiel, optimizer: Any, data: list[torch.Tensor], f
 def same(a: nn.Module, b: nn.Module) -> bool:
     left, right = a.state_dict(), b.state_dict()
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def state_of(method: Spiel, optimizer: Any, layer: Any) -> dict[str, torch.Tensor]:
+    """The optimizer's state of one layer's deltas: slices of that of all deltas together."""
+    whole, first = method._flat.whole_of(layer.deltas)
+    return {name: value[first : first + len(layer.deltas)] for name, value in optimizer.state[whole].items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from smt_bench import methods
-from smt_bench.machine import fits
 from smt_bench.questions.experiment import MeasuringExperiment
 from smt_bench.questions.grid import Cell, grid, middle
 from smt_bench.questions.planner import Planner
@@ -40,6 +39,8 @@ class StepsExperiment(MeasuringExperiment):
                 "config": config,
                 "variant": "",
             }
+            if (half := planner.half(cell.method, cell.fraction, config, PAPER_STEPS)) is not None:
+                entry["half"] = half
             competing.append(entry)
             if config.get("dropout"):
                 # Drawing the masks is slow on CPUs: what a method costs without them is another question than what the paper ran.
@@ -48,6 +49,6 @@ class StepsExperiment(MeasuringExperiment):
             "methods": competing,
             "batch_size": 2 if planner.request.preset else planner.recipe.micro_batch_size,
             "length": planner.recipe.cutoff,
-            "precision": fits.precision(planner.here),
+            "precision": planner.precision,
             "checkpointing": planner.recipe.gradient_checkpointing,
         }

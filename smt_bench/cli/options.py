@@ -23,6 +23,13 @@ Recipe = Annotated[
         help="Whose choices: paper (the text's), paper-code (the released scripts'), ...; default: the model's.",
     ),
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="fp32 or bf16 (mixed, under autocast); default: see `list models`; other models fp32 up to 10^9 parameters.",
+    ),
+]
 Many = list[str] | None
 Targets = Annotated[
     Many,

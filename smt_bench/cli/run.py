@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smt_bench.cli.draw import render
-from smt_bench.cli.options import Json, Many, Model, Recipe, Results, Targets, numbers, say, setting, several, show
+from smt_bench.cli.options import (
+    Json,
+    Many,
+    Model,
+    Precision,
+    Recipe,
+    Results,
+    Targets,
+    numbers,
+    say,
+    setting,
+    several,
+    show,
+)
 from smt_bench.models import registry
 
 if TYPE_CHECKING:
@@ -36,6 +49,7 @@ def run(
     ] = None,
     targets: Targets = None,
     recipe: Recipe = None,
+    precision: Precision = None,
     jobs: Annotated[int, typer.Option(help="Runs at the same time; GPUs or cores are shared out.")] = 1,
     gpus_per_run: Annotated[int | None, typer.Option(help="GPUs of each run; default: all, divided by --jobs.")] = None,
     processes: Annotated[
@@ -88,6 +102,7 @@ def run(
         tuple(setting(text) for text in settings or []),
         recipe,
         keep,
+        precision,
         tuple(several(targets, "--targets")),
     )
     store = Store(results)

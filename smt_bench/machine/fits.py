@@ -53,11 +53,6 @@ def on_cluster(spread: Spread) -> Machine:
     return found
 
 
-def precision(here: Machine) -> str:
-    """bf16 on GPU, fp32 on CPU."""
-    return "bf16" if here.gpus else "fp32"
-
-
 def device_map(parameters: int, here: Machine) -> str | None:
     """Large models on several GPUs have their layers spread over them; others live on one device."""
     return "balanced" if len(here.gpus) > 1 and parameters > CPU_LIMIT else None
@@ -71,6 +66,7 @@ def check(
     here: Machine,
     spread: Spread,
     instead: Sequence[str] = (),
+    kind: str | None = None,
 ) -> None:
     """Refuses a model that cannot be trained here.
 
@@ -82,11 +78,12 @@ def check(
         here: this machine.
         spread: of each run over it.
         instead: commands that would work here.
+        kind: bf16 or fp32; None: by size.
 
     Raises:
         ValueError: what is needed, what was found, and what would work here.
     """
-    kind = precision(here) if parameters <= CPU_LIMIT else "bf16"
+    kind = kind or ("bf16" if parameters > CPU_LIMIT else "fp32")
     own = replace(here, gpus=here.gpus[: spread.gpus_per_run])
     if own.gpus and spread.processes > 1:
         _check_share(model, parameters, dense, kind, min(own.gpus), spread)

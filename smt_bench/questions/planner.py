@@ -16,7 +16,7 @@ from smt_bench.evaluation.protocols import EVALUATION_VERSION
 from smt_bench.machine import facts, fits
 from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.methods.base import Capacity, Method, Shapes
-from smt_bench.models import build, locate, registry
+from smt_bench.models import build, locate, precision, registry
 from smt_bench.models.preflight import check_attached
 from smt_bench.questions import suits
 from smt_bench.questions.capacity import check_fraction, method_of, setting_named
@@ -106,7 +106,7 @@ class Planner(MethodChoice):
         command = f"python -m smt_bench run {self.request.experiment} --model"
         small = [entry for entry in registry.REGISTRY.values() if entry.small]
         instead = [f"{command} {entry.name}" + ("" if entry.embedded else " --data FOLDER") for entry in small]
-        fits.check(self.request.model, total, dense, sparse, self.here, self.spread, instead)
+        fits.check(self.request.model, total, dense, sparse, self.here, self.spread, instead, self.precision)
 
     def open(self) -> None:
         """Reads data and locates the weights; downloads where neither is here."""
@@ -127,6 +127,15 @@ class Planner(MethodChoice):
         self.data = unread(self.family.name, self.recipe.heldout)
         self.located = locate.Located(build.architecture(self.request.model), Path())
         self.opened = True
+
+    @property
+    def precision(self) -> str:
+        """fp32 or bf16: asked for, the model's, or by its size; the same on every machine."""
+        return self.request.precision or self.entry.precision or precision.default(self.inventory.total)
+
+    def half(self, name: str, fraction: float | None, config: dict[str, Any], steps: int) -> str | None:
+        """How a method trains in bf16, in words for the key; None in float32."""
+        return methods.build(name, config, fraction, 0, steps).half if self.precision == "bf16" else None
 
     @property
     def steps(self) -> int:
@@ -226,7 +235,7 @@ class Planner(MethodChoice):
         """`run` without asking whether the model can give the fraction."""
         assert self.opened
         r, d, steps = self.recipe, self.data, self.steps
-        method = methods.find(name)
+        method, config = methods.find(name), self.config(name, steps, **changes)
         return Run(
             model=self.located.ref,
             data=DataRef(
@@ -239,7 +248,7 @@ class Planner(MethodChoice):
                 r.train_on_inputs,
                 r.cutoff,
             ),
-            method=MethodRef(name, method.version, fraction, self.config(name, steps, **changes)),
+            method=MethodRef(name, method.version, fraction, config, self.half(name, fraction, config, steps)),
             train=TrainRef(
                 lr=r.lr(name) if lr is None else lr,
                 steps=steps,
@@ -250,7 +259,7 @@ class Planner(MethodChoice):
                 betas=r.betas,
                 eps=1e-8,
                 max_grad_norm=r.max_grad_norm,
-                precision=fits.precision(self.here),
+                precision=self.precision,
                 gradient_checkpointing=r.gradient_checkpointing,
                 schedule=r.schedule,
             ),

@@ -10,6 +10,7 @@ from smt_bench.data import families
 from smt_bench.data.tasks import find_task
 from smt_bench.evaluation.protocols import PROTOCOLS
 from smt_bench.methods.settings import make_canonical, setting, short
+from smt_bench.models.precision import PRECISIONS
 from smt_bench.questions import recipes
 from smt_bench.questions.capacity import setting_named
 
@@ -42,6 +43,7 @@ class Request:
     settings: tuple[tuple[str, str, object], ...] = ()  # (method, setting, value); the value is for the method to check
     recipe: str | None = None
     keep: str | None = setting(None, choices=("adapters",))
+    precision: str | None = setting(None, choices=PRECISIONS)
     targets: tuple[str, ...] = ()  # layers, for every method that has a choice of them; see `methods.roles`
     default_family: str = families.DEFAULT.name  # where no task is named; the experiment says which
 

@@ -85,6 +85,7 @@ def setting(found: Sequence[Group]) -> list[str]:
         lines += [
             f"Training: {train['steps']} steps, batch size {train['batch_size']}, {train['optimizer']}, "
             f"{betas(train)}{train['schedule']} schedule with {train['lr_warmup_steps']} warm-up steps, {train['precision']}.",
+            *in_halves(found),
             *own_schedules(found),
             f"Learning rates: {_by_method(found, 'lr')}.",
             *realised(found),
@@ -102,6 +103,22 @@ def betas(train: dict[str, Any]) -> str:
     """Adam's decay rates where they are not its usual ones, e.g. "betas 0.9 and 0.95, "."""
     first, second = train["betas"]
     return "" if (first, second) == (0.9, 0.999) else f"betas {first:g} and {second:g}, "
+
+
+def in_halves(found: Sequence[Group]) -> list[str]:
+    """How each method trains in bf16; nothing for float32."""
+    ways: dict[str | None, dict[str, None]] = {}
+    for g in (g for g in found if g.trains and g.run["train"]["precision"] == "bf16"):
+        ways.setdefault(g.run["method"].get("half"), {})[title(g.method)] = None
+    if not ways:
+        return []
+    parts = [
+        f"{listed(list(names))}: {half or 'as before 2026-11-28, adapters in float32 products and the rest without autocast'}"
+        for half, names in ways.items()
+    ]
+    return [
+        "bf16: forward passes, those of the evaluation too, under bf16 autocast; what trains: " + "; ".join(parts) + "."
+    ]
 
 
 def own_schedules(found: Sequence[Group]) -> list[str]:

@@ -83,7 +83,7 @@ for side, tokens in [(16, 40), (12, 33), (96, 7)]:
     for dtype, error in [(torch.float32, 1e-5), (torch.float16, 2e-3)]:
         dy, kept = sides(side, tokens, dtype)
         out = fused(dy, kept, PAIRS, side)
-        assert out.dtype == dtype
+        assert out.dtype == torch.float32, "sums come out unrounded"
         expected = naive(dy.double(), kept.double(), side)
         torch.testing.assert_close(out.double(), expected, rtol=error, atol=error * tokens**0.5)
 print("same numbers")
