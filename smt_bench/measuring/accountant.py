@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -158,11 +158,14 @@ class Accountant(Instrument):
             self._take(step, stage, first + 1)
         self._report(stage)
         self.account.trained[stage] = sum(p.numel() for p in updater.params)
-        once = {self._live.number(t): t for t in updater.weights().values()}  # tied weights are saved once
-        changed = [t for number, t in once.items() if number in self._live.written]
+        changed = [t for t in updater.weights().values() if self._live.number(t) in self._live.written]
         brought = [t for t in tree_leaves(self.method.state_dict()) if isinstance(t, torch.Tensor)]
-        size = sum(t.numel() * t.element_size() for t in (*changed, *brought))
+        size = self._stored(changed) + self._stored(brought)
         self.saved[stage] = size + updater.state_bytes()
+
+    def _stored(self, tensors: Iterable[torch.Tensor]) -> int:
+        """Bytes that saving takes: each storage once and whole, since tied weights share one, and slices of one tensor do."""
+        return sum({self._live.number(t): t.untyped_storage().nbytes() for t in tensors}.values())
 
     def _take(self, step: Step, stage: Stage, number: int) -> bool:
         """One step; returns whether the method keeps something that it did not have before."""

@@ -113,8 +113,7 @@ def in_halves(found: Sequence[Group]) -> list[str]:
     if not ways:
         return []
     parts = [
-        f"{listed(list(names))}: {half or 'as before 2026-11-28, adapters in float32 products and the rest without autocast'}"
-        for half, names in ways.items()
+        f"{listed(list(names))}: {half or 'by an earlier version, without autocast'}" for half, names in ways.items()
     ]
     return [
         "bf16: forward passes, those of the evaluation too, under bf16 autocast; what trains: " + "; ".join(parts) + "."
