@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
-from helpers import ROOT, tiny_llama
+from helpers import tiny_llama
 from torch import nn
 
 from smt_bench import methods
@@ -72,36 +67,6 @@ def sides(side: int, tokens: int, dtype: torch.dtype) -> tuple[torch.Tensor, tor
 def test_every_way_gives_the_naive_block_gradients(way: str, side: int) -> None:
     dy, kept = sides(side, 9, torch.float64)
     torch.testing.assert_close(WAYS[way](dy, kept, PAIRS, side), naive(dy, kept, side), rtol=1e-12, atol=1e-12)
-
-
-INTERPRETED = """
-import torch
-from smt_bench.methods.smt.gradients import fused
-from test_smt_cost import PAIRS, naive, sides
-
-for side, tokens in [(16, 40), (12, 33), (96, 7)]:
-    for dtype, error in [(torch.float32, 1e-5), (torch.float16, 2e-3)]:
-        dy, kept = sides(side, tokens, dtype)
-        out = fused(dy, kept, PAIRS, side)
-        assert out.dtype == torch.float32, "sums come out unrounded"
-        expected = naive(dy.double(), kept.double(), side)
-        torch.testing.assert_close(out.double(), expected, rtol=error, atol=error * tokens**0.5)
-print("same numbers")
-"""
-
-
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
-def test_the_triton_kernel_in_its_interpreter() -> None:
-    """Sides that no tile divides, tokens that no step divides. The interpreter multiplies bfloat16 wrongly (bits as integers)."""
-    env = {
-        **os.environ,
-        "TRITON_INTERPRET": "1",
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "methods"), str(ROOT / "tests"), str(ROOT)]),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", INTERPRETED], env=env, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.stdout == "same numbers\n", done.stderr
 
 
 def test_layers_that_read_one_input_keep_one_copy_of_its_columns() -> None:
