@@ -188,5 +188,5 @@ class SpielLinear(nn.Module):
         flat_n[self.indices[slots_k].long()] = self.base[slots_k]
         self.indices[slots_k] = found.indices[grown_k]
         self.base[slots_k] = flat_n[self.indices[slots_k].long()]
-        self.deltas[slots_k] = 0
+        self.deltas.index_fill_(0, slots_k, 0)
         return slots_k, mean_K[grown_k], found.square[grown_k] / phase
