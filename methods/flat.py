@@ -41,6 +41,7 @@ class Flat:
         self._used = dict.fromkeys(self._whole, 0)
         self._parts: list[torch.Tensor] = []
         self._where: dict[int, tuple[Place, int]] = {}
+        self._reached: set[int] = set()
         self.slices: list[nn.Parameter] = []
 
     @property
@@ -56,6 +57,7 @@ class Flat:
         self.slices.append(part)
         self._parts.append(self._grads[place][start:stop])
         self._where[id(part)] = place, start
+        part.register_post_accumulate_grad_hook(lambda one: self._reached.add(id(one)))
         return part
 
     def whole_of(self, part: nn.Parameter) -> tuple[nn.Parameter, int]:
@@ -71,6 +73,10 @@ class Flat:
             part.grad = grad
 
     def publish_gradients(self) -> None:
-        """Shows the optimizer what has gathered."""
+        """Shows the optimizer what has gathered; slices that no gradient has ever reached show none."""
         for place, whole in self._whole.items():
             whole.grad = self._grads[place]
+        if len(self._reached) < len(self.slices):
+            for part in self.slices:
+                if id(part) not in self._reached:
+                    part.grad = None

@@ -19,7 +19,7 @@ from smt_bench.data.batches import Batch, collate
 from smt_bench.data.prompts import IGNORED, Encoded
 from smt_bench.methods.base import OptimizerSettings
 from smt_bench.training.optimizer import TorchUpdater
-from smt_bench.training.step import Step
+from smt_bench.training.step import PATIENCE, Step
 
 aten = torch.ops.aten
 LAYERS = 4
@@ -115,3 +115,19 @@ def test_operations_of_the_sparse_methods() -> None:
     # A product per block (one launch per layer on a GPU), a sum per layer, kept columns per input, and the way back.
     assert smt - full <= blocks + 4 * layers + LAYERS + 10
     assert sum(len(group["params"]) for group in step.updater.optimizer.param_groups) == 1  # type: ignore[union-attr]
+
+
+def test_a_layer_that_no_gradient_reaches_is_found_among_the_slices_of_one_tensor() -> None:
+    model = tiny_llama(num_hidden_layers=LAYERS).train()
+    method = methods.build("spiel", CONFIGS["spiel"], 0.05, 0, 40)
+    updater = TorchUpdater(model, method, method.attach(model), OptimizerSettings(1e-3), 1.0)
+    lost, other = (model.get_submodule(f"model.layers.{n}.self_attn.v_proj") for n in (2, 3))
+    lost.forward = other.forward  # type: ignore[method-assign]  # it takes no part
+    step = Step("tuning", model, method, updater)
+    for number in range(1, PATIENCE):
+        step.take(number, [batch()], 1.0)
+    with pytest.raises(
+        ValueError, match="spiel: no gradient reached model.layers.2.self_attn.v_proj.deltas in 5 steps"
+    ):
+        step.take(PATIENCE, [batch()], 1.0)
+    assert not lost.deltas.any() and other.deltas.any()
