@@ -8,6 +8,7 @@ from helpers import tiny_llama
 from torch import nn
 
 from smt_bench import methods
+from smt_bench.methods.smt.collect import Collector
 from smt_bench.methods.smt.gradients import WAYS
 from smt_bench.methods.smt.install import same_input, sparse_layers
 from smt_bench.methods.smt.layer import SparseLinear
@@ -279,3 +280,21 @@ def test_selections_without_gradients_need_no_backward_pass(config: dict[str, st
 def test_a_frozen_warm_up_needs_no_dense_memory() -> None:
     assert methods.build("smt", {}, 0.01, 0, 1000).trains_dense
     assert not methods.build("smt", {"warmup_trains": False}, 0.01, 0, 1000).trains_dense
+
+
+@pytest.mark.parametrize(("free", "fits"), [(4 * 6 * 64 * 64, True), (4 * 6 * 64 * 64 - 1, False)])
+def test_sums_of_matrices_stay_on_a_gpu_where_all_of_them_fit(
+    free: int, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = torch.device("cuda", 0)
+    # Free, reserved by the allocator, and the most that was ever in use of it.
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5000)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 5000)
+    matrices = {f"l{n}.q_proj": (4, 4) for n in range(6)}
+    collector = Collector(("q_proj",), "l2", "global", SIDE, matrices, {}, lambda tensor: tensor)
+    assert collector._fits_on(gpu) is fits
+    assert not collector._fits_on(torch.device("cpu")), "main memory is where they are anyway"
+    for step in (1.0, 2.0):
+        collector._add("l0.q_proj", torch.full((64, 64), step))
+    assert torch.equal(collector.sums["l0.q_proj"], torch.full((64, 64), 3.0))
