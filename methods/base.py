@@ -34,6 +34,7 @@ from smt_bench.methods.settings import make_canonical
 
 Shapes = Mapping[str, tuple[int, ...]]
 Average = Callable[[torch.Tensor], torch.Tensor]  # over the run's processes
+MASTERS = "bf16 weights and gradients, float32 masters"
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,14 @@ class ParamGroup:
         params: the trainable parameters.
         lr_scale: factor on the run's learning rate.
         weight_decay: overrides the run's weight decay where not None.
+        pieces: what `params` are put together of, with gradients that are slices of theirs: the norm of all gradients is taken
+            over these, piece by piece. None: `params` themselves.
     """
 
     params: list[nn.Parameter]
     lr_scale: float = 1.0
     weight_decay: float | None = None
+    pieces: list[nn.Parameter] | None = None
 
 
 @dataclass(frozen=True)
@@ -229,6 +233,15 @@ class Method(ABC, Generic[ConfigT_co]):
         return False
 
     @property
+    def half(self) -> str:
+        """What trains where the model is in bf16, in words for keys and tables; every forward pass is under bf16 autocast.
+
+        What `attach` gives in float32 is updated as it is, what it gives in bf16 the engine updates through float32 masters.
+        Other words are other keys.
+        """
+        return "what is installed in float32, else float32 masters"
+
+    @property
     def merges(self) -> bool:
         """Whether `merge` is called; otherwise the model is judged as it was trained, and the record says so."""
         return True
@@ -297,6 +310,10 @@ class Method(ABC, Generic[ConfigT_co]):
 
     def describe(self) -> dict[str, Any]:
         """What was decided during the run (e.g. blocks per layer); small JSON for the record."""
+        return {}
+
+    def ran(self) -> dict[str, Any]:
+        """How this machine carried it out, where that is no part of the question: which kernels, say; small JSON."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:

@@ -98,6 +98,8 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         }
         peaks.end("tuning")
         record["memory_bytes"] |= trained.bytes
+        if ran := method.ran():
+            record["environment"]["method"] = ran
         if inputs.keeper.resumed:
             record["resumed_at_steps"] = inputs.keeper.resumed
         if loop.probes:

@@ -71,6 +71,8 @@ class StepsExperiment(MeasuringExperiment):
                 "config": config,
                 "variant": "",
             }
+            if (half := planner.half(cell.method, cell.fraction, config, PAPER_STEPS)) is not None:
+                entry["half"] = half
             competing.append(entry)
             if config.get("dropout"):
                 # Drawing the masks is slow on CPUs: what a method costs without them is another question than what the paper ran.

@@ -35,7 +35,7 @@ def list_(
         from smt_bench.models import registry
 
         found["models"] = [
-            {"name": e.name, "hub_id": e.hub_id, "recipe": e.recipe, "needs": e.note}
+            {"name": e.name, "hub_id": e.hub_id, "recipe": e.recipe, "precision": e.precision, "needs": e.note}
             for e in registry.REGISTRY.values()
         ]
     if what == "gpus":

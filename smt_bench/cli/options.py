@@ -23,6 +23,13 @@ Recipe = Annotated[
         help="Whose choices: paper (the text's), paper-code (the released scripts'), ...; default: the model's.",
     ),
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="fp32 or bf16 (mixed, under autocast); default: see `list models`; other models fp32 up to 10^9 parameters.",
+    ),
+]
 Many = list[str] | None
 Targets = Annotated[
     Many,
@@ -40,9 +47,6 @@ Layers = Annotated[
 Checkpointing = Annotated[
     bool | None,
     typer.Option("--checkpointing/--no-checkpointing", help="Recompute activations; default: the recipe's choice."),
-]
-Precision = Annotated[
-    str | None, typer.Option("--precision", help="Of the weights: bf16 or fp32; default: bf16 on GPUs.")
 ]
 OptimizerDtype = Annotated[
     str | None,

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from smt_bench.machine import determinism
+
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "lm-eval", "tokenizers", "numpy", "deepspeed")
 
 
@@ -36,12 +38,15 @@ def describe() -> dict[str, Any]:
 
 
 def numerics() -> dict[str, Any]:
-    """What decides the last bits of a sum, here and now: threads, float32 products, kernels that attention may use."""
+    """What decides the last bits of a sum, here and now: threads, float32 products, kernels; whether they come again."""
     kernels = ("flash", "mem_efficient", "cudnn", "math")
     return {
         "threads": torch.get_num_threads(),
         "float32_matmul": torch.get_float32_matmul_precision(),
         "attention_kernels": [name for name in kernels if getattr(torch.backends.cuda, f"{name}_sdp_enabled")()],
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "cublas_workspace": os.environ.get(determinism.WORKSPACE),
+        "repeatable": determinism.repeatable(torch.cuda.is_available()),
     }
 
 

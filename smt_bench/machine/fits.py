@@ -50,11 +50,6 @@ def on_cluster(spread: Spread) -> Machine:
     return found
 
 
-def precision(here: Machine) -> str:
-    """bf16 on GPU, fp32 on CPU."""
-    return "bf16" if here.gpus else "fp32"
-
-
 def device_map(parameters: int, here: Machine) -> str | None:
     """Large models on several GPUs have their layers spread over them; others live on one device."""
     return "balanced" if len(here.gpus) > 1 and parameters > CPU_LIMIT else None
@@ -93,15 +88,13 @@ def check(
         here: this machine.
         spread: of each run over it.
         instead: commands that would work here.
-        kind: precision, bf16 or fp32; None: this machine's.
+        kind: bf16 or fp32; None: by size.
 
     Raises:
         ValueError: what is needed, what was found, and what would work here.
     """
     parameters = demands[0].parameters
-    kind = kind or precision(here)
-    if not here.gpus and parameters > CPU_LIMIT:
-        kind = "bf16"  # what it would need where it could be trained
+    kind = kind or ("bf16" if parameters > CPU_LIMIT else "fp32")
     own = replace(here, gpus=here.gpus[: spread.gpus_per_run])
     if own.gpus and spread.processes > 1:
         _check_share(model, demands, kind, min(own.gpus), spread)

@@ -16,7 +16,7 @@ from smt_bench.evaluation.protocols import EVALUATION_VERSION
 from smt_bench.machine import facts, fits, states
 from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.methods.base import Capacity, Method, Shapes
-from smt_bench.models import build, locate, registry
+from smt_bench.models import build, locate, precision, registry
 from smt_bench.models.preflight import check_attached
 from smt_bench.questions import suits
 from smt_bench.questions.capacity import check_fraction, demand_of, method_of, setting_named
@@ -136,8 +136,12 @@ class Planner(MethodChoice):
 
     @property
     def precision(self) -> str:
-        """fp32 or bf16: asked for, else the machine's."""
-        return self.request.precision or fits.precision(self.here)
+        """fp32 or bf16: asked for, the model's, or by its size; the same on every machine."""
+        return self.request.precision or self.entry.precision or precision.default(self.inventory.total)
+
+    def half(self, name: str, fraction: float | None, config: dict[str, Any], steps: int) -> str | None:
+        """How a method trains in bf16, in words for the key; None in float32."""
+        return methods.build(name, config, fraction, 0, steps).half if self.precision == "bf16" else None
 
     @property
     def steps(self) -> int:
@@ -243,7 +247,7 @@ class Planner(MethodChoice):
         """`run` without asking whether the model can give the fraction."""
         assert self.opened
         r, d, steps = self.recipe, self.data, self.steps
-        method = methods.find(name)
+        method, config = methods.find(name), self.config(name, steps, **changes)
         return Run(
             model=self.located.ref,
             data=DataRef(
@@ -256,7 +260,7 @@ class Planner(MethodChoice):
                 r.train_on_inputs,
                 r.cutoff,
             ),
-            method=MethodRef(name, method.version, fraction, self.config(name, steps, **changes)),
+            method=MethodRef(name, method.version, fraction, config, self.half(name, fraction, config, steps)),
             train=TrainRef(
                 lr=r.lr(name) if lr is None else lr,
                 steps=steps,

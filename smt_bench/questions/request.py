@@ -9,8 +9,9 @@ from smt_bench import methods
 from smt_bench.data import families
 from smt_bench.data.tasks import find_task
 from smt_bench.evaluation.protocols import PROTOCOLS
-from smt_bench.machine.states import OPTIMIZER_DTYPES, WEIGHT
+from smt_bench.machine.states import OPTIMIZER_DTYPES
 from smt_bench.methods.settings import make_canonical, setting, short
+from smt_bench.models.precision import PRECISIONS
 from smt_bench.questions import recipes
 from smt_bench.questions.capacity import setting_named
 
@@ -43,13 +44,13 @@ class Request:
     settings: tuple[tuple[str, str, object], ...] = ()  # (method, setting, value); the value is for the method to check
     recipe: str | None = None
     keep: str | None = setting(None, choices=("adapters",))
+    precision: str | None = None
     targets: tuple[str, ...] = ()  # layers, for every method that has a choice of them; see `methods.roles`
     # Of the steps that are measured or planned; a training run's are its recipe's.
     batch_size: int | None = setting(None, at_least=1, at_most=MANY)
     length: int | None = setting(None, at_least=1, at_most=MANY)
     layers: int | None = setting(None, at_least=1, at_most=MANY)
     checkpointing: bool | None = None
-    precision: str | None = None
     optimizer_dtype: str | None = None
     default_family: str = families.DEFAULT.name  # where no task is named; the experiment says which
 
@@ -57,7 +58,7 @@ class Request:
         make_canonical(self, lambda name, value, part: f"--{OPTIONS.get(name, name).replace('_', '-')} {short(part)}")
         asked: list[tuple[str, str | None, tuple[str, ...]]] = [
             ("protocol", self.protocol, PROTOCOLS),
-            ("precision", self.precision, tuple(WEIGHT)),
+            ("precision", self.precision, PRECISIONS),
             ("optimizer-dtype", self.optimizer_dtype, OPTIMIZER_DTYPES),
         ]
         for option, chosen, choices in asked:

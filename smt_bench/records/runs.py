@@ -54,12 +54,17 @@ class DataRef:
 
 @dataclass(frozen=True)
 class MethodRef:
-    """Which method; `config` is complete (defaults filled in), `fraction` is numbers trained / base parameters."""
+    """Which method; `config` is complete (defaults filled in), `fraction` is numbers trained / base parameters.
+
+    `half` says how it trains a model in bf16 (`methods.base.Method.half`), whose forward passes are then under autocast; left out
+    of the key where it is None: in float32, and in the bf16 of before there was autocast.
+    """
 
     name: str
     version: int
     fraction: float | None
     config: dict[str, Any]
+    half: str | None = None
 
 
 class OtherVersion(ValueError):
@@ -128,8 +133,10 @@ class Run:
     SECTIONS: ClassVar[tuple[str, ...]] = ("heldout", "evaluation", "seconds", "capacity")  # of a finished record
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; without `probes` and `repetition_penalty` where there are none, as before there were any."""
+        """Plain JSON values; without `probes`, `half` and `repetition_penalty` where there are none, as before there were any."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if self.method.half is None:
+            del values["method"]["half"]
         if self.evaluation.repetition_penalty == 1:
             del values["evaluation"]["repetition_penalty"]
         if not self.probes:

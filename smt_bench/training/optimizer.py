@@ -64,12 +64,14 @@ class Updater(ABC):
 
     Attributes:
         optimizer: None where nothing trains.
+        pieces: what trains, as far as it can be told apart (`ParamGroup.pieces`).
     """
 
     optimizer: torch.optim.Optimizer | None = None
 
     def __init__(self, model: Any, params: list[nn.Parameter]) -> None:
         self.model, self.params = model, params
+        self.pieces = params
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
         """One backward pass; the `last` of its step or not."""
@@ -87,11 +89,11 @@ class Updater(ABC):
         yield
 
     @abstractmethod
-    def step(self, factor: float, instrument: Instrument = UNWATCHED) -> float | None:
+    def step(self, factor: float, instrument: Instrument = UNWATCHED) -> torch.Tensor | float | None:
         """Clips, updates at `factor` times the peak rates, and clears the gradients.
 
         Returns:
-            The norm of all gradients before clipping; None where nothing trains.
+            The norm of all gradients before clipping, as a tensor where it need not be known yet; None where nothing trains.
         """
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -167,6 +169,7 @@ class TorchUpdater(Updater):
     ) -> None:
         super().__init__(model, [p for group in groups for p in group.params])
         self.max_grad_norm = max_grad_norm
+        self.pieces = [p for group in groups for p in group.pieces or group.params]
         self._masters: list[tuple[nn.Parameter, nn.Parameter]] = []
         params = [[self._master(p) for p in group.params] for group in groups]
         self.optimizer = method.optimizer(torch_groups(groups, params, settings), settings)
@@ -181,10 +184,10 @@ class TorchUpdater(Updater):
         self._masters.append((parameter, master))
         return master
 
-    def step(self, factor: float, instrument: Instrument = UNWATCHED) -> float:
+    def step(self, factor: float, instrument: Instrument = UNWATCHED) -> torch.Tensor:
         """Clips, updates and clears."""
         with instrument.around("clip"):
-            norm = instrument.read(torch.nn.utils.clip_grad_norm_(self.params, self.max_grad_norm))
+            norm: torch.Tensor = torch.nn.utils.clip_grad_norm_(self.pieces, self.max_grad_norm)
         with instrument.around("optimizer"):
             self._update(factor)
         return norm

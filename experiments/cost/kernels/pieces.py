@@ -147,7 +147,7 @@ def gradients(
         chosen = {len(index): index for index in (choose(shape, side, share, seed) for share in SHARES)}
         for index in chosen.values():
             columns = sorted({column for _, column in index})
-            kept_TC = columns_of(x_TI, columns, side)
+            kept_TC = columns_of(x_TI, torch.tensor(columns, device=device), side)
             pairs = [(row, columns.index(column)) for row, column in index]
             pieces: dict[str, Callable[[], Any]] = {
                 name: lambda way=way, kept=kept_TC, pairs=pairs, side=side: way(dy_TO, kept, pairs, side)  # type: ignore[misc]

@@ -1,0 +1,83 @@
+"""Trainable numbers of many layers in one tensor per device, for the optimizer; each layer's parameter is a slice of it.
+
+One large tensor is updated in a few launches, where hundreds of small ones take hundreds. The layers' gradients gather in slices
+of one gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+Place = tuple[torch.device, torch.dtype]
+
+
+def place_of(weight: torch.Tensor) -> Place:
+    """Where what trains beside a weight lives: on its device, in float32 or more precise."""
+    return weight.device, torch.promote_types(weight.dtype, torch.float32)
+
+
+class Flat:
+    """One parameter per device and dtype, handed out in slices.
+
+    Float32 also beside half-precision weights, whose rounding step would swallow small updates.
+
+    Args:
+        counts: rows per device and dtype.
+        shape: of a row; (): single numbers.
+
+    Attributes:
+        slices: the layers' parameters, in the order in which they were handed out.
+    """
+
+    def __init__(self, counts: Mapping[Place, int], shape: tuple[int, ...] = ()) -> None:
+        self._whole = {
+            (device, dtype): nn.Parameter(torch.zeros(count, *shape, device=device, dtype=dtype))
+            for (device, dtype), count in counts.items()
+        }
+        self._grads = {place: torch.zeros_like(whole) for place, whole in self._whole.items()}
+        self._used = dict.fromkeys(self._whole, 0)
+        self._parts: list[torch.Tensor] = []
+        self._where: dict[int, tuple[Place, int]] = {}
+        self._reached: set[int] = set()
+        self.slices: list[nn.Parameter] = []
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What the optimizer gets."""
+        return list(self._whole.values())
+
+    def hand_out(self, place: Place, count: int) -> nn.Parameter:
+        """The next `count` rows, (count, *shape), for one layer."""
+        start = self._used[place]
+        self._used[place] = stop = start + count
+        part = nn.Parameter(self._whole[place].data[start:stop])
+        self.slices.append(part)
+        self._parts.append(self._grads[place][start:stop])
+        self._where[id(part)] = place, start
+        reached = self._reached  # a hook that holds `self` holds its own parameter: no collector sees that cycle
+        part.register_post_accumulate_grad_hook(lambda one: reached.add(id(one)))
+        return part
+
+    def whole_of(self, part: nn.Parameter) -> tuple[nn.Parameter, int]:
+        """The parameter that a layer's is a slice of, and the row where it begins."""
+        place, start = self._where[id(part)]
+        return self._whole[place], start
+
+    def clear_gradients(self) -> None:
+        """Lets the layers' gradients gather, from zero, in the flat ones."""
+        for grad in self._grads.values():
+            grad.zero_()
+        for part, grad in zip(self.slices, self._parts):
+            part.grad = grad
+
+    def publish_gradients(self) -> None:
+        """Shows the optimizer what has gathered; slices that no gradient has ever reached show none."""
+        for place, whole in self._whole.items():
+            whole.grad = self._grads[place]
+        if len(self._reached) < len(self.slices):
+            for part in self.slices:
+                if id(part) not in self._reached:
+                    part.grad = None
