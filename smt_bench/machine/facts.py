@@ -63,6 +63,16 @@ def reset_peaks() -> None:
         torch.cuda.reset_peak_memory_stats(i)
 
 
+def free_memory() -> int | None:
+    """Bytes that the fullest GPU has left for this process, what the allocator holds unused included; None without one."""
+    left = []
+    for i in range(torch.cuda.device_count()):
+        unused = torch.cuda.memory_reserved(i) - torch.cuda.memory_allocated(i)
+        if torch.cuda.memory_allocated(i):  # one that the run uses
+            left.append(torch.cuda.mem_get_info(i)[0] + unused)
+    return min(left, default=None)
+
+
 def peak_memory() -> dict[str, int]:
     """Peak bytes: of every GPU's allocator since `reset_peaks`; of this process since its start, earlier runs included."""
     peaks = {"process_peak_since_start": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
