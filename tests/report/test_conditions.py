@@ -46,7 +46,7 @@ def test_how_each_method_trains_in_bf16_is_told_and_nothing_of_float32() -> None
         found["run"]["train"]["precision"] = "bf16"
         found["run"]["method"]["half"] = half
     (line,) = in_halves(groups(records))
-    assert "under bf16 autocast" in line and "LoRA and DoRA: adapters" in line and "full: masters" in line
+    assert "under bf16 autocast" in line and "LoRA, DoRA: adapters" in line and "full: masters" in line
     del records[1]["run"]["method"]["half"]
     assert "LoRA: by an earlier version, without autocast" in in_halves(groups(records))[0]
 
