@@ -155,7 +155,7 @@ class Spiel(Method[SpielConfig]):
         for name, count in counts.items():
             place = place_of(found[name].weight)
             sizes[place] = sizes.get(place, 0) + count
-        self._flat = Flat({place: size for place, size in sizes.items() if size})
+        self._flat = Flat({place: size for place, size in sizes.items() if size}, lasting=False)
         for position, (name, count) in enumerate(counts.items()):
             linear = found[name]
             if not count:

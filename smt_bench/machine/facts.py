@@ -56,6 +56,16 @@ def one_line() -> str:
     return ", ".join(gpus) if gpus else f"{_cpu()}, {torch.get_num_threads()} threads"
 
 
+def free_memory() -> int | None:
+    """Bytes that the fullest GPU has left for this process, what the allocator holds unused included; None without one."""
+    left = []
+    for i in range(torch.cuda.device_count()):
+        unused = torch.cuda.memory_reserved(i) - torch.cuda.memory_allocated(i)
+        if torch.cuda.memory_allocated(i):  # one that the run uses
+            left.append(torch.cuda.mem_get_info(i)[0] + unused)
+    return min(left, default=None)
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)
