@@ -35,6 +35,7 @@ from smt_bench.methods.settings import make_canonical
 
 Shapes = Mapping[str, tuple[int, ...]]
 Average = Callable[[torch.Tensor], torch.Tensor]  # over the run's processes
+MASTERS = "bf16 weights and gradients, float32 masters"
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,14 @@ class ParamGroup:
         params: the trainable parameters.
         lr_scale: factor on the run's learning rate.
         weight_decay: overrides the run's weight decay where not None.
+        pieces: what `params` are put together of, with gradients that are slices of theirs: the norm of all gradients is taken
+            over these, piece by piece. None: `params` themselves.
     """
 
     params: list[nn.Parameter]
     lr_scale: float = 1.0
     weight_decay: float | None = None
+    pieces: list[nn.Parameter] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,7 @@ class Method(ABC, Generic[ConfigT_co]):
         order: place in tables, the smallest first; methods of one place stand by name.
         takes_fraction: whether it can be given a budget of trainable numbers.
         default_lr: peak learning rate where the recipe has none for this method; None: the recipe's for all others.
+        bytes_per_number: alive for each number that `attach` installs: value, gradient, optimizer, indices (`machine.states`).
     """
 
     name: ClassVar[str]
@@ -165,6 +170,7 @@ class Method(ABC, Generic[ConfigT_co]):
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     takes_fraction: ClassVar[bool] = True
     default_lr: ClassVar[float | None] = None
+    bytes_per_number: ClassVar[int] = 16
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -237,6 +243,15 @@ class Method(ABC, Generic[ConfigT_co]):
         return False
 
     @property
+    def half(self) -> str:
+        """What trains where the model is in bf16, in words for keys and tables; every forward pass is under bf16 autocast.
+
+        What `attach` gives in float32 is updated as it is, what it gives in bf16 the engine updates through float32 masters.
+        Other words are other keys.
+        """
+        return "what is installed in float32, else float32 masters"
+
+    @property
     def merges(self) -> bool:
         """Whether `merge` is called; otherwise the model is judged as it was trained, and the record says so."""
         return True
@@ -305,6 +320,10 @@ class Method(ABC, Generic[ConfigT_co]):
 
     def describe(self) -> dict[str, Any]:
         """What was decided during the run (e.g. blocks per layer); small JSON for the record."""
+        return {}
+
+    def ran(self) -> dict[str, Any]:
+        """How this machine carried it out, where that is no part of the question: which kernels, say; small JSON."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from smt_bench.methods.base import Average, alone
+from smt_bench.methods.products import as_autocast, product
 
 
 def index_dtype(numel: int) -> torch.dtype:
@@ -59,9 +60,7 @@ class DeltaGradient(torch.autograd.Function):
         layer: SpielLinear,
     ) -> torch.Tensor:
         """x (..., I) to (..., O). The weight already holds the deltas; they are an input for autograd's sake."""
-        x_saved = x
-        if not x.is_meta and torch.is_autocast_enabled(x.device.type):
-            x_saved = x.to(torch.get_autocast_dtype(x.device.type))
+        x_saved = as_autocast(x)
         ctx.layer = layer
         ctx.x_dtype = x.dtype
         ctx.save_for_backward(x_saved if ctx.needs_input_grad[3] else None, weight_OI)
@@ -70,15 +69,15 @@ class DeltaGradient(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Gradients of x, bias and deltas; the dense one lives only inside this call."""
+        """Gradients of x, bias and deltas; the dense one, float32 or more precise, lives only inside this call."""
         x, weight_OI = ctx.saved_tensors
         need_x, _, need_bias, need_deltas, _ = ctx.needs_input_grad
         grad_x = (grad @ weight_OI.to(grad.dtype)).to(ctx.x_dtype) if need_x else None
         grad_TO = grad.reshape(-1, grad.shape[-1])
         grad_deltas_D = None
         if need_deltas:
-            grad_n = (grad_TO.t() @ x.reshape(-1, x.shape[-1])).view(-1)
-            grad_deltas_D = grad_n[ctx.layer.indices.long()].to(ctx.layer.deltas.dtype)
+            grad_n = product(grad_TO.t(), x.reshape(-1, x.shape[-1])).view(-1)
+            grad_deltas_D = grad_n.index_select(0, ctx.layer.indices).to(ctx.layer.deltas.dtype)
             if ctx.layer.collecting:
                 ctx.layer.collect(grad_n)
         return grad_x, None, grad_TO.sum(0) if need_bias else None, grad_deltas_D, None
@@ -94,12 +93,15 @@ class SpielLinear(nn.Module):
         linear: the layer to wrap; its weight and bias parameters are shared, not copied.
         indices_D: distinct positions in the flattened weight.
         average: over the run's processes, which all have to pick the same candidates.
+        deltas_D: zeros that the deltas become, a slice of one tensor for all layers; None: their own.
     """
 
     indices: torch.Tensor
     base: torch.Tensor
 
-    def __init__(self, linear: nn.Linear, indices_D: torch.Tensor, average: Average = alone) -> None:
+    def __init__(
+        self, linear: nn.Linear, indices_D: torch.Tensor, average: Average = alone, deltas_D: nn.Parameter | None = None
+    ) -> None:
         super().__init__()
         self.average = average
         self.in_features, self.out_features = linear.in_features, linear.out_features
@@ -111,9 +113,10 @@ class SpielLinear(nn.Module):
         self.register_buffer("indices", indices_D.to(index_dtype(self.weight.numel())))
         self.register_buffer("base", self.flat()[indices_D.long()])
         # Deltas are float32 beside a bfloat16 model (appendix C); a float64 model keeps its precision.
-        self.deltas = nn.Parameter(
-            torch.zeros(len(indices_D), dtype=torch.promote_types(dtype, torch.float32), device=device)
-        )
+        if deltas_D is None:
+            wider = torch.promote_types(dtype, torch.float32)
+            deltas_D = nn.Parameter(torch.zeros(len(indices_D), dtype=wider, device=device))
+        self.deltas = deltas_D
         self.collecting = False
         self.candidates: Candidates | None = None
 
@@ -143,6 +146,12 @@ class SpielLinear(nn.Module):
         self.base.copy_(base_D)
         self.write_back()
 
+    def move_to(self, indices_D: torch.Tensor, base_D: torch.Tensor) -> None:
+        """Keeps indices and pretrained values in these tensors, e.g. slices of larger ones, from now on."""
+        indices_D.copy_(self.indices)
+        base_D.copy_(self.base)
+        self.indices, self.base = indices_D, base_D
+
     @torch.no_grad()
     def collect(self, grad_n: torch.Tensor) -> None:
         """Takes what the estimation phase needs from one backward pass's dense gradient, flattened.
@@ -151,12 +160,12 @@ class SpielLinear(nn.Module):
         """
         if self.candidates is None:
             magnitude_n = self.average(grad_n).abs()
-            magnitude_n[self.indices.long()] = -1  # below every magnitude: active weights cannot be grown
+            magnitude_n.index_fill_(0, self.indices.long(), -1)  # below every magnitude: active weights cannot be grown
             room = min(len(self.deltas), len(grad_n) - len(self.deltas))
             indices_K = magnitude_n.topk(room, sorted=False).indices.to(self.indices.dtype)
             zeros_K = torch.zeros(room, dtype=self.deltas.dtype, device=grad_n.device)
             self.candidates = Candidates(indices_K, zeros_K, zeros_K.clone(), zeros_K.clone())
-        self.candidates.step += grad_n[self.candidates.indices.long()]
+        self.candidates.step += grad_n.index_select(0, self.candidates.indices)
 
     @torch.no_grad()
     def replace(self, k: int, phase: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -179,5 +188,5 @@ class SpielLinear(nn.Module):
         flat_n[self.indices[slots_k].long()] = self.base[slots_k]
         self.indices[slots_k] = found.indices[grown_k]
         self.base[slots_k] = flat_n[self.indices[slots_k].long()]
-        self.deltas[slots_k] = 0
+        self.deltas.index_fill_(0, slots_k, 0)
         return slots_k, mean_K[grown_k], found.square[grown_k] / phase

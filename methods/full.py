@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from smt_bench.methods.base import Capacity, Method, ParamGroup, Shapes
+from smt_bench.methods.base import MASTERS, Capacity, Method, ParamGroup, Shapes
 from smt_bench.methods.modules import freeze, total_parameters
 
 
@@ -28,6 +28,11 @@ class Full(Method):
     def trains_dense(self) -> bool:
         """All the time."""
         return True
+
+    @property
+    def half(self) -> str:
+        """As DeepSpeed's bf16, which the papers use: weights and gradients in bf16, the update on float32 copies."""
+        return MASTERS
 
     def attach(self, model: nn.Module) -> list[ParamGroup]:
         """Turns every parameter on."""
@@ -53,6 +58,11 @@ class Base(Method):
     def capacity(self, shapes: Shapes) -> Capacity:
         """Nothing."""
         return Capacity("parameters", 0, 0, 1, total_parameters(shapes))
+
+    @property
+    def half(self) -> str:
+        """Nothing trains."""
+        return "nothing trains"
 
     def attach(self, model: nn.Module) -> list[ParamGroup]:
         """Freezes the model; the engine trains nothing where no group comes back."""

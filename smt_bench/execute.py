@@ -22,8 +22,8 @@ from smt_bench.evaluation.evaluate import evaluate, merge_shares
 from smt_bench.evaluation.heldout import response_loglik
 from smt_bench.evaluation.heldout import summary as heldout_summary
 from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
-from smt_bench.evaluation.room import positions, prompts_cut
-from smt_bench.machine import facts, parallel
+from smt_bench.evaluation.room import fitting, positions, prompts_cut
+from smt_bench.machine import facts, memory, parallel
 from smt_bench.methods.base import Method
 from smt_bench.models.build import load
 from smt_bench.models.inventory import inventory
@@ -61,13 +61,15 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
 
     # Of accelerate only the device: its environment variables (accumulation, precision) would change the numbers of a run.
     device = PartialState(cpu=not torch.cuda.is_available()).device
-    facts.reset_peaks()
+    memory.reset_peaks()
+    peaks = memory.Phases(record.setdefault("memory_bytes", {}))
     start = time.perf_counter()
     model, tokenizer = load(inputs.located, run.train.precision, inputs.device_map)
     if inputs.device_map is None:
         model.to(device)
     record["environment"]["attention"] = model.config._attn_implementation
     clock("load", start)
+    peaks.end("load")
     check_causal(inputs.located.ref.name, model)
     record["layers"] = _layers(run, model)
     method, capacity = method_of(run, {name: tuple(p.shape) for name, p in model.named_parameters()})
@@ -82,11 +84,12 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     record["cut"] = _cut(run, inputs, model, tokenizer, bool(capacity.trainable))
 
     def check() -> None:
+        peaks.end("warmup" if method.warmup_steps else "attach")  # the warm-up with the choice that it ends with
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         assert trainable == capacity.trainable, f"{trainable} numbers train, {capacity.trainable} were planned"
 
     best = Best(run.train.select_every, run.train.steps, _chooser(run, inputs, model, tokenizer))
-    loop = _loop(run, inputs, model, tokenizer, method, device, best if run.train.select == "best" else None)
+    loop = training_loop(run, inputs, model, tokenizer, method, device, best if run.train.select == "best" else None)
     try:
         loop.train(check)
     finally:
@@ -97,7 +100,10 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
             "grad_norms": [None if norm is None else round(norm, 6) for norm in trained.grad_norms],
             "tokens": trained.tokens,
         }
-        record["memory_bytes"] = dict(trained.bytes)
+        peaks.end("tuning")
+        record["memory_bytes"] |= trained.bytes
+        if ran := method.ran():
+            record["environment"]["method"] = ran
         if inputs.keeper.resumed:
             record["resumed_at_steps"] = inputs.keeper.resumed
         if loop.probes:
@@ -112,7 +118,10 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         start = time.perf_counter()
         record["merge"] = merge(method, model)
         clock("merge", start)
-        record |= _judge(run, inputs, model, tokenizer, clock)
+        at_once = _at_once(run, inputs, model, tokenizer)
+        record["environment"]["evaluation_batch"] = at_once
+        record |= _judge(run, inputs, model, tokenizer, clock, at_once)
+        peaks.end("evaluation")  # with merging
         if keeping is not None:
             start = time.perf_counter()
             if (adapter := keeping.after(method, model)) is not None:
@@ -168,10 +177,17 @@ def _cut(run: Run, inputs: Inputs, model: Any, tokenizer: Any, trains: bool) -> 
     }
 
 
-def _settings(run: Run) -> EvalSettings:
+def _at_once(run: Run, inputs: Inputs, model: Any, tokenizer: Any) -> int:
+    """Prompts per forward pass of the evaluation, the same in every process."""
+    free = facts.free_memory()
+    own = fitting(model, inputs.data.tests, tokenizer, _settings(run), run.data.cutoff, free)
+    return int(min(parallel.gathered(own)))
+
+
+def _settings(run: Run, at_once: int = EVAL_BATCH) -> EvalSettings:
     e = run.evaluation
     lengths = (e.max_new_tokens, e.max_new_tokens_math)
-    return EvalSettings(e.protocol, e.beams, *lengths, EVAL_BATCH, run.data.template, e.repetition_penalty)
+    return EvalSettings(e.protocol, e.beams, *lengths, at_once, run.data.template, e.repetition_penalty)
 
 
 def _chooser(run: Run, inputs: Inputs, model: Any, tokenizer: Any) -> Callable[[], float]:
@@ -198,15 +214,16 @@ def _parts(run: Run, inputs: Inputs) -> list[bool]:
     return found
 
 
-def _loop(
+def training_loop(
     run: Run,
     inputs: Inputs,
     model: Any,
     tokenizer: Any,
     method: Method,
     device: torch.device,
-    best: Best | None,
+    best: Best | None = None,
 ) -> Loop:
+    """A run's training, not begun yet; arguments as `Loop`'s."""
     d, t = run.data, run.train
 
     def encoded(number: int) -> Encoded:
@@ -222,7 +239,9 @@ def _loop(
     )
 
 
-def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable[[str, float], None]) -> dict[str, Any]:
+def _judge(
+    run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable[[str, float], None], at_once: int
+) -> dict[str, Any]:
     d = run.data
     start = time.perf_counter()
     heldout = response_loglik(
@@ -231,13 +250,13 @@ def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable
         parallel.share(inputs.data.heldout),
         d.template,
         d.cutoff,
-        EVAL_BATCH,
+        at_once,
         progress=inputs.watch,
     )
     clock("heldout", start)
     start = time.perf_counter()
     own = {task: part for task, examples in inputs.data.tests.items() if (part := parallel.share(examples))}
-    scores = evaluate(model, tokenizer, own, _settings(run), progress=inputs.watch)
+    scores = evaluate(model, tokenizer, own, _settings(run, at_once), progress=inputs.watch)
     if parallel.size() > 1:
         heldout = parallel.merge(parallel.gathered(heldout))
         scores = merge_shares(parallel.gathered(scores), list(inputs.data.tests))

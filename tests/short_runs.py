@@ -34,12 +34,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def question(case: str, precision: str = "fp32") -> tuple[Run, Inputs]:
     name = case.partition("-")[0]
-    request = Request("plateau", "tiny", preset="smoke", methods=(name,), steps=STEPS, limit=2)
+    request = Request("plateau", "tiny", preset="smoke", methods=(name,), steps=STEPS, limit=2, precision=precision)
     planner = Planner(request, fits.here())
     planner.open()
     run, _ = Plateau().runs(planner)[0]
     config = {**run.method.config, **SETTINGS[case]}
-    train = replace(run.train, batch_size=8, micro_batch_size=4, precision=precision)
+    train = replace(run.train, batch_size=8, micro_batch_size=4)
     return replace(run, method=replace(run.method, config=config), train=train), planner.inputs()
 
 

@@ -69,3 +69,9 @@ def train(model: Any, method: Spiel, optimizer: Any, data: list[torch.Tensor], f
 def same(a: nn.Module, b: nn.Module) -> bool:
     left, right = a.state_dict(), b.state_dict()
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def state_of(method: Spiel, optimizer: Any, layer: Any) -> dict[str, torch.Tensor]:
+    """The optimizer's state of one layer's deltas: slices of that of all deltas together."""
+    whole, first = method._flat.whole_of(layer.deltas)
+    return {name: value[first : first + len(layer.deltas)] for name, value in optimizer.state[whole].items()}

@@ -75,6 +75,8 @@ def _of_one(record: Record) -> list[dict[str, Any]]:
     rivals = [r for r in rows if r["phase"] == "step_amortised" and r["method"] != "smt"]
     made = []
     for phase, kind in WARMUPS.items():
+        if phase not in own:  # set off, or it did not fit
+            continue
         spent = count * (own[phase] - own["step"]) + own["selection"]
         for r in (r for r in rivals if r["fraction"] in (None, smt["fraction"])):
             theirs = r["step_ms"]

@@ -58,10 +58,7 @@ class Bench:
                 encoded = [
                     encode(e, tokenizer, data["template"], data["train_on_inputs"], data["cutoff"]) for e in chosen
                 ]
-                batch = collate(encoded, pad)
-                yield Batch(
-                    batch.ids_BT.to(model.device), batch.labels_BT.to(model.device), batch.targets, batch.tokens
-                )
+                yield collate(encoded, pad).to(model.device)
 
         return cls(model, tokenizer, inputs, data, side, sizes, batches())
 

@@ -74,7 +74,7 @@ def _own(measurement: Measurement, inputs: Inputs) -> list[dict[str, Any]]:
     chosen = [inputs.data.heldout[i] for i in picked[: s["examples"]]]
     encoded = [encode(e, tokenizer, data["template"], data["train_on_inputs"], data["cutoff"]) for e in chosen]
     batch = collate(encoded, tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
-    batch = type(batch)(batch.ids_BT.to(device), batch.labels_BT.to(device), batch.targets, batch.tokens)
+    batch = batch.to(torch.device(device))
     lengths = [len(e.ids) for e in encoded]
     rows = []
     for factor in s["factors"]:

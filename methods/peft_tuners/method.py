@@ -2,9 +2,9 @@
 
     y = f(W, A) x,   W frozen, A the tuner's own parameters beside or inside the layer
 
-Default targets are LoRA's five (q, k, v, up, down). Injected in place, so that the engine sees the same model; trained in float32
-also in half-precision models, peft's own default for `get_peft_model`. Deviations from peft's defaults: what is drawn at random
-and then frozen (VeRA's matrices, FourierFT's places, ...) is drawn from the run's seed.
+Default targets are LoRA's five (q, k, v, up, down). Injected in place, so that the engine sees the same model; in float32 also in
+half-precision models, peft's own default for `get_peft_model`, which is meant for autocast (`models.precision`). Deviations from
+peft's defaults: what is drawn at random and then frozen (VeRA's matrices, FourierFT's places, ...) is drawn from the run's seed.
 """
 
 from __future__ import annotations
@@ -122,6 +122,11 @@ class PeftTuner(Method[TunerSettings]):
     def merges(self) -> bool:
         """Whether it can be folded into the weights, and should be."""
         return self.knob.merges and self.config.merge
+
+    @property
+    def half(self) -> str:
+        """As `get_peft_model` makes them, for autocast."""
+        return "float32 parameters of the tuner"
 
     def check(self) -> None:
         """Tokens have to be named where they are what trains."""
@@ -278,6 +283,8 @@ def _percent(fraction: float) -> str:
 
 def _meet_halves(model: nn.Module, before: set[int]) -> None:
     """Lets a tuner in float32 meet a model in half precision: its frozen parts in float32 too, its outputs in the model's type.
+
+    Autocast does that for products only; some tuners also add, rotate or scale.
 
     Args:
         model: with the tuner in it.

@@ -1,6 +1,6 @@
 """The gradient of chosen blocks: three ways to the same numbers, and which one is used where.
 
-    dW[block n] = dY[:, rows of n]ᵀ · X[:, columns of n]
+    dW[block n] = dY[:, rows of n]ᵀ · X[:, columns of n],   float32 or more precise, whatever dY and X are
 
 - `per_block`: one matrix product per block, straight into the result. On a CPU it needs 1.3 times its share of the dense
   gradient's time at side 256 and 2.2 to 3.0 times at side 64, all blocks of a column together 1.2 and 2.4 to 2.7, a batched
@@ -8,10 +8,9 @@
 - `batched`: one batched product of gathered copies; few launches, but it copies rows and columns for every block.
 - `fused`: one Triton kernel that reads both where they are (`triton_kernel.py`).
 
-Channels are strips h x 1 (`channel_gradients`): one matrix product for all strips of a row of them.
-
-On a GPU the fastest is found by measuring once per shape. None of this has run on a GPU; `fused` was checked in Triton's
-interpreter.
+The rule: `fused` for bf16 and fp16 on a GPU of compute capability 8 or newer (`guarded`), else `per_block`; `kernels` times all.
+Channels are strips h x 1 (`channel_gradients`): one matrix product for all strips of a row of them. None of this has run on a
+GPU; `fused` was checked in Triton's interpreter.
 
 Shape legend: T tokens, O outputs, C kept columns of blocks, N blocks of side l.
 """
@@ -19,51 +18,104 @@ Shape legend: T tokens, O outputs, C kept columns of blocks, N blocks of side l.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 
-Pairs = Sequence[tuple[int, int]]  # (row of blocks in dY, position among the kept columns) of every block
-Way = Callable[[torch.Tensor, torch.Tensor, Pairs, int], torch.Tensor]
+from smt_bench.methods import guarded
+from smt_bench.methods.products import HALVES, product, wide
+
+FUSED = "SMT block gradients"  # the kernel's name in records
 
 
-def per_block(dy_TO: torch.Tensor, kept_TC: torch.Tensor, pairs: Pairs, side: int) -> torch.Tensor:
+class Pairs:
+    """Where the blocks of a layer are: in Python, and on the device, where they go once and not in every step.
+
+    Args:
+        pairs: (row of blocks in dY, position among the kept columns) of every block.
+        device: the layer's.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[int, int]], device: torch.device) -> None:
+        self.pairs, self.device = list(pairs), device
+
+    @classmethod
+    def of(cls, pairs: Pairs | Sequence[tuple[int, int]], device: torch.device) -> Pairs:
+        """The same, for whoever has them in Python only."""
+        return pairs if isinstance(pairs, Pairs) else cls(pairs, device)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @cached_property
+    def index_N2(self) -> torch.Tensor:
+        """All pairs, int32, on the device."""
+        return torch.tensor(self.pairs, dtype=torch.int32, device=self.device).reshape(-1, 2)
+
+    @cached_property
+    def strips(self) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
+        """By row of blocks: the row, which blocks lie in it and in which columns, on the device."""
+        rows: dict[int, list[int]] = {}
+        for n, (row, _) in enumerate(self.pairs):
+            rows.setdefault(row, []).append(n)
+        return [
+            (row, self._on_device(own), self._on_device([self.pairs[n][1] for n in own])) for row, own in rows.items()
+        ]
+
+    def _on_device(self, numbers: list[int]) -> torch.Tensor:
+        return torch.tensor(numbers, device=self.device)
+
+
+Way = Callable[[torch.Tensor, torch.Tensor, "Pairs | Sequence[tuple[int, int]]", int], torch.Tensor]
+
+
+def per_block(
+    dy_TO: torch.Tensor, kept_TC: torch.Tensor, pairs: Pairs | Sequence[tuple[int, int]], side: int
+) -> torch.Tensor:
     """(N, l, l), block after block."""
-    out_Nll = dy_TO.new_empty(len(pairs), side, side)
-    for n, (row, column) in enumerate(pairs):
+    where = Pairs.of(pairs, dy_TO.device)
+    out_Nll = dy_TO.new_empty(len(where), side, side, dtype=wide(dy_TO.dtype))
+    if dy_TO.device.type == "cpu" and dy_TO.dtype in HALVES:  # once, and not for every block
+        dy_TO, kept_TC = dy_TO.float(), kept_TC.float()
+    for n, (row, column) in enumerate(where.pairs):
         dy_Tl = dy_TO[:, row * side : (row + 1) * side]
-        torch.mm(dy_Tl.t(), kept_TC[:, column * side : (column + 1) * side], out=out_Nll[n])
+        product(dy_Tl.t(), kept_TC[:, column * side : (column + 1) * side], out=out_Nll[n])
     return out_Nll
 
 
-def batched(dy_TO: torch.Tensor, kept_TC: torch.Tensor, pairs: Pairs, side: int) -> torch.Tensor:
-    """(N, l, l), as one batched product."""
-    rows, columns = torch.tensor(pairs, device=dy_TO.device).unbind(1)
+def batched(
+    dy_TO: torch.Tensor, kept_TC: torch.Tensor, pairs: Pairs | Sequence[tuple[int, int]], side: int
+) -> torch.Tensor:
+    """(N, l, l), as one batched product; of halves rounded to them on the way."""
+    rows, columns = Pairs.of(pairs, dy_TO.device).index_N2.long().unbind(1)
     dy_NlT = dy_TO.unflatten(1, (-1, side)).permute(1, 2, 0)[rows]
     kept_NTl = kept_TC.unflatten(1, (-1, side)).transpose(0, 1)[columns]
-    return torch.bmm(dy_NlT, kept_NTl)
+    return torch.bmm(dy_NlT, kept_NTl).to(wide(dy_TO.dtype))
 
 
-def fused(dy_TO: torch.Tensor, kept_TC: torch.Tensor, pairs: Pairs, side: int) -> torch.Tensor:
+def fused(
+    dy_TO: torch.Tensor, kept_TC: torch.Tensor, pairs: Pairs | Sequence[tuple[int, int]], side: int
+) -> torch.Tensor:
     """(N, l, l), by one Triton kernel; needs the triton package, which torch's CUDA builds bring along."""
     from smt_bench.methods.smt.triton_kernel import block_gradients
 
-    return block_gradients(dy_TO, kept_TC, pairs, side)
+    index_N2 = Pairs.of(pairs, dy_TO.device).index_N2
+    out_Nll = dy_TO.new_empty(len(index_N2), side, side, dtype=torch.float32)
+    return block_gradients(dy_TO, kept_TC, index_N2, side, out_Nll)
 
 
 WAYS: dict[str, Way] = {"per_block": per_block, "batched": batched, "fused": fused}
 
 
-def channel_gradients(dy_TO: torch.Tensor, kept_TC: torch.Tensor, pairs: Pairs, height: int) -> torch.Tensor:
+def channel_gradients(
+    dy_TO: torch.Tensor, kept_TC: torch.Tensor, pairs: Pairs | Sequence[tuple[int, int]], height: int
+) -> torch.Tensor:
     """(N, h, 1), of strips one number wide: one matrix product per row of strips."""
-    out_Nh1 = dy_TO.new_empty(len(pairs), height, 1)
-    rows: dict[int, list[int]] = {}
-    for n, (row, _) in enumerate(pairs):
-        rows.setdefault(row, []).append(n)
-    for row, own in rows.items():
-        columns = torch.tensor([pairs[n][1] for n in own], device=dy_TO.device)
-        strips = kept_TC.index_select(1, columns).t() @ dy_TO[:, row * height : (row + 1) * height]
-        out_Nh1[torch.tensor(own, device=dy_TO.device)] = strips.unsqueeze(-1)
+    where = Pairs.of(pairs, dy_TO.device)
+    out_Nh1 = dy_TO.new_empty(len(where), height, 1, dtype=wide(dy_TO.dtype))
+    for row, own, columns in where.strips:
+        strips = product(kept_TC.index_select(1, columns).t(), dy_TO[:, row * height : (row + 1) * height])
+        out_Nh1[own] = strips.unsqueeze(-1)
     return out_Nh1
 
 
@@ -76,40 +128,35 @@ def gradients_of(dy_TO: torch.Tensor, kept_TC: torch.Tensor, pairs: Pairs, shape
     return block_gradients(dy_TO, kept_TC, pairs, height)
 
 
+def way(device: torch.device, dtype: torch.dtype) -> str:
+    """Which way a layer's gradients go: the rule, and nothing else."""
+    return "fused" if dtype in HALVES and guarded.used(FUSED, device) else "per_block"
+
+
 def block_gradients(dy_TO: torch.Tensor, kept_TC: torch.Tensor, pairs: Pairs, side: int) -> torch.Tensor:
-    """(N, l, l) in the dtype of `dy_TO`, by the fastest way for the device."""
-    if not dy_TO.is_cuda:
+    """(N, l, l), float32 or more precise, by the way that the rule names."""
+    if way(dy_TO.device, dy_TO.dtype) == "per_block":
         return per_block(dy_TO, kept_TC, pairs, side)
-    tokens = 1 << (dy_TO.shape[0] - 1).bit_length()  # rounded up: batches differ in length by a little all the time
-    name = _fastest(dy_TO.device, dy_TO.dtype, (tokens, dy_TO.shape[1]), kept_TC.shape[1], tuple(pairs), side)
-    return WAYS[name](dy_TO, kept_TC, pairs, side)
+    found: torch.Tensor = guarded.guarded(
+        FUSED, lambda: fused(dy_TO, kept_TC, pairs, side), lambda: per_block(dy_TO, kept_TC, pairs, side)
+    )
+    return found
 
 
 @cache
-def _fastest(
-    device: torch.device, dtype: torch.dtype, dy_shape: tuple[int, int], width: int, pairs: Pairs, side: int
-) -> str:
-    """The way with the shortest time on random inputs of these shapes; measured once, on the device's own clock."""
-    dy_TO = torch.randn(dy_shape, device=device, dtype=dtype)
-    kept_TC = torch.randn(dy_shape[0], width, device=device, dtype=dtype)
-    times: dict[str, float] = {}
-    for name, way in WAYS.items():
-        if name == "fused" and not _has_triton():
-            continue
-        for _ in range(2):
-            way(dy_TO, kept_TC, pairs, side)
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        for _ in range(5):
-            way(dy_TO, kept_TC, pairs, side)
-        end.record()
-        end.synchronize()
-        times[name] = start.elapsed_time(end)
-    return min(times, key=lambda name: times[name])
+def tried(device: torch.device, dtype: torch.dtype, side: int) -> None:
+    """Runs the kernel once, where the rule names it, on numbers whose sums are exact: it has to give the plain way's bits.
 
+    Compiled before training, it cannot end a backward pass.
+    """
+    if way(device, dtype) == "per_block":
+        return
 
-@cache
-def _has_triton() -> bool:
-    from importlib.util import find_spec
+    def some(width: int, period: int) -> torch.Tensor:
+        numbers = torch.arange(72 * width, device=device).reshape(72, width)
+        return (numbers % period - period // 2).to(dtype)
 
-    return find_spec("triton") is not None
+    dy_TO, kept_TC, pairs = some(2 * side, 7), some(2 * side, 5), Pairs([(0, 1), (1, 0), (1, 1)], device)
+    plain = per_block(dy_TO, kept_TC, pairs, side)
+    if not torch.equal(guarded.guarded(FUSED, lambda: fused(dy_TO, kept_TC, pairs, side), lambda: plain), plain):
+        guarded.leave(FUSED, "its numbers were wrong when it was tried")

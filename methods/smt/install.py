@@ -1,7 +1,6 @@
 """Where the blocks of a model live, and which layers share an input.
 
-An optimizer does best with few large tensors, so all blocks of a device lie in one; the layers' parameters are slices of it
-and their gradients slices of one gradient.
+All blocks of a device lie in one tensor (`methods.flat`); once per optimizer step they go back into the weights together.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from smt_bench.methods import guarded
+from smt_bench.methods.flat import Flat, Place, place_of
 from smt_bench.methods.smt.layer import Shared, SparseLinear, columns_of
 from smt_bench.methods.smt.selection import Selection
 
@@ -30,57 +31,9 @@ def same_input(names: Sequence[str]) -> list[list[str]]:
     return list(groups.values())
 
 
-Place = tuple[torch.device, torch.dtype]
-
-
-class FlatBlocks:
-    """All blocks of a model: one parameter per device, for the optimizer, handed out to the layers in slices.
-
-    Blocks are float32 copies, also of half-precision weights, whose rounding step would swallow small updates.
-
-    Args:
-        counts: blocks per device and dtype.
-        shape: height and width of a block.
-    """
-
-    def __init__(self, counts: Mapping[Place, int], shape: tuple[int, int]) -> None:
-        self._whole = {
-            (device, dtype): nn.Parameter(torch.empty(count, *shape, device=device, dtype=dtype))
-            for (device, dtype), count in counts.items()
-        }
-        self._grads = {place: torch.zeros_like(whole) for place, whole in self._whole.items()}
-        self._slices: list[tuple[nn.Parameter, torch.Tensor]] = []
-        self._used = dict.fromkeys(self._whole, 0)
-
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        """What the optimizer gets."""
-        return list(self._whole.values())
-
-    def hand_out(self, place: Place, count: int) -> nn.Parameter:
-        """The next `count` blocks, (count, height, width), for one layer."""
-        start = self._used[place]
-        self._used[place] = stop = start + count
-        part = nn.Parameter(self._whole[place].data[start:stop])
-        self._slices.append((part, self._grads[place][start:stop]))
-        return part
-
-    def clear_gradients(self) -> None:
-        """Lets the layers' gradients gather, from zero, in the flat ones."""
-        for grad in self._grads.values():
-            grad.zero_()
-        for part, grad in self._slices:
-            part.grad = grad
-
-    def publish_gradients(self) -> None:
-        """Shows the optimizer what has gathered."""
-        for place, whole in self._whole.items():
-            whole.grad = self._grads[place]
-
-
 def sparse_layers(
     linears: Mapping[str, nn.Linear], selection: Selection, shape: tuple[int, int]
-) -> tuple[dict[str, SparseLinear], FlatBlocks]:
+) -> tuple[dict[str, SparseLinear], Flat]:
     """Sparse layers in place of the selected ones, and what holds their blocks.
 
     Args:
@@ -88,20 +41,72 @@ def sparse_layers(
         selection: layer name -> (row, column) of its blocks.
         shape: height and width of a block.
     """
-    places = {n: _place(linears[n].weight) for n in selection}
+    places = {n: place_of(linears[n].weight) for n in selection}
     counts: dict[Place, int] = {}
     for name, index in selection.items():
         counts[places[name]] = counts.get(places[name], 0) + len(index)
-    flat = FlatBlocks(counts, shape)
+    flat = Flat(counts, shape)
     layers: dict[str, SparseLinear] = {}
     for group in same_input(list(selection)):
         columns = sorted({column for name in group for _, column in selection[name]})
-        shared = Shared(lambda x, columns=columns: columns_of(x, columns, shape[1]), len(group))  # type: ignore[misc]
+        picked = torch.tensor(columns, device=linears[group[0]].weight.device)
+        shared = Shared(lambda x, picked=picked: columns_of(x, picked, shape[1]), len(group))  # type: ignore[misc]
         for name in group:
             index = selection[name]
             layers[name] = SparseLinear(linears[name], index, flat.hand_out(places[name], len(index)), columns, shared)
     return layers, flat
 
 
-def _place(weight: torch.Tensor) -> Place:
-    return weight.device, torch.promote_types(weight.dtype, torch.float32)
+WRITE = "SMT write-back"  # the kernel's name in records
+
+
+class WriteBack:
+    """All blocks of a model into its weights: one launch per device on GPUs, by `guarded`'s rule, else layer by layer.
+
+    Args:
+        layers: in the order in which their blocks were handed out.
+        flat: holds the blocks.
+    """
+
+    def __init__(self, layers: Mapping[str, SparseLinear], flat: Flat) -> None:
+        self.layers, self.flat = list(layers.values()), flat
+        self._tables: dict[tuple[torch.device, torch.dtype], tuple[tuple[int, ...], torch.Tensor]] = {}
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        """Writes."""
+        kinds = list(dict.fromkeys((layer.weight.device, layer.weight.dtype) for layer in self.layers))
+        for device, dtype in kinds:
+            own = [layer for layer in self.layers if (layer.weight.device, layer.weight.dtype) == (device, dtype)]
+            if guarded.used(WRITE, device):
+                guarded.guarded(WRITE, lambda own=own: self._launch(own), lambda own=own: _one_by_one(own))  # type: ignore[misc]
+            else:
+                _one_by_one(own)
+
+    def _launch(self, own: Sequence[SparseLinear]) -> None:
+        from smt_bench.methods.smt.triton_kernel import write_back
+
+        write_back(self.flat.whole_of(own[0].blocks)[0].data, self.table(own), own[0].weight.dtype)
+
+    def table(self, own: Sequence[SparseLinear]) -> torch.Tensor:
+        """What the kernel is told of every block, (N, 3) on their device; made anew only where a weight has moved."""
+        kind = own[0].weight.device, own[0].weight.dtype
+        addresses = tuple(layer.weight.data_ptr() for layer in own)
+        if kind not in self._tables or self._tables[kind][0] != addresses:
+            rows = [
+                (
+                    address + layer.weight.element_size() * (row * layer.height * stride + column * layer.width),
+                    stride,
+                    first + n,
+                )
+                for address, layer in zip(addresses, own)
+                for stride, first in [(layer.weight.stride(0), self.flat.whole_of(layer.blocks)[1])]
+                for n, (row, column) in enumerate(layer.index)
+            ]
+            self._tables[kind] = addresses, torch.tensor(rows, device=kind[0])
+        return self._tables[kind][1]
+
+
+def _one_by_one(layers: Sequence[SparseLinear]) -> None:
+    for layer in layers:
+        layer.write_back()

@@ -21,7 +21,8 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from smt_bench.methods.smt.gradients import gradients_of
+from smt_bench.methods.products import as_autocast
+from smt_bench.methods.smt.gradients import Pairs, gradients_of, tried
 
 
 class Shared:
@@ -50,13 +51,18 @@ class Shared:
         return kept
 
 
-def columns_of(x: torch.Tensor, columns: Sequence[int], width: int) -> torch.Tensor:
-    """The columns of blocks, (T, C·w), copied; the input itself where all are asked for, which costs nothing."""
-    x_TI = x.reshape(-1, x.shape[-1])
+def columns_of(x: torch.Tensor, columns: torch.Tensor, width: int) -> torch.Tensor:
+    """The columns of blocks, (T, C·w), copied; the input itself where all are asked for, which costs nothing.
+
+    Args:
+        x: (..., I).
+        columns: their numbers, on the device of `x`.
+        width: w.
+    """
+    x_TI = as_autocast(x.reshape(-1, x.shape[-1]))
     if len(columns) * width == x_TI.shape[1]:
         return x_TI
-    picked = torch.tensor(columns, device=x.device)
-    kept: torch.Tensor = x_TI.unflatten(1, (-1, width)).index_select(1, picked).flatten(1)
+    kept: torch.Tensor = x_TI.unflatten(1, (-1, width)).index_select(1, columns).flatten(1)
     return kept
 
 
@@ -71,7 +77,7 @@ class BlockLinear(torch.autograd.Function):
         kept_TC: torch.Tensor,
         weight_OI: torch.Tensor,
         bias_O: torch.Tensor | None,
-        pairs: list[tuple[int, int]],
+        pairs: Pairs,
     ) -> torch.Tensor:
         """Computes (..., I) -> (..., O) and saves the kept columns.
 
@@ -95,7 +101,7 @@ class BlockLinear(torch.autograd.Function):
         kept_TC, weight_OI = ctx.saved_tensors
         grad_x = grad_blocks = None
         if ctx.needs_input_grad[0]:
-            grad_x = grad_y @ weight_OI
+            grad_x = grad_y @ weight_OI.to(grad_y.dtype)
         if ctx.needs_input_grad[1]:
             dy_TO = grad_y.reshape(-1, grad_y.shape[-1])
             grad_blocks = gradients_of(dy_TO, kept_TC, ctx.pairs, ctx.shape).to(ctx.block_dtype)
@@ -126,8 +132,12 @@ class SparseLinear(nn.Module):
         self.height, self.width = blocks.shape[1:]
         self.weight, self.bias = linear.weight, linear.bias
         position = {column: p for p, column in enumerate(columns)}
-        self.pairs = [(row, position[column]) for row, column in index]
-        blocks.data.copy_(self._view()[self._rows_cols()])
+        device = self.weight.device
+        self.pairs = Pairs([(row, position[column]) for row, column in index], device)
+        self._rows_cols = tuple(torch.tensor(index, device=device).unbind(1))
+        blocks.data.copy_(self._view()[self._rows_cols])
+        if self.height == self.width:
+            tried(device, self.weight.dtype, self.height)
 
     @property
     def in_features(self) -> int:
@@ -148,8 +158,8 @@ class SparseLinear(nn.Module):
 
     @torch.no_grad()
     def write_back(self) -> None:
-        """Puts the trained blocks into the dense weight; once per optimizer step."""
-        self._view()[self._rows_cols()] = self.blocks.to(self.weight.dtype)
+        """Puts the trained blocks into the dense weight; `WriteBack` does it for all layers."""
+        self._view()[self._rows_cols] = self.blocks.to(self.weight.dtype)
 
     def dense(self) -> nn.Linear:
         """The plain layer with the update folded in; shares the weight."""
@@ -161,10 +171,6 @@ class SparseLinear(nn.Module):
         o, i = self.weight.shape
         split = self.weight.data.view(o // self.height, self.height, i // self.width, self.width)
         return split.permute(0, 2, 1, 3)
-
-    def _rows_cols(self) -> tuple[torch.Tensor, torch.Tensor]:
-        rows, columns = torch.tensor(self.index, device=self.weight.device).unbind(1)
-        return rows, columns
 
 
 def plain(weight_OI: torch.Tensor, bias_O: torch.Tensor | None) -> nn.Linear:

@@ -28,13 +28,16 @@ from typing import Any, Literal, Self
 import torch
 from torch import nn
 
-from smt_bench.methods.base import Capacity, Method, MethodConfig, ParamGroup, Shapes
+from smt_bench.methods import guarded
+from smt_bench.methods.base import MASTERS, Capacity, Method, MethodConfig, ParamGroup, Shapes
+from smt_bench.methods.flat import Flat
 from smt_bench.methods.modules import apportion, freeze, linears, replace_module, total_parameters
 from smt_bench.methods.roles import matches, role
 from smt_bench.methods.search import Span
 from smt_bench.methods.settings import setting
 from smt_bench.methods.smt.collect import Collector, needs_gradients
-from smt_bench.methods.smt.install import FlatBlocks, sparse_layers
+from smt_bench.methods.smt.gradients import FUSED, way
+from smt_bench.methods.smt.install import WRITE, WriteBack, sparse_layers
 from smt_bench.methods.smt.layer import SparseLinear
 from smt_bench.methods.smt.selection import (
     BY_INPUT,
@@ -131,7 +134,9 @@ class Smt(Method[SmtConfig]):
         self._observed = 0
         self._collector: Collector | None = None
         self._layers: dict[str, SparseLinear] = {}
-        self._flat: FlatBlocks | None = None
+        self._flat: Flat | None = None
+        self._write_back: WriteBack | None = None
+        self._ways: list[str] = []
 
     def check(self) -> None:
         """Refuses shares that are none of the whole, and warm-ups that leave nothing to tune."""
@@ -170,6 +175,11 @@ class Smt(Method[SmtConfig]):
                     f"shares: {group} is to get {wanted} {called} but holds {held}: choose a smaller share"
                 )
         return Capacity(unit, count, count * size, size, total)
+
+    @property
+    def half(self) -> str:
+        """Blocks and their gradients are float32; a warm-up that trains is full fine-tuning."""
+        return "float32 blocks and block gradients" + (f"; warm-up: {MASTERS}" if self.config.warmup_trains else "")
 
     @property
     def trains_dense(self) -> bool:
@@ -218,6 +228,9 @@ class Smt(Method[SmtConfig]):
         freeze(model)
         found = dict(linears(model, self.config.targets))
         self._layers, self._flat = sparse_layers(found, self.selection, self._shape)
+        self._write_back = WriteBack(self._layers, self._flat)
+        weights = [layer.weight for layer in self._layers.values()]
+        self._ways = sorted({way(weight.device, weight.dtype) for weight in weights})
         for name, layer in self._layers.items():
             replace_module(model, name, layer)
         return [ParamGroup(self._flat.parameters)]
@@ -234,14 +247,14 @@ class Smt(Method[SmtConfig]):
 
     def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Writes the blocks back into the dense weights."""
-        for layer in self._layers.values():
-            layer.write_back()
+        assert self._write_back is not None
+        self._write_back()
 
     def merge(self, model: nn.Module) -> None:
         """Plain linear layers again."""
         for name, layer in self._layers.items():
             replace_module(model, name, layer.dense())
-        self._layers, self._flat = {}, None
+        self._layers, self._flat, self._write_back = {}, None, None
 
     def describe(self) -> dict[str, Any]:
         """The selection, block by block, and how the budget fell on the projections."""
@@ -256,6 +269,11 @@ class Smt(Method[SmtConfig]):
             "blocks_per_target": dict(per_target),
             "blocks": {name: [list(block) for block in blocks] for name, blocks in self.selection.items()},
         }
+
+    def ran(self) -> dict[str, Any]:
+        """How block gradients were made (`gradients`), and kernels that were left, with reasons."""
+        gave_up = {name: guarded.left[name] for name in (FUSED, WRITE) if name in guarded.left}
+        return {"block_gradients": self._ways} | ({"kernels_left": gave_up} if gave_up else {})
 
     def state_dict(self) -> dict[str, Any]:
         """Sums so far, or the selection once it is made."""

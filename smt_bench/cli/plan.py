@@ -9,7 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smt_bench.cli.options import Many, Recipe, numbers, say, setting, several, show
+from smt_bench.cli.options import (
+    BatchSize,
+    Checkpointing,
+    Layers,
+    Length,
+    Many,
+    OptimizerDtype,
+    Precision,
+    Recipe,
+    Targets,
+    numbers,
+    say,
+    setting,
+    several,
+    show,
+)
 from smt_bench.machine.borders import folder_name
 from smt_bench.machine.spread import MOST, Spread
 from smt_bench.models import registry
@@ -32,14 +47,12 @@ def plan(
     model: Annotated[str, typer.Option(help="Registered model, Hugging Face id or local folder.")] = registry.PAPER,
     gpus: Annotated[int, typer.Option(help="GPUs, data-parallel.")] = 1,
     gpu: Annotated[str, typer.Option(help="Kind of GPU, e.g. a100-40gb.")] = "a100-80gb",
-    batch: Annotated[int | None, typer.Option(help="Examples per step over all GPUs; default: the recipe's.")] = None,
-    length: Annotated[int | None, typer.Option(help="Tokens per example; default: the recipe's cut-off.")] = None,
-    precision: Annotated[
-        str, typer.Option(help="bf16 (float32 masters, as `run` trains), fp32, or bf16-pure (no masters).")
-    ] = "bf16",
-    checkpointing: Annotated[
-        bool | None, typer.Option(help="Recompute activations; default: the recipe's choice.")
-    ] = None,
+    batch_size: BatchSize = None,
+    length: Length = None,
+    layers: Layers = None,
+    precision: Precision = None,
+    optimizer_dtype: OptimizerDtype = None,
+    checkpointing: Checkpointing = None,
     attention: Annotated[str, typer.Option(help="flash or eager.")] = "flash",
     bits: Annotated[int | None, typer.Option(help="4: a quantized base (by rule).")] = None,
     zero_stage: Annotated[
@@ -52,9 +65,15 @@ def plan(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A method's setting, e.g. smt.warmup_trains=false; repeatable.")
     ] = None,
+    targets: Targets = None,
     recipe: Recipe = None,
-    efficiency: Annotated[float | None, typer.Option(help="Share of the peaks that is reached; default 0.5.")] = None,
-    calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure the efficiency on this machine.")] = False,
+    efficiency: Annotated[
+        str | None,
+        typer.Option(
+            help="Reached shares of the peaks: of products,of memory; one for both. Default: measured, else 0.5."
+        ),
+    ] = None,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure them on this machine.")] = False,
     results: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path("results"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, write nothing.")] = False,
     effect: Annotated[
@@ -74,7 +93,7 @@ def plan(
     if effect is not None and (of is None or not (math.isfinite(effect) and effect > 0)):
         raise ValueError(f"--effect {effect:g}: a difference above 0, of `plan power EXPERIMENT`")
     where = find(gpu)
-    _check(gpus, batch, bits, efficiency, calibrate)
+    shares = _check(gpus, batch_size, bits, efficiency, calibrate)
     if not as_json:
         check_writable(f"results folder {results}", "--results", results / "plan")
     spread = Spread(gpus, zero=zero_stage or 0, offload=offload)
@@ -88,7 +107,7 @@ def plan(
     from smt_bench.plan.calibrate import Calibration
     from smt_bench.plan.calibrate import calibrate as measure
     from smt_bench.plan.dry import Workload
-    from smt_bench.plan.gpu.roofline import EFFICIENCY
+    from smt_bench.plan.gpu.roofline import Efficiency
     from smt_bench.plan.row import Target
     from smt_bench.plan.rows import DryPlanner, plan_rows
     from smt_bench.questions import refusals
@@ -96,9 +115,11 @@ def plan(
 
     asked = _experiment(of or experiment)
     request = Request(
-        of or experiment, model, methods=tuple(several(methods, "--methods")), fractions_pct=numbers(fractions, float,
-        "--fractions"), tasks=tuple(several(tasks, "--tasks")), settings=tuple(setting(text) for text in settings or []),
-        recipe=recipe,
+        of or experiment, model, methods=tuple(several(methods, "--methods")),
+        fractions_pct=numbers(fractions, float, "--fractions"),
+        tasks=tuple(several(tasks, "--tasks")), settings=tuple(setting(text) for text in settings or []), recipe=recipe,
+        targets=tuple(several(targets, "--targets")), batch_size=batch_size, length=length, layers=layers,
+        checkpointing=checkpointing, precision=precision, optimizer_dtype=optimizer_dtype,
     )  # fmt: skip
     planner = DryPlanner(request, Machine((where.memory,) * gpus, 0))
     refusals.idle_settings(request, planner.shared, asked.method_names(planner))
@@ -106,24 +127,27 @@ def plan(
         _power(asked, planner, results, effect, as_json)
         return
     chosen = planner.recipe
-    examples = chosen.batch_size if batch is None else batch
+    examples = batch_size or chosen.batch_size
     if examples % gpus:
         raise ValueError(
-            f"--gpus {gpus} with {examples} examples per step: choose a --batch that is a multiple of {gpus}"
+            f"--gpus {gpus} with {examples} examples per step: choose a --batch-size that is a multiple of {gpus}"
         )
     workload = Workload(
         model,
         examples // gpus,
-        chosen.cutoff if length is None else length,
-        precision,
+        length or chosen.cutoff,
+        precision or "bf16",
         chosen.gradient_checkpointing if checkpointing is None else checkpointing,
         attention,
+        optimizer_dtype=optimizer_dtype or "fp32",
+        layers=layers,
     )
     measured: Calibration | None = None
+    asked_for = None if shares is None else Efficiency(*shares)
     if calibrate:
         measured = measure()
-        efficiency = measured.efficiency
-    target = Target(where, spread, zero_stage is not None, bits, EFFICIENCY if efficiency is None else efficiency)
+        asked_for = measured.efficiency(where)
+    target = Target(where, spread, zero_stage is not None, bits, asked_for)
     rows = _watched(lambda watch: plan_rows(asked, planner, workload, target, watch))
     if as_json:
         print(json.dumps([row.to_dict() for row in rows], indent=1))
@@ -146,17 +170,27 @@ def _power(asked: TrainingExperiment, planner: DryPlanner, results: Path, effect
         show(table.to_markdown())
 
 
-def _check(gpus: int, batch: int | None, bits: int | None, efficiency: float | None, calibrate: bool) -> None:
+def _check(
+    gpus: int, batch: int | None, bits: int | None, efficiency: str | None, calibrate: bool
+) -> tuple[float, float] | None:
+    """Refuses numbers that cannot be; the efficiencies asked for."""
     if not 1 <= gpus <= MOST:
         raise ValueError(f"--gpus {gpus}: choose 1 or more, at most {MOST:,}")
     if batch is not None and batch < 1:
-        raise ValueError(f"--batch {batch}: choose a positive whole number")
+        raise ValueError(f"--batch-size {batch}: choose a positive whole number")
     if bits not in (None, 4):
         raise ValueError(f"--bits {bits}: only 4 is known (NF4)")
-    if efficiency is not None and not LEAST <= efficiency <= 1:
-        raise ValueError(f"--efficiency {efficiency:g}: choose a share of at least {LEAST}, at most 1")
-    if efficiency is not None and calibrate:
+    if efficiency is None:
+        return None
+    if calibrate:
         raise ValueError("--efficiency and --calibrate: choose one")
+    shares = numbers([efficiency], float, "--efficiency")
+    if len(shares) > 2 or not all(LEAST <= share <= 1 for share in shares):
+        raise ValueError(
+            f"--efficiency {efficiency}: choose one share for both, or that of products and that of memory, each at least "
+            f"{LEAST} and at most 1, separated by a comma"
+        )
+    return shares[0], shares[-1]
 
 
 def _experiment(name: str) -> TrainingExperiment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,9 +10,15 @@ import typer
 
 from smt_bench.cli.draw import render
 from smt_bench.cli.options import (
+    BatchSize,
+    Checkpointing,
     Json,
+    Layers,
+    Length,
     Many,
     Model,
+    OptimizerDtype,
+    Precision,
     Recipe,
     Results,
     Select,
@@ -59,6 +66,12 @@ def run(
     tuned: Annotated[
         bool, typer.Option("--tuned", help="Beside the recipe's settings, those that `tune` found.")
     ] = False,
+    batch_size: BatchSize = None,
+    length: Length = None,
+    layers: Layers = None,
+    checkpointing: Checkpointing = None,
+    precision: Precision = None,
+    optimizer_dtype: OptimizerDtype = None,
     jobs: Annotated[int, typer.Option(help="Runs at the same time; GPUs or cores are shared out.")] = 1,
     gpus_per_run: Annotated[int | None, typer.Option(help="GPUs of each run; default: all, divided by --jobs.")] = None,
     processes: Annotated[
@@ -72,6 +85,9 @@ def run(
         str | None, typer.Option("--time", help="Of a job, HH:MM:SS; runs go on in the next.")
     ] = None,
     nodes: Annotated[int, typer.Option(help="Nodes of each run, on a cluster.")] = 1,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="On a GPU: repeats and resumed runs the same bit by bit; slower.")
+    ] = False,
     keep: Annotated[str | None, typer.Option(help="adapters: keep what each run trains, for `export`.")] = None,
     retry: Annotated[str | None, typer.Option(help="failed: do runs again that failed or ran out of memory.")] = None,
     checkpoint_steps: Annotated[int | None, typer.Option(help="Save the state of training every N steps.")] = None,
@@ -83,7 +99,7 @@ def run(
     """Does the runs of an experiment that are missing, then writes its tables and figures."""
     from smt_bench import experiments
     from smt_bench.cli.listing import print_runs
-    from smt_bench.machine import fits
+    from smt_bench.machine import determinism, fits
     from smt_bench.questions.parts import plan_parts, union
     from smt_bench.questions.request import Request
     from smt_bench.records.store import Store
@@ -96,6 +112,9 @@ def run(
         raise ValueError(f"--retry {retry}: the choice is failed")
     pace = Pace(checkpoint_steps, 60 * checkpoint_minutes)
     how = how_of(jobs, gpus_per_run, processes, nodes, zero, offload, pace, cluster, partition, time_limit)
+    how = replace(how, deterministic=deterministic)
+    if deterministic:
+        determinism.switch_on()
     members = experiments.members(experiment)
     request = Request(
         experiment,
@@ -111,13 +130,19 @@ def run(
         protocol,
         tuple(setting(text) for text in settings or []),
         recipe,
-        keep,
-        tuple(several(targets, "--targets")),
-        select,
-        select_every,
-        vary,
+        keep=keep,
+        precision=precision,
+        targets=tuple(several(targets, "--targets")),
+        select=select,
+        select_every=select_every,
+        vary=vary,
         tunes=all(member.tunes for member in members),
         tuned=tuned,
+        batch_size=batch_size,
+        length=length,
+        layers=layers,
+        checkpointing=checkpointing,
+        optimizer_dtype=optimizer_dtype,
     )
     check_select(select, zero)
     store = Store(results)
@@ -215,13 +240,14 @@ def _do(part: Leg, store: Store, how: How, several: bool) -> int:
             say(f"note: {experiment.name} is measured on one machine: left out, `run {experiment.name}` there does it")
             return 0
         if several:
-            how = How(pace=how.pace)  # in this process, with all the machine has
+            how = How(pace=how.pace, deterministic=how.deterministic)  # in this process, with all the machine has
         elif not how.cluster and not parallel.launched() and (how.jobs, how.spread) != (1, ALONE):
             raise ValueError(
                 f"{experiment.name} measures this machine: leave --jobs, --gpus-per-run and --processes out"
             )
     planned_for = planner.here if how.cluster else None
-    order = Order(experiment.name, planner.request, store.root.absolute(), how.pace, how.spread, planned_for)
+    root = store.root.absolute()
+    order = Order(experiment.name, planner.request, root, how.pace, how.spread, planned_for, how.deterministic)
     if how.cluster:
         job, count = submit_missing(runs, store, how, order.write)
         say(f"submitted {count} runs as job {job}: see `status`, `cancel`" if job else "nothing to submit")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.execute import execute
-from smt_bench.machine import fits, parallel, signals
+from smt_bench.machine import determinism, facts, fits, parallel, signals
 from smt_bench.machine.files import write_text
 from smt_bench.machine.spread import Spread
 from smt_bench.machine.watch import Watcher
@@ -19,6 +19,7 @@ from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
 from smt_bench.questions.tuning import Tuning
 from smt_bench.records.outcome import measure
+from smt_bench.records.rows import Rows
 from smt_bench.records.runs import Question
 from smt_bench.records.store import Record, Store
 from smt_bench.sweep.loop import Interrupted, Perform
@@ -32,8 +33,11 @@ def performer(experiment: Experiment, planner: Planner, spread: Spread, results:
     keep = results / "adapters" if planner.request.keep else None
     if isinstance(experiment, MeasuringExperiment):
 
-        def answer(question: Any, watch: Watcher, _keeper: Keeper) -> Record:
+        def answer(question: Any, watch: Watcher, keeper: Keeper) -> Record:
             inputs = planner.inputs() if experiment.needs_inputs else planner.measured()
+            if keeper.files is not None:
+                made = {"made": facts.describe(), "numerics": facts.numerics()}
+                inputs = replace(inputs, rows=Rows(keeper.files.folder / "rows.json", made))
             return measure(question, lambda asked, watch: experiment.measure(asked, watch, inputs), watch)
 
         return answer
@@ -60,6 +64,7 @@ class Order:
         spread: of each run.
         here: the machine that was planned for; None: whichever reads this.
         trials: where the runs are a tuning's: of each method.
+        deterministic: see `machine.determinism`.
     """
 
     experiment: str
@@ -69,6 +74,7 @@ class Order:
     spread: Spread
     here: fits.Machine | None = None
     trials: int | None = None
+    deterministic: bool = False
 
     def write(self) -> Path:
         """As JSON below the results folder, under a name of its own."""
@@ -87,7 +93,8 @@ class Order:
             o = json.loads(path.read_text(encoding="utf-8"))
             here = o["here"] and fits.Machine(tuple(o["here"]["gpus"]), o["here"]["memory"])
             request, pace, spread = Request.from_dict(o["request"]), Pace(**o["pace"]), Spread.from_dict(o["spread"])
-            return cls(o["experiment"], request, Path(o["results"]), pace, spread, here, o.get("trials"))
+            trials, deterministic = o.get("trials"), o.get("deterministic", False)
+            return cls(o["experiment"], request, Path(o["results"]), pace, spread, here, trials, deterministic)
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"order {path} is not readable ({type(error).__name__}): it is written by `run`") from None
 
@@ -122,6 +129,8 @@ def work(path: Path, only: str | None = None) -> None:
     with stop.installed():
         try:
             order = Order.read(path)
+            if order.deterministic:
+                determinism.switch_on()
             parallel.join()
             experiment, planner, runs = order.plan()
             if only is not None:

@@ -23,16 +23,39 @@ class Batch:
         labels_BT: labels already shifted: labels_BT[b, t] is the token to predict from position t.
         targets: positions with a label.
         tokens: tokens without padding.
+        places_N: where the labels stand in the flattened batch, in order; known here, so that no step has to look for them (on a
+            GPU it would have to wait for the answer).
+        labels_N: the labels there.
     """
 
     ids_BT: torch.Tensor
     labels_BT: torch.Tensor
     targets: int
     tokens: int
+    places_N: torch.Tensor = None  # type: ignore[assignment]  # follows from the labels
+    labels_N: torch.Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.places_N is None:
+            places_N, labels_N = labelled(self.labels_BT)
+            object.__setattr__(self, "places_N", places_N)
+            object.__setattr__(self, "labels_N", labels_N)
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device."""
-        return replace(self, ids_BT=self.ids_BT.to(device), labels_BT=self.labels_BT.to(device))
+        """The same batch on a device; a GPU gets it without that anyone waits."""
+        waits = device.type != "cuda"
+        names = ("ids_BT", "labels_BT", "places_N", "labels_N")
+        moved = {name: getattr(self, name) for name in names}
+        if not waits:
+            moved = {name: tensor.pin_memory() for name, tensor in moved.items()}
+        return replace(self, **{name: tensor.to(device, non_blocking=not waits) for name, tensor in moved.items()})
+
+
+def labelled(labels_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where labels stand in the flattened batch, and which."""
+    flat = labels_BT.flatten()
+    places_N = (flat != IGNORED).nonzero().flatten()
+    return places_N, flat[places_N]
 
 
 def collate(examples: Sequence[Encoded], pad_id: int, width: int | None = None) -> Batch:

@@ -22,7 +22,12 @@ def fetch_data(family: Family, say: Callable[[str], None]) -> Path:
     """
     if family.collection is None:
         raise ValueError(f"data family {family.name} cannot be downloaded: pass its folder with --data")
-    from datasets import DownloadConfig, DownloadManager
+    try:
+        from datasets import DownloadConfig, DownloadManager
+    except ImportError:
+        raise ValueError(
+            f"downloading {family.name} needs the datasets package: pip install datasets, or pass the data's folder with --data"
+        ) from None
 
     manager = DownloadManager(download_config=DownloadConfig(max_retries=1))
     root = cache_folder() / family.collection.title.lower()

@@ -27,6 +27,7 @@ from smt_bench.evaluation.lm_eval_adapter import borrowed, lm_eval_classes, lm_e
 from smt_bench.evaluation.protocols import EVALUATION_VERSION, PROTOCOLS, EvalSettings
 from smt_bench.machine import parallel
 from smt_bench.machine.watch import Progress
+from smt_bench.models.precision import half
 
 __all__ = ["EVALUATION_VERSION", "EvalSettings", "evaluate", "merge_shares", "response_loglik"]
 
@@ -80,6 +81,7 @@ def evaluate(
             backend="causal",
             batch_size=settings.batch_size,
             softmax_dtype=torch.float32,
+            mixed_precision_dtype=half(model),
         )
         lm.report = _counter(totals, progress)
         for name, task in tasks.items():

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from smt_bench.data.batches import labelled
 from smt_bench.data.cut import response_tokens
 from smt_bench.data.prompts import IGNORED, Example, encode
 from smt_bench.evaluation.lm_eval_adapter import eval_mode
 from smt_bench.evaluation.protocols import finite
 from smt_bench.machine.watch import Progress
 from smt_bench.models.logits import labelled_logits
+from smt_bench.models.precision import mixed
 
 
 def response_loglik(
@@ -51,7 +53,7 @@ def response_loglik(
     order = sorted((i for i in range(len(encoded)) if counts[i]), key=lambda i: (-len(encoded[i].ids), i))
     results: list[dict[str, Any]] = [{"loglik": None, "tokens": count} for count in counts]
     done = len(examples) - len(order)
-    with eval_mode(model), torch.no_grad():
+    with eval_mode(model), torch.no_grad(), mixed(model):
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             lengths = [len(encoded[i].ids) for i in batch]
@@ -74,8 +76,9 @@ def response_loglik(
 def _label_logliks(model: Any, ids_BT: Tensor, mask_BT: Tensor, labels_BT: Tensor) -> Tensor:
     """Log-likelihoods (N,), float64, of the N labelled tokens, row by row; softmax in float32."""
     shifted_BT = functional.pad(labels_BT[:, 1:], (0, 1), value=IGNORED)  # what to predict from each position
-    logits, targets_N = labelled_logits(model, ids_BT.to(model.device), shifted_BT, mask_BT.to(model.device))
-    return -functional.cross_entropy(logits.float(), targets_N, reduction="none").double().cpu()
+    places_N, targets_N = labelled(shifted_BT)
+    logits = labelled_logits(model, ids_BT.to(model.device), places_N, mask_BT.to(model.device))
+    return -functional.cross_entropy(logits.float(), targets_N.to(logits.device), reduction="none").double().cpu()
 
 
 def mean_nll(examples: Sequence[dict[str, Any]]) -> float | None:

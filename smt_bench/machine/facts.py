@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from smt_bench.machine import determinism
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "lm-eval", "tokenizers", "numpy", "deepspeed")
 
@@ -37,12 +38,15 @@ def describe() -> dict[str, Any]:
 
 
 def numerics() -> dict[str, Any]:
-    """What decides the last bits of a sum, here and now: threads, float32 products, kernels that attention may use."""
+    """What decides the last bits of a sum, here and now: threads, float32 products, kernels; whether they come again."""
     kernels = ("flash", "mem_efficient", "cudnn", "math")
     return {
         "threads": torch.get_num_threads(),
         "float32_matmul": torch.get_float32_matmul_precision(),
         "attention_kernels": [name for name in kernels if getattr(torch.backends.cuda, f"{name}_sdp_enabled")()],
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "cublas_workspace": os.environ.get(determinism.WORKSPACE),
+        "repeatable": determinism.repeatable(torch.cuda.is_available()),
     }
 
 
@@ -52,18 +56,14 @@ def one_line() -> str:
     return ", ".join(gpus) if gpus else f"{_cpu()}, {torch.get_num_threads()} threads"
 
 
-def reset_peaks() -> None:
-    """Starts the GPUs' peak counters anew; the process's own peak cannot be reset."""
+def free_memory() -> int | None:
+    """Bytes that the fullest GPU has left for this process, what the allocator holds unused included; None without one."""
+    left = []
     for i in range(torch.cuda.device_count()):
-        torch.cuda.reset_peak_memory_stats(i)
-
-
-def peak_memory() -> dict[str, int]:
-    """Peak bytes: of every GPU's allocator since `reset_peaks`; of this process since its start, earlier runs included."""
-    peaks = {"process_peak_since_start": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
-    for i in range(torch.cuda.device_count()):
-        peaks[f"gpu{i}_peak"] = torch.cuda.max_memory_allocated(i)
-    return peaks
+        unused = torch.cuda.memory_reserved(i) - torch.cuda.memory_allocated(i)
+        if torch.cuda.memory_allocated(i):  # one that the run uses
+            left.append(torch.cuda.mem_get_info(i)[0] + unused)
+    return min(left, default=None)
 
 
 def _version(package: str) -> str | None:

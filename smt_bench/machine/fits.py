@@ -9,13 +9,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from smt_bench.machine.spread import Spread
+from smt_bench.machine.states import WEIGHT, Demand
 
 GB = 1e9
 CPU_LIMIT = 1_000_000_000  # parameters; above, a CPU would take months
-# Bytes per parameter. Dense in bf16: weight 2, gradient 2, and in float32 master 4, its gradient 4, Adam's moments 8. Dense in
-# fp32: weight, gradient, two moments. Sparse: the weight, and about a tenth for what trains.
-DENSE_BYTES = {"bf16": 20, "fp32": 16}
-SPARSE_BYTES = {"bf16": 2.2, "fp32": 4.4}
 ACTIVATIONS = 6 * GB  # with gradient checkpointing, batch 16 x 256 tokens, logits included; `plan` will do better
 FRAMEWORK = 1 * GB  # per GPU: context and workspaces
 MEMORY_SHARE = 0.9  # of main memory that a run may take
@@ -53,45 +50,56 @@ def on_cluster(spread: Spread) -> Machine:
     return found
 
 
-def precision(here: Machine) -> str:
-    """bf16 on GPU, fp32 on CPU."""
-    return "bf16" if here.gpus else "fp32"
-
-
 def device_map(parameters: int, here: Machine) -> str | None:
     """Large models on several GPUs have their layers spread over them; others live on one device."""
     return "balanced" if len(here.gpus) > 1 and parameters > CPU_LIMIT else None
 
 
+def lacking(demand: Demand, here: Machine, kind: str, optimizer_dtype: str = "fp32") -> str | None:
+    """Why a method cannot take a single step on one device of this machine, whatever its activations are; None where it may.
+
+    Args:
+        demand: the method's.
+        here: this machine.
+        kind: precision, bf16 or fp32.
+        optimizer_dtype: of the optimizer's state for the model's own weights.
+    """
+    need = demand.states(kind, optimizer_dtype)
+    room = max(here.gpus) if here.gpus else MEMORY_SHARE * here.memory
+    if need <= room:
+        return None
+    what = "weights, gradients and optimizer" if demand.dense else "weights and what trains"
+    return f"does not fit: {what} alone need {need / GB:.3g} GB, there are {room / GB:.3g} GB"
+
+
 def check(
     model: str,
-    parameters: int,
-    dense: Sequence[str],
-    sparse: Sequence[str],
+    demands: Sequence[Demand],
     here: Machine,
     spread: Spread,
     instead: Sequence[str] = (),
+    kind: str | None = None,
 ) -> None:
     """Refuses a model that cannot be trained here.
 
     Args:
         model: name as given.
-        parameters: of the base model.
-        dense: methods asked for that train all parameters in some phase.
-        sparse: the others.
+        demands: of the methods asked for.
         here: this machine.
         spread: of each run over it.
         instead: commands that would work here.
+        kind: bf16 or fp32; None: by size.
 
     Raises:
         ValueError: what is needed, what was found, and what would work here.
     """
-    kind = precision(here) if parameters <= CPU_LIMIT else "bf16"
+    parameters = demands[0].parameters
+    kind = kind or ("bf16" if parameters > CPU_LIMIT else "fp32")
     own = replace(here, gpus=here.gpus[: spread.gpus_per_run])
     if own.gpus and spread.processes > 1:
-        _check_share(model, parameters, dense, kind, min(own.gpus), spread)
+        _check_share(model, demands, kind, min(own.gpus), spread)
         return
-    states = _state_bytes(parameters, bool(dense), kind)
+    states = max(d.states(kind) for d in demands)
     room: float
     if own.gpus:
         used = own.gpus if device_map(parameters, own) else sorted(own.gpus)[-1:]
@@ -107,9 +115,10 @@ def check(
         least = states + ACTIVATIONS
         what = f"{(least + 4 * FRAMEWORK) / GB:.0f} GB of GPU memory in all, e.g. 4 GPUs of at least "
         what += f"{(least / 4 + FRAMEWORK) / GB:.0f} GB each"
+    dense = [d.method for d in demands if d.dense]
     if dense:
-        what += f" ({', '.join(dense)} train all parameters at {DENSE_BYTES[kind]} bytes each)"
-    methods = ", ".join([*dense, *sparse])
+        what += f" ({', '.join(dense)} train all parameters at {states / parameters:.0f} bytes each)"
+    methods = ", ".join(sorted((d.method for d in demands), key=lambda name: name not in dense))
     lines = [
         f"model {model} ({parameters / 1e9:.2f} billion parameters) with {methods} does not fit this machine",
         f"  needed: {what}",
@@ -120,24 +129,25 @@ def check(
     raise ValueError("\n".join(lines))
 
 
-def _state_bytes(parameters: int, dense: bool, kind: str) -> float:
-    return parameters * (DENSE_BYTES if dense else SPARSE_BYTES)[kind]
-
-
-def _check_share(model: str, parameters: int, dense: Sequence[str], kind: str, smallest: int, spread: Spread) -> None:
+def _check_share(model: str, demands: Sequence[Demand], kind: str, smallest: int, spread: Spread) -> None:
     """Refuses data-parallel processes whose share does not fit the `smallest` GPU.
 
     Raises:
         ValueError: what is needed, what was found, and what would do.
     """
-    need = share_bytes(parameters, bool(dense), kind, spread)
+
+    def most(how: Spread) -> float:
+        return max(share_bytes(demand, kind, how) for demand in demands)
+
+    need = most(spread)
     if need <= smallest:
         return
     sharded = [replace(spread, zero=stage) for stage in (2, 3)]
-    fitting = [s.zero for s in sharded if share_bytes(parameters, bool(dense), kind, s) <= smallest]
+    fitting = [s.zero for s in sharded if most(s) <= smallest]
     remedy = (
         f"add --zero {fitting[0]}" if fitting else "choose larger GPUs, or more with --zero 3, or --zero 3 --offload"
     )
+    dense = [d.method for d in demands if d.dense]
     trains = f"{', '.join(dense)} train all parameters" if dense else "every process holds the model"
     raise ValueError(
         f"model {model} in {spread} needs {need / GB:.0f} GB on each GPU ({trains}), the smallest has "
@@ -145,20 +155,22 @@ def _check_share(model: str, parameters: int, dense: Sequence[str], kind: str, s
     )
 
 
-def share_bytes(parameters: int, dense: bool, kind: str, spread: Spread) -> float:
+def share_bytes(demand: Demand, kind: str, spread: Spread) -> float:
     """Bytes on one of several data-parallel GPUs, by rule; `plan` counts.
 
     Args:
-        parameters: of the base model.
-        dense: whether some phase trains all of them.
+        demand: the method's.
         kind: bf16 or fp32.
         spread: over several processes.
     """
     n = spread.processes
     extra = ACTIVATIONS / n + FRAMEWORK
-    if not dense:
-        return _state_bytes(parameters, dense, kind) + extra
-    weight = 2 if kind == "bf16" else 4
-    states = weight if spread.offload else DENSE_BYTES[kind] - weight  # of what is offloaded the gradients stay
-    held = weight / n if spread.zero == 3 else weight
-    return parameters * (held + (states / n if spread.zero else states)) + extra
+    if not demand.dense:
+        return demand.states(kind) + extra
+    weight = demand.parameters * WEIGHT[kind]
+    states: float = demand.update(kind)
+    if spread.zero:  # DeepSpeed updates all at once: the gradients of all masters exist in float32
+        states += (4 if kind == "bf16" else 0) * demand.parameters
+    if spread.offload:  # the gradients stay
+        states = weight
+    return (weight / n if spread.zero == 3 else weight) + (states / n if spread.zero else states) + extra

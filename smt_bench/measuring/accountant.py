@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -52,12 +52,7 @@ def account(
         checkpointing: recompute activations.
         max_grad_norm: gradient clipping.
     """
-    run = Accountant(model, method, settings, ids_BT, labels_BT, checkpointing, max_grad_norm)
-    if method.warmup_steps:
-        run.warmup()
-    run.attach()
-    run.tuning()
-    return run.account
+    return Accountant(model, method, settings, ids_BT, labels_BT, checkpointing, max_grad_norm).whole()
 
 
 class Accountant(Instrument):
@@ -91,6 +86,7 @@ class Accountant(Instrument):
 
         self.model, self.method, self.settings = model, method, settings
         self.batch = Batch(ids_BT, labels_BT, int((labels_BT != IGNORED).sum()), ids_BT.numel())
+        self._given = (self.batch.ids_BT, self.batch.labels_BT, self.batch.places_N, self.batch.labels_N)
         self.max_grad_norm, self.updater, self.adapt = max_grad_norm, updater, adapt
         self.account = Account()
         self.operations: dict[str, Counter[tuple[bool, torch.dtype, int, int]]] = {}
@@ -102,6 +98,14 @@ class Accountant(Instrument):
         if checkpointing:
             # One context for the forward pass, one around what the backward pass computes again.
             enable_checkpointing(model, context_fn=lambda: (contextlib.nullcontext(), self._live.recomputation()))
+
+    def whole(self) -> Account:
+        """All stages."""
+        if self.method.warmup_steps:
+            self.warmup()
+        self.attach()
+        self.tuning()
+        return self.account
 
     def keep(self, state: Any) -> None:
         """Counts tensors that the method brought along (a resumed run's statistics)."""
@@ -137,9 +141,9 @@ class Accountant(Instrument):
             "hooks": self._hooks, "forward": self._forward, "backward": self._backward, "optimizer": self._optimizer
         }[region](self._updater)  # fmt: skip
 
-    def read(self, value: torch.Tensor) -> float:
+    def read(self, values: Sequence[torch.Tensor]) -> list[float]:
         """Nothing: bytes do not depend on it, and fake tensors have no values."""
-        return 0.0
+        return [0.0] * len(values)
 
     def _steps(self, stage: Stage, groups: list[ParamGroup], first: int) -> None:
         updater: Updater = FrozenUpdater(self.model)
@@ -157,11 +161,14 @@ class Accountant(Instrument):
             self._take(step, stage, first + 1)
         self._report(stage)
         self.account.trained[stage] = sum(p.numel() for p in updater.params)
-        once = {self._live.number(t): t for t in updater.weights().values()}  # tied weights are saved once
-        changed = [t for number, t in once.items() if number in self._live.written]
+        changed = [t for t in updater.weights().values() if self._live.number(t) in self._live.written]
         brought = [t for t in tree_leaves(self.method.state_dict()) if isinstance(t, torch.Tensor)]
-        size = sum(t.numel() * t.element_size() for t in (*changed, *brought))
+        size = self._stored(changed) + self._stored(brought)
         self.saved[stage] = size + updater.state_bytes()
+
+    def _stored(self, tensors: Iterable[torch.Tensor]) -> int:
+        """Bytes that saving takes: each storage once and whole, since tied weights share one, and slices of one tensor do."""
+        return sum({self._live.number(t): t.untyped_storage().nbytes() for t in tensors}.values())
 
     def _take(self, step: Step, stage: Stage, number: int) -> bool:
         """One step; returns whether the method keeps something that it did not have before."""
@@ -174,7 +181,7 @@ class Accountant(Instrument):
         self._updater = None
         live.mark("")
         self._hold(step.updater)
-        kept = live.tag_kept("method_state", (*HELD, "gradients"), self.batch.ids_BT, self.batch.labels_BT)
+        kept = live.tag_kept("method_state", (*HELD, "gradients"), *self._given)
         return any(each >= self._start for each in kept)
 
     def _begin(self, phase: str) -> None:
@@ -234,7 +241,7 @@ class Accountant(Instrument):
             live.tag((p for p in _parameters(updater.optimizer) if id(p) not in mine), "master_copies")
             states = updater.optimizer.state.values()
             live.tag((t for s in states for t in s.values() if isinstance(t, torch.Tensor)), "optimizer_state")
-        live.tag((self.batch.ids_BT, self.batch.labels_BT), "saved_activations")
+        live.tag(self._given, "saved_activations")
         live.tag(held, "parameters")
         live.weights = {live.number(tensor) for tensor in held}
 

@@ -48,7 +48,7 @@ class LiveStorages(TorchDispatchMode):
     Attributes:
         category: storage number -> name of what it holds.
         flops: kind of work -> floating-point operations of matrix products and attention.
-        operations: how often (in the optimizer, dtype of the result, FLOPs, bytes read and written) occurred, for a roofline.
+        operations: how often (in the optimizer, dtype, FLOPs, bytes read and written) occurred, for a roofline.
         work: the kind that is counted now; in "backward", products with one of `weights` are input gradients.
         born_as: category of storages that appear now; None: decided later.
         weights: numbers of the storages that hold parameters.
@@ -182,7 +182,9 @@ class LiveStorages(TorchDispatchMode):
         if made and not func.is_view:
             read = [*_tensors(args), *_tensors(tuple(kwargs.values()))]
             moved = sum(tensor.numel() * tensor.element_size() for tensor in (*read, *made) if read)
-            self.operations[self.work == "optimizer", made[0].dtype, flops, moved] += 1
+            # What is multiplied sets the rate, not what the sum comes out in.
+            rate = next(_tensors(args)).dtype if flops else made[0].dtype
+            self.operations[self.work == "optimizer", rate, flops, moved] += 1
         return out
 
     def _kind(self, packet: Any, args: tuple[Any, ...]) -> str:

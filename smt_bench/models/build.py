@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,31 @@ from smt_bench.models.unpack import unpack
 from smt_bench.records.runs import ModelRef, digest
 
 
-def config(name: str) -> Any:
+def config(name: str, layers: int | None = None) -> Any:
     """The model's configuration; no weights are read, and for the registered models nothing is downloaded.
 
+    Args:
+        name: of the model.
+        layers: so many repeated blocks instead of the model's own.
+
     Raises:
-        ValueError: unknown model, or a configuration that cannot be used.
+        ValueError: unknown model, a configuration that cannot be used, or more layers than the model has.
     """
+    found = _config(name)
+    if layers is None:
+        return found
+    text = found.get_text_config()
+    own = text.num_hidden_layers
+    if not 1 <= layers <= own:
+        raise ValueError(f"--layers {layers}: {name} has {own}: choose 1 to {own}")
+    text.num_hidden_layers = layers
+    for field, value in vars(text).items():  # what is said of every layer is said of the first ones
+        if isinstance(value, list) and len(value) == own and field.startswith(("layer", "mlp_layer")):
+            setattr(text, field, value[:layers])
+    return found
+
+
+def _config(name: str) -> Any:
     from transformers import AutoConfig, LlamaConfig
 
     entry = find(name)
@@ -46,18 +66,24 @@ def config(name: str) -> Any:
     return found
 
 
-def build(name: str, device: str = "meta") -> Any:
-    """The architecture alone: without storage on "meta", else with random weights from torch's generator; float32.
+def build(name: str, device: str = "meta", layers: int | None = None, dtype: torch.dtype | None = None) -> Any:
+    """The architecture alone: without storage on "meta", else with random weights from torch's generator.
+
+    Args:
+        name: of the model.
+        device: where.
+        layers: so many repeated blocks instead of the model's own.
+        dtype: of the weights, from the start; None: what the configuration says, or float32.
 
     Raises:
         ValueError: unknown model, or not a causal language model.
     """
     from transformers import AutoModelForCausalLM
 
-    found = config(name)
+    found = config(name, layers)
     with torch.device(device):
         try:
-            model = AutoModelForCausalLM.from_config(found)
+            model = AutoModelForCausalLM.from_config(found, **({} if dtype is None else {"dtype": dtype}))
         except ValueError as error:
             if "Unrecognized configuration class" in str(error):
                 raise ValueError(f"model {name}: {type(found).__name__} is not a causal language model") from None
@@ -66,7 +92,7 @@ def build(name: str, device: str = "meta") -> Any:
     return unpack(model.train())
 
 
-def listed(name: str) -> Inventory:
+def listed(name: str, layers: int | None = None) -> Inventory:
     """The inventory of a model's layers; made once per configuration, since building even an empty model takes seconds.
 
     Raises:
@@ -75,23 +101,55 @@ def listed(name: str) -> Inventory:
     entry = find(name)
     file = (entry.embedded or Path(name)) / "config.json"
     about = entry.llama or (file.read_text(encoding="utf-8") if file.is_file() else None)
-    if about is None:  # the hub's may change
-        return inventory(build(name))
+    if about is None or layers is not None:  # the hub's may change
+        return inventory(build(name, layers=layers))
     return Inventory.from_dict(remembered(["inventory", about], lambda: inventory(build(name)).to_dict()))
 
 
-def shapes(name: str) -> Shapes:
+def shapes(name: str, layers: int | None = None) -> Shapes:
     """Parameter names and shapes of the base model, tied ones once; no weights are read.
 
     Raises:
         ValueError: unknown model, or not a causal language model.
     """
-    return listed(name).shapes
+    return listed(name, layers).shapes
 
 
-def architecture(name: str) -> ModelRef:
-    """What a measurement on random weights is keyed by: the model's name and the hash of its shapes."""
-    return ModelRef(find(name).name, digest({k: list(v) for k, v in shapes(name).items()}), "random")
+@dataclass(frozen=True)
+class Whole:
+    """From a model with fewer layers to all of them.
+
+    Attributes:
+        layers: how many there are.
+        parameters: ratio of all parameters.
+        products: ratio of those outside the input embedding, which are what products, and so FLOPs, are made of.
+    """
+
+    layers: int
+    parameters: float
+    products: float
+
+
+def whole_model(name: str, layers: int) -> Whole:
+    """What all layers are to the first `layers` of them."""
+
+    def sizes(of: int | None) -> tuple[int, int]:
+        model = build(name, layers=of)
+        embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+        total = sum(p.numel() for p in model.parameters())
+        return total, total - (0 if embedding is head else embedding.numel())
+
+    all_of_it, part = sizes(None), sizes(layers)
+    own = config(name).get_text_config().num_hidden_layers
+    return Whole(own, all_of_it[0] / part[0], all_of_it[1] / part[1])
+
+
+def architecture(name: str, layers: int | None = None) -> ModelRef:
+    """What a measurement on random weights is keyed by: the hash of its shapes, and the name of what is not a local folder."""
+    entry, found = find(name), shapes(name, layers)
+    local = entry.hub_id is None and entry.embedded is None and not entry.weightless
+    weights = "random, local" if local else "random"
+    return ModelRef(entry.name, digest({k: list(v) for k, v in found.items()}), weights)
 
 
 def load(located: Located, precision: str, device_map: str | None = None) -> tuple[Any, Any]:

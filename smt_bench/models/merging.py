@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from smt_bench.methods.base import Method
+from smt_bench.models.precision import mixed
 
 # Difference of the logits after from those before, root mean square over root mean square. Sums in another order make some
 # millionths in float32; in bfloat16 W + B A is rounded to 8 bits, which W x + B A x is not: some hundredths.
@@ -55,7 +56,8 @@ def _logits(model: Any) -> Tensor:
     training = model.training
     model.eval()
     try:
-        logits: torch.Tensor = model(input_ids=drawn.to(embedding.device), use_cache=False).logits.float()
-        return logits
+        with mixed(model):
+            logits: torch.Tensor = model(input_ids=drawn.to(embedding.device), use_cache=False).logits
+        return logits.float()
     finally:
         model.train(training)

@@ -41,6 +41,7 @@ class ModelEntry:
         published: whether the SMT paper prints results for it.
         weightless: only an architecture, for experiments that measure cost.
         small: any machine can train it; named where another one is too large.
+        precision: fp32 or bf16 where none is asked for; None: by size (`precision.default`).
     """
 
     name: str
@@ -53,6 +54,7 @@ class ModelEntry:
     embedded: Path | None = None
     wheel: Wheel | None = None
     small: bool = False
+    precision: str | None = None
 
 
 def _llama(
@@ -77,7 +79,13 @@ REGISTRY = {
     entry.name: entry
     for entry in (
         ModelEntry(
-            "tiny", None, recipe="tiny", note="embedded; minutes on two CPU cores", embedded=EMBEDDED, small=True
+            "tiny",
+            None,
+            recipe="tiny",
+            note="embedded; minutes on two CPU cores",
+            embedded=EMBEDDED,
+            small=True,
+            precision="fp32",
         ),
         ModelEntry(
             "smollm2-135m",
@@ -92,14 +100,16 @@ REGISTRY = {
                 "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
             ),
             small=True,
+            precision="fp32",
         ),
-        ModelEntry("llama-7b", "huggyllama/llama-7b", _7B, note="4 GPUs of 40 GB", published=True),
+        ModelEntry("llama-7b", "huggyllama/llama-7b", _7B, note="4 GPUs of 40 GB", published=True, precision="bf16"),
         ModelEntry(
             "llama-13b",
             "huggyllama/llama-13b",
             _llama(5120, 13824, 40, 40, 40, 32000),
             note="4 GPUs of 80 GB",
             published=True,
+            precision="bf16",
         ),
         ModelEntry(
             "llama2-7b",
@@ -107,6 +117,7 @@ REGISTRY = {
             {**_7B, "max_position_embeddings": 4096},
             note="4 GPUs of 40 GB; gated on the hub",
             published=True,
+            precision="bf16",
         ),
         ModelEntry(
             "llama3-8b",
@@ -115,6 +126,7 @@ REGISTRY = {
             recipe="paper-llama3",
             note="4 GPUs of 80 GB; gated on the hub",
             published=True,
+            precision="bf16",
         ),
         # LLaMA-7B's proportions: heads of 128, MLP of 8/3, about 5 % of the parameters in embeddings.
         ModelEntry(
@@ -124,6 +136,7 @@ REGISTRY = {
             recipe="bench",
             note="random weights, for speed, memory and kernels; minutes on two CPU cores",
             weightless=True,
+            precision="fp32",
         ),
         ModelEntry(
             "bench-110m",
@@ -132,6 +145,7 @@ REGISTRY = {
             recipe="bench",
             note="random weights, for speed, memory and kernels; minutes on two CPU cores",
             weightless=True,
+            precision="fp32",
         ),
     )
 }

@@ -23,25 +23,19 @@ from torch.utils._pytree import tree_map
 
 from smt_bench import methods
 from smt_bench.data.prompts import IGNORED
+from smt_bench.machine.states import OPTIMIZER_DTYPES
 from smt_bench.measuring.account import Account, Phase
 from smt_bench.measuring.accountant import Accountant
+from smt_bench.measuring.updaters import UPDATERS
 from smt_bench.methods.base import Method, OptimizerSettings
 from smt_bench.models import build
 from smt_bench.models.inventory import inventory
 from smt_bench.plan.fakes import LIMIT, Fakes, gpu_kernels
 from smt_bench.plan.gpu.roofline import Operations
-from smt_bench.training.optimizer import TorchUpdater
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "bf16-pure": torch.bfloat16}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ATTENTIONS = ("flash", "eager")
 MOST_TOKENS = 1 << 24  # per GPU and step: their ids are real
-
-
-class PureUpdater(TorchUpdater):
-    """No master copies: bf16 parameters with bf16 moments."""
-
-    def _master(self, parameter: nn.Parameter) -> nn.Parameter:
-        return parameter
 
 
 @dataclass(frozen=True)
@@ -52,11 +46,16 @@ class Workload:
         model: registered name, Hugging Face id or folder.
         batch: examples.
         length: tokens per example; all positions but the last of each have a label.
-        precision: "fp32", "bf16" (as the engine trains: what trains has float32 copies) or "bf16-pure" (it has none, and
-            the optimizer's state is bf16).
+        precision: of the weights, "fp32" or "bf16".
         checkpointing: recompute activations.
         attention: "flash" (one kernel) or "eager" (batched products, all attention weights saved).
         gpu: kernels as on CUDA; else exactly the CPU's, to be compared with a real step there.
+        optimizer_dtype: of the optimizer's state for the model's own weights: "fp32" (as the engine trains: bf16 weights have
+            float32 copies) or "bf16" (they have none).
+        layers: so many repeated blocks instead of the model's own.
+
+    Raises:
+        ValueError: sizes that the model does not have, or that do not go together.
     """
 
     model: str
@@ -66,22 +65,29 @@ class Workload:
     checkpointing: bool = True
     attention: str = "flash"
     gpu: bool = True
+    optimizer_dtype: str = "fp32"
+    layers: int | None = None
 
     def __post_init__(self) -> None:
-        for option, value in (("batch", self.batch), ("length", self.length)):
+        for option, value in (("batch-size", self.batch), ("length", self.length)):
             if value < 1:
                 raise ValueError(f"--{option} {value}: choose a positive whole number")
         if self.batch * self.length > MOST_TOKENS:
             raise ValueError(
-                f"--batch: {self.batch:,} examples of {self.length:,} tokens per GPU: choose at most {MOST_TOKENS:,} tokens"
+                f"--batch-size: {self.batch:,} examples of {self.length:,} tokens per GPU: choose at most {MOST_TOKENS:,} tokens"
             )
         for option, text, choices in (
             ("precision", self.precision, tuple(PRECISIONS)),
             ("attention", self.attention, ATTENTIONS),
+            ("optimizer-dtype", self.optimizer_dtype, OPTIMIZER_DTYPES),
         ):
             if text not in choices:
                 raise ValueError(f"--{option} {text}: choose from {', '.join(choices)}")
-        positions = getattr(build.config(self.model).get_text_config(), "max_position_embeddings", None)
+        if self.precision == "fp32" and self.optimizer_dtype != "fp32":
+            raise ValueError(
+                f"--optimizer-dtype {self.optimizer_dtype}: moments have the type of their weights: choose --precision bf16"
+            )
+        positions = getattr(build.config(self.model, self.layers).get_text_config(), "max_position_embeddings", None)
         if positions is not None and self.length > positions:
             raise ValueError(
                 f"--length {self.length}: {self.model} has {positions} positions: choose at most {positions}"
@@ -96,7 +102,7 @@ class Workload:
 
     def build(self) -> nn.Module:
         """The architecture, on "meta"."""
-        model: nn.Module = build.build(self.model)
+        model: nn.Module = build.build(self.model, layers=self.layers)
         if self.attention == "eager":
             model.set_attn_implementation("eager")  # type: ignore[operator]  # a transformers model
         return model
@@ -202,7 +208,7 @@ def _prepare(workload: Workload, method: Method) -> tuple[Fakes, nn.Module, Acco
             f"model {workload.model}: torch has no rule for products of experts without storage in fp32: choose bf16"
         )
     fakes.fill(model, PRECISIONS[workload.precision])
-    updater = PureUpdater if workload.precision == "bf16-pure" else TorchUpdater
+    updater = UPDATERS[workload.optimizer_dtype]
     run = Accountant(
         model, method, OptimizerSettings(1e-4), *workload.tokens(), workload.checkpointing, updater=updater,
         adapt=_fused if workload.gpu else lambda optimizer: None,

@@ -19,6 +19,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from smt_bench.methods import products
+
 aten = torch.ops.aten
 LIMIT = 1 << 20  # numbers; larger draws are not made
 
@@ -136,16 +138,19 @@ def gpu_kernels() -> Iterator[None]:
     """What CUDA does differently from the CPU where it matters for memory: attention in one kernel, masks of one byte.
 
     `F.scaled_dot_product_attention` becomes the flash kernel (nothing of size positions x positions is saved), `F.dropout`
-    the fused one (its mask is boolean; the CPU keeps one in the input's dtype). By replacement: a mode would be off in
-    the backward pass, where checkpointing computes again.
+    the fused one (its mask is boolean; the CPU keeps one in the input's dtype). Products of bf16 come out in float32 where a
+    method wants them so. By replacement: a mode would be off in the backward pass, where checkpointing computes again.
     """
     names = {"scaled_dot_product_attention": _flash, "dropout": _dropout}
     before = {name: getattr(nn.functional, name) for name in names}
     for name, function in names.items():
         setattr(nn.functional, name, function)
+    rounding = set(products.ROUNDING)
+    products.ROUNDING.clear()
     try:
         yield
     finally:
+        products.ROUNDING.update(rounding)
         for name, function in before.items():
             setattr(nn.functional, name, function)
 

@@ -9,6 +9,7 @@ from typing import Any
 from smt_bench.evidence.words import title
 from smt_bench.machine.borders import terminal
 from smt_bench.measuring.account import CATEGORIES
+from smt_bench.models.build import whole_model
 from smt_bench.plan.calibrate import Calibration
 from smt_bench.plan.dry import Workload
 from smt_bench.plan.gpu.hardware import CONTEXT, GIB, HOST_SOURCE, TIGHT
@@ -59,11 +60,12 @@ def cells(row: Row) -> list[str]:
 def notes(rows: Sequence[Row], workload: Workload, target: Target, calibration: Calibration | None) -> list[str]:
     """What a reader has to know."""
     gpu, per_step = target.gpu, workload.batch * target.gpus
+    kind = f"{workload.precision}{', optimizer in bf16' if workload.optimizer_dtype == 'bf16' else ''}"
     bits = f"; base weights in {target.bits} bits (by rule: NF4, double quantization)" if target.bits else ""
     found = [
         f"{target.gpus} x {gpu.name} ({gpu.memory / GIB:.0f} GiB, {gpu.bf16 / 1e12:g} TFLOP/s bf16, {gpu.fp32 / 1e12:g} fp32, "
         f"{gpu.bandwidth / GB:g} GB/s; {gpu.source}); data-parallel",
-        f"per step {per_step} x {workload.length} tokens, all with a label; {workload.precision}, "
+        f"per step {per_step} x {workload.length} tokens, all with a label; {kind}, "
         f"{'with' if workload.checkpointing else 'no'} gradient checkpointing, {workload.attention} attention{bits}",
         "GB are 10^9 bytes per GPU at the worst moment of any phase, counted while one step of the real model and method ran on "
         "fake tensors; where blocks are chosen by gradients, for a choice scattered at random",
@@ -71,13 +73,19 @@ def notes(rows: Sequence[Row], workload: Workload, target: Target, calibration: 
         "disk: checkpoints while a run lasts: two whole states, a third one being written, and the weights that a warm-up moved",
         "how: the first that fits of whole copies, ZeRO-2, ZeRO-3, then the same with the optimizer on the host, unless one was "
         "asked for, for warm-up and tuning apart; smallest: the whole run without offload",
-        f"times: a roofline per operation at {target.efficiency:.2g} of peak ({_measured(calibration)}), links and host at "
+        f"times: a roofline per operation at {target.efficiency} ({_measured(calibration, target)}), links and host at "
         f"theirs ({HOST_SOURCE}), nothing overlapped; evaluation not included",
         f"steps: {', '.join(sorted({f'{r.run.train.steps:,}' for r in rows}))}, from the recipe"
         " (the paper's from 3 epochs over the published 170,420 or 9,919 records)",
     ]
     for refusal in dict.fromkeys(f"{r.run.method.name}: {r.refusal}" for r in rows if r.refusal):
         found.append(f"impossible: {refusal}")
+    if workload.layers is not None:
+        whole = whole_model(workload.model, workload.layers)
+        found.append(
+            f"{workload.layers} of {whole.layers} layers; extrapolated to {whole.layers}: step times {whole.products:.3f}, the "
+            "ratio of the parameters outside the input embedding"
+        )
     hosts = max((r.host or 0 for r in rows), default=0)
     if hosts:
         found.append(f"offload needs up to {hosts / GB:.0f} GB of main memory")
@@ -92,10 +100,15 @@ def notes(rows: Sequence[Row], workload: Workload, target: Target, calibration: 
     return found
 
 
-def _measured(found: Calibration | None) -> str:
-    if found is None:
+def _measured(found: Calibration | None, target: Target) -> str:
+    if found is not None:
+        return f"measured here: {found.device}, {found.flops / 1e12:.3g} TFLOP/s, {found.bandwidth / GB:.3g} GB/s"
+    if target.asked is not None:
+        return "as asked for"
+    seen = target.gpu.measured
+    if seen is None:
         return "assumed; --calibrate measures it on this machine"
-    return f"measured here: {found.device}, {found.flops / 1e12:.3g} TFLOP/s, {found.bandwidth / GB:.3g} GB/s"
+    return f"measured: {seen.bf16 / 1e12:.3g} TFLOP/s, {seen.bandwidth / GB:.3g} GB/s; {seen.source}"
 
 
 def table(rows: Sequence[Row], heading: str, notes: Sequence[str]) -> Table:

@@ -12,7 +12,7 @@ from smt_bench.measuring.account import Account
 from smt_bench.methods.base import Capacity
 from smt_bench.models import build
 from smt_bench.plan.gpu.hardware import Gpu
-from smt_bench.plan.gpu.roofline import EFFICIENCY, StepTime
+from smt_bench.plan.gpu.roofline import Efficiency, StepTime, efficiency_of
 from smt_bench.plan.gpu.sharding import words
 from smt_bench.records.runs import Run
 
@@ -26,14 +26,19 @@ class Target:
         spread: as asked for; a process has one GPU.
         fixed: exactly that stage of ZeRO; else the first that fits, on the host only where nothing else does or it was asked for.
         bits: 4 for a quantized base, else None.
-        efficiency: of the roofline.
+        asked: efficiencies of the roofline; None: the card's.
     """
 
     gpu: Gpu
     spread: Spread
     fixed: bool = False
     bits: int | None = None
-    efficiency: float = EFFICIENCY
+    asked: Efficiency | None = None
+
+    @property
+    def efficiency(self) -> Efficiency:
+        """Of the roofline."""
+        return self.asked or efficiency_of(self.gpu)
 
     @property
     def gpus(self) -> int:
@@ -65,9 +70,9 @@ class Anatomy:
     linears: dict[str, tuple[int, ...]]
 
     @classmethod
-    def of(cls, name: str) -> Anatomy:
-        """A registered model's, or any other's."""
-        model = build.build(name)
+    def of(cls, name: str, layers: int | None = None) -> Anatomy:
+        """A registered model's, or any other's; with so many layers of it."""
+        model = build.build(name, layers=layers)
         head = model.get_output_embeddings()
         return cls(
             sum(p.numel() for p in model.parameters()),
@@ -89,6 +94,7 @@ class Row:
         spreads: stage -> how it is spread; a dense warm-up may need the host where tuning does not.
         peaks: stage -> bytes per GPU, the phase where they are reached, bytes by category there; "tuning" includes attaching.
         phases: stage -> phase -> bytes by category at that phase's peak, per GPU.
+        rule: bytes of weights, gradients and optimizer on one GPU by the gates' rule (`machine.states`).
         host: bytes of main memory.
         disk: bytes of checkpoints at most, while the run lasts.
         times: stage -> seconds of a step.
@@ -106,6 +112,7 @@ class Row:
     spreads: dict[str, Spread] = field(default_factory=dict)
     peaks: dict[str, tuple[int, str, dict[str, int]]] = field(default_factory=dict)
     phases: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    rule: int | None = None
     host: int | None = None
     disk: int | None = None
     times: dict[str, StepTime] = field(default_factory=dict)
@@ -165,6 +172,7 @@ class Row:
             "peak_bytes": self.peak[0],
             "peak_at": self.peak[1],
             "tuning_peak_bytes": self.peaks["tuning"][0] if self.peaks else None,
+            "rule_bytes": self.rule,
             "host_bytes": self.host,
             "disk_bytes": self.disk,
             "flops_forward": self.flops("forward"),

@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from smt_bench import methods
 from smt_bench.evidence import published
 from smt_bench.machine.spread import Spread
+from smt_bench.machine.states import WEIGHT
 from smt_bench.measuring.account import CATEGORIES, Account
 from smt_bench.methods.base import Capacity
 from smt_bench.plan.dry import DryRun, DryRuns, Workload
@@ -15,13 +17,13 @@ from smt_bench.plan.gpu.hardware import GPUS, NUMBERS, TIGHT, Gpu
 from smt_bench.plan.gpu.roofline import StepTime, step_time
 from smt_bench.plan.gpu.sharding import host_bytes, per_gpu, quantize
 from smt_bench.plan.row import Anatomy, Row, Target
+from smt_bench.questions.capacity import demand_of
 from smt_bench.questions.experiment import TrainingExperiment
 from smt_bench.questions.planner import NOTHING, Planner
 from smt_bench.records.runs import Run
 
 VERDICTS = ("no", "tight", "OK")
 NEAR = 0.02  # percentage points between a requested and a published fraction that mean the same
-ELEMENT = {"fp32": 4, "bf16": 2, "bf16-pure": 2}
 STATES = 3  # two are kept until a third one is whole
 
 
@@ -80,12 +82,15 @@ def make_row(
     dry = runs.run(run.method.name, run.method.config, run.method.fraction, run.train.steps)
     trained = dry.account.trained
     assert trained.get("tuning", 0) == capacity.trainable, f"{run.method.name}: {trained} train, planned {capacity}"
-    account = dry.account
+    account, work = dry.account, runs.workload
+    method = methods.build(run.method.name, run.method.config, run.method.fraction, run.seed, run.train.steps)
+    rule = demand_of(method, capacity.total, capacity.trainable)
+    row.rule = rule.states(work.precision, work.optimizer_dtype)
     if target.bits is not None:
         if trained and max(trained.values()) == anatomy.total:
             row.refusal = f"{run.method.name} trains all parameters in some phase: a {target.bits}-bit base is frozen"
             return row
-        account = quantize(account, anatomy.linears, ELEMENT[runs.workload.precision])
+        account = quantize(account, anatomy.linears, WEIGHT[runs.workload.precision])
     row.account = account
     for stage, part in split(account).items():
         row.spreads[stage], row.peaks[stage] = place(part, target, anatomy.largest)
@@ -96,7 +101,7 @@ def make_row(
         stage: step_time(operations, trained[stage], anatomy.total, target.gpu, row.spreads[stage], target.efficiency)
         for stage, operations in dry.operations.items()
     }
-    row.disk = disk_bytes(dry, anatomy.total * ELEMENT[runs.workload.precision])
+    row.disk = disk_bytes(dry, anatomy.total * WEIGHT[runs.workload.precision])
     row.seconds = run_seconds(run, dry, row.times)
     row.smallest = smallest(account, anatomy.largest, target, runs.workload.batch * target.gpus)
     return row
@@ -196,7 +201,7 @@ def plan_rows(
     """
     planner.open_without_data()
     planned = experiment.runs(planner)
-    runs, anatomy = DryRuns(workload), Anatomy.of(workload.model)
+    runs, anatomy = DryRuns(workload), Anatomy.of(workload.model, workload.layers)
     rows = []
     for done, (run, capacity) in enumerate(planned):
         watch(done, len(planned), run.method.name)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from smt_bench import methods
+from smt_bench.machine.states import Demand
 from smt_bench.methods.base import Capacity, Method, Shapes
 from smt_bench.records.runs import Run
 
@@ -55,3 +56,15 @@ def check_fraction(name: str, fraction: float | None, capacity: Capacity) -> Non
             f"{name}: fraction {fraction:.4%} becomes {capacity.fraction:.4%} ({capacity.units} {capacity.unit}), "
             f"{off:.0%} off: choose a fraction that it can meet"
         )
+
+
+def demand_of(method: Method, total: int, trainable: int) -> Demand:
+    """What a method needs of memory by rule.
+
+    Args:
+        method: with its settings.
+        total: numbers in the base model.
+        trainable: that it trains in the end.
+    """
+    installed = 0 if method.trains_dense and not method.warmup_steps else trainable
+    return Demand(method.name, total, installed, method.trains_dense, method.bytes_per_number)

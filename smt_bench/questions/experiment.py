@@ -43,6 +43,7 @@ class Experiment(ABC):
         families: the data families it covers where no task is asked for.
         needs_inputs: whether it looks at trained weights and data.
         tunes: whether it chooses rates or settings and reports nothing: its seeds are those that are kept for this.
+        takes_steps: whether the steps it takes are as asked for (`--batch-size`, `--length`, ...), not as a recipe says.
     """
 
     name: ClassVar[str]
@@ -51,6 +52,20 @@ class Experiment(ABC):
     tunes: ClassVar[bool] = False
     families: ClassVar[tuple[str, ...]] = (DEFAULT.name,)
     needs_inputs: ClassVar[bool] = True
+    takes_steps: ClassVar[bool] = False
+
+    def check_machine(self, planner: Planner, names: Sequence[str]) -> None:
+        """Refuses what this machine cannot hold, before any file is touched.
+
+        Args:
+            planner: for the request.
+            names: `method_names`.
+
+        Raises:
+            ValueError: what is needed, and what was found.
+        """
+        if names:
+            planner.check_machine(names)
 
     @abstractmethod
     def method_names(self, planner: Planner) -> list[str]:

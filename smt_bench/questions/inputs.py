@@ -9,6 +9,7 @@ from smt_bench.data.datasets import DataSet
 from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.machine.watch import Watcher, unwatched
 from smt_bench.models.locate import Located
+from smt_bench.records.rows import Rows
 from smt_bench.records.runs import ModelRef
 from smt_bench.training.resume import Keeper
 
@@ -25,6 +26,7 @@ class Inputs:
         keeper: of this run's checkpoints; the default keeps none.
         spread: how the run is spread over processes.
         keep: folder for the adapters of the runs; None: they are not kept.
+        rows: what an interrupted measurement has found already; the default keeps nothing.
     """
 
     located: Located
@@ -34,6 +36,7 @@ class Inputs:
     keeper: Keeper = field(default_factory=Keeper)
     spread: Spread = ALONE
     keep: Path | None = None
+    rows: Rows = field(default_factory=Rows)
 
     def source(self, model: ModelRef) -> str:
         """What `models.build` knows a model by: its name, or the folder of the one that was asked for."""

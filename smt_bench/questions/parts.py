@@ -89,8 +89,12 @@ def plan_parts(
 
 
 def _plan(experiment: Experiment, planner: Planner, store: Store, writes: bool) -> Leg:
-    if names := experiment.method_names(planner):
-        planner.check_machine(names)
+    if not experiment.takes_steps:
+        refusals.step_options(planner.request, planner.shared)
+    if isinstance(experiment, TrainingExperiment):
+        refusals.evaluation_packages(experiment.name)
+    names = experiment.method_names(planner)
+    experiment.check_machine(planner, names)
     experiment.check(planner)
     refusals.idle_settings(planner.request, planner.shared, names)
     place = folder(store, experiment.name, planner.entry.name, planner.family.subfolder)

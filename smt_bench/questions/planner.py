@@ -15,13 +15,13 @@ from smt_bench.data import families
 from smt_bench.data.datasets import HELDOUT_SEED, DataSet, content_hash, load, unread
 from smt_bench.data.fetch import fetch_data
 from smt_bench.evaluation.protocols import EVALUATION_VERSION
-from smt_bench.machine import facts, fits
+from smt_bench.machine import facts, fits, states
 from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.methods.base import Capacity, Method, Shapes
-from smt_bench.models import build, locate, registry
+from smt_bench.models import build, locate, precision, registry
 from smt_bench.models.preflight import check_attached
 from smt_bench.questions import suits
-from smt_bench.questions.capacity import check_fraction, method_of, setting_named
+from smt_bench.questions.capacity import check_fraction, demand_of, method_of, setting_named
 from smt_bench.questions.choice import MethodChoice
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.recipes import Recipe, recipe
@@ -60,7 +60,7 @@ class Planner(MethodChoice):
         self.entry = registry.find(request.model)
         self.family = families.find(request.family)
         self.recipe: Recipe = recipe(request.recipe or self.entry.recipe, self.family.name, request.preset)
-        self.inventory = build.listed(request.model)
+        self.inventory = build.listed(request.model, request.layers)
         self.shapes: Shapes = self.inventory.shapes
         self.data: DataSet
         self._others: dict[int, DataSet] = {}
@@ -102,7 +102,7 @@ class Planner(MethodChoice):
 
     def measurement(self, kind: str, version: int, settings: dict[str, Any], seed: int) -> Measurement:
         """A question about cost on this machine, on the model's architecture with random weights."""
-        model = build.architecture(self.request.model)
+        model = build.architecture(self.request.model, self.request.layers)
         return Measurement(kind, version, model, settings, facts.one_line(), seed)
 
     def trained_measurement(self, kind: str, version: int, settings: dict[str, Any], seed: int) -> Measurement:
@@ -118,18 +118,24 @@ class Planner(MethodChoice):
 
     def check_machine(self, names: Sequence[str]) -> None:
         """Refuses what this machine cannot hold, before any file is touched."""
-        dense: list[str] = []
-        sparse: list[str] = []
-        for name in names:
-            config = self.config(name, 1000)
-            with setting_named(name, config):
-                method = methods.build(name, config, 0.01, 0, 1000)
-            (dense if method.trains_dense else sparse).append(name)
-        total = self.inventory.total
+        demands = [self.demand(name) for name in names]
         command = f"python -m smt_bench run {self.request.experiment} --model"
         small = [entry for entry in registry.REGISTRY.values() if entry.small]
         instead = [f"{command} {entry.name}" + ("" if entry.embedded else " --data FOLDER") for entry in small]
-        fits.check(self.request.model, total, dense, sparse, self.here, self.spread, instead)
+        fits.check(self.request.model, demands, self.here, self.spread, instead, self.precision)
+
+    def demand(self, name: str) -> states.Demand:
+        """What a method needs of memory by rule, at the largest fraction asked for; one it cannot take is refused elsewhere."""
+        config = self.config(name, 1000)
+        kind, total = methods.find(name), self.inventory.total
+        fraction = max(self.fractions()) if kind.takes_fraction else None
+        with setting_named(name, config):
+            method = methods.build(name, config, fraction, 0, 1000)
+        try:
+            trainable = method.capacity(self.shapes).trainable
+        except ValueError:
+            trainable = round((fraction or 0) * total)
+        return demand_of(method, total, trainable)
 
     def open(self) -> None:
         """Reads data and locates the weights; downloads where neither is here."""
@@ -144,8 +150,17 @@ class Planner(MethodChoice):
     def open_without_data(self) -> None:
         """Stands in for `open` where nothing will run (`plan`): published sizes for the data, shapes for the weights."""
         self.data = unread(self.family.name, self.recipe.heldout)
-        self.located = locate.Located(build.architecture(self.request.model), Path())
+        self.located = locate.Located(build.architecture(self.request.model, self.request.layers), Path())
         self.opened = True
+
+    @property
+    def precision(self) -> str:
+        """fp32 or bf16: asked for, the model's, or by its size; the same on every machine."""
+        return self.request.precision or self.entry.precision or precision.default(self.inventory.total)
+
+    def half(self, name: str, fraction: float | None, config: dict[str, Any], steps: int) -> str | None:
+        """How a method trains in bf16, in words for the key; None in float32."""
+        return methods.build(name, config, fraction, 0, steps).half if self.precision == "bf16" else None
 
     @property
     def steps(self) -> int:
@@ -247,7 +262,7 @@ class Planner(MethodChoice):
         kind = f"{name} {method.fraction} {json.dumps(method.config.to_dict(), sort_keys=True)}"
         if self.entry.llama or self.entry.embedded or not capacity.trainable or kind in self._attached:
             return
-        check_attached(method, capacity, build.build(self.request.model))
+        check_attached(method, capacity, build.build(self.request.model, layers=self.request.layers))
         self._attached.add(kind)
 
     def question(
@@ -266,6 +281,7 @@ class Planner(MethodChoice):
         r, d = replace(self.recipe, **recipe), self.data_of(seed)
         steps: int = recipe["steps"] if "steps" in recipe else self.steps  # noqa: SIM401 - may have to read the data
         method, (select, every) = methods.find(name), self._selection(steps)
+        config = self.config(name, steps, **changes)
         chosen = sum(d.tune(d.seed))
         if select == "best" and not chosen:
             raise ValueError(
@@ -286,7 +302,7 @@ class Planner(MethodChoice):
                 d.seed if chosen else 0,
                 "seed" if self.request.vary else "",
             ),
-            method=MethodRef(name, method.version, fraction, self.config(name, steps, **changes)),
+            method=MethodRef(name, method.version, fraction, config, self.half(name, fraction, config, steps)),
             train=TrainRef(
                 lr=r.lr(name) if lr is None else lr,
                 steps=steps,
@@ -297,7 +313,7 @@ class Planner(MethodChoice):
                 betas=r.betas,
                 eps=1e-8,
                 max_grad_norm=r.max_grad_norm,
-                precision=fits.precision(self.here),
+                precision=self.precision,
                 gradient_checkpointing=r.gradient_checkpointing,
                 schedule=r.schedule,
                 select=select,
@@ -330,7 +346,7 @@ class Planner(MethodChoice):
 
     def measured(self) -> Inputs:
         """What a measurement on random weights needs: the architecture, no file of weights and no data."""
-        located = locate.Located(build.architecture(self.request.model), Path(self.request.model))
+        located = locate.Located(build.architecture(self.request.model, self.request.layers), Path(self.request.model))
         return Inputs(located, unread(self.family.name, self.recipe.heldout))
 
     def inputs(self, seed: int | None = None) -> Inputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 
 from smt_bench import methods
@@ -42,6 +43,43 @@ def training_options(request: Request, shared: bool) -> None:
         "targets": r.targets, "select": r.select, "vary": r.vary,
     }  # fmt: skip
     _refuse(options, shared, f"{r.experiment} makes no training run")
+
+
+EVALUATION = {"lm_eval": "lm-eval", "datasets": "datasets"}  # modules and packages that judge a trained model
+
+
+def evaluation_packages(experiment: str) -> None:
+    """Refuses training where what judges the result is not installed: said before it, not after.
+
+    Raises:
+        ValueError: which.
+    """
+    lacking = [package for module, package in EVALUATION.items() if not _installed(module)]
+    if lacking:
+        raise ValueError(
+            f"{experiment} judges what it trains with {' and '.join(lacking)}, not installed: pip install {' '.join(lacking)}"
+        )
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def step_options(request: Request, shared: bool) -> None:
+    """For experiments that take no steps of their own; arguments as `data_options`.
+
+    Raises:
+        ValueError: an option on the steps.
+    """
+    r = request
+    options = {
+        "batch-size": r.batch_size, "length": r.length, "layers": r.layers,
+        "optimizer-dtype": r.optimizer_dtype, "checkpointing": r.checkpointing is not None and str(r.checkpointing),
+    }  # fmt: skip
+    _refuse(options, shared, f"{r.experiment} does not measure steps (speed, memory and plan do)")
 
 
 def idle_settings(request: Request, shared: bool, names: Sequence[str]) -> None:

@@ -9,7 +9,9 @@ from smt_bench import methods
 from smt_bench.data import families
 from smt_bench.data.tasks import find_task
 from smt_bench.evaluation.protocols import PROTOCOLS
+from smt_bench.machine.states import OPTIMIZER_DTYPES
 from smt_bench.methods.settings import make_canonical, setting, short
+from smt_bench.models.precision import PRECISIONS
 from smt_bench.questions import recipes
 from smt_bench.questions.capacity import setting_named
 from smt_bench.records.runs import SELECTIONS
@@ -48,18 +50,31 @@ class Request:
     settings: tuple[tuple[str, str, object], ...] = ()  # (method, setting, value); the value is for the method to check
     recipe: str | None = None
     keep: str | None = setting(None, choices=("adapters",))
+    precision: str | None = None
     targets: tuple[str, ...] = ()  # layers, for every method that has a choice of them; see `methods.roles`
     select: str | None = setting(None, choices=SELECTIONS)  # which weights are judged; None: the last
     select_every: int | None = setting(None, at_least=1, at_most=MANY)
     vary: str | None = setting(None, choices=("data",))  # what else a seed decides
     tunes: bool = False  # these runs choose settings and report nothing
     tuned: bool = False  # beside the recipe's settings, those that a tuning found
+    # Of the steps that are measured or planned; a training run's are its recipe's.
+    batch_size: int | None = setting(None, at_least=1, at_most=MANY)
+    length: int | None = setting(None, at_least=1, at_most=MANY)
+    layers: int | None = setting(None, at_least=1, at_most=MANY)
+    checkpointing: bool | None = None
+    optimizer_dtype: str | None = None
     default_family: str = families.DEFAULT.name  # where no task is named; the experiment says which
 
     def __post_init__(self) -> None:
-        make_canonical(self, lambda name, value, part: f"--{OPTIONS.get(name, name)} {short(part)}")
-        if self.protocol not in (None, *PROTOCOLS):
-            raise ValueError(f"--protocol {self.protocol}: choose from {', '.join(PROTOCOLS)}")
+        make_canonical(self, lambda name, value, part: f"--{OPTIONS.get(name, name).replace('_', '-')} {short(part)}")
+        asked: list[tuple[str, str | None, tuple[str, ...]]] = [
+            ("protocol", self.protocol, PROTOCOLS),
+            ("precision", self.precision, PRECISIONS),
+            ("optimizer-dtype", self.optimizer_dtype, OPTIMIZER_DTYPES),
+        ]
+        for option, chosen, choices in asked:
+            if chosen is not None and chosen not in choices:
+                raise ValueError(f"--{option} {chosen}: choose from {', '.join(choices)}")
         if self.recipe is not None:
             recipes.find(self.recipe)
         for name in self.methods:

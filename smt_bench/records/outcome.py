@@ -12,9 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from smt_bench.machine import facts, parallel
+from smt_bench.machine import facts, memory, parallel
 from smt_bench.machine.watch import Watcher
 from smt_bench.records.runs import Measurement, Question
 from smt_bench.records.store import SCHEMA, Record
@@ -26,7 +24,7 @@ def measure(
     """Answers a measurement; the record is as that of a run, with `result` in place of what training gives."""
 
     def fill(record: Record) -> None:
-        facts.reset_peaks()
+        memory.reset_peaks()
         record["result"] = answer(measurement, watch)
 
     return recorded(measurement, fill)
@@ -57,18 +55,17 @@ def recorded(run: Question, fill: Callable[[Record], None]) -> Record:
             record.pop(part, None)
     except Exception as error:
         if parallel.size() > 1 and parallel.gone(error):
-            raise parallel.Gone(_first_line(error)) from error
+            raise parallel.Gone(first_line(error)) from error
         # The sweep goes on: the record names what went wrong and where
         lines = portable(traceback.format_exc()).splitlines()[-12:]
-        record |= {"message": portable(_first_line(error)), "traceback": lines}
-        # torch's CPU allocator has no exception of its own.
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error):
+        record |= {"message": portable(first_line(error)), "traceback": lines}
+        if memory.exhausted(error):
             record["status"] = "out_of_memory"
     record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     seconds = record.setdefault("seconds", {})
     # A run that was interrupted also took what its checkpoint says of earlier processes.
     seconds["total"] = round(max(time.perf_counter() - started, sum(seconds.values())), 3)
-    record.setdefault("memory_bytes", {}).update(facts.peak_memory())
+    record.setdefault("memory_bytes", {}).update(memory.peak_memory())
     gc.collect()
     return record
 
@@ -92,7 +89,8 @@ def portable(text: str) -> str:
     return _ABSOLUTE.sub(".../", text)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """An error in one line: its kind, and the first line of what it says."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 

@@ -63,12 +63,17 @@ class DataRef:
 
 @dataclass(frozen=True)
 class MethodRef:
-    """Which method; `config` is complete (defaults filled in), `fraction` is numbers trained / base parameters."""
+    """Which method; `config` is complete (defaults filled in), `fraction` is numbers trained / base parameters.
+
+    `half` says how it trains a model in bf16 (`methods.base.Method.half`), whose forward passes are then under autocast; left out
+    of the key where it is None: in float32, and in the bf16 of before there was autocast.
+    """
 
     name: str
     version: int
     fraction: float | None
     config: dict[str, Any]
+    half: str | None = None
 
 
 class OtherVersion(ValueError):
@@ -151,6 +156,8 @@ class Run:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; without what is as it was before it could be chosen."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if self.method.half is None:
+            del values["method"]["half"]
         if self.evaluation.repetition_penalty == 1:
             del values["evaluation"]["repetition_penalty"]
         if (self.data.tune, self.data.split_seed) == (0, 0):
@@ -209,7 +216,7 @@ class Measurement:
     Attributes:
         kind: name of the experiment.
         version: of its `measure`; bumped when the same settings can give other numbers.
-        model: which architecture; `weights` is "random" where only sizes matter.
+        model: which architecture; `weights` is "random" (of a local folder "random, local") where only sizes matter.
         settings: all choices, as plain JSON.
         machine: hardware and threads, since the answer is about them.
         seed: of random weights and inputs.
@@ -237,17 +244,18 @@ class Measurement:
     @cached_property
     def key(self) -> str:
         """16 hex digits of the SHA-256 of the canonical JSON."""
-        return digest(self.to_dict())
+        return digest(nameless(self.to_dict()))
 
     @cached_property
     def setting(self) -> str:
         """Hash of everything but the seed."""
-        values = self.to_dict()
+        values = nameless(self.to_dict())
         del values["seed"]
         return digest(values)
 
 
 Question = Run | Measurement
+LOCAL = ("local", "random, local")  # what `ModelRef.weights` says of a local folder
 
 
 def question(values: dict[str, Any]) -> Question:
@@ -258,7 +266,7 @@ def question(values: dict[str, Any]) -> Question:
 def nameless(asked: dict[str, Any]) -> dict[str, Any]:
     """A question without the name of a local folder: the revision says what it holds, whatever it is called."""
     model = asked["model"]
-    return {**asked, "model": {**model, "name": ""}} if model["weights"] == "local" else asked
+    return {**asked, "model": {**model, "name": ""}} if model["weights"] in LOCAL else asked
 
 
 def seedless(asked: dict[str, Any]) -> dict[str, Any]:

@@ -90,6 +90,7 @@ def setting(found: Sequence[Group]) -> list[str]:
         lines += [
             f"Training: {train['steps']} steps, batch size {train['batch_size']}, {train['optimizer']}, "
             f"{betas(train)}{train['schedule']} schedule with {train['lr_warmup_steps']} warm-up steps, {train['precision']}.",
+            *in_halves(found),
             *own_schedules(found),
             f"Learning rates: {_by_method(found, 'lr')}.",
             *realised(found),
@@ -109,6 +110,21 @@ def betas(train: dict[str, Any]) -> str:
     """Adam's decay rates where they are not its usual ones, e.g. "betas 0.9 and 0.95, "."""
     first, second = train["betas"]
     return "" if (first, second) == (0.9, 0.999) else f"betas {first:g} and {second:g}, "
+
+
+def in_halves(found: Sequence[Group]) -> list[str]:
+    """How each method trains in bf16; nothing for float32."""
+    ways: dict[str | None, dict[str, None]] = {}
+    for g in (g for g in found if g.trains and g.run["train"]["precision"] == "bf16"):
+        ways.setdefault(g.run["method"].get("half"), {})[title(g.method)] = None
+    if not ways:
+        return []
+    parts = [
+        f"{listed(list(names))}: {half or 'by an earlier version, without autocast'}" for half, names in ways.items()
+    ]
+    return [
+        "bf16: forward passes, those of the evaluation too, under bf16 autocast; what trains: " + "; ".join(parts) + "."
+    ]
 
 
 def own_schedules(found: Sequence[Group]) -> list[str]:
@@ -218,4 +234,6 @@ def made_with(records: Sequence[Record]) -> str:
         found = sorted({str(e["packages"][name]) for e in made if (e.get("packages") or {}).get(name)})
         packages += [f"{name} {' and '.join(found)}"] if found else []
     places = sorted({", ".join(e["gpus"]) if e.get("gpus") else str(e["cpu"]) for e in made if e.get("cpu")})
-    return f"Made with {', '.join(packages) or 'unknown versions'} on {markdown(' and on '.join(places) or 'unknown hardware')}."
+    text = f"Made with {', '.join(packages) or 'unknown versions'} on {markdown(' and on '.join(places) or 'unknown hardware')}."
+    loose = any(str(e.get("repeatable", "")).startswith("not") for e in made)
+    return text + (" Not bitwise repeatable: on a GPU without --deterministic." if loose else "")

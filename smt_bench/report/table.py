@@ -109,3 +109,9 @@ def add_notes(files: Sequence[Path], lines: Sequence[str]) -> None:
         text = path.read_text(encoding="utf-8").rstrip("\n")
         gap = "\n" if text.rpartition("\n")[2].startswith("- ") else "\n\n"
         write_text(path, text + gap + "\n".join(f"- {_flat(line)}" for line in lines) + "\n")
+
+
+def filled(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that all have every column that one of them has; None where there is no value."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return [{name: row.get(name) for name in columns} for row in rows]

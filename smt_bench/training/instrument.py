@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -22,9 +23,14 @@ class Instrument:
         """Entered before a region, left after it."""
         return nullcontext()
 
-    def read(self, value: torch.Tensor) -> float:
-        """The number in a tensor of one element; fake tensors have none to give."""
-        return value.item()
+    def read(self, values: Sequence[torch.Tensor]) -> list[float]:
+        """The numbers in tensors of one element, for which a step waits for a GPU; fake tensors have none to give."""
+        if len({(value.device, value.dtype) for value in values}) > 1:  # layers spread over devices
+            return [value.item() for value in values]
+        if len(values) == 1:
+            return [values[0].item()]
+        found: list[float] = torch.stack(list(values)).tolist()
+        return found
 
 
 UNWATCHED = Instrument()

@@ -171,8 +171,17 @@ class Loop:
         """The steps of one stage, each kept."""
         trained = self.trained
         step = Step(stage, self.model, self.method, updater, self.probes)
-        for number, examples in zip(numbers, order):
-            taken = step.take(number, self._parts(examples), self.factor(stage, number))
+        ready: list[list[Batch]] = []
+
+        def prepare() -> None:
+            ready.append(self._parts(next(order)))
+
+        for number in numbers:
+            if not ready:
+                prepare()
+            # The next batch is read, tokenised and sent while a GPU is at work on this one.
+            following = prepare if number + 1 in numbers else lambda: None
+            taken = step.take(number, ready.pop(), self.factor(stage, number), following)
             trained.losses.append(taken.loss)
             trained.grad_norms.append(taken.norm)
             trained.tokens += taken.tokens

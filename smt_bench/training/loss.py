@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from smt_bench.data.batches import Batch
 from smt_bench.models.logits import labelled_logits
+from smt_bench.models.precision import mixed
 
 
 def enable_checkpointing(model: Any, **options: Any) -> None:
@@ -25,6 +26,7 @@ def enable_checkpointing(model: Any, **options: Any) -> None:
 
 
 def response_loss(model: Any, batch: Batch) -> torch.Tensor:
-    """Summed cross-entropy over the labelled positions, in nats; softmax in float32."""
-    logits, labels = labelled_logits(model, batch.ids_BT, batch.labels_BT)
-    return F.cross_entropy(logits.float(), labels, reduction="sum")
+    """Summed cross-entropy over the labelled positions, in nats; softmax in float32, see `models.precision` for the rest."""
+    with mixed(model):
+        logits = labelled_logits(model, batch.ids_BT, batch.places_N)
+        return F.cross_entropy(logits.float(), batch.labels_N.to(logits.device), reduction="sum")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from smt_bench.machine import parallel
+from smt_bench.machine import parallel, states
 from smt_bench.methods.base import Method, OptimizerSettings, ParamGroup
 from smt_bench.training.instrument import UNWATCHED, Instrument
 
@@ -64,12 +64,14 @@ class Updater(ABC):
 
     Attributes:
         optimizer: None where nothing trains.
+        pieces: what trains, as far as it can be told apart (`ParamGroup.pieces`).
     """
 
     optimizer: torch.optim.Optimizer | None = None
 
     def __init__(self, model: Any, params: list[nn.Parameter]) -> None:
         self.model, self.params = model, params
+        self.pieces = params
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
         """One backward pass; the `last` of its step or not."""
@@ -87,11 +89,11 @@ class Updater(ABC):
         yield
 
     @abstractmethod
-    def step(self, factor: float, instrument: Instrument = UNWATCHED) -> float | None:
+    def step(self, factor: float, instrument: Instrument = UNWATCHED) -> torch.Tensor | float | None:
         """Clips, updates at `factor` times the peak rates, and clears the gradients.
 
         Returns:
-            The norm of all gradients before clipping; None where nothing trains.
+            The norm of all gradients before clipping, as a tensor where it need not be known yet; None where nothing trains.
         """
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -149,7 +151,8 @@ class TorchUpdater(Updater):
     """A torch optimizer, with master copies.
 
     Parameters below float32 (bf16 weights under full fine-tuning) are updated through float32 copies, since their own
-    rounding step swallows small updates.
+    rounding step swallows small updates. The copies are updated in chunks, so that only a chunk's gradients exist in float32:
+    torch's optimizers leave alone what has no gradient, and treat every number by itself.
 
     Args:
         model: what a forward pass goes through.
@@ -166,10 +169,13 @@ class TorchUpdater(Updater):
     ) -> None:
         super().__init__(model, [p for group in groups for p in group.params])
         self.max_grad_norm = max_grad_norm
+        self.pieces = [p for group in groups for p in group.pieces or group.params]
         self._masters: list[tuple[nn.Parameter, nn.Parameter]] = []
         params = [[self._master(p) for p in group.params] for group in groups]
         self.optimizer = method.optimizer(torch_groups(groups, params, settings), settings)
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
+        mastered = {id(parameter) for parameter, _ in self._masters}
+        self._plain = [p for p in self.params if id(p) not in mastered]
 
     def _master(self, parameter: nn.Parameter) -> nn.Parameter:
         if parameter.dtype not in (torch.bfloat16, torch.float16):
@@ -178,10 +184,10 @@ class TorchUpdater(Updater):
         self._masters.append((parameter, master))
         return master
 
-    def step(self, factor: float, instrument: Instrument = UNWATCHED) -> float:
+    def step(self, factor: float, instrument: Instrument = UNWATCHED) -> torch.Tensor:
         """Clips, updates and clears."""
         with instrument.around("clip"):
-            norm = instrument.read(torch.nn.utils.clip_grad_norm_(self.params, self.max_grad_norm))
+            norm: torch.Tensor = torch.nn.utils.clip_grad_norm_(self.pieces, self.max_grad_norm)
         with instrument.around("optimizer"):
             self._update(factor)
         return norm
@@ -189,15 +195,29 @@ class TorchUpdater(Updater):
     def _update(self, factor: float) -> None:
         for group, peak in zip(self.optimizer.param_groups, self._peaks):
             group["lr"] = peak * factor
-        for parameter, master in self._masters:
-            master.grad = None if parameter.grad is None else parameter.grad.float()
-        self.optimizer.step()
-        with torch.no_grad():
-            for parameter, master in self._masters:
-                parameter.copy_(master)
-                master.grad = None
-        for parameter in self.params:
-            parameter.grad = None
+        for chunk in self._chunks() or [[]]:
+            for parameter, master in chunk:
+                master.grad = None if parameter.grad is None else parameter.grad.float()
+                parameter.grad = None
+            self.optimizer.step()
+            with torch.no_grad():
+                for parameter, master in chunk:
+                    parameter.copy_(master)
+                    master.grad = None
+            for parameter in self._plain:  # updated with the first chunk
+                parameter.grad = None
+
+    def _chunks(self) -> list[list[tuple[nn.Parameter, nn.Parameter]]]:
+        """The master copies with what they are of, `states.CHUNK` numbers or a single one at a time."""
+        chunks: list[list[tuple[nn.Parameter, nn.Parameter]]] = []
+        held = states.CHUNK
+        for pair in self._masters:
+            if held + pair[1].numel() > states.CHUNK:
+                chunks.append([])
+                held = 0
+            chunks[-1].append(pair)
+            held += pair[1].numel()
+        return chunks
 
     def state_dict(self) -> dict[str, Any]:
         """Optimizer state and master copies (references)."""

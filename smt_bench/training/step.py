@@ -2,9 +2,12 @@
 
     before_step           tuning only
     forward, backward     of every part of the batch
+    meanwhile             what the caller has to do anyway, while a GPU works
+    read                  the losses; a step that diverged ends here
     probes                gradients final: averaged over the processes, those that were declared (`watches`) whole
     observe               in the warm-up; in tuning `after_backward`
     clip, update          and gradients cleared
+    read                  the norm of the gradients; nothing but the two waits for a GPU
     after_step            tuning only, where something trains
 
 Training (`training.loop`), the byte account (`measuring.accountant`), the clock (`measuring.turns`) and the tests take this very
@@ -14,7 +17,7 @@ step; what they want to see on the way, an `Instrument` sees.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,16 +77,19 @@ class Step:
         self.probes, self.instrument = list((probes or {}).values()), instrument
         self.watched = sorted({*method.watches, *(name for probe in self.probes for name in probe.watches)})
         # Who trains everything trains what only images would need, too.
-        self._unreached = [] if method.trains_dense or not self.tuning else list(updater.params)
+        self._unreached = [] if method.trains_dense or not self.tuning else list(updater.pieces)
         self._taken = 0
 
-    def take(self, number: int, parts: Sequence[Batch], factor: float) -> Taken:
+    def take(
+        self, number: int, parts: Sequence[Batch], factor: float, meanwhile: Callable[[], None] = lambda: None
+    ) -> Taken:
         """One step.
 
         Args:
             number: 1-based, over the whole run.
             parts: micro-batches, or this process's share of each, on the model's device.
             factor: on the peak learning rates.
+            meanwhile: called once the last backward pass is under way.
 
         Raises:
             Diverged: the loss or the norm is not a number, in all processes alike.
@@ -95,15 +101,17 @@ class Step:
         if self.tuning:
             with around("hooks"):
                 method.before_step(self.model, number)
-        own = 0.0
+        losses = []
         for position, part in enumerate(parts, start=1):
             with around("forward"):
                 loss = self.loss(part, count)
-            own += self.instrument.read(loss) / parallel.size()
             with around("backward"):
                 updater.backward(loss, last=position == len(parts))
+            losses.append(loss.detach())
             del loss
-        (total,) = parallel.total(own)
+        meanwhile()
+        own = self.instrument.read(losses)
+        (total,) = parallel.total(sum(each / parallel.size() for each in own))
         if not math.isfinite(total):
             raise Diverged(number, total)
         with updater.gradients(self.watched), around("hooks"):
@@ -112,6 +120,8 @@ class Step:
             (method.after_backward if self.tuning else method.observe)(self.model, number)
             self._reach()
         norm = updater.step(factor, self.instrument)
+        if isinstance(norm, torch.Tensor):
+            (norm,) = self.instrument.read([norm])
         if norm is not None and not math.isfinite(norm):
             raise Diverged(number, norm)
         if self.tuning and updater.optimizer is not None:

@@ -98,6 +98,11 @@ class ZeroUpdater(Updater):
             "zero_allow_untested_optimizer": True,
             "steps_per_print": 1 << 30,
         }
+        if (
+            self._half
+        ):  # the engine turns autocast off around itself: within it, then; gone with all else that it changes
+            plain: Any = model
+            plain.forward = torch.autocast(self.params[0].device.type, torch.bfloat16)(plain.forward)
         self.model, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
         self.optimizer = self.model.optimizer.optimizer  # over this process's shards
         self._steps = 0

@@ -51,7 +51,7 @@ HOSTILE = [
     ("run --cluster slurm --time 12:99:99", "--time 12:99:99: write HH:MM:SS"),
     ("run --cluster slurm --time 99999999999:00:00", "--time 99999999999:00:00: write HH:MM:SS"),
     ("run --cluster slurm --nodes 99999999999999999999", "--nodes 99999999999999999999: choose at most"),
-    ("plan --batch 1000000000", "--batch: 1,000,000,000 examples of 128 tokens per GPU: choose at most"),
+    ("plan --batch-size 1000000000", "--batch-size: 1,000,000,000 examples of 128 tokens per GPU: choose at most"),
     ("plan --gpus 99999999999999999999", "--gpus 99999999999999999999: choose 1 or more, at most"),
     ("plan --efficiency 1e-300", "--efficiency 1e-300: choose"),
     ("plan --efficiency nan", "--efficiency nan: choose"),

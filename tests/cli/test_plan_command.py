@@ -72,7 +72,7 @@ def test_one_object_per_run_and_nothing_written(cli: Cli, tmp_path: Path) -> Non
 
 def test_sharding_and_offload_as_asked(cli: Cli) -> None:
     def peak(*args: str) -> dict[str, Any]:
-        return planned(cli, "--methods", "full", "--batch", "4", "--gpus", "4", *args)[0]
+        return planned(cli, "--methods", "full", "--batch-size", "4", "--gpus", "4", *args)[0]
 
     whole, two, offload = peak("--zero", "0"), peak("--zero", "2"), peak("--zero", "2", "--offload")
     assert whole["peak_bytes"] > two["peak_bytes"] > offload["peak_bytes"]
@@ -117,13 +117,13 @@ def test_tables_and_figure_are_written(cli: Cli, tmp_path: Path) -> None:
         (["plateau", "--model", "picture"], "model picture: ViTConfig is not a causal language model"),
         (["plateau", "--model", "tiny", "--length", "100000"], "positions: choose at most"),
         (["plateau", "--model", "llama-7b", "--length", "2049"], "llama-7b has 2048 positions: choose at most 2048"),
-        (["plateau", "--model", "tiny", "--length", "0"], "--length 0: choose a positive whole number"),
-        (["plateau", "--model", "tiny", "--batch", "0"], "--batch 0"),
+        (["plateau", "--model", "tiny", "--length", "0"], "--length 0: choose a whole number, at least 1"),
+        (["plateau", "--model", "tiny", "--batch-size", "0"], "--batch-size 0"),
         (["plateau", "--model", "tiny", "--gpus", "0"], "--gpus 0"),
         (["plateau", "--model", "tiny", "--gpus", "3"], "--gpus 3 with 32 examples per step"),
         (["plateau", "--model", "tiny", "--bits", "8"], "--bits 8"),
         (["plateau", "--model", "tiny", "--zero", "4"], "--zero 4"),
-        (["plateau", "--model", "tiny", "--precision", "fp8"], "--precision fp8: choose from fp32, bf16, bf16-pure"),
+        (["plateau", "--model", "tiny", "--precision", "fp8"], "--precision fp8: choose from fp32, bf16"),
         (["plateau", "--model", "tiny", "--attention", "slow"], "--attention slow: choose from flash, eager"),
         (["plateau", "--model", "tiny", "--efficiency", "2"], "--efficiency 2"),
         (["plateau", "--model", "tiny", "--methods", "lorra"], "unknown method 'lorra': did you mean lora?"),

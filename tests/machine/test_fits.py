@@ -11,8 +11,9 @@ from short_runs import question
 
 from smt_bench import experiments
 from smt_bench.cli.run import _do as do
-from smt_bench.machine.fits import GB, Machine, check, share_bytes
+from smt_bench.machine.fits import GB, Machine, check, lacking, share_bytes
 from smt_bench.machine.spread import ALONE, Spread
+from smt_bench.machine.states import Demand
 from smt_bench.records.store import Store
 from smt_bench.sweep.carry_out import How
 from smt_bench.sweep.slurm import Allocation
@@ -21,6 +22,9 @@ P = 6_738_415_616
 A100 = (40 * 2**30,) * 4
 LARGE = (80 * 2**30,) * 4
 SMALL = (24 * 2**30,) * 4
+FULL = Demand("full", P, 0, True)
+SMT = Demand("smt", P, P // 100, True)
+LORA = Demand("lora", P, P // 100, False)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +33,7 @@ SMALL = (24 * 2**30,) * 4
         (A100, ALONE, None),  # layers spread over all
         (A100, Spread(4, zero=3), None),
         (LARGE, Spread(4, zero=2), None),
-        (A100, Spread(4), "in 4 processes needs 137 GB on each GPU .* the smallest has 43 GB: add --zero 3"),
+        (A100, Spread(4), "in 4 processes needs 111 GB on each GPU .* the smallest has 43 GB: add --zero 3"),
         (LARGE, Spread(4), "add --zero 2"),
         (A100, Spread(4, zero=2), "in 4 processes with ZeRO-2 needs .* add --zero 3"),
         (SMALL, Spread(4, zero=3), "choose larger GPUs"),
@@ -40,35 +44,48 @@ def test_data_parallel_processes_need_their_share_on_every_gpu(
     gpus: tuple[int, ...], spread: Spread, remedy: str | None
 ) -> None:
     if remedy is None:
-        check("llama-7b", P, ["full", "smt"], ["lora"], Machine(gpus, 0), spread)
+        check("llama-7b", [FULL, SMT, LORA], Machine(gpus, 0), spread)
         return
     with pytest.raises(ValueError, match=remedy) as error:
-        check("llama-7b", P, ["full", "smt"], ["lora"], Machine(gpus, 0), spread)
+        check("llama-7b", [FULL, SMT, LORA], Machine(gpus, 0), spread)
     assert "\n" not in str(error.value)
 
 
 def test_the_rule_is_near_what_plan_counts() -> None:
     # results/reference/plan/plateau/llama-7b: full fine-tuning, ZeRO-3 over four GPUs, 34.2 GB
-    assert share_bytes(P, True, "bf16", Spread(4, zero=3)) / GB == pytest.approx(34.2, rel=0.1)
+    assert share_bytes(FULL, "bf16", Spread(4, zero=3)) / GB == pytest.approx(34.2, rel=0.1)
+
+
+def test_one_card_holds_what_is_alive_and_no_more() -> None:
+    """LLaMA-7B: 16 bytes a parameter where the optimizer steps in chunks, 8 with bf16 Adam, 2 for sparse methods."""
+    assert FULL.states("bf16") == 16 * P + 2 * 2**27 and FULL.states("fp32") == 16 * P
+    assert FULL.states("bf16", "bf16") == 8 * P
+    assert LORA.states("bf16") == 2 * P + 16 * (P // 100)
+    assert Demand("spiel", P, P // 20, False, 44).states("bf16") > 2 * LORA.states("bf16") * 0.9
+    h100, h200, card = Machine((80 * 2**30,), 0), Machine((141 * 2**30,), 0), Machine((24 * 2**30,), 0)
+    assert lacking(FULL, h100, "bf16") and lacking(FULL, h100, "bf16", "bf16") is None
+    assert lacking(FULL, h200, "bf16") is None and lacking(LORA, card, "bf16") is None
+    check("llama-7b", [FULL], h200, ALONE)
+    assert lacking(Demand("lora", P, P // 2, False), card, "bf16")  # the fraction counts
 
 
 def test_sparse_methods_need_the_model_in_every_process() -> None:
-    check("llama-7b", P, [], ["lora"], Machine(A100, 0), Spread(4))
+    check("llama-7b", [LORA], Machine(A100, 0), Spread(4))
     with pytest.raises(ValueError, match="every process holds the model"):
-        check("llama-7b", P, [], ["lora"], Machine((12 * 2**30,) * 4, 0), Spread(4))
+        check("llama-7b", [LORA], Machine((12 * 2**30,) * 4, 0), Spread(4))
 
 
 def test_only_the_gpus_of_one_run_count() -> None:
-    check("llama-7b", P, ["full"], [], Machine(A100, 0), Spread(gpus_per_run=4))
+    check("llama-7b", [FULL], Machine(A100, 0), Spread(gpus_per_run=4))
     with pytest.raises(ValueError, match=r"found:  2 GPU \(43 GB, 43 GB\), 0 GB of main memory for each run"):
-        check("llama-7b", P, ["full"], [], Machine(A100, 0), Spread(gpus_per_run=2))
+        check("llama-7b", [FULL], Machine(A100, 0), Spread(gpus_per_run=2))
 
 
 def test_without_gpus_every_process_needs_the_memory() -> None:
     machine = Machine((), 2 * 10**9)
-    check("small", 10**8, ["full"], [], machine, ALONE)
+    check("small", [Demand("full", 10**8, 0, True)], machine, ALONE)
     with pytest.raises(ValueError, match="needed: 3.2 GB of memory"):
-        check("small", 10**8, ["full"], [], machine, Spread(2))
+        check("small", [Demand("full", 10**8, 0, True)], machine, Spread(2))
 
 
 def test_a_command_of_several_experiments_leaves_what_is_measured_out_on_a_cluster(

@@ -50,7 +50,9 @@ def test_gradcheck() -> None:
         weight = sparse.weight.detach().clone()
         for n, (row, column) in enumerate(INDEX):
             weight[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = blocks[n].detach()
-        return BlockLinear.apply(x, blocks, columns_of(x.detach(), [0, 2], 4), weight, None, [(0, 0), (2, 0), (1, 1)])
+        return BlockLinear.apply(
+            x, blocks, columns_of(x.detach(), torch.tensor([0, 2]), 4), weight, None, [(0, 0), (2, 0), (1, 1)]
+        )
 
     x = torch.randn(3, 16, dtype=torch.float64, requires_grad=True)
     blocks = sparse.blocks.detach().clone().requires_grad_(True)

@@ -76,7 +76,9 @@ def test_autocast_equals_linear():
     a.float().square().sum().backward()
     b.float().square().sum().backward()
     torch.testing.assert_close(x.grad, y.grad)
-    torch.testing.assert_close(linear.weight.grad.flatten(), layer.deltas.grad)
+    # Ours is summed in float32; a dense weight's gradient is rounded on its way to it.
+    torch.testing.assert_close(linear.weight.grad.flatten(), layer.deltas.grad.bfloat16().float())
+    assert not torch.equal(layer.deltas.grad, layer.deltas.grad.bfloat16().float())
 
 
 def test_accumulation_equals_one_batch():

@@ -14,17 +14,20 @@ from smt_bench import methods
 from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.measuring.account import CATEGORIES, Account
 from smt_bench.measuring.accountant import Accountant
+from smt_bench.measuring.updaters import UPDATERS
 from smt_bench.methods.base import OptimizerSettings
 from smt_bench.methods.modules import total_parameters
-from smt_bench.models.build import config, shapes
+from smt_bench.models.build import config, shapes, whole_model
 from smt_bench.plan import dry, fakes
+from smt_bench.plan.calibrate import Calibration
 from smt_bench.plan.claims import lab, page, smt, spiel
 from smt_bench.plan.dry import DryRuns, Workload, dry_run
-from smt_bench.plan.gpu.hardware import GPUS, find
-from smt_bench.plan.gpu.roofline import compute_seconds, step_time
+from smt_bench.plan.gpu.hardware import GPUS, find, recognised
+from smt_bench.plan.gpu.roofline import Efficiency, compute_seconds, efficiency_of, step_time
 from smt_bench.plan.gpu.sharding import divide, host_bytes, nf4_bytes, per_gpu, quantize
-from smt_bench.plan.row import Anatomy
+from smt_bench.plan.row import Anatomy, Target
 from smt_bench.plan.rows import verdict
+from smt_bench.questions.capacity import demand_of
 from smt_bench.training.optimizer import TorchUpdater
 
 STEPS, FRACTION = 8, 0.05
@@ -82,13 +85,14 @@ def real_step(
 
 @pytest.mark.parametrize(
     ("case", "checkpointing", "precision"),
-    [(case, *how) for case in CASES for how in ((False, "fp32"), (True, "bf16"))] + [("full", False, "bf16-pure")],
+    [(case, *how) for case in CASES for how in ((False, "fp32"), (True, "bf16"))] + [("full", False, "bf16 Adam")],
 )
 def test_planned_bytes_and_flops_are_those_of_a_real_step(
     small: str, monkeypatch: pytest.MonkeyPatch, case: str, checkpointing: bool, precision: str
 ) -> None:
-    work = Workload(small, 2, 12, precision, checkpointing, gpu=False)
-    updater = dry.PureUpdater if precision == "bf16-pure" else TorchUpdater
+    kinds = {"optimizer_dtype": "bf16"} if precision == "bf16 Adam" else {}
+    work = Workload(small, 2, 12, precision[:4], checkpointing, gpu=False, **kinds)
+    updater = UPDATERS[work.optimizer_dtype]
     measured, state = real_step(small, build(case), work, updater)
     monkeypatch.setattr(dry, "with_values", lambda _: state)  # the same statistics, hence the same choice
     assert dry_run(work, build(case), {}, "").account == measured
@@ -206,10 +210,11 @@ def test_a_roofline_takes_the_slower_of_arithmetic_and_memory() -> None:
 
     half, single = torch.bfloat16, torch.float32
     operations = Counter({(False, half, 1000, 10): 2, (False, single, 1000, 10): 1, (True, half, 0, 600): 3})
-    assert compute_seconds(operations, 100.0, 10.0, 20.0, 0.5, optimizer=0) == 2 * (2 * 10 + 100)
-    assert compute_seconds(operations, bf16=100.0, fp32=10.0, bandwidth=20.0, efficiency=0.5) == 2 * (
-        2 * 10 + 100 + 3 * 30
-    )
+    half_of_both = Efficiency(0.5, 0.5)
+    assert compute_seconds(operations, 100.0, 10.0, 20.0, half_of_both, optimizer=0) == 2 * (2 * 10 + 100)
+    assert compute_seconds(operations, 100.0, 10.0, 20.0, half_of_both) == 2 * (2 * 10 + 100 + 3 * 30)
+    # Products at half their peak, the memory at a quarter: the update waits for the memory alone.
+    assert compute_seconds(operations, 100.0, 10.0, 20.0, Efficiency(0.5, 0.25)) == 2 * (2 * 10 + 100) + 4 * 3 * 30
     gpu = find("a100-40gb")
     alone = step_time(Counter(), P, P, gpu, ALONE)
     assert alone.total == 0
@@ -274,3 +279,55 @@ def test_the_largest_batch_within_a_limit_is_the_largest() -> None:
     assert lab.most_tokens(account, 0.5) == 0
     assert account.peak().peak == bytes_now  # as it was
     assert per_gpu(account, ALONE, 0)[:2] == (10**9 + lab.BATCH * lab.LENGTH * 10**6, "tuning forward")
+
+
+def test_efficiencies_are_the_cards_own_where_one_was_measured() -> None:
+    h100, a100 = find("h100-80gb"), find("a100-80gb")
+    assert efficiency_of(a100) == Efficiency(0.5, 0.5)
+    assert efficiency_of(h100).matrix == pytest.approx(798 / 989.4) and efficiency_of(h100).bandwidth == pytest.approx(
+        3 / 3.35
+    )
+    assert Target(h100, ALONE).efficiency == efficiency_of(h100)
+    assert Target(h100, ALONE, asked=Efficiency(0.3, 0.4)).efficiency == Efficiency(0.3, 0.4)
+    measured = [gpu for gpu in GPUS.values() if gpu.measured]
+    assert {gpu.name for gpu in measured} == {"h100-80gb", "h200-141gb"} and all(g.measured.source for g in measured)
+    for name, memory, card in (
+        ("NVIDIA H100 80GB HBM3", 85_017_624_576, "h100-80gb"),
+        ("NVIDIA A100-SXM4-40GB", 42_314_694_656, "a100-40gb"),
+        ("NVIDIA A100-SXM4-80GB", 84_974_239_744, "a100-80gb"),
+        ("NVIDIA GeForce RTX 4090", 25_262_096_384, "rtx4090"),
+        ("NVIDIA L40S", 47_697_362_944, "l40s-48gb"),
+    ):
+        assert recognised(name, memory) == find(card), name
+    assert recognised("NVIDIA H100 NVL", 100_000_000_000) is None and recognised("Tesla V100", 34_000_000_000) is None
+
+
+def test_a_calibration_is_of_the_card_it_was_made_on() -> None:
+    h100, a100 = find("h100-80gb"), find("a100-80gb")
+    here = Calibration("NVIDIA H100", 0.8 * h100.bf16, 0.9 * h100.bandwidth, 0.5, h100)
+    assert here.efficiency(h100) == Efficiency(pytest.approx(0.4), pytest.approx(0.45))
+    assert here.efficiency(a100) == Efficiency(0.5, 0.5)
+
+
+def test_fewer_layers_are_planned_as_they_are_built(small: str) -> None:
+    whole, part = (DryRuns(Workload(small, 2, 12, layers=n)).run("full", {}, None, STEPS).account for n in (None, 1))
+    ratio = whole_model(small, 1)
+    held = [account.find("tuning", "forward").peak["parameters"] for account in (whole, part)]
+    assert ratio.layers == 2 and held[0] / held[1] == pytest.approx(ratio.parameters, rel=1e-3)  # with rotary buffers
+    # Products grow with the parameters outside the embedding; attention's own, which the factor leaves out, with the layers.
+    assert whole.flops["tuning"]["forward"] / part.flops["tuning"]["forward"] == pytest.approx(ratio.products, rel=0.1)
+
+
+@pytest.mark.parametrize("kinds", [("fp32", "fp32"), ("bf16", "fp32"), ("bf16", "bf16")])
+@pytest.mark.parametrize("case", CASES)
+def test_the_gates_rule_is_what_is_counted(case: str, kinds: tuple[str, str]) -> None:
+    """Weights, gradients, optimizer and what a method keeps, at the worst moment of any phase; activations apart."""
+    work = Workload("bench-60m", 1, 16, kinds[0], optimizer_dtype=kinds[1])
+    config = {**CASES[case], **({"block_size": 64} if "block_size" in CASES[case] else {})}
+    fraction = None if case == "full" else 0.04
+    made = methods.build(case.split("-")[0], config, fraction, 0, STEPS)
+    capacity = made.capacity(shapes("bench-60m"))
+    account = DryRuns(work).run(made.name, config, fraction, STEPS).account
+    held = ("parameters", "gradients", "optimizer_state", "master_copies", "method_state")
+    counted = max(sum(phase.peak[part] for part in held) for phase in account.phases)
+    assert demand_of(made, capacity.total, capacity.trainable).states(*kinds) == pytest.approx(counted, rel=0.03)

@@ -17,7 +17,7 @@ from torch import nn
 from smt_bench.data.prompts import Encoded
 from smt_bench.machine.spread import ALONE
 from smt_bench.measuring.accountant import Accountant
-from smt_bench.measuring.turns import Contestant
+from smt_bench.measuring.contestant import Contestant
 from smt_bench.methods.base import Capacity, Method, MethodConfig, OptimizerSettings, ParamGroup, Shapes
 from smt_bench.methods.full import Full
 from smt_bench.methods.modules import freeze
@@ -148,7 +148,7 @@ def by_accountant(trains: bool, log: list[str], model: Any) -> None:
 
 
 def by_contestant(trains: bool, log: list[str], model: Any) -> None:
-    contestant = Contestant("recorder", Recorder(trains, log), lambda: model)
+    contestant = Contestant("recorder", lambda: Recorder(trains, log), lambda: model)
     contestant.open(labelled(batch()), SETTINGS, False)
     assert set(contestant.count()) == {"forward", "backward"}
     assert all(seconds > 0 for seconds in contestant.step().values())

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from smt_bench.experiments.cost.kernels.pieces import SHARES, Index, Row, choose, medians, size
+from smt_bench.machine.memory import exhausted
 from smt_bench.methods.smt.install import sparse_layers
+from smt_bench.records.outcome import first_line, portable
 
 KINDS: dict[str, dict[str, Any]] = {
     "copy in float32": {"fused": True},
@@ -83,23 +85,36 @@ def updates(shape: tuple[int, ...], side: int, rounds: int, device: torch.device
     for dtype in (torch.float32, torch.bfloat16):
         trial = Trial(nn.Linear(shape[1], shape[0], bias=False, device=device, dtype=dtype), index, side, grad_Nll)
         for kind in KINDS:
-            right = trial.right(kind)
-            params, optimizer, update = trial.begin(kind, RATE)
-            before = [p.detach().float().clone() for p in params]
-            for _ in range(STEPS):
-                update()
-            way = torch.cat([(p.float() - b).abs().flatten() for p, b in zip(params, before)]).mean().item()
-            state = [v for s in optimizer.state.values() for v in s.values() if torch.is_tensor(v) and v.dim()]
             rows.append(
                 {
                     "weights": str(dtype).removeprefix("torch."),
                     "blocks": len(index),
                     "kind": kind,
-                    "block_bytes": size(*params) if kind.startswith("copy") else 0,
-                    "adam_bytes": size(*state),
-                    "update_ms": medians({"update": update}, rounds)["update"],
-                    "right": int(right),
-                    "kept_pct": 100 * way / (STEPS * RATE),
                 }
+                | _tried(trial, kind, rounds, device)
             )
     return rows
+
+
+def _tried(trial: Trial, kind: str, rounds: int, device: torch.device) -> Row:
+    """One way to keep blocks; where torch refuses it (the fused kernel on a GPU, strided views), what it says and no numbers."""
+    try:
+        right = trial.right(kind)
+        params, optimizer, update = trial.begin(kind, RATE)
+        before = [p.detach().float().clone() for p in params]
+        for _ in range(STEPS):
+            update()
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        if exhausted(error):
+            raise
+        names = ("block_bytes", "adam_bytes", "update_ms", "right", "kept_pct")
+        return {**dict.fromkeys(names), "refused": portable(first_line(error))}
+    way = torch.cat([(p.float() - b).abs().flatten() for p, b in zip(params, before)]).mean().item()
+    state = [v for s in optimizer.state.values() for v in s.values() if torch.is_tensor(v) and v.dim()]
+    return {
+        "block_bytes": size(*params) if kind.startswith("copy") else 0,
+        "adam_bytes": size(*state),
+        "update_ms": medians({"update": update}, rounds, device)["update"],
+        "right": int(right),
+        "kept_pct": 100 * way / (STEPS * RATE),
+    }

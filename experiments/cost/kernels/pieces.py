@@ -1,4 +1,6 @@
-"""The pieces of code that `kernels` times, and their bytes. All times are medians in ms of interleaved rounds.
+"""The pieces of code that `kernels` times, and their bytes. Times are medians in ms of interleaved rounds (`measuring.clock`).
+
+Storage is figure 11's, in float32; the rest is in the type that weights have on the device.
 
 Shape legend: T tokens, O outputs, I inputs of the matrix, N blocks of side l.
 """
@@ -14,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from smt_bench.measuring.turns import interleave
+from smt_bench.measuring.clock import interleave
 from smt_bench.methods.smt.gradients import WAYS
 from smt_bench.methods.smt.install import sparse_layers
 from smt_bench.methods.smt.layer import columns_of
@@ -28,9 +30,9 @@ CORNER = (397, 2113)  # the filled corner of figure 10, 838,861 numbers
 SHARES = (0.021, 0.10)  # of the matrix in blocks: appendix I's 2.1 % of a V projection, and many
 
 
-def medians(pieces: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+def medians(pieces: dict[str, Callable[[], Any]], rounds: int, device: torch.device) -> dict[str, float]:
     """Milliseconds by name."""
-    return {name: statistics.median(taken) for name, taken in interleave(pieces, rounds).items()}
+    return {name: statistics.median(taken) for name, taken in interleave(pieces, rounds, device).items()}
 
 
 def choose(shape: Sequence[int], side: int, share: float, seed: int) -> Index:
@@ -61,7 +63,7 @@ def storage(tokens: int, rounds: int, device: torch.device) -> list[Row]:
         "CSR": (size(csr.crow_indices(), csr.col_indices(), csr.values()), lambda: csr @ x_IT),
         "BSR, 256 x 256": (size(bsr.crow_indices(), bsr.col_indices(), bsr.values()), lambda: bsr @ x_IT),
     }
-    taken = medians({name: piece for name, (_, piece) in formats.items()}, min(rounds, 5))
+    taken = medians({name: piece for name, (_, piece) in formats.items()}, min(rounds, 5), device)
     return [
         {"format": name, "bytes": size, "to_dense_block": size / formats["dense block"][0], "product_ms": taken[name]}
         for name, (size, _) in formats.items()
@@ -69,14 +71,20 @@ def storage(tokens: int, rounds: int, device: torch.device) -> list[Row]:
 
 
 def projection(
-    shape: tuple[int, ...], sides: Sequence[int], tokens: int, rounds: int, device: torch.device, seed: int
+    shape: tuple[int, ...],
+    sides: Sequence[int],
+    tokens: int,
+    rounds: int,
+    device: torch.device,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
 ) -> list[Row]:
     """Appendix I: writing 2.1 % of a V projection back, block by block as in the paper's code and as done here."""
     rows = []
-    x_TI = torch.randn(tokens, shape[1], device=device)
+    x_TI = torch.randn(tokens, shape[1], device=device).to(dtype)
     for side in sides:
         index = choose(shape, side, SHARES[0], seed)
-        linear = nn.Linear(shape[1], shape[0], bias=False, device=device)
+        linear = nn.Linear(shape[1], shape[0], bias=False, device=device).to(dtype)
         layer = sparse_layers({"v": linear}, {"v": index}, (side, side))[0]["v"]
         weight, blocks = linear.weight.data, layer.blocks.data
 
@@ -92,6 +100,7 @@ def projection(
                 "ours": layer.write_back,
             },
             rounds,
+            device,
         )
         rows.append(
             {
@@ -120,10 +129,16 @@ def per_column(dy_TO: torch.Tensor, kept_TC: torch.Tensor, pairs: Index, side: i
 
 
 def gradients(
-    shape: tuple[int, ...], sides: Sequence[int], tokens: int, rounds: int, device: torch.device, seed: int
+    shape: tuple[int, ...],
+    sides: Sequence[int],
+    tokens: int,
+    rounds: int,
+    device: torch.device,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
 ) -> list[Row]:
     """Every way to the block gradients, against its FLOPs' share of the dense gradient's time."""
-    dy_TO, x_TI = torch.randn(tokens, shape[0], device=device), torch.randn(tokens, shape[1], device=device)
+    dy_TO, x_TI = (torch.randn(tokens, n, device=device).to(dtype) for n in shape)
     ways = {"per_block": WAYS["per_block"], "per_column": per_column, "batched": WAYS["batched"]}
     if device.type == "cuda":
         ways["fused"] = WAYS["fused"]
@@ -132,14 +147,14 @@ def gradients(
         chosen = {len(index): index for index in (choose(shape, side, share, seed) for share in SHARES)}
         for index in chosen.values():
             columns = sorted({column for _, column in index})
-            kept_TC = columns_of(x_TI, columns, side)
+            kept_TC = columns_of(x_TI, torch.tensor(columns, device=device), side)
             pairs = [(row, columns.index(column)) for row, column in index]
             pieces: dict[str, Callable[[], Any]] = {
                 name: lambda way=way, kept=kept_TC, pairs=pairs, side=side: way(dy_TO, kept, pairs, side)  # type: ignore[misc]
                 for name, way in ways.items()
             }
             pieces["dense"] = lambda: dy_TO.t() @ x_TI
-            taken = medians(pieces, rounds)
+            taken = medians(pieces, rounds, device)
             fair = taken["dense"] * len(index) * side**2 / (shape[0] * shape[1])
             rows += [
                 {
@@ -151,9 +166,12 @@ def gradients(
     return rows
 
 
-def scores(shape: tuple[int, ...], sides: Sequence[int], tokens: int, rounds: int, device: torch.device) -> list[Row]:
+def scores(
+    shape: tuple[int, ...], sides: Sequence[int], tokens: int, rounds: int, device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> list[Row]:  # fmt: skip
     """`mean_abs` scores from pooled features against those from the dense gradient: time and largest relative difference."""
-    dy_TO, x_TI = torch.randn(tokens, shape[0], device=device), torch.randn(tokens, shape[1], device=device)
+    dy_TO, x_TI = (torch.randn(tokens, n, device=device).to(dtype) for n in shape)
     rows = []
     for side in sides:
         pieces: dict[str, Callable[[], torch.Tensor]] = {
@@ -161,7 +179,7 @@ def scores(shape: tuple[int, ...], sides: Sequence[int], tokens: int, rounds: in
             "dense": lambda side=side: block_sums(dy_TO.t() @ x_TI, side),  # type: ignore[misc]
         }
         exact = block_sums(dy_TO.double().t() @ x_TI.double(), side)
-        taken = medians(pieces, rounds)
+        taken = medians(pieces, rounds, device)
         rows.append(
             {
                 "side": side,

@@ -10,7 +10,7 @@ from typing import Any
 from smt_bench.evidence import published as papers
 from smt_bench.records.store import Record
 from smt_bench.report.measured import measured
-from smt_bench.report.table import Cell, Table
+from smt_bench.report.table import Cell, Table, filled
 
 Row = dict[str, Any]
 
@@ -24,8 +24,9 @@ def write_kernels(records: Sequence[Record], folder: Path, model: str) -> list[P
     done, made = measured(records, model)
     run = done[0]["run"]
     s = run["settings"]
+    kind = f"{s['dtype']}, " if "dtype" in s else ""
     note = (
-        f"{run['machine']}; matrix {s['matrix'][0]} x {s['matrix'][1]} ({model}'s V projection), {s['tokens']:,} tokens; "
+        f"{run['machine']}; {kind}matrix {s['matrix'][0]} x {s['matrix'][1]} ({model}'s V projection), {s['tokens']:,} tokens; "
         f"medians of {s['rounds']} interleaved rounds x {len(done)} seed(s)"
     )
     note = ". ".join([note, *made])
@@ -126,7 +127,7 @@ def _update(rows: list[Row], note: str) -> Table:
         "adam_bytes": ("bytes of Adam", ",d"), "update_ms": ("update, ms", ".2f"), "kept_pct": ("updates kept, %", ".1f"),
         "verdict": ("numbers", ""),
     }  # fmt: skip
-    data = [{**row, "verdict": "right" if row["right"] else "WRONG"} for row in rows]
+    data = filled([{**row, "verdict": _verdict(row)} for row in rows])
     notes = [
         note,
         "blocks hold 10 % of the matrix; updates kept: how far the trained numbers went in 100 steps of AdamW at rate 1e-5 under "
@@ -135,6 +136,12 @@ def _update(rows: list[Row], note: str) -> Table:
         "float32, because bfloat16 in place loses small updates and the fused kernel is wrong on strided views on a CPU",
     ]
     return _table("Blocks as a copy or in place", columns, data, notes)
+
+
+def _verdict(row: Row) -> str:
+    if row.get("refused"):
+        return f"refused: {row['refused']}"
+    return "right" if row["right"] else "WRONG"
 
 
 def _scores(rows: list[Row], note: str) -> Table:

@@ -11,6 +11,7 @@ random.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,8 +22,12 @@ from typing import Any
 from smt_bench import methods
 from smt_bench.experiments.cost.memory.process import weigh
 from smt_bench.experiments.cost.memory.tables import write_memory
-from smt_bench.experiments.cost.steps import PAPER_STEPS, StepsExperiment
+from smt_bench.experiments.cost.steps import PAPER_STEPS, StepsExperiment, lacking, whole
+from smt_bench.machine import fits
 from smt_bench.machine.watch import Watcher
+from smt_bench.methods.modules import total_parameters
+from smt_bench.models.build import shapes
+from smt_bench.questions.capacity import demand_of
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Measurement
@@ -46,6 +51,10 @@ class Memory(StepsExperiment):
             frozen = {**entry, "config": {**entry["config"], "warmup_trains": False}, "variant": "frozen"}
             asked["methods"].insert(asked["methods"].index(entry) + 1, frozen)
         del asked["checkpointing"]
+        if planner.request.checkpointing is not None:
+            asked["checkpointing"] = [planner.request.checkpointing]
+        if planner.here.gpus:
+            asked["peaks"] = "by phase"  # there was one over all before, the building in float32 included
         return asked
 
     def runs(self, planner: Planner) -> list[tuple[Measurement, None]]:
@@ -54,25 +63,51 @@ class Memory(StepsExperiment):
 
     def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs) -> dict[str, Any]:
         """One row per method, variant and checkpointing; a method that does not fit has a message in place of bytes."""
-        s, rows = measurement.settings, []
-        jobs = [(entry, checkpointing) for checkpointing in (False, True) for entry in s["methods"]]
+        s, rows, here = measurement.settings, [], fits.here()
+        model = inputs.source(measurement.model)
+        jobs = [(entry, kind) for kind in s.get("checkpointing", (False, True)) for entry in s["methods"]]
         # Forked from a server that has imported everything and computed nothing, so that every process starts alike.
         server = multiprocessing.get_context("forkserver")
         modules = {methods.find(entry["name"]).__module__ for entry in s["methods"]}
         server.set_forkserver_preload(["smt_bench.experiments.cost.memory.process", *sorted(modules)])
         for done, (entry, checkpointing) in enumerate(jobs):
             watch("memory", done, len(jobs), entry["name"])
-            with ProcessPoolExecutor(1, mp_context=server) as pool:
-                try:
-                    asked = (inputs.source(measurement.model), s, entry, checkpointing, measurement.seed, PAPER_STEPS)
-                    found = pool.submit(weigh, *asked).result()
-                except BrokenProcessPool:  # the kernel's answer to too little memory
-                    found = {"message": "the process was killed, most likely for want of memory"}
+            name = json.dumps([entry, checkpointing], sort_keys=True)
+            found = inputs.rows.get(name)
+            if found is None:
+                found = _one(server, model, s, entry, checkpointing, measurement.seed, here)
+                if "account" in found:  # what did not fit is tried again: there may be more memory by then
+                    inputs.rows.put({name: found})
             rows.append(
                 {**{k: entry[k] for k in ("name", "variant", "fraction")}, "checkpointing": checkpointing, **found}
             )
-        return {"rows": rows}
+        if not any("account" in row for row in rows):
+            raise MemoryError("; ".join(f"{row['name']}: {row['message']}" for row in rows))
+        return {"rows": rows, "whole": whole(model, s)}
 
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """Bytes by category, the activations of SMT's layers, and a figure."""
         return write_memory(records, folder, model)
+
+
+def _one(
+    server: Any,
+    model: str,
+    s: dict[str, Any],
+    entry: dict[str, Any],
+    checkpointing: bool,
+    seed: int,
+    here: fits.Machine,
+) -> dict[str, Any]:
+    """One method's row; a message where it cannot fit, ran out of memory, or was killed."""
+    total = total_parameters(shapes(model, s.get("layers")))
+    method = methods.build(entry["name"], entry["config"], entry["fraction"], seed, PAPER_STEPS)
+    if why := lacking(
+        demand_of(method, total, 0), here, s
+    ):  # what trains densely, beside which a frozen warm-up stands
+        return {"message": why}
+    with ProcessPoolExecutor(1, mp_context=server) as pool:
+        try:
+            return pool.submit(weigh, model, s, entry, checkpointing, seed, PAPER_STEPS).result()
+        except BrokenProcessPool:  # the kernel's answer to too little memory
+            return {"message": "the process was killed, most likely for want of memory"}

@@ -33,7 +33,8 @@ def memory_figure(rows: Sequence[dict[str, Any]], folder: Path, caption: str) ->
         caption: what was measured; printed below in small type.
     """
     shown = [r for r in rows if r["peak"] is not None]
-    panels = [[r for r in shown if r["checkpointing"] == kind] for kind in (0, 1)]
+    kinds = [kind for kind in (0, 1) if any(r["checkpointing"] == kind for r in shown)]
+    panels = [[r for r in shown if r["checkpointing"] == kind] for kind in kinds]
     below = 0.43 + 0.1 * (caption.count("\n") + 1)
     bars = [0.2 * len(panel) + 0.3 for panel in panels]
     with matplotlib.rc_context(STYLE):
@@ -41,7 +42,7 @@ def memory_figure(rows: Sequence[dict[str, Any]], folder: Path, caption: str) ->
         height = figure.get_figheight()
         top = height - 0.4
         widest = max(r["peak"] for r in shown) / 1e6
-        for kind, panel, tall in zip(("no checkpointing", "checkpointing"), panels, bars):
+        for number, (kind, panel, tall) in enumerate(zip(kinds, panels, bars), start=1):
             axes = figure.add_axes((0.3, (top - tall + 0.12) / height, 0.64, (tall - 0.25) / height))
             top -= tall
             for place, row in enumerate(panel):
@@ -55,8 +56,8 @@ def memory_figure(rows: Sequence[dict[str, Any]], folder: Path, caption: str) ->
             axes.set_yticks(range(len(panel)), [_name(row) for row in panel], fontsize=5.5)
             axes.invert_yaxis()
             axes.set_xlim(0, 1.12 * widest)
-            axes.set_title(kind, fontsize=6.5, loc="left", pad=2)
-            if kind == "checkpointing":
+            axes.set_title("checkpointing" if kind else "no checkpointing", fontsize=6.5, loc="left", pad=2)
+            if number == len(panels):
                 axes.set_xlabel("peak of a training step (MB)")
             else:
                 axes.set_xticklabels([])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import warnings
 from functools import partial
 from typing import Any
@@ -10,12 +9,18 @@ from typing import Any
 import torch
 
 from smt_bench import methods
-from smt_bench.measuring.accountant import account
-from smt_bench.measuring.turns import Contestant, random_batch, random_model
+from smt_bench.machine import memory
+from smt_bench.measuring.accountant import Accountant
+from smt_bench.measuring.contestant import Contestant
+from smt_bench.measuring.random_inputs import random_batch, random_model
+from smt_bench.measuring.updaters import UPDATERS
 from smt_bench.methods.base import OptimizerSettings
 from smt_bench.methods.smt.layer import SparseLinear
 from smt_bench.models.build import shapes as shapes_of
 from smt_bench.plan.dry import DryRuns, Workload
+from smt_bench.questions.capacity import demand_of
+from smt_bench.records.outcome import first_line, portable
+from smt_bench.training.loss import enable_checkpointing
 
 RATE = 1e-5
 
@@ -23,7 +28,7 @@ RATE = 1e-5
 def weigh(
     model: str, settings: dict[str, Any], entry: dict[str, Any], checkpointing: bool, seed: int, steps: int
 ) -> dict[str, Any]:
-    """Peak bytes of real steps, then the exact account of one.
+    """Peak bytes of real steps by phase, then the exact account of one.
 
     Args:
         model: name.
@@ -34,25 +39,61 @@ def weigh(
         steps: of the run that the method's config was made for; no byte depends on it.
 
     Returns:
-        `account`, `planned` (the same account on fake tensors, as `plan` makes it), `trainable`, `total`, `peak_bytes` (above
-        what the process had before the model), and for SMT `kept`.
+        `account`, `planned` (the same account on fake tensors, as `plan` makes it), `trainable`, `total`, `rule_bytes` (states by
+        `machine.states`), `peaks` (by phase, above what the process had before the model), `peak_bytes` (their highest), and for
+        SMT `kept`. Where memory was too small, in place of these `message`, with the phase in which it was.
     """
     warnings.simplefilter("ignore")  # libraries' warnings are for developers; this process has filters of its own
+    doing = ["building the model"]
+    try:
+        return _weigh(model, settings, entry, checkpointing, seed, steps, doing)
+    except Exception as error:
+        if not memory.exhausted(error):
+            raise
+        return {"message": f"out of memory while {doing[-1]}: {portable(first_line(error))}"}
+
+
+def _weigh(
+    model: str,
+    settings: dict[str, Any],
+    entry: dict[str, Any],
+    checkpointing: bool,
+    seed: int,
+    steps: int,
+    doing: list[str],
+) -> dict[str, Any]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    shapes = shapes_of(model)
-    build = partial(random_model, model, settings["precision"], device, seed)
+    layers, kind = settings.get("layers"), settings.get("optimizer_dtype", "fp32")
+    shapes, updater = shapes_of(model, layers), UPDATERS[kind]
+    build = partial(random_model, model, settings["precision"], device, seed, layers)
     batch = random_batch(model, settings["batch_size"], settings["length"], seed, device)
     make = partial(methods.build, entry["name"], entry["config"], entry["fraction"], seed, steps)
-    capacity = make().capacity(shapes)
-    before = _peak(device)
-    contestant = Contestant(entry["name"], make(), build, selecting=1)
-    contestant.open(batch, OptimizerSettings(RATE), checkpointing)
+    method = make()
+    capacity = method.capacity(shapes)
+    rule = demand_of(method, capacity.total, capacity.trainable)
+    contestant = Contestant(entry["name"], make, build, selecting=1, updater=updater)
+    contestant.batch, contestant.settings = batch, OptimizerSettings(RATE)
+    memory.end_phase()
+    before, peaks = _peak(device), dict[str, int]()
+    contestant.load()
+    peaks["load"] = _peak(device) - before
+    if checkpointing:
+        enable_checkpointing(contestant.model)
+    warms = method.warmup_steps > 0
+    doing.append("warming up and choosing" if warms else "attaching")
+    contestant.select()
+    peaks["warmup" if warms else "attach"] = _peak(device) - before
+    doing.append("tuning")
     for _ in range(2):
         contestant.step()
-    peak = _peak(device) - before
+    peaks["tuning"] = _peak(device) - before
     kept = _kept(contestant)
     contestant.close()
-    found = account(build(), make(), OptimizerSettings(RATE), batch.ids_BT, batch.labels_BT, checkpointing)
+    doing.append("counting")
+    run = Accountant(
+        build(), make(), OptimizerSettings(RATE), batch.ids_BT, batch.labels_BT, checkpointing, updater=updater
+    )
+    found = run.whole()
     workload = Workload(
         model,
         settings["batch_size"],
@@ -60,6 +101,8 @@ def weigh(
         settings["precision"],
         checkpointing,
         gpu=device.type == "cuda",
+        optimizer_dtype=kind,
+        layers=layers,
     )
     try:
         planned = DryRuns(workload).run(entry["name"], entry["config"], entry["fraction"], steps).account.to_dict()
@@ -71,15 +114,18 @@ def weigh(
         "saved_activations": found.saved_activations(),
         "trainable": capacity.trainable,
         "total": capacity.total,
-        "peak_bytes": peak,
+        "rule_bytes": rule.states(settings["precision"], kind),
+        "peaks": peaks,
+        "peak_bytes": max(peaks.values()),
         "kept": kept,
     }
 
 
 def _peak(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Bytes at most since the last call; where the process's peak cannot be reset, since its start."""
+    found = memory.end_phase()
+    name = "gpu0_peak" if device.type == "cuda" else "process_peak"
+    return found[name] if name in found else memory.peak_memory()["process_peak_since_start"]
 
 
 def _kept(contestant: Contestant) -> dict[str, int] | None:

@@ -9,13 +9,15 @@ from typing import Any
 
 from smt_bench.experiments.cost.memory.figure import memory_figure
 from smt_bench.experiments.cost.speed.tables import full_title
+from smt_bench.experiments.cost.steps import layers_note, setting_words
 from smt_bench.measuring.account import CATEGORIES, Account
 from smt_bench.records.store import Record
 from smt_bench.report.measured import measured
-from smt_bench.report.table import Table
+from smt_bench.report.table import Table, filled
 
 MB = 1e6
 Row = dict[str, Any]
+_PHASES = {"load": "loading", "warmup": "warm-up", "attach": "attaching", "tuning": "tuning"}
 
 
 def write_memory(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
@@ -66,12 +68,33 @@ def memory_rows(record: Record) -> list[Row]:
                     "peak_in": peak.phase,
                     "process_peak": found["peak_bytes"],
                 }
+                | _newer(found)
             )
     full = {r["checkpointing"]: r["peak"] for r in rows if r["method"] == "full"}
     for row in rows:
         base = full.get(row["checkpointing"])
         row["less_than_full_pct"] = 100 * (1 - row["peak"] / base) if base and row["peak"] else None
-    return rows
+        if record["result"].get("whole"):
+            row["all_layers_peak"] = _all_layers(row, record)
+    return filled(rows)
+
+
+def _newer(found: Row) -> Row:
+    """What earlier records do not hold: the rule's bytes of states, and peaks by phase."""
+    if "peaks" not in found:
+        return {}
+    return {"rule": found["rule_bytes"]} | {f"{phase}_peak": peak for phase, peak in found["peaks"].items()}
+
+
+def _all_layers(row: Row, record: Record) -> float | None:
+    """The peak with all layers, where fewer were measured: states by parameters, activations by layers, the rest as it is."""
+    of, run = record["result"].get("whole"), record["run"]["settings"]
+    if not of or row["peak"] is None:
+        return None
+    states = sum(row[n] for n in ("parameters", "gradients", "optimizer_state", "master_copies", "method_state"))
+    rest = row["logits_loss"] + row["temporaries"]
+    made: float = of["parameters"] * states + of["layers"] / run["layers"] * row["saved_activations"] + rest
+    return made
 
 
 def _blank() -> Row:
@@ -83,9 +106,13 @@ def setting_notes(record: Record) -> list[str]:
     """What was measured, where."""
     s = record["run"]["settings"]
     return [
-        f"{record['run']['machine']}; {s['precision']}, batch {s['batch_size']} x {s['length']} random tokens, loss on all, "
-        "random weights; MB are 10^6 bytes",
+        f"{record['run']['machine']}; {s['precision']}{setting_words(s)}, batch {s['batch_size']} x {s['length']} random tokens, "
+        "loss on all, random weights; MB are 10^6 bytes",
         "bytes are exact: live storages, each counted once, at the moment of the step when most are alive",
+        *layers_note(
+            record,
+            "weights, gradients and optimizer in proportion to all parameters, activations to the layers, the rest as it is",
+        ),
     ]
 
 
@@ -122,6 +149,12 @@ def _memory(rows: list[Row], record: Record, model: str, notes: list[str]) -> Ta
         "method", "checkpointing", "trainable, %", "parameters", "gradients", "optimizer", "activations", "logits, loss", "other",
         "peak, MB", "planned, MB", "activations after forward", "less than full, %", "process peak, MB",
     ]  # fmt: skip
+    named = {f"{phase}_peak": f"{what}, MB" for phase, what in _PHASES.items()} | {"rule": "states by rule, MB"}
+    extra = [(name, heading) for name, heading in named.items() if any(r.get(name) is not None for r in rows)]
+    extra += [("all_layers_peak", "peak, all layers, MB")] if record["result"].get("whole") else []
+    for line, row in zip(cells, rows):
+        line += [mb(row, name) if row.get(name) is not None else None for name, _ in extra]
+    header += [heading for _, heading in extra]
     smt = [r for r in rows if r["method"] == "smt" and r["stage"] == "tuning" and r["variant"] == "frozen"]
     found = [
         f"SMT at {100 * r['fraction']:g} %, tuning, {'with' if r['checkpointing'] else 'without'} checkpointing: "
@@ -134,6 +167,11 @@ def _memory(rows: list[Row], record: Record, model: str, notes: list[str]) -> Ta
         "planned: the same step on fake tensors, as `plan` does it; SMT's choice of blocks is random there and real here",
         "process peak: of the whole process above what it had before the model, over two steps with SMT's warm-up before; what "
         "was freed may be counted again where the allocator kept it",
+        *(
+            ["loading, warm-up (with the choice that ends it) or attaching, tuning: the process peak of each by itself"]
+            if any(r.get("load_peak") is not None for r in rows)
+            else []
+        ),
         *found,
     ]
     return Table(f"Memory of a training step: {model}", header, cells, [*notes, *more], rows)

@@ -11,7 +11,7 @@ are random: only sizes matter for time, but for SMT's choice of blocks, whose lo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,23 @@ from torch import nn
 
 from smt_bench import methods
 from smt_bench.experiments.cost.speed.tables import write_speed
-from smt_bench.experiments.cost.steps import PAPER_STEPS, StepsExperiment
+from smt_bench.experiments.cost.steps import PAPER_STEPS, StepsExperiment, lacking, startable, whole
 from smt_bench.machine import fits
+from smt_bench.machine.memory import release
+from smt_bench.machine.states import Demand
 from smt_bench.machine.watch import Watcher
-from smt_bench.measuring.turns import Contestant, random_batch, random_model, take_turns
-from smt_bench.methods.base import OptimizerSettings
+from smt_bench.measuring.contestant import Contestant
+from smt_bench.measuring.random_inputs import random_batch, random_model
+from smt_bench.measuring.rates import rates
+from smt_bench.measuring.turns import take_turns
+from smt_bench.measuring.updaters import UPDATERS
+from smt_bench.methods.base import Method, OptimizerSettings
 from smt_bench.methods.modules import linears, total_parameters
 from smt_bench.methods.spiel.method import Spiel
 from smt_bench.models.build import config as config_of
 from smt_bench.models.build import shapes as shapes_of
+from smt_bench.plan.dry import DryRuns, Workload
+from smt_bench.plan.gpu.roofline import FULL_RATES, compute_seconds
 from smt_bench.questions.capacity import check_fraction
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.planner import Planner
@@ -45,24 +53,33 @@ def _label(entry: dict[str, Any]) -> str:
     return " ".join(part for part in (entry["name"], fraction, entry["variant"]) if part)
 
 
-def _warmups(s: dict[str, Any], seed: int, build: Any) -> list[Contestant]:
-    """SMT's warm-up as configured and frozen, and the frozen model alone, which is what the frozen warm-up is measured by."""
+def _warmups(s: dict[str, Any], seed: int, build: Any, here: fits.Machine, total: int) -> list[Contestant]:
+    """SMT's warm-up as configured and frozen, and the frozen model alone, which is what the frozen warm-up is measured by.
+
+    A warm-up that trains everything does not take part where it was set off or cannot fit.
+    """
     entry = next((e for e in s["methods"] if e["name"] == "smt"), None)
     if entry is None:
         return []
+    kinds = {"smt frozen warm-up": False}
+    if entry["config"]["warmup_trains"] and lacking(Demand("smt", total, 0, True), here, s) is None:
+        kinds = {"smt warm-up": True, **kinds}
+    updater = UPDATERS[s.get("optimizer_dtype", "fp32")]
     made = [
         Contestant(
-            name,
-            methods.build("smt", {**entry["config"], "warmup_trains": trains}, entry["fraction"], seed, s["run_steps"]),
-            build,
-            warmup=True,
+            name, maker(entry, {**entry["config"], "warmup_trains": trains}, seed, s), build, True, updater=updater
         )
-        for name, trains in (("smt warm-up", True), ("smt frozen warm-up", False))
+        for name, trains in kinds.items()
     ]
     return [
         *made,
         Contestant("frozen model", None, build, prepare=partial(_differentiate_outputs, entry["config"]["targets"])),
     ]
+
+
+def maker(entry: dict[str, Any], config: dict[str, Any], seed: int, s: dict[str, Any]) -> Callable[[], Method]:
+    """Makes a method, fresh at every call."""
+    return partial(methods.build, entry["name"], config, entry["fraction"], seed, s["run_steps"])
 
 
 def _differentiate_outputs(targets: Sequence[str], model: nn.Module) -> None:
@@ -91,51 +108,96 @@ class Speed(StepsExperiment):
 
     def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs) -> dict[str, Any]:
         """Times the steps; milliseconds per phase and round, FLOPs and what each method made of its fraction."""
-        s, seed = measurement.settings, measurement.seed
+        s, seed, here = measurement.settings, measurement.seed, fits.here()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = inputs.source(measurement.model)
-        shapes = shapes_of(model)
-        build = partial(random_model, model, s["precision"], device, seed)
-        entries, contestants = [], []
+        model, layers = inputs.source(measurement.model), s.get("layers")
+        shapes = shapes_of(model, layers)
+        total = total_parameters(shapes)
+        build = partial(random_model, model, s["precision"], device, seed, layers)
+        updater = UPDATERS[s.get("optimizer_dtype", "fp32")]
+        entries, contestants, messages = [], [], dict[str, str]()
         for entry in s["methods"]:
-            method = methods.build(entry["name"], entry["config"], entry["fraction"], seed, s["run_steps"])
-            capacity = method.capacity(shapes)
-            check_fraction(entry["name"], entry["fraction"], capacity)
             label = _label(entry)
-            entries.append({**entry, "label": label, "trainable": capacity.trainable, "total": capacity.total})
-            contestants.append(Contestant(label, method, build))
-        contestants += _warmups(s, seed, build)
+            capacity = maker(entry, entry["config"], seed, s)().capacity(shapes)
+            check_fraction(entry["name"], entry["fraction"], capacity)
+            config, why, out = startable(entry, total, capacity.trainable, here, s, s["run_steps"])
+            named = {"label": label, "trainable": capacity.trainable, "total": capacity.total}
+            entries.append({**entry, **named} | ({"note": why} if why else {}))
+            if out is None:
+                contestants.append(Contestant(label, maker(entry, config, seed, s), build, updater=updater))
+            else:
+                messages[label] = out
+        contestants += _warmups(s, seed, build, here, total)
+        predicted = self._predicted(measurement, entries, device, inputs)
         batch = random_batch(model, s["batch_size"], s["length"], seed, device)
-        wanted = len(contestants) * total_parameters(shapes) * 16  # bytes, were all of them to train densely
-        taken, flops = take_turns(
+        wanted = len(contestants) * total * 16  # bytes, were all of them to train densely
+        scores = take_turns(
             contestants,
             s["rounds"],
             batch,
             OptimizerSettings(RATE, fused=True),
             s["checkpointing"],
-            resident=device.type == "cpu" and wanted < fits.here().memory / 2,
+            resident=device.type == "cpu" and wanted < here.memory / 2,
             on_step=lambda done, total, name: watch("steps", done, total, name),
+            rows=inputs.rows,
         )
-        estimating = {
-            c.name: [bool(c.method.phase(step)) for step in range(2, s["rounds"] + 2)]  # step 1 was not timed
-            for c in contestants
-            if isinstance(c.method, Spiel)
-        }
+        messages |= {name: score.message for name, score in scores.items() if score.message is not None}
+        if all(entry["label"] in messages for entry in entries):
+            raise MemoryError("; ".join(f"{name}: {message}" for name, message in messages.items()))
+        done = {name: score for name, score in scores.items() if score.message is None}
+        spiel = {_label(e): maker(e, e["config"], seed, s)() for e in s["methods"] if e["name"] == "spiel"}
+        tuned = {e["label"] for e in entries}
         return {
             "entries": entries,
             "tokens": batch.tokens,
-            "layers": config_of(model).get_text_config().num_hidden_layers,
-            "flops": flops,
+            "layers": config_of(model, layers).get_text_config().num_hidden_layers,
+            "flops": {name: score.flops for name, score in done.items()},
             "milliseconds": {
-                name: [{k: round(1e3 * v, 4) for k, v in step.items()} for step in steps]
-                for name, steps in taken.items()
+                name: [{k: round(1e3 * v, 4) for k, v in step.items()} for step in score.seconds]
+                for name, score in done.items()
             },
-            "estimating": estimating,
+            "estimating": {
+                name: [bool(method.phase(step)) for step in done[name].numbers]
+                for name, method in spiel.items()
+                if name in done and isinstance(method, Spiel)
+            },
             "selection_ms": {
-                c.name: round(1e3 * c.seconds, 4) for c in contestants if c.seconds is not None and c.in_warmup is False
+                name: round(1e3 * score.selection, 4)
+                for name, score in done.items()
+                if score.selection is not None and name in tuned
             },
-            "described": {c.name: c.method.describe() for c in contestants if c.method is not None and not c.warmup},
+            "described": {name: score.described for name, score in done.items() if name in tuned},
+            "messages": messages,
+            "roofline": predicted,
+            "whole": whole(model, s),
         }
+
+    def _predicted(
+        self, measurement: Measurement, entries: list[dict[str, Any]], device: torch.device, inputs: Inputs
+    ) -> dict[str, Any]:
+        """What a roofline under this device's measured rates says of every tuning step: the rates, and ms by label."""
+        if (kept := inputs.rows.get("roofline")) is not None:
+            return dict(kept)
+        s, model = measurement.settings, inputs.source(measurement.model)
+        reached = rates(device)
+        release()
+        workload = Workload(
+            model, s["batch_size"], s["length"], s["precision"], s["checkpointing"], gpu=device.type == "cuda",
+            optimizer_dtype=s.get("optimizer_dtype", "fp32"), layers=s.get("layers"),
+        )  # fmt: skip
+        runs, found = DryRuns(workload), dict[str, float]()
+        for entry in entries:
+            try:
+                dry = runs.run(entry["name"], entry["config"], entry["fraction"], s["run_steps"])
+            except ValueError:  # products of experts in float32
+                continue
+            seconds = compute_seconds(
+                dry.operations["tuning"], reached["bf16"], reached["fp32"], reached["bandwidth"], FULL_RATES
+            )
+            found[entry["label"]] = round(1e3 * seconds, 4)
+        predicted = {"rates": reached, "step_ms": found}
+        inputs.rows.put({"roofline": predicted})
+        return predicted
 
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """Table 1, its parts, the decomposition of the paper's ratio, and a figure."""

@@ -12,9 +12,10 @@ from smt_bench.evidence import published as papers
 from smt_bench.evidence.words import title
 from smt_bench.experiments.cost.speed.decomposition import decomposition
 from smt_bench.experiments.cost.speed.figure import parts_figure
+from smt_bench.experiments.cost.steps import layers_note, setting_words
 from smt_bench.records.store import Record
 from smt_bench.report.measured import measured
-from smt_bench.report.table import Table
+from smt_bench.report.table import Table, filled
 
 PHASES = ("forward", "backward", "hooks", "optimizer")
 Row = dict[str, Any]
@@ -99,7 +100,10 @@ def speed_rows(records: Sequence[Record]) -> list[Row]:
         )
 
     for entry in first["entries"]:
-        name, flops = entry["label"], first["flops"][entry["label"]]
+        name = entry["label"]
+        if name not in steps:  # it did not fit; `table1` says so
+            continue
+        flops = first["flops"][name]
         apart = [s for s, e in zip(steps[name], estimating[name]) if e]
         plain = [s for s, e in zip(steps[name], estimating[name]) if not e] or steps[name]
         found = _medians(plain)
@@ -111,17 +115,20 @@ def speed_rows(records: Sequence[Record]) -> list[Row]:
             add(entry, "estimation_step", slower, len(apart), None, "step")
             share = entry["config"]["estimate_steps"] / entry["config"]["update_every"]
             amortised = share * slower + (1 - share) * found["step"]
-        if entry["name"] == "smt" and "smt warm-up" in steps:
-            trains = entry["config"]["warmup_trains"]
+        trains = entry["config"].get("warmup_trains")
+        kinds = {"smt warm-up": "warmup_step", "smt frozen warm-up": "frozen_warmup_step"}
+        if entry["name"] == "smt" and (taken := {k: p for k, p in kinds.items() if k in steps}):
             whole, count = records[0]["run"]["settings"]["run_steps"], entry["config"]["warmup_steps"]
             selection = statistics.median(r["result"]["selection_ms"][name] for r in records)
             warm = {}
-            for kind, phase in (("smt warm-up", "warmup_step"), ("smt frozen warm-up", "frozen_warmup_step")):
+            for kind, phase in taken.items():
                 warm[phase] = _medians(steps[kind])["step"]
                 add(entry, phase, warm[phase], len(steps[kind]), first["flops"][kind], "step")
             add(entry, "selection", selection, len(records), None, "")
-            spent = count * warm["warmup_step" if trains else "frozen_warmup_step"] + selection
-            amortised = (spent + (whole - count) * found["step"]) / whole
+            own = warm.get("warmup_step" if trains else "frozen_warmup_step")
+            if own is None:  # the warm-up of such a run does not fit here: what it takes is not known
+                continue
+            amortised = (count * own + selection + (whole - count) * found["step"]) / whole
         add(entry, "step_amortised", amortised, len(plain), flops, "step")
     if "frozen model" in steps:
         nothing = {"name": "frozen model", "variant": "", "fraction": None, "trainable": 0}
@@ -146,10 +153,14 @@ def setting_notes(records: Sequence[Record]) -> list[str]:
     run, result = records[0]["run"], records[0]["result"]
     s = run["settings"]
     return [
-        f"{run['machine']}; {s['precision']}, batch {s['batch_size']} x {s['length']} random tokens, loss on all of them, "
-        f"{'with' if s['checkpointing'] else 'without'} checkpointing; random weights; fused AdamW",
+        f"{run['machine']}; {s['precision']}{setting_words(s)}, batch {s['batch_size']} x {s['length']} random tokens, "
+        f"loss on all of them, {'with' if s['checkpointing'] else 'without'} checkpointing; random weights; fused AdamW",
         f"medians of {s['rounds']} rounds in which every method takes one step, x {len(records)} seed(s); "
         f"{result['tokens']:,} tokens a step",
+        *layers_note(
+            records[0],
+            "a step times the ratio of the parameters outside the input embedding, of which products are made",
+        ),
     ]
 
 
@@ -157,16 +168,27 @@ def table1(rows: Sequence[Row], records: Sequence[Record], model: str, setting: 
     """Time of a step, its ratio to full fine-tuning, and what FLOPs allow."""
     printed = papers.published("smt_table1_speed").set_index("method")["speedup"].to_dict()
     cells, data = [], []
+    roofline = _roofline(records[0])
+    whole = records[0]["result"].get("whole")
+    messages = records[0]["result"].get("messages", {})
     for entry in records[0]["result"]["entries"]:
         mine = [r for r in rows if all(r[k] == entry[v] for k, v in _SAME.items())]
-        step, both = (next(r for r in mine if r["phase"] == phase) for phase in ("step", "forward_backward"))
-        amortised = next(r for r in mine if r["phase"] == "step_amortised")
-        reached = both["ratio_to_full"] / both["flop_limit_ratio"] if both["ratio_to_full"] else None
-        paper = None if entry["variant"] else printed.get(entry["name"])
-        row = {
+        named = {
             "method": entry["name"],
             "variant": entry["variant"],
             "trainable_pct": 100 * entry["trainable"] / entry["total"],
+        }
+        if not mine:
+            why = messages.get(entry["label"], "not measured")
+            data.append({**named, "message": why})
+            cells.append([full_title(entry["name"], entry["variant"]), f"{named['trainable_pct']:.2f}", why])
+            continue
+        step, both = (next(r for r in mine if r["phase"] == phase) for phase in ("step", "forward_backward"))
+        amortised: Row = next((r for r in mine if r["phase"] == "step_amortised"), {"ratio_to_full": None})
+        reached = both["ratio_to_full"] / both["flop_limit_ratio"] if both["ratio_to_full"] else None
+        paper = None if entry["variant"] else printed.get(entry["name"])
+        row = {
+            **named,
             "step_ms": step["step_ms"],
             "tokens_per_s": step["tokens_per_s"],
             "ratio_to_full": step["ratio_to_full"],
@@ -176,6 +198,10 @@ def table1(rows: Sequence[Row], records: Sequence[Record], model: str, setting: 
             "reached_of_limit": reached,
             "paper_speedup": paper,
         }
+        if roofline:
+            row["roofline_ms"], row["roofline_ratio"] = roofline.get(entry["label"], (None, None))
+        if whole:
+            row["all_layers_step_ms"] = whole["products"] * step["step_ms"]
         data.append(row)
         cells.append(
             [
@@ -188,6 +214,8 @@ def table1(rows: Sequence[Row], records: Sequence[Record], model: str, setting: 
                 _number(row["forward_backward_ratio"], ".2f"),
                 _number(row["flop_limit_ratio"], ".2f"),
                 _number(paper, ".1f"),
+                *([_number(row["roofline_ratio"], ".2f")] if roofline else []),
+                *([f"{row['all_layers_step_ms']:,.0f}"] if whole else []),
             ]
         )
     notes = [*setting, *_findings(rows, records)]
@@ -195,7 +223,16 @@ def table1(rows: Sequence[Row], records: Sequence[Record], model: str, setting: 
         "method", "trainable, %", "step, ms", "tokens/s", "x full", "x full, amortised",
         "forward + backward, x full", "FLOP limit of that", "paper, x full",
     ]  # fmt: skip
+    header += ["roofline, x full"] * bool(roofline) + ["step of all layers, ms"] * bool(whole)
+    cells = [line + [None] * (len(header) - len(line)) for line in cells]
+    data = filled(data)
     return Table(f"Table 1: time of a training step, {model}", header, cells, notes, data)
+
+
+def _roofline(record: Record) -> dict[str, tuple[float, float | None]]:
+    """By label, the step's ms under the device's measured rates, and full fine-tuning's over it; empty for older records."""
+    found: dict[str, float] = record["result"].get("roofline", {}).get("step_ms", {})
+    return {label: (ms, found["full"] / ms if "full" in found else None) for label, ms in found.items()}
 
 
 def _number(value: float | None, form: str) -> str | None:
@@ -204,6 +241,14 @@ def _number(value: float | None, form: str) -> str | None:
 
 def _findings(rows: Sequence[Row], records: Sequence[Record]) -> list[str]:
     found = ["x full: full fine-tuning's time over the method's. All on one device, no offloading on either side"]
+    result = records[0]["result"]
+    if reached := result.get("roofline", {}).get("rates"):
+        found.append(
+            f"roofline, x full: what the operations of a step allow at the rates this device reached just before: "
+            f"{reached['bf16'] / 1e12:.3g} TFLOP/s bf16, {reached['fp32'] / 1e12:.3g} fp32, {reached['bandwidth'] / 1e9:.3g} GB/s"
+        )
+    found += [f"{name}: not measured, {why}" for name, why in result.get("messages", {}).items()]
+    found += [f"{entry['label']}: {entry['note']}" for entry in result["entries"] if "note" in entry]
     smt = pick(rows, "smt", "step")
     if smt is None:
         return found

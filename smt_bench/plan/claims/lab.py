@@ -65,7 +65,7 @@ class Lab:
         self._anatomies: dict[str, Anatomy] = {}
 
     def run(
-        self, method: str, pct: float | None, model: str = "llama-7b", checkpointing: bool = True, precision: str = "bf16",
+        self, method: str, pct: float | None, model: str = "llama-7b", checkpointing: bool = True, optimizer_dtype: str = "fp32",
         batch: int = BATCH, adapt: Callable[[Method], None] | None = None, **config: Any,
     ) -> DryRun:  # fmt: skip
         """One method at `pct` % on `batch` x 256 tokens per GPU.
@@ -75,18 +75,18 @@ class Lab:
             pct: trainable fraction in %; None for all.
             model: registered name.
             checkpointing: recompute activations.
-            precision: see `Workload`.
+            optimizer_dtype: see `Workload`; weights are bf16.
             batch: examples.
             adapt: changes the fresh method, e.g. the dtype of what it trains.
             **config: settings that differ from the method's defaults.
         """
-        key = (method, model, checkpointing, precision, batch, adapt, *sorted(config.items()), pct)
+        key = (method, model, checkpointing, optimizer_dtype, batch, adapt, *sorted(config.items()), pct)
         if key not in self._done:
             self._say(f"{method} on {model}")
             made = methods.build(method, config, None if pct is None else pct / 100, 0, STEPS)
             if adapt is not None:
                 adapt(made)
-            workload = Workload(model, batch, LENGTH, precision, checkpointing)
+            workload = Workload(model, batch, LENGTH, "bf16", checkpointing, optimizer_dtype=optimizer_dtype)
             self._done[key] = dry_run(workload, made, self._warmups, str(key[:-1]))
         return self._done[key]
 

@@ -51,13 +51,13 @@ def claims(lab: Lab) -> list[Statement]:
 
 def full_needs(lab: Lab) -> Statement:
     """58 GB = 13.6 + 40 + 2."""
-    plain = lab.run("full", None, checkpointing=False, precision="bf16-pure").account
+    plain = lab.run("full", None, checkpointing=False, optimizer_dtype="bf16").account
     at = plain.find("tuning", "backward").peak
     states = plain.find("tuning", "optimizer").peak
     fixed = [states["parameters"] / GB, (states["optimizer_state"] + states["gradients"]) / GB]
     share = TWO_GB * GB / (at["saved_activations"] + at["logits_loss"])
     tokens = int(share * BATCH * LENGTH)
-    again = lab.run("full", None, precision="bf16-pure").account.find("tuning", "forward").peak
+    again = lab.run("full", None, optimizer_dtype="bf16").account.find("tuning", "forward").peak
     more = int(TWO_GB * GB / (again["saved_activations"] + again["logits_loss"]) * BATCH * LENGTH)
     masters = peak_gb(lab.run("full", None).account)
     computed = sum(fixed) + TWO_GB
@@ -111,11 +111,11 @@ def saved_share(lab: Lab) -> Statement:
     printed = 67.0
     found: dict[str, float] = {}
     for checkpointing in (True, False):
-        for precision in ("bf16-pure", "bf16"):
-            full = peak_gb(lab.run("full", None, checkpointing=checkpointing, precision=precision).account)
+        for kind in ("bf16", "fp32"):
+            full = peak_gb(lab.run("full", None, checkpointing=checkpointing, optimizer_dtype=kind).account)
             smt = peak_gb(tuning(lab.run("smt", PCT, checkpointing=checkpointing)))
             name = "checkpointing" if checkpointing else "no checkpointing"
-            name += ", bf16 Adam" if precision == "bf16-pure" else ", float32 Adam"
+            name += ", bf16 Adam" if kind == "bf16" else ", float32 Adam"
             found[name] = 100 * (1 - smt / full)
     best = min(found, key=lambda name: abs(found[name] - printed))
     others = "; ".join(f"{name}: {value:.0f} %" for name, value in found.items() if name != best)
@@ -209,7 +209,7 @@ def speedups(lab: Lab) -> list[Statement]:
     rows = published.published("smt_table1_speed")
     settings = ((4, False), (16, True))  # examples per GPU, checkpointing: 16 or 64 examples per step
     # The paper trains in bf16. Adapters in float32, as `run` trains them, would leave the tensor cores unused.
-    adapters: dict[str, Any] = {"precision": "bf16-pure", "adapt": bf16_adapters}
+    adapters: dict[str, Any] = {"optimizer_dtype": "bf16", "adapt": bf16_adapters}
     made = []
     for row in rows[rows["method"] != "full"].to_dict("records"):
         name, printed = str(row["method"]), float(row["speedup"])
@@ -231,7 +231,8 @@ def speedups(lab: Lab) -> list[Statement]:
                 f"speed-{name}",
                 "SMT table 1",
                 f"{name} at 1.26 % is {printed:g} times as fast as full fine-tuning (offloaded)",
-                f"4 x A100 40 GB, {best}; full: ZeRO-2, Adam on the host at {HOST_BANDWIDTH / GB:.0f} GB/s; e = {EFFICIENCY:g}; "
+                f"4 x A100 40 GB, {best}; full: ZeRO-2, Adam on the host at {HOST_BANDWIDTH / GB:.0f} GB/s; "
+                f"e = {EFFICIENCY.matrix:g}; "
                 + ("bf16 adapters; " if half else "")
                 + "; ".join(f"{key}: {value:.1f}" for key, value in found.items() if key != best)
                 + f"; without offload {limits[best]:.2f}",

@@ -73,10 +73,8 @@ def variant(lab: Lab, model: str, name: str, checkpointing: bool) -> Account:
     four_bits = name.startswith("q")
     if name.removeprefix("q") == "lora":
         adapt = bf16_adapters if four_bits else None
-        precision = "bf16-pure" if four_bits else "bf16"
-        found = lab.run(
-            "lora", pct, model, checkpointing, precision, adapt=adapt, targets=TARGETS, dropout=DROPOUT
-        ).account
+        kind = "bf16" if four_bits else "fp32"
+        found = lab.run("lora", pct, model, checkpointing, kind, adapt=adapt, targets=TARGETS, dropout=DROPOUT).account
     else:
         run = lab.run("spiel", pct, model, checkpointing, targets=TARGETS)
         found, adam = run.account, name.endswith("ag")

@@ -16,6 +16,21 @@ TIGHT = 0.9  # above this share of what is free, fragmentation decides
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What a card reached.
+
+    Attributes:
+        bf16: FLOP/s of a dense product of large bf16 matrices.
+        bandwidth: bytes/s, read and written, of a large copy.
+        source: how and where it was measured.
+    """
+
+    bf16: float
+    bandwidth: float
+    source: str
+
+
+@dataclass(frozen=True)
 class Gpu:
     """One GPU.
 
@@ -28,6 +43,7 @@ class Gpu:
         link: to another GPU, bytes/s per direction.
         host: to main memory, bytes/s per direction.
         source: of these numbers.
+        measured: what one was seen to reach; None: none was at hand.
     """
 
     name: str
@@ -38,6 +54,7 @@ class Gpu:
     link: float
     host: float
     source: str
+    measured: Measured | None = None
 
     @property
     def free(self) -> int:
@@ -45,8 +62,14 @@ class Gpu:
         return self.memory - CONTEXT
 
 
+_SEEN = "dense bf16 products and large copies on one card, November 2026 (LOG.md)"
+_MEASURED = {"h100-80gb": Measured(798e12, 3.0e12, _SEEN), "h200-141gb": Measured(788e12, 4.3e12, _SEEN)}
+
+
 def _gpu(name: str, gib: int, bf16: float, fp32: float, bandwidth: float, link: float, host: float, source: str) -> Gpu:
-    return Gpu(name, gib * GIB, bf16 * 1e12, fp32 * 1e12, bandwidth * 1e9, link * 1e9, host * 1e9, source)
+    return Gpu(
+        name, gib * GIB, bf16 * 1e12, fp32 * 1e12, bandwidth * 1e9, link * 1e9, host * 1e9, source, _MEASURED.get(name)
+    )
 
 
 _AMPERE = "NVIDIA A100 Tensor Core GPU datasheet (SXM)"
@@ -84,3 +107,10 @@ def find(name: str) -> Gpu:
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(GPUS)}"
         raise ValueError(f"unknown GPU {name!r}: {hint}")
     return GPUS[name]
+
+
+def recognised(device: str, memory: int) -> Gpu | None:
+    """The card that a driver calls `device`, e.g. "NVIDIA H100 80GB HBM3"; None where it is not one of these."""
+    words = device.lower().replace("geforce ", "").replace("rtx ", "rtx").replace("-", " ").split()
+    near = [gpu for gpu in GPUS.values() if gpu.name.split("-")[0] in words and abs(gpu.memory / memory - 1) < 0.1]
+    return near[0] if len(near) == 1 else None

@@ -1,6 +1,6 @@
 """How long a step takes: every operation at the rate of what limits it, arithmetic or memory (a roofline per operation).
 
-    compute   sum over operations of max(FLOPs / (e x peak of its dtype), bytes read and written / (e x memory bandwidth));
+    compute   sum over operations of max(FLOPs / (m x peak of its dtype), bytes read and written / (b x memory bandwidth));
               the optimizer's are divided by N from ZeRO-1 on, and gone with offload
     link      data parallelism: all gradients once around the ring, 2 (N - 1) / N of their bytes; ZeRO-3 also gathers the
               parameters twice, (N - 1) / N of their bytes each time
@@ -9,9 +9,9 @@
               memory rate, which all GPUs share
     step      compute + link + host: no overlap, since none is promised
 
-The efficiency e is one number for arithmetic and bandwidth, stated in every output; `calibrate` measures it. Links run at their
-peak. A first-order model: launches, padding and overlap are not in it. Ratios between methods stand on firmer ground than
-seconds.
+The efficiencies m of matrix products and b of the memory are stated in every output: those that were measured on a card, else an
+assumption; `calibrate` measures them. Links run at their peak. A first-order model: launches, padding and overlap are not in it.
+Ratios between methods stand on firmer ground than seconds.
 """
 
 from __future__ import annotations
@@ -24,11 +24,37 @@ import torch
 from smt_bench.machine.spread import Spread
 from smt_bench.plan.gpu.hardware import HOST_BANDWIDTH, Gpu
 
-EFFICIENCY = 0.5  # of the peaks; large-model training reports 0.4 to 0.6
 HALF = (torch.bfloat16, torch.float16)
 ADAM_BYTES = 28  # per number on the host: gradient 4, master 4 + 4, two moments 8 + 8
 WIRE_BYTES = 2  # per number that travels, bf16
 Operations = Counter[tuple[bool, torch.dtype, int, int]]
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """Reached shares of the peaks.
+
+    Attributes:
+        matrix: of matrix products.
+        bandwidth: of the memory.
+    """
+
+    matrix: float
+    bandwidth: float
+
+    def __str__(self) -> str:
+        return f"{self.matrix:.2g} of peak for products, {self.bandwidth:.2g} for memory"
+
+
+EFFICIENCY = Efficiency(0.5, 0.5)  # assumed where nothing was measured; large-model training reports 0.4 to 0.6
+FULL_RATES = Efficiency(1.0, 1.0)  # for rates that were measured themselves
+
+
+def efficiency_of(gpu: Gpu) -> Efficiency:
+    """What was measured on this kind of card, else the assumption."""
+    if gpu.measured is None:
+        return EFFICIENCY
+    return Efficiency(gpu.measured.bf16 / gpu.bf16, gpu.measured.bandwidth / gpu.bandwidth)
 
 
 @dataclass(frozen=True)
@@ -46,7 +72,7 @@ class StepTime:
 
 
 def compute_seconds(
-    operations: Operations, bf16: float, fp32: float, bandwidth: float, efficiency: float, optimizer: float = 1.0
+    operations: Operations, bf16: float, fp32: float, bandwidth: float, efficiency: Efficiency, optimizer: float = 1.0
 ) -> float:
     """One step's operations.
 
@@ -55,18 +81,19 @@ def compute_seconds(
         bf16: peak FLOP/s of half-precision products.
         fp32: peak FLOP/s of float32 products.
         bandwidth: bytes/s of the memory.
-        efficiency: reached share of the peaks.
+        efficiency: reached shares of the peaks.
         optimizer: share of the optimizer's work that is done here.
     """
     seconds = 0.0
     for (updates, dtype, flops, moved), times in operations.items():
         rate = bf16 if dtype in HALF else fp32
-        seconds += times * (optimizer if updates else 1) * max(flops / rate, moved / bandwidth)
-    return seconds / efficiency
+        limit = max(flops / (efficiency.matrix * rate), moved / (efficiency.bandwidth * bandwidth))
+        seconds += times * (optimizer if updates else 1) * limit
+    return seconds
 
 
 def step_time(
-    operations: Operations, trained: int, parameters: int, gpu: Gpu, spread: Spread, efficiency: float = EFFICIENCY
+    operations: Operations, trained: int, parameters: int, gpu: Gpu, spread: Spread, efficiency: Efficiency = EFFICIENCY
 ) -> StepTime:
     """One step on one of the run's GPUs.
 
@@ -76,7 +103,7 @@ def step_time(
         parameters: numbers in the model.
         gpu: which.
         spread: how many, one for each process, and how the state is spread.
-        efficiency: reached share of the peaks.
+        efficiency: reached shares of the peaks.
     """
     n = spread.processes
     optimizer = 0 if spread.offload else 1 / n if spread.zero else 1

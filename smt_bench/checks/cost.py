@@ -1,0 +1,164 @@
+"""What does a device reach, and what do steps of an architecture take on it? Against a roofline and the counted bytes."""
+
+from __future__ import annotations
+
+import statistics
+from functools import partial
+from typing import Any
+
+import torch
+
+from smt_bench import methods
+from smt_bench.checks.report import Findings
+from smt_bench.machine import fits, memory
+from smt_bench.measuring.contestant import Contestant, now
+from smt_bench.measuring.random_inputs import random_batch, random_model
+from smt_bench.measuring.rates import rates
+from smt_bench.measuring.updaters import UPDATERS
+from smt_bench.methods.base import OptimizerSettings
+from smt_bench.models import build
+from smt_bench.plan.dry import DryRuns, Workload
+from smt_bench.plan.gpu.hardware import recognised
+from smt_bench.plan.gpu.roofline import FULL_RATES, compute_seconds
+from smt_bench.questions.capacity import demand_of
+
+STEPS, FRACTION = 1000, 0.0084
+# Method, settings, type of the optimizer's state, label.
+CASES: tuple[tuple[str, dict[str, Any], str, str], ...] = (
+    ("smt", {"warmup_trains": False, "warmup_steps": 2}, "fp32", "smt"),
+    ("lora", {"dropout": 0.05}, "fp32", "lora"),
+    ("lora", {"dropout": 0.0}, "fp32", "lora, no dropout"),
+    ("dora", {"dropout": 0.05}, "fp32", "dora"),
+    ("spiel", {}, "fp32", "spiel"),
+    ("full", {}, "fp32", "full"),
+    ("full", {}, "bf16", "full, bf16 Adam"),
+)
+LEAST, MOST = 0.3, 1.05  # of the datasheet: below, something else runs here; above, the clock is wrong
+NEAR = 0.25  # of the counted bytes; the allocator's rounding, fragmentation and workspaces are not counted
+AT_LEAST = 40.0  # seconds that must be left for another case
+ROUNDS = 6
+
+
+def reached(found: Findings, device: torch.device) -> dict[str, float]:
+    """Rates of products and copies, against the datasheet where the card is known."""
+    got: dict[str, float] = {}
+    with found.guarded("rates", "products and copies"):
+        got |= rates(device)
+        card = None
+        if device.type == "cuda":
+            whole = torch.cuda.get_device_properties(device).total_memory
+            card = recognised(torch.cuda.get_device_name(device), whole)
+        peaks = {} if card is None else {"bf16": card.bf16, "fp32": card.fp32, "bandwidth": card.bandwidth}
+        for name, rate in got.items():
+            says = f"{rate / 1e9:,.4g} GB/s" if name == "bandwidth" else f"{rate / 1e12:,.4g} TFLOP/s"
+            verdict = "noted"
+            if name in peaks:
+                share = rate / peaks[name]
+                verdict = "pass" if LEAST <= share <= MOST else "FAIL"
+                says += f", {share:.0%} of the datasheet's"
+            found.add("rates", "copies" if name == "bandwidth" else f"{name} products", verdict, says, rate=rate)
+    return got
+
+
+def cost(
+    found: Findings,
+    device: torch.device,
+    got: dict[str, float],
+    model: str,
+    layers: int | None,
+    batch: int,
+    length: int,
+) -> None:
+    """Steps of the architecture by method, with and without checkpointing: time, peak, and what was to be expected.
+
+    Args:
+        found: where findings go.
+        device: where.
+        got: `reached`.
+        model: whose architecture.
+        layers: of it; None: all.
+        batch: examples.
+        length: tokens of each.
+    """
+    precision = "bf16" if device.type == "cuda" else "fp32"
+    for checkpointing in (True, False):
+        for name, config, kind, label in CASES:
+            if kind == "bf16" and precision == "fp32":
+                continue
+            what = f"{label}, {'with' if checkpointing else 'without'} checkpointing"
+            if found.left < AT_LEAST:
+                found.add("cost", what, "skipped", f"{found.left:.0f} s are left")
+                continue
+            workload = Workload(
+                model, batch, length, precision, checkpointing, gpu=device.type == "cuda", optimizer_dtype=kind, layers=layers
+            )  # fmt: skip
+            with found.guarded("cost", what, may_exhaust=True):
+                _case(found, what, name, config, workload, device, got)
+
+
+def _case(
+    found: Findings,
+    what: str,
+    name: str,
+    config: dict[str, Any],
+    workload: Workload,
+    device: torch.device,
+    got: dict[str, float],
+) -> None:
+    shapes = build.shapes(workload.model, workload.layers)
+    if name == "smt" and all(n % 256 for s in shapes.values() for n in s):
+        config = {**config, "block_size": "auto"}
+    fraction = None if name == "full" else FRACTION
+    make = partial(methods.build, name, config, fraction, 0, STEPS)
+    capacity = make().capacity(shapes)
+    here = fits.here() if device.type == "cuda" else fits.Machine((), fits.here().memory)
+    demand = demand_of(make(), capacity.total, capacity.trainable)
+    if why := fits.lacking(demand, here, workload.precision, workload.optimizer_dtype):
+        found.add("cost", what, "skipped", why)
+        return
+    dry = DryRuns(workload).run(name, config, fraction, STEPS)
+    planned = dry.account.peak("tuning").peak_bytes
+    contestant = Contestant(
+        what,
+        make,
+        partial(random_model, workload.model, workload.precision, device, 0, workload.layers),
+        selecting=1,
+        updater=UPDATERS[workload.optimizer_dtype],
+    )
+    try:
+        inputs = random_batch(workload.model, workload.batch, workload.length, 0, device)
+        contestant.open(inputs, OptimizerSettings(1e-5, fused=True), workload.checkpointing)
+        for _ in range(2):
+            contestant.step()
+        memory.end_phase()
+        taken = [_whole(contestant) for _ in range(ROUNDS)]
+        peak = memory.end_phase().get("gpu0_peak")
+        parts = contestant.step()
+    except Exception as error:
+        if memory.exhausted(error) and device.type == "cuda" and planned < 0.8 * max(here.gpus):
+            raise RuntimeError(f"out of memory, though {planned / 1e9:.1f} GB were counted") from error
+        raise
+    finally:
+        contestant.close(describe=False)
+    step = statistics.median(taken)
+    numbers: dict[str, Any] = {
+        "step_ms": 1e3 * step, "planned_bytes": planned, "peak_bytes": peak, "trainable": capacity.trainable,
+        "total": capacity.total, "parts_ms": {k: 1e3 * v for k, v in parts.items()}, "layers": workload.layers,
+    }  # fmt: skip
+    says = f"{1e3 * step:,.1f} ms a step"
+    if got:
+        limit = compute_seconds(dry.operations["tuning"], got["bf16"], got["fp32"], got["bandwidth"], FULL_RATES)
+        numbers["roofline_ms"] = 1e3 * limit
+        says += f", {step / limit:.2f} times the roofline's"
+    verdict = "noted"
+    if peak is not None:
+        verdict = "pass" if abs(peak / planned - 1) <= NEAR else "FAIL"
+        says += f"; peak {peak / 1e9:.2f} GB, counted {planned / 1e9:.2f}"
+    found.add("cost", what, verdict, says, **numbers)
+
+
+def _whole(contestant: Contestant) -> float:
+    """Seconds of a step without waiting between its phases."""
+    start = now()
+    contestant.run()
+    return now() - start

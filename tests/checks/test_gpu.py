@@ -1,0 +1,164 @@
+"""`check gpu`, rehearsed on the CPU: what is right passes, what is wrong fails and ends with 1, an error stops no other check."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import Cli
+
+from smt_bench.checks import cost, numerics, resume
+from smt_bench.checks.report import Findings
+from smt_bench.measuring.contestant import Contestant
+from smt_bench.plan.dry import Workload
+from smt_bench.plan.gpu.hardware import find
+
+CPU = torch.device("cpu")
+RATES = {"bf16": 1e12, "fp32": 1e11, "bandwidth": 1e10}
+
+
+def findings(tmp_path: Path) -> Findings:
+    return Findings(tmp_path / "found.json", "a test", {}, lambda text: None, 500.0)
+
+
+def verdicts(found: Findings) -> dict[str, str]:
+    kept = json.loads(found.path.read_text())
+    assert [f["what"] for f in kept["findings"]] == [f.what for f in found.found]  # saved as it goes
+    return {f.what: f.verdict for f in found.found}
+
+
+def test_the_command_ends_with_a_table_a_file_and_its_exit_code(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = cli("check", "gpu", "--device", "cpu", "--parts", "ways")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "results" / "check" / "gpu-cpu.json").read_text())
+    assert record["failed"] == 0 and record["asked"]["parts"] == ["ways"] and "finished" in record
+    assert "per_block, bfloat16" in done.stdout and "| pass " in done.stdout
+    monkeypatch.setitem(numerics.WAYS, "batched", lambda dy, kept, pairs, side: torch.zeros(len(pairs), side, side))
+    done = cli("check", "gpu", "--device", "cpu", "--parts", "ways")
+    assert done.returncode == 1 and "FAIL" in done.stdout
+    assert done.stdout.index("FAIL") < done.stdout.index("pass")  # what is wrong stands first
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--device", "tpu"), "--device tpu: choose from auto, cuda, cpu"),
+        (("--device", "cpu", "--parts", "speed"), "--parts speed: choose from rates, ways, methods, resume, cost"),
+        (("--device", "cpu", "--model", "tiny", "--layers", "9"), "--layers 9: tiny has 6"),
+        (("--device", "cpu", "--length", "9999"), "--length 9999: bench-60m has 2048 positions"),
+    ],
+)
+def test_bad_input_is_one_line(cli: Cli, args: tuple[str, ...], message: str) -> None:
+    done = cli("check", "gpu", *args)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_so(cli: Cli) -> None:
+    done = cli("check", "gpu")
+    assert done.returncode == 2 and "torch sees no GPU here: --device cpu rehearses" in done.stderr
+
+
+def test_a_way_that_is_slightly_wrong_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = numerics.WAYS["per_block"]
+    monkeypatch.setattr(numerics, "WAYS", {"off": lambda *a: right(*a) * 1.0002, "right": right})
+    found = findings(tmp_path)
+    numerics.ways(found, CPU, small=True)
+    got = verdicts(found)
+    assert got["off, float32"] == "FAIL" and got["right, float32"] == "pass"
+
+
+def test_methods_that_step_otherwise_on_the_device_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = {name: numerics.CASES[name] for name in ("smt", "lora")}
+    monkeypatch.setattr(numerics, "CASES", cases)
+    plain, calls = numerics.taken, list[int]()
+
+    def other(*args: Any) -> dict[str, Any]:
+        made = plain(*args)
+        calls.append(1)
+        if len(calls) == 2:  # SMT on the "device": one weight goes another way
+            name = "model.layers.0.self_attn.v_proj.weight"
+            made["weights"][name] = made["weights"][name] + 1e-3
+        return made
+
+    monkeypatch.setattr(numerics, "taken", other)
+    found = findings(tmp_path)
+    numerics.compare(found, CPU, 4)
+    assert verdicts(found) == {"smt": "FAIL", "lora": "pass"}
+
+
+def test_an_error_is_a_finding_and_the_next_check_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> torch.Tensor:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(numerics, "WAYS", {"broken": broken, "per_block": numerics.WAYS["per_block"]})
+    found = findings(tmp_path)
+    numerics.ways(found, CPU, small=True)
+    assert [f.verdict for f in found.found] == ["FAIL"] * 3 + ["pass"] * 3
+    assert "illegal memory access" in found.found[0].says
+
+
+def test_a_run_that_does_not_go_on_where_it_was_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = findings(tmp_path)
+    resume.resume(found, CPU, ("lora",))
+    assert verdicts(found) == {"lora": "pass"} and found.found[0].numbers["resumes"]
+    plain = resume.trained
+
+    def lossy(run: Any, planner: Any, device: Any, keeper: Any, stop: Any) -> Any:
+        hashes, losses = plain(run, planner, device, keeper, stop)
+        return ({**hashes, "one": "other"}, losses) if keeper.resumed else (hashes, losses)
+
+    monkeypatch.setattr(resume, "trained", lossy)
+    found = findings(tmp_path)
+    resume.resume(found, CPU, ("lora",))
+    assert verdicts(found) == {"lora": "FAIL"}
+
+
+def test_steps_cost_what_was_counted_or_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "CASES", cost.CASES[1:2])
+    monkeypatch.setattr(cost, "ROUNDS", 1)
+    work, counted = Workload("tiny", 2, 16, "fp32", False, gpu=False, layers=1), []
+    made = cost.DryRuns(work).run("lora", {"dropout": 0.05}, cost.FRACTION, cost.STEPS)
+    counted.append(made.account.peak("tuning").peak_bytes)
+    for factor, verdict in ((1.1, "pass"), (2.0, "FAIL")):
+        monkeypatch.setattr(cost.memory, "end_phase", lambda factor=factor: {"gpu0_peak": int(factor * counted[0])})
+        found = findings(tmp_path)
+        cost._case(found, "lora", "lora", {"dropout": 0.05}, work, CPU, RATES)
+        assert verdicts(found) == {"lora": verdict}
+        assert found.found[0].numbers["roofline_ms"] > 0
+
+
+def test_too_little_memory_is_no_fault_and_no_time_skips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Any, *_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Contestant, "open", full)
+    monkeypatch.setattr(cost, "CASES", cost.CASES[1:3])
+    found = findings(tmp_path)
+    cost.cost(found, CPU, {}, "tiny", 1, 2, 16)
+    assert set(verdicts(found).values()) == {"skipped"} and len(found.found) == 4
+    found = findings(tmp_path)
+    found.seconds = 0.0
+    cost.cost(found, CPU, {}, "tiny", 1, 2, 16)
+    assert all("s are left" in f.says for f in found.found)
+
+
+def test_rates_stand_beside_the_datasheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = find("h100-80gb")
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda d: type("P", (), {"total_memory": card.memory}))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda d: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # nothing to give back
+    seen = {"bf16": card.measured.bf16, "fp32": 0.9 * card.fp32, "bandwidth": 0.1 * card.bandwidth}  # type: ignore[union-attr]
+    monkeypatch.setattr(cost, "rates", lambda device: seen)
+    found = findings(tmp_path)
+    assert cost.reached(found, gpu) == seen
+    assert verdicts(found) == {"bf16 products": "pass", "fp32 products": "pass", "copies": "FAIL"}
+    assert "81% of the datasheet's" in found.found[0].says
+    assert replace(card, measured=None).measured is None
