@@ -247,7 +247,9 @@ def _do(part: Leg, store: Store, how: How, several: bool) -> int:
             )
     planned_for = planner.here if how.cluster else None
     root = store.root.absolute()
-    order = Order(experiment.name, planner.request, root, how.pace, how.spread, planned_for, how.deterministic)
+    order = Order(
+        experiment.name, planner.request, root, how.pace, how.spread, planned_for, deterministic=how.deterministic
+    )
     if how.cluster:
         job, count = submit_missing(runs, store, how, order.write)
         say(f"submitted {count} runs as job {job}: see `status`, `cancel`" if job else "nothing to submit")

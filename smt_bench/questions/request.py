@@ -50,7 +50,6 @@ class Request:
     settings: tuple[tuple[str, str, object], ...] = ()  # (method, setting, value); the value is for the method to check
     recipe: str | None = None
     keep: str | None = setting(None, choices=("adapters",))
-    precision: str | None = None
     targets: tuple[str, ...] = ()  # layers, for every method that has a choice of them; see `methods.roles`
     select: str | None = setting(None, choices=SELECTIONS)  # which weights are judged; None: the last
     select_every: int | None = setting(None, at_least=1, at_most=MANY)
@@ -64,6 +63,7 @@ class Request:
     checkpointing: bool | None = None
     optimizer_dtype: str | None = None
     default_family: str = families.DEFAULT.name  # where no task is named; the experiment says which
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         make_canonical(self, lambda name, value, part: f"--{OPTIONS.get(name, name).replace('_', '-')} {short(part)}")
