@@ -196,9 +196,9 @@ KNOBS: dict[str, Knob] = {
     ),
 }  # fmt: skip
 
+SAID_AS = {"target_modules": "targets"}
 # Of every tuner: the first are decided here, the others would change the model itself or are for peft's files.
 OURS = {
-    "target_modules": "the setting is called targets",
     **dict.fromkeys(("task_type", "inference_mode"), "is decided here"),
     **dict.fromkeys(
         ("peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision"), "is for peft's files"
@@ -206,7 +206,7 @@ OURS = {
     "modules_to_save": "would train whole layers beside the tuner",
     "bias": "would train the model's own biases beside the tuner",
     "trainable_token_indices": "would train embeddings beside the tuner, as peft:trainable_tokens does alone",
-    "target_parameters": "the setting is called targets",
+    "target_parameters": "whole tensors are trained by full fine-tuning only",
     **dict.fromkeys(("megatron_config", "megatron_core", "runtime_config"), "is for other machinery"),
     "fan_in_fan_out": "follows from the layer",
 }

@@ -46,11 +46,11 @@ class TunerSettings(MethodConfig):
     ours: ClassVar[Mapping[str, str]] = {}  # fields of the peft config that other settings stand for
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        found = {}
+        found = {}  # first, so that a refusal names the option
         for name, value in self.options:
             options.check_known(self.tuner, name, self._own(), self.ours)
             found[name] = options.canonical(self.tuner, name, value)
+        super().__post_init__()
         if found:
             options.check_together(self.tuner, found)
         object.__setattr__(self, "options", tuple(sorted(found.items())))
@@ -141,7 +141,7 @@ class PeftTuner(Method[TunerSettings]):
             return dict(targeted(shapes, self.config.targets))
         weights = {n.removesuffix(".weight"): s for n, s in shapes.items() if n.endswith(".weight")}
         if self.knob.layers == "norms":
-            return {name: shape for name, shape in weights.items() if len(shape) == 1}
+            return {name: shape for name, shape in weights.items() if len(shape) == 1 and reads_text(name)}
         return dict([embeddings(shapes)])
 
     def values(self, layers: Mapping[str, tuple[int, ...]]) -> Sequence[int]:

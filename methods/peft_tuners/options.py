@@ -11,7 +11,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from smt_bench.methods.peft_tuners.knobs import KNOBS, OURS
+from smt_bench.methods.peft_tuners.knobs import KNOBS, OURS, SAID_AS
 from smt_bench.methods.settings import short
 
 
@@ -34,7 +34,7 @@ def kinds(tuner: str) -> dict[str, Any]:
     """The type of every field that can be set, by its name."""
     theirs = config_class(tuner)
     hints = get_type_hints(theirs)
-    refused = {*OURS, *KNOBS[tuner].refused, KNOBS[tuner].field}
+    refused = {*OURS, *SAID_AS, *KNOBS[tuner].refused, KNOBS[tuner].field}
     return {one.name: hints[one.name] for one in fields(theirs) if one.name not in refused}
 
 
@@ -54,6 +54,8 @@ def check_known(tuner: str, name: str, also: Iterable[str], ours: Mapping[str, s
     if name == knob.field:
         raise ValueError(f"{name}: the trainable fraction decides it: leave it out, and choose with --fractions")
     if name in {one.name for one in fields(config_class(tuner))}:
+        if name in SAID_AS:
+            raise ValueError(f"{name}: the setting is called {SAID_AS[name]} here: set that")
         if why := {**OURS, **knob.refused, **ours}.get(name):
             raise ValueError(f"{name}: {why}: leave it out")
         return

@@ -19,6 +19,7 @@ ENCODERS = frozenset(
         "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod",
     )
 )  # fmt: skip
+PERMUTED = frozenset(("cpmant", "xlnet"))  # never causal, though transformers lists them among the causal models
 
 
 def check_config(name: str, config: Any) -> None:
@@ -38,10 +39,14 @@ def check_config(name: str, config: Any) -> None:
         raise ValueError(
             f"model {name}: {config.model_type} is an encoder with a decoder: choose a causal language model"
         )
-    if config.model_type in ENCODERS and not config.is_decoder:
-        raise ValueError(
-            f"model {name}: {config.model_type} reads both ways (is_decoder is false): choose a causal language model"
-        )
+    kind = config.model_type
+    why = ""
+    if kind in ENCODERS and not config.is_decoder:
+        why = " (is_decoder is false)"
+    elif kind == "xlm" and not config.causal:
+        why = " (causal is false)"
+    if why or kind in PERMUTED:
+        raise ValueError(f"model {name}: {kind} reads both ways{why}: choose a causal language model")
 
 
 @torch.no_grad()

@@ -161,9 +161,15 @@ class Planner(MethodChoice):
             return made.to_dict()
         layers, lenient = made.layers, made.layers == default
         if lenient and self.request.targets:
-            layers, lenient = self.request.targets, False
+            return made.with_layers(self._asked_layers()).to_dict()
         with setting_named(name, made.to_dict()):
             return made.with_layers(self.inventory.resolve(layers, lenient)).to_dict()
+
+    def _asked_layers(self) -> tuple[str, ...]:
+        try:
+            return self.inventory.resolve(self.request.targets)
+        except ValueError as error:
+            raise ValueError(f"--{error}") from None
 
     def has(self, roles: Sequence[str]) -> tuple[str, ...]:
         """Those of some roles that the model has, in a layer that can be trained."""

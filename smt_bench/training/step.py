@@ -34,6 +34,7 @@ from smt_bench.training.optimizer import Updater
 from smt_bench.training.probes import Probe
 
 Stage = Literal["warmup", "tuning"]
+PATIENCE = 5  # steps in which a gradient has to reach everything; an expert may see no token in one
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,9 @@ class Step:
         self.tuning, self.model, self.method, self.updater = stage == "tuning", model, method, updater
         self.probes, self.instrument = list((probes or {}).values()), instrument
         self.watched = sorted({*method.watches, *(name for probe in self.probes for name in probe.watches)})
+        # Who trains everything trains what only images would need, too.
+        self._unreached = [] if method.trains_dense or not self.tuning else list(updater.params)
+        self._taken = 0
 
     def take(
         self, number: int, parts: Sequence[Batch], factor: float, meanwhile: Callable[[], None] = lambda: None
@@ -89,6 +93,7 @@ class Step:
 
         Raises:
             Diverged: the loss or the norm is not a number, in all processes alike.
+            ValueError: no gradient has reached some of what was to train.
         """
         method, updater, around = self.method, self.updater, self.instrument.around
         count, tokens = parallel.total(sum(p.targets for p in parts), sum(p.tokens for p in parts))
@@ -113,6 +118,7 @@ class Step:
             for probe in self.probes:
                 probe.observe(number)
             (method.after_backward if self.tuning else method.observe)(self.model, number)
+            self._reach()
         norm = updater.step(factor, self.instrument)
         if isinstance(norm, torch.Tensor):
             (norm,) = self.instrument.read([norm])
@@ -122,6 +128,18 @@ class Step:
             with around("hooks"):
                 method.after_step(self.model, updater.optimizer, number)
         return Taken(total, norm, int(tokens))
+
+    def _reach(self) -> None:
+        """Refuses to go on where what was to train has no gradient: its numbers would count and never move."""
+        self._unreached = [p for p in self._unreached if p.grad is None]
+        self._taken += 1
+        if self._unreached and self._taken == PATIENCE:
+            lost = {id(p) for p in self._unreached}
+            name = next((name for name, p in self.model.named_parameters() if id(p) in lost), "a parameter")
+            more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+            raise ValueError(
+                f"{self.method.name}: no gradient reached {name}{more} in {PATIENCE} steps: choose other targets"
+            )
 
     def loss(self, part: Batch, targets: int) -> torch.Tensor:
         """A part's contribution to the mean over all label tokens of the step, in nats.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,19 @@ def test_a_real_process_says_the_same(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=100, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: unknown experiment 'platau': did you mean plateau?\n"
+
+
+@pytest.mark.parametrize("given", [None, "active"])
+def test_waiting_threads_do_not_spin_unless_asked_to(given: str | None) -> None:
+    code = (
+        "import os, runpy, sys; sys.argv[1:] = ['list', 'x']\n"
+        "try: runpy.run_module('smt_bench', run_name='__main__')\n"
+        "finally: print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    around = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    around |= {"OMP_WAIT_POLICY": given} if given else {}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=around, timeout=100)
+    assert done.stdout.split() == [given or "passive"]
 
 
 REFERENCE = ROOT / "results" / "reference"

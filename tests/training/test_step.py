@@ -28,7 +28,7 @@ from smt_bench.training.loop import Loop
 from smt_bench.training.optimizer import FrozenUpdater, TorchUpdater
 from smt_bench.training.probes import Probe
 from smt_bench.training.resume import Keeper
-from smt_bench.training.step import Step
+from smt_bench.training.step import PATIENCE, Step
 
 WARMUP = {
     True: ["forward", "backward", "probe", "observe", "update"],
@@ -236,3 +236,31 @@ def test_a_loss_that_is_no_number_reaches_no_hook_and_moves_nothing() -> None:
     with pytest.raises(Diverged, match="loss is nan at step 7"):
         step.take(7, [labelled(batch())], 1.0)
     assert "observe" not in log and torch.equal(model.lm_head.weight, before)
+
+
+def test_what_no_gradient_reaches_ends_the_run_and_what_is_reached_late_does_not() -> None:
+    class Apart(Recorder):
+        name = "apart"
+
+        def attach(self, model: Any) -> list[ParamGroup]:
+            self.extra = nn.Parameter(torch.zeros(3))
+            model.register_parameter("extra", self.extra)
+            return [ParamGroup([model.lm_head.weight.requires_grad_(True), self.extra])]
+
+        def after_backward(self, model: Any, step: int) -> None:
+            if step == self.reached:
+                self.extra.grad = torch.ones(3)
+
+    for reached in (PATIENCE, PATIENCE + 1):
+        model, method = tiny_llama(), Apart(True, [])
+        freeze(model)
+        method.reached = reached
+        updater = updater_of(method, model, method.attach(model))
+        step = Step("tuning", model, method, updater)
+        for number in range(1, PATIENCE):
+            step.take(number, [labelled(batch())], 1.0)
+        if reached == PATIENCE:
+            step.take(PATIENCE, [labelled(batch())], 1.0)
+            continue
+        with pytest.raises(ValueError, match="apart: no gradient reached extra in 5 steps: choose other targets"):
+            step.take(PATIENCE, [labelled(batch())], 1.0)
