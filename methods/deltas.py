@@ -181,12 +181,26 @@ class SpielLinear(nn.Module):
         found, self.candidates, self.collecting = self.candidates, None, False
         assert found is not None, "no gradient reached this layer during the estimation phase"
         k = min(k, len(found.indices))
-        slots_k = self.deltas.abs().topk(k, largest=False).indices
+        slots_k = self.smallest(k)
         mean_K = found.total / phase
         grown_k = mean_K.abs().topk(k).indices
+        self.move(slots_k, found.indices[grown_k])
+        return slots_k, mean_K[grown_k], found.square[grown_k] / phase
+
+    def smallest(self, k: int) -> torch.Tensor:
+        """Slots (k,) of the smallest deltas."""
+        return self.deltas.detach().abs().topk(k, largest=False).indices
+
+    @torch.no_grad()
+    def move(self, slots_k: torch.Tensor, indices_k: torch.Tensor) -> None:
+        """Drops the deltas at these slots, whose weights become the pretrained ones, and grows others there, at 0.
+
+        Args:
+            slots_k: positions in `deltas`.
+            indices_k: positions in the flattened weight, not active before.
+        """
         flat_n = self.flat()
         flat_n[self.indices[slots_k].long()] = self.base[slots_k]
-        self.indices[slots_k] = found.indices[grown_k]
+        self.indices[slots_k] = indices_k.to(self.indices.dtype)
         self.base[slots_k] = flat_n[self.indices[slots_k].long()]
         self.deltas[slots_k] = 0
-        return slots_k, mean_K[grown_k], found.square[grown_k] / phase

@@ -214,17 +214,25 @@ class Spiel(Method[SpielConfig]):
         c = self.config
         if not is_update(step, c.update_every, c.estimate_steps, self.steps):
             return
-        while not isinstance(optimizer, SpielAdamW):  # accelerate hands over a wrapper
-            optimizer = optimizer.optimizer  # type: ignore[attr-defined]
-        for layer in self.layers.values():
+        counts = {
+            name: replaced(step, len(layer.deltas), c.replace_rate, c.estimate_steps, self.steps)
+            for name, layer in self.layers.items()
+        }
+        self.replaced += self.drop_and_grow(counts)
+        self.updates += 1
+
+    def drop_and_grow(self, counts: Mapping[str, int]) -> int:
+        """Moves up to so many deltas of each layer; returns how many in all."""
+        assert self._flat is not None and self._optimizer is not None
+        phase, moved = self.config.estimate_steps, 0
+        for name, layer in self.layers.items():
             if layer.candidates is None:  # the layer took no part in the forward passes
                 continue
-            k = replaced(step, len(layer.deltas), c.replace_rate, c.estimate_steps, self.steps)
-            slots_k, mean_k, square_k = layer.replace(k, c.estimate_steps)
+            slots_k, mean_k, square_k = layer.replace(counts[name], phase)
             whole, first = self._flat.whole_of(layer.deltas)
-            optimizer.reseed(whole, slots_k + first, mean_k, square_k, age=c.estimate_steps)
-            self.replaced += len(slots_k)
-        self.updates += 1
+            self._optimizer.reseed(whole, slots_k + first, mean_k, square_k, age=phase)
+            moved += len(slots_k)
+        return moved
 
     def merge(self, model: nn.Module) -> None:
         """Puts the original layers back; their weights already hold the deltas."""
