@@ -13,25 +13,23 @@ Shapes: H rows and W columns of a matrix, D deltas, k replaced.
 Deviations / decisions:
     - `estimate_steps` only says when the first update comes, at which all deltas move; the schedule is AG's.
     - Weights that were active before the drop are no candidates, and a row or column in which no delta ever had a gradient cannot
-      grow. Where candidates do not suffice, fewer deltas move. Equal products go by position, so that every device takes the same.
+      grow. Where candidates do not suffice, fewer deltas move. Equal products go by position, on every device alike.
     - The candidates are found without an H x W matrix (`largest.py`).
     - Decay follows the update: phi (1 - lr lambda). SM3 has no betas; the run's are not used, its eps is.
-    - When a delta was grown is kept on the CPU for the record (the paper's figure 2); training does not use it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
 
-from smt_bench.methods.base import OptimizerSettings, ParamGroup
+from smt_bench.methods.base import MethodConfig, OptimizerSettings
 from smt_bench.methods.deltas import SpielLinear
+from smt_bench.methods.spiel.config import ScheduleConfig
 from smt_bench.methods.spiel.largest import largest_products
-from smt_bench.methods.spiel.method import Spiel, SpielConfig
+from smt_bench.methods.spiel.method import Spiel
 from smt_bench.methods.spiel.sm3 import SpielSM3
 
 
@@ -44,18 +42,11 @@ class SpielMa(Spiel):
     title: ClassVar[str] = "SpIEL-MA"
     look: ClassVar[tuple[str, str] | None] = ("#56B4E9", "D")
     order: ClassVar[int] = 21
+    Config: ClassVar[type[MethodConfig]] = ScheduleConfig
 
-    def __init__(self, config: SpielConfig, fraction: float | None, seed: int, steps: int) -> None:
+    def __init__(self, config: ScheduleConfig, fraction: float | None, seed: int, steps: int) -> None:
         super().__init__(config, fraction, seed, steps)
         self._sm3: SpielSM3 | None = None
-        self._born: dict[str, torch.Tensor] = {}
-
-    def attach(self, model: nn.Module) -> list[ParamGroup]:
-        """As SpIEL-AG."""
-        groups = super().attach(model)
-        for name, layer in self.layers.items():
-            self._born.setdefault(name, torch.zeros(len(layer.deltas), dtype=torch.int32))
-        return groups
 
     def optimizer(self, groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.Optimizer:
         """SM3."""
@@ -82,23 +73,6 @@ class SpielMa(Spiel):
                 grown_k = largest_products(rows_H, columns_W, layer.indices, counts[name])
                 slots_k = layer.smallest(len(grown_k))
                 layer.move(slots_k, grown_k)
-                self._born[name][slots_k.cpu()] = self.step
+                self._grown(name, slots_k)
                 moved += len(slots_k)
         return moved
-
-    def _ages(self) -> dict[str, int]:
-        counts: Counter[int] = Counter()
-        for born_D in self._born.values():
-            steps, numbers = born_D.unique(return_counts=True)
-            counts.update(dict(zip(steps.tolist(), numbers.tolist())))
-        return {str(step): counts[step] for step in sorted(counts)}
-
-    def state_dict(self) -> dict[str, Any]:
-        """As SpIEL-AG, with the steps at which deltas were grown."""
-        return {**super().state_dict(), "born": dict(self._born)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores `state_dict`; arguments and errors as SpIEL-AG."""
-        super().load_state_dict(state)
-        if self.layers:
-            self._born = {name: born_D.clone() for name, born_D in state["born"].items()}
