@@ -70,9 +70,10 @@ class Spiel(Method[ScheduleConfig]):
 
     @classmethod
     def recipe(cls, steps: int, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The paper's interval of 20 steps between updates; short runs keep about five updates."""
-        every = min(20, max(2, steps // 5))
-        return {"update_every": every, "estimate_steps": min(5, max(1, every // 2)), **given}
+        """The interval that is given, or the paper's 20 steps between updates; short runs keep about five updates."""
+        every = min(given.get("update_every", 20), max(2, steps // 5))
+        phase = min(given.get("estimate_steps", 5), max(1, every // 2))
+        return {**given, "update_every": every, "estimate_steps": phase}
 
     def __init__(self, config: ScheduleConfig, fraction: float | None, seed: int, steps: int) -> None:
         super().__init__(config, fraction, seed, steps)
