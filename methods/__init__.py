@@ -36,6 +36,7 @@ REGISTRY: Registry[type[Method]] = Registry(
         "full": "smt_bench.methods.full:Full",
         "smt": "smt_bench.methods.smt.method:Smt",
         "spiel": "smt_bench.methods.spiel.method:Spiel",
+        "spiel-ma": "smt_bench.methods.spiel.ma:SpielMa",
         "lora": "smt_bench.methods.lora:Lora",
         "dora": "smt_bench.methods.lora:Dora",
     },

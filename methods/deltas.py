@@ -94,16 +94,22 @@ class SpielLinear(nn.Module):
         indices_D: distinct positions in the flattened weight.
         average: over the run's processes, which all have to pick the same candidates.
         deltas_D: zeros that the deltas become, a slice of one tensor for all layers; None: their own.
+        regrow: whether an update may grow what it drops: active weights are then candidates, too.
     """
 
     indices: torch.Tensor
     base: torch.Tensor
 
     def __init__(
-        self, linear: nn.Linear, indices_D: torch.Tensor, average: Average = alone, deltas_D: nn.Parameter | None = None
+        self,
+        linear: nn.Linear,
+        indices_D: torch.Tensor,
+        average: Average = alone,
+        deltas_D: nn.Parameter | None = None,
+        regrow: bool = False,
     ) -> None:
         super().__init__()
-        self.average = average
+        self.average, self.regrow = average, regrow
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
         if not self.weight.is_contiguous():
@@ -156,12 +162,13 @@ class SpielLinear(nn.Module):
     def collect(self, grad_n: torch.Tensor) -> None:
         """Takes what the estimation phase needs from one backward pass's dense gradient, flattened.
 
-        The first pass of the phase also picks the candidates: the K_i largest magnitudes outside the active indices.
+        The first pass of the phase also picks the candidates: the K_i largest magnitudes outside the active indices, or anywhere.
         """
         if self.candidates is None:
             magnitude_n = self.average(grad_n).abs()
-            magnitude_n.index_fill_(0, self.indices.long(), -1)  # below every magnitude: active weights cannot be grown
-            room = min(len(self.deltas), len(grad_n) - len(self.deltas))
+            if not self.regrow:  # active weights cannot be grown: below every magnitude
+                magnitude_n.index_fill_(0, self.indices.long(), -1)
+            room = min(len(self.deltas), len(grad_n) - (0 if self.regrow else len(self.deltas)))
             indices_K = magnitude_n.topk(room, sorted=False).indices.to(self.indices.dtype)
             zeros_K = torch.zeros(room, dtype=self.deltas.dtype, device=grad_n.device)
             self.candidates = Candidates(indices_K, zeros_K, zeros_K.clone(), zeros_K.clone())
@@ -180,13 +187,40 @@ class SpielLinear(nn.Module):
         """
         found, self.candidates, self.collecting = self.candidates, None, False
         assert found is not None, "no gradient reached this layer during the estimation phase"
-        k = min(k, len(found.indices))
-        slots_k = self.deltas.abs().topk(k, largest=False).indices
         mean_K = found.total / phase
-        grown_k = mean_K.abs().topk(k).indices
+        if self.regrow:
+            slots_k, grown_k = self._exchanged(k, found.indices, mean_K)
+        else:
+            k = min(k, len(found.indices))
+            slots_k, grown_k = self.smallest(k), mean_K.abs().topk(k).indices
+        self.move(slots_k, found.indices[grown_k])
+        return slots_k, mean_K[grown_k], found.square[grown_k] / phase
+
+    def _exchanged(self, k: int, indices_K: torch.Tensor, mean_K: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Slots to drop and candidates to grow where candidates may be active: what would be dropped and grown stays as it is."""
+        slots_k = self.smallest(k)
+        dropped_k = self.indices[slots_k]
+        there_K = torch.isin(indices_K, self.indices) & ~torch.isin(indices_K, dropped_k)
+        scores_K = mean_K.abs().masked_fill(there_K, -1)
+        grown_k = scores_K.topk(min(k, len(indices_K) - int(there_K.sum()))).indices
+        slots_k = slots_k[torch.isin(dropped_k, indices_K[grown_k], invert=True)]
+        grown_k = grown_k[torch.isin(indices_K[grown_k], dropped_k, invert=True)]
+        return slots_k[: len(grown_k)], grown_k
+
+    def smallest(self, k: int) -> torch.Tensor:
+        """Slots (k,) of the smallest deltas, the smallest first."""
+        return self.deltas.detach().abs().topk(k, largest=False).indices
+
+    @torch.no_grad()
+    def move(self, slots_k: torch.Tensor, indices_k: torch.Tensor) -> None:
+        """Drops the deltas at these slots, whose weights become the pretrained ones, and grows others there, at 0.
+
+        Args:
+            slots_k: positions in `deltas`.
+            indices_k: positions in the flattened weight, not active before.
+        """
         flat_n = self.flat()
         flat_n[self.indices[slots_k].long()] = self.base[slots_k]
-        self.indices[slots_k] = found.indices[grown_k]
+        self.indices[slots_k] = indices_k.to(self.indices.dtype)
         self.base[slots_k] = flat_n[self.indices[slots_k].long()]
         self.deltas.index_fill_(0, slots_k, 0)
-        return slots_k, mean_K[grown_k], found.square[grown_k] / phase

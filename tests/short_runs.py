@@ -29,11 +29,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "smt-activation": {"warmup_steps": 3, "metric": "activation"},
     "smt-channels": {"warmup_steps": 3, "metric": "activation_channels"},
     "spiel": {"update_every": 3, "estimate_steps": 2},
+    "spiel-ma": {"update_every": 3, "estimate_steps": 2},
 }
 
 
 def question(case: str, precision: str = "fp32") -> tuple[Run, Inputs]:
-    name = case.partition("-")[0]
+    name = case if case == "spiel-ma" else case.partition("-")[0]
     request = Request("plateau", "tiny", preset="smoke", methods=(name,), steps=STEPS, limit=2, precision=precision)
     planner = Planner(request, fits.here())
     planner.open()

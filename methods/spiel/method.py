@@ -38,9 +38,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -50,41 +50,15 @@ from smt_bench.methods.deltas import Candidates, SpielLinear
 from smt_bench.methods.flat import Flat, Place, place_of
 from smt_bench.methods.modules import apportion, freeze, linears, numel, replace_module, targeted, total_parameters
 from smt_bench.methods.search import Span
-from smt_bench.methods.settings import setting
+from smt_bench.methods.spiel.config import ScheduleConfig, SpielConfig
 from smt_bench.methods.spiel.optim import SpielAdamW
-from smt_bench.methods.spiel.selection import is_update, random_indices, replaced
+from smt_bench.methods.spiel.selection import estimated, is_update, random_indices, replaced
 from smt_bench.methods.spiel.write import WRITE, WriteBack
 
-
-@dataclass(frozen=True)
-class SpielConfig(MethodConfig):
-    """SpIEL-AG's settings, the paper's values by default.
-
-    Attributes:
-        targets: linear layers to tune.
-        update_every: S, steps between updates of the indices.
-        estimate_steps: gamma, steps of the gradient estimation phase before each update.
-        replace_rate: xi, share of the deltas replaced per update, extrapolated to step 0.
-        weight_decay: lambda, decoupled, on the deltas; overrides the run's.
-    """
-
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    update_every: int = setting(20, at_least=1)
-    estimate_steps: int = setting(5, at_least=1)
-    replace_rate: float = setting(0.2, at_least=0, at_most=1)
-    weight_decay: float = setting(0.0, at_least=0)
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The targets."""
-        return self.targets
-
-    def with_layers(self, layers: tuple[str, ...]) -> Self:
-        """With other targets."""
-        return replace(self, targets=layers)
+AUTHORS_EPS = 1e-6
 
 
-class Spiel(Method[SpielConfig]):
+class Spiel(Method[ScheduleConfig]):
     """SpIEL-AG behind the Method contract."""
 
     name: ClassVar[str] = "spiel"
@@ -94,14 +68,16 @@ class Spiel(Method[SpielConfig]):
     look: ClassVar[tuple[str, str] | None] = ("#009E73", "s")
     order: ClassVar[int] = 20
     Config: ClassVar[type[MethodConfig]] = SpielConfig
+    decays: ClassVar[tuple[float, float]] = (0.01, 30.0)  # searched
     # Delta, gradient, two moments, age: 20; index 8, base value 4; of a candidate index 8 and two sums, one of each being shared.
     bytes_per_number: ClassVar[int] = 44
 
     @classmethod
     def recipe(cls, steps: int, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The paper's interval of 20 steps between updates; short runs keep about five updates."""
-        every = min(20, max(2, steps // 5))
-        return {"update_every": every, "estimate_steps": min(5, max(1, every // 2)), **given}
+        """The interval that is given, or the paper's 20 steps between updates; short runs keep about five updates."""
+        every = min(given.get("update_every", 20), max(2, steps // 5))
+        phase = min(given.get("estimate_steps", 5), max(1, every // 2))
+        return {**given, "update_every": every, "estimate_steps": phase}
 
     @classmethod
     def search(cls, steps: int) -> dict[str, Span]:
@@ -109,10 +85,10 @@ class Spiel(Method[SpielConfig]):
         shortest = int(cls.recipe(steps, {})["estimate_steps"])
         return {
             "update_every": Span(shortest, max(shortest, steps // 3), whole=True),
-            "weight_decay": Span(0.01, 30.0),
+            "weight_decay": Span(cls.decays[0], cls.decays[1]),
         }
 
-    def __init__(self, config: SpielConfig, fraction: float | None, seed: int, steps: int) -> None:
+    def __init__(self, config: ScheduleConfig, fraction: float | None, seed: int, steps: int) -> None:
         super().__init__(config, fraction, seed, steps)
         self.layers: dict[str, SpielLinear] = {}
         self._restored: dict[str, Any] | None = None
@@ -121,7 +97,8 @@ class Spiel(Method[SpielConfig]):
         self._flat: Flat | None = None
         self._write_back: WriteBack | None = None
         self._stale = False
-        self._histogram: dict[str, int] = {}
+        # Per layer (D,), for the record alone: never on a device, and no tensor that an account of memory would find.
+        self._born: dict[str, np.ndarray[Any, np.dtype[np.int32]]] = {}
         self.updates = self.replaced = self.step = 0
 
     def check(self) -> None:
@@ -129,8 +106,11 @@ class Spiel(Method[SpielConfig]):
         c = self.config
         if self.fraction is None or not 0 < self.fraction <= 1:
             raise ValueError(f"fraction={self.fraction}: choose trainable numbers / all parameters, e.g. 0.01")
-        if c.estimate_steps > c.update_every:
-            raise ValueError(f"estimate_steps={c.estimate_steps}: choose 1 to update_every={c.update_every}")
+        most = c.update_every - c.offset
+        if c.estimate_steps > most:
+            raise ValueError(
+                f"estimate_steps={c.estimate_steps}: choose 1 to {most} with update_every={c.update_every}"
+            )
 
     def _counts(self, shapes: Shapes) -> dict[str, int]:
         """Deltas per matrix."""
@@ -174,9 +154,11 @@ class Spiel(Method[SpielConfig]):
             # draw independent of the others' sizes.
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + position)
             indices_D = random_indices(linear.weight.numel(), count, generator)
-            layer = SpielLinear(linear, indices_D, self.average, self._flat.hand_out(place_of(linear.weight), count))
+            deltas_D = self._flat.hand_out(place_of(linear.weight), count)
+            layer = SpielLinear(linear, indices_D, self.average, deltas_D, self.regrows)
             replace_module(model, name, layer)
             self.layers[name], self._originals[name] = layer, linear
+            self._born[name] = np.zeros(count, dtype=np.int32)
         self._write_back = WriteBack(list(self.layers.values()), self._flat)
         if self._restored is not None:
             state, self._restored = self._restored, None
@@ -184,18 +166,32 @@ class Spiel(Method[SpielConfig]):
         flat = self._flat
         return [ParamGroup(flat.parameters, weight_decay=self.config.weight_decay, pieces=flat.slices)]
 
+    @property
+    def regrows(self) -> bool:
+        """Whether an update may grow what it drops."""
+        return isinstance(self.config, SpielConfig) and self.config.candidates == "any"
+
     def optimizer(self, groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.Optimizer:
         """AdamW with an age per weight."""
-        self._optimizer = SpielAdamW(groups, settings.lr, settings.betas, settings.eps, settings.weight_decay)
+        theirs = isinstance(self.config, SpielConfig) and self.config.adam == "transformers"
+        eps = AUTHORS_EPS if theirs else settings.eps
+        self._optimizer = SpielAdamW(groups, settings.lr, settings.betas, eps, settings.weight_decay, theirs)
         return self._optimizer
 
     def phase(self, step: int) -> int:
         """Position of the step in its estimation phase, 1 to gamma; 0 outside."""
-        c = self.config
-        for ahead in range(c.estimate_steps):
-            if is_update(step + ahead, c.update_every, c.estimate_steps, self.steps):
-                return c.estimate_steps - ahead
+        for ahead in range(self.config.estimate_steps + 1):
+            length = self._estimated(step + ahead)
+            if self._is_update(step + ahead) and ahead < length:
+                return length - ahead
         return 0
+
+    def _is_update(self, step: int) -> bool:
+        c = self.config
+        return is_update(step, c.update_every, c.estimate_steps, self.steps, c.offset)
+
+    def _estimated(self, step: int) -> int:
+        return estimated(step, self.config.estimate_steps, self.config.offset)
 
     def before_step(self, model: nn.Module, step: int) -> None:
         """Starts or continues an estimation phase."""
@@ -224,23 +220,31 @@ class Spiel(Method[SpielConfig]):
         self.step = step
         self._write_back()
         c = self.config
-        if not is_update(step, c.update_every, c.estimate_steps, self.steps):
+        if not self._is_update(step):
             return
-        while not isinstance(optimizer, SpielAdamW):  # accelerate hands over a wrapper
-            optimizer = optimizer.optimizer  # type: ignore[attr-defined]
-        for layer in self.layers.values():
+        counts = {
+            name: replaced(step, len(layer.deltas), c.replace_rate, c.estimate_steps, self.steps, c.rates == "cosine")
+            for name, layer in self.layers.items()
+        }
+        self.replaced += self.drop_and_grow(counts)
+        self.updates += 1
+
+    def drop_and_grow(self, counts: Mapping[str, int]) -> int:
+        """Moves up to so many deltas of each layer; returns how many in all."""
+        assert self._flat is not None and self._optimizer is not None
+        phase, moved = self._estimated(self.step), 0
+        for name, layer in self.layers.items():
             if layer.candidates is None:  # the layer took no part in the forward passes
                 continue
-            k = replaced(step, len(layer.deltas), c.replace_rate, c.estimate_steps, self.steps)
-            slots_k, mean_k, square_k = layer.replace(k, c.estimate_steps)
+            slots_k, mean_k, square_k = layer.replace(counts[name], phase)
             whole, first = self._flat.whole_of(layer.deltas)
-            optimizer.reseed(whole, slots_k + first, mean_k, square_k, age=c.estimate_steps)
-            self.replaced += len(slots_k)
-        self.updates += 1
+            self._optimizer.reseed(whole, slots_k + first, mean_k, square_k, age=phase)
+            self._grown(name, slots_k)
+            moved += len(slots_k)
+        return moved
 
     def merge(self, model: nn.Module) -> None:
         """Puts the original layers back; their weights already hold the deltas."""
-        self._histogram = self._ages()
         for name, layer in self.layers.items():
             layer.write_back()
             linear = self._originals[name]
@@ -249,20 +253,17 @@ class Spiel(Method[SpielConfig]):
         self.layers, self._originals, self._optimizer = {}, {}, None
         self._flat = self._write_back = None
 
-    def _ages(self) -> dict[str, int]:
-        """Deltas by the step at which they were last grown (the paper's figure 2).
+    def _grown(self, name: str, slots_k: torch.Tensor) -> None:
+        """Notes that the deltas at these slots are of this step."""
+        self._born[name][slots_k.cpu().numpy()] = self.step
 
-        A weight grown at step u has age gamma + (t - u), so the age tells u.
-        """
-        if self._optimizer is None:
-            return self._histogram
+    def _ages(self) -> dict[str, int]:
+        """Deltas by the step at which they were last grown (the paper's figure 2)."""
         counts: Counter[int] = Counter()
-        for whole in self._flat.parameters if self._flat is not None else ():
-            if whole in self._optimizer.state:
-                ages, numbers = self._optimizer.state[whole]["age"].unique(return_counts=True)
-                counts.update({int(age): int(number) for age, number in zip(ages.tolist(), numbers.tolist())})
-        offset = self.step + self.config.estimate_steps if self.updates else self.step
-        return {str(offset - age): counts[age] for age in sorted(counts, reverse=True)}
+        for born_D in self._born.values():
+            steps, numbers = np.unique(born_D, return_counts=True)
+            counts.update(dict(zip(steps.tolist(), numbers.tolist())))
+        return {str(step): counts[step] for step in sorted(counts)}
 
     def describe(self) -> dict[str, Any]:
         """Updates so far, weights replaced in them, and deltas by the step they were last grown (0: no update yet)."""
@@ -278,7 +279,7 @@ class Spiel(Method[SpielConfig]):
         return {"kernels_left": {WRITE: guarded.left[WRITE]}} if WRITE in guarded.left else {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters and, per matrix, its indices, pretrained values there and running estimates (references)."""
+        """Counters, when deltas were grown and, per matrix, its indices, pretrained values there and estimates (references)."""
         matrices = {}
         for name, layer in self.layers.items():
             found = layer.candidates
@@ -287,7 +288,12 @@ class Spiel(Method[SpielConfig]):
                 "base": layer.base,
                 "candidates": None if found is None else dict(vars(found)),
             }
-        return {"updates": self.updates, "replaced": self.replaced, "step": self.step, "matrices": matrices}
+        counters = {"updates": self.updates, "replaced": self.replaced, "step": self.step}
+        return {
+            **counters,
+            "matrices": matrices,
+            "born": {name: torch.from_numpy(born_D) for name, born_D in self._born.items()},
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict`, before `attach` or after it, before or after the parameters are loaded.
@@ -309,6 +315,7 @@ class Spiel(Method[SpielConfig]):
             found = saved["candidates"]
             device = layer.weight.device
             layer.candidates = found and Candidates(**{k: v.to(device, copy=True) for k, v in found.items()})
+        self._born = {name: born_D.cpu().numpy().copy() for name, born_D in state["born"].items()}
         self._stale = True  # deltas loaded after this call still have to reach the weights
 
 

@@ -36,6 +36,9 @@ class SpielAdamW(torch.optim.Optimizer):
         betas: decay of the first and second moment.
         eps: added to the root of the second moment.
         weight_decay: decoupled, per unit of learning rate.
+        transformers: as transformers' former AdamW does it, on which the authors' optimizer is built: eps is added before the
+            second moment's bias is corrected, and weights decay after the step. Their counters are read before they are counted
+            up, so that a reseeded weight's corrections are those of one step less.
 
     Raises:
         ValueError: a setting out of its range.
@@ -48,6 +51,7 @@ class SpielAdamW(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        transformers: bool = False,
     ) -> None:
         if not (0 <= betas[0] < 1 and 0 <= betas[1] < 1):
             raise ValueError(f"betas={tuple(betas)}: choose both from 0 to below 1")
@@ -55,6 +59,7 @@ class SpielAdamW(torch.optim.Optimizer):
             if not value >= 0:
                 raise ValueError(f"{what}={value}: choose 0 or more")
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
+        self.transformers = transformers
 
     def _state(self, param: torch.Tensor) -> dict[str, Any]:
         """The parameter's state, zeros on first use."""
@@ -79,11 +84,18 @@ class SpielAdamW(torch.optim.Optimizer):
                 state = self._state(param)
                 mean_D, square_D, age_D = state["exp_avg"], state["exp_avg_sq"], state["age"]
                 age_D += 1
-                param.mul_(1 - lr * group["weight_decay"])
+                decay = 1 - lr * group["weight_decay"]
+                if not self.transformers:
+                    param.mul_(decay)
                 mean_D.lerp_(param.grad, 1 - beta1)
                 square_D.mul_(beta2).addcmul_(param.grad, param.grad, value=1 - beta2)
-                root_D = (square_D / bias_correction(age_D, beta2)).sqrt_().add_(group["eps"])
+                if self.transformers:
+                    root_D = square_D.sqrt().add_(group["eps"]).div_(bias_correction(age_D, beta2).sqrt_())
+                else:
+                    root_D = (square_D / bias_correction(age_D, beta2)).sqrt_().add_(group["eps"])
                 param.addcdiv_(mean_D / bias_correction(age_D, beta1), root_D, value=-lr)
+                if self.transformers:
+                    param.mul_(decay)
         return loss
 
     @torch.no_grad()
@@ -105,4 +117,4 @@ class SpielAdamW(torch.optim.Optimizer):
         state = self._state(param)
         state["exp_avg"][slots_k] = mean_k.to(param.dtype) * (1 - beta1**age)
         state["exp_avg_sq"][slots_k] = square_k.to(param.dtype) * (1 - beta2**age)
-        state["age"].index_fill_(0, slots_k, age)
+        state["age"].index_fill_(0, slots_k, age - self.transformers)

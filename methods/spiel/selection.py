@@ -19,13 +19,22 @@ def random_indices(numel: int, count: int, generator: torch.Generator) -> torch.
     return chosen[torch.randperm(len(chosen), generator=generator)[:count]].sort().values
 
 
-def is_update(step: int, every: int, phase: int, steps: int) -> bool:
-    """Whether indices move after step `step` (1-based)."""
+def is_update(step: int, every: int, phase: int, steps: int, offset: bool = False) -> bool:
+    """Whether indices move after step `step` (1-based): at gamma, then at multiples of S; `offset`: gamma steps after these."""
+    if offset:
+        return step < steps and step % every == phase
     return step < steps and (step == phase or (step % every == 0 and step >= 2 * phase))
 
 
-def replaced(step: int, deltas: int, rate: float, phase: int, steps: int) -> int:
-    """k(i, t), equation 8."""
+def estimated(step: int, phase: int, offset: bool) -> int:
+    """Steps whose gradients decide the update after `step`: gamma; with `offset` one more, but for the first."""
+    return phase + (offset and step != phase)
+
+
+def replaced(step: int, deltas: int, rate: float, phase: int, steps: int, cosine: bool = False) -> int:
+    """k(i, t), equation 8; `cosine`: equation 11, which has no full replacement at the first update."""
+    if cosine:
+        return math.floor(rate / 2 * (1 + math.cos(math.pi * step / steps)) * deltas + 1e-9)
     if step == phase:
         return deltas
     return math.floor(rate * (steps - step) / steps * deltas + 1e-9)  # 0.1 * 30 must not become 2

@@ -108,6 +108,7 @@ REGISTRY = {
             "huggyllama/llama-13b",
             _llama(5120, 13824, 40, 40, 40, 32000),
             note="4 GPUs of 80 GB",
+            recipe="paper-13b",
             published=True,
             precision="bf16",
         ),

@@ -90,11 +90,27 @@ class Recipe:
         return methods.find(method).recipe(steps, self.given.get(method, {}))
 
 
-_PAPER_LRS = {"full": 2e-5, "smt": 2e-4, "lora": 3e-4, "dora": 2e-4, "spiel": 1e-4, "*": 2e-4}
+_PAPER_LRS = {"full": 2e-5, "smt": 2e-4, "lora": 3e-4, "dora": 2e-4, "spiel": 1e-4, "spiel-ma": 1e-3, "*": 2e-4}
 _PAPER_SMT = {"warmup_steps": 100, "warmup_lr_scale": 0.1}
-_PAPER_GIVEN: dict[str, dict[str, Any]] = {"smt": _PAPER_SMT, "spiel": {"weight_decay": 30.0}}
 _CODE_SMT = {"warmup_steps": 100, "warmup_lr_scale": 1.0, "schedule": "fresh"}
-_TINY_LRS = {"full": 1e-3, "smt": 1e-3, "lora": 2e-3, "dora": 2e-3, "spiel": 6e-3, "*": 2e-3}
+_TINY_LRS = {"full": 1e-3, "smt": 1e-3, "lora": 2e-3, "dora": 2e-3, "spiel": 6e-3, "spiel-ma": 6e-2, "*": 2e-3}
+SPIEL_BATCH = 128  # of the SpIEL paper: 782 steps over its 100,000 examples
+
+
+def _spiel(batch_size: int, ag_decay: float = 30.0, ma_decay: float = 0.3) -> dict[str, dict[str, Any]]:
+    """SpIEL's intervals and decay (its table 4), which are of batches of 128, for as many examples in batches of another size.
+
+    As they stand, 32,000 steps of 16 would forget every delta after 333 steps and move 160 times as many deltas as there are.
+    """
+    times = SPIEL_BATCH / batch_size
+    schedule = {"update_every": round(20 * times), "estimate_steps": round(5 * times)}
+    return {
+        "spiel": {**schedule, "weight_decay": ag_decay / times},
+        "spiel-ma": {**schedule, "weight_decay": ma_decay / times},
+    }
+
+
+_PAPER_GIVEN: dict[str, dict[str, Any]] = {"smt": _PAPER_SMT, **_spiel(16)}
 
 PAPER = Recipe(
     fractions_pct=(0.43, 0.84, 1.26, 2.50, 3.73, 4.91),
@@ -114,8 +130,17 @@ PAPER = Recipe(
     by_family={"math": {"given": {**_PAPER_GIVEN, "smt": {**_PAPER_SMT, "warmup_steps": 25}}}},
     source="SMT section 4 (3 epochs, warm-up 100 on commonsense, 25 on math), which refers to DoRA for the rest; DoRA's script "
     "for LLaMA2-7B (batch 16, cut-off 256, 120 held out, rate 2e-4); LLM-Adapters' script (LoRA 3e-4, 100 warm-up steps of the "
-    "rate, loss on the prompt too); DoRA's scripts (eval_step 80, of the best weights); SpIEL table 4 (its rate and "
-    "decay; full 2e-5). Ours: a tenth of SMT's rate while its warm-up trains all parameters",
+    "rate, loss on the prompt too); DoRA's scripts (eval_step 80, of the best weights); SpIEL table 4 (its rates, and its decay "
+    "and intervals as many examples apart; full 2e-5). Ours: a tenth of SMT's rate while its warm-up trains all parameters",
+)
+
+# SpIEL table 4 has rates of their own for LLaMA2-13B, and no decay for SpIEL-MA.
+_GIVEN_13B: dict[str, dict[str, Any]] = {"smt": _PAPER_SMT, **_spiel(16, ma_decay=0.0)}
+PAPER_13B = replace(
+    PAPER,
+    lrs={**_PAPER_LRS, "spiel": 1e-5, "spiel-ma": 4e-4},
+    given=_GIVEN_13B,
+    by_family={"math": {"given": {**_GIVEN_13B, "smt": {**_PAPER_SMT, "warmup_steps": 25}}}},
 )
 
 # DoRA's script for LLaMA3-8B halves the rate.
@@ -126,7 +151,7 @@ PAPER_LLAMA3 = replace(PAPER, lrs={**PAPER.lrs, "dora": 1e-4, "smt": 1e-4})
 PAPER_CODE = replace(
     PAPER,
     lrs={**_PAPER_LRS, "smt": 9.65e-6, "full": 9.65e-6},
-    given={**_PAPER_GIVEN, "smt": _CODE_SMT},
+    given={"smt": _CODE_SMT, **_spiel(64)},
     batch_size=64,
     cutoff=2048,
     train_on_inputs=False,
@@ -137,7 +162,7 @@ PAPER_CODE = replace(
     schedule="linear-hf",
     template=SMT_CODE,
     select_every=30,
-    by_family={"math": {"given": {**_PAPER_GIVEN, "smt": {**_CODE_SMT, "warmup_steps": 25}}}},
+    by_family={"math": {"given": {**_spiel(64), "smt": {**_CODE_SMT, "warmup_steps": 25}}}},
     source="fine_tune.py: both rates 9.65e-6 (its default, and its comment: 'all results', 1e-4 'can further improve'), betas "
     "(0.9, 0.95), weight decay 0, 3 epochs, linear rate, a second schedule for tuning without a warm-up, length 2,048, 20 % of "
     "the data for validation; its README's command: 16 examples on each of 4 GPUs, 100 warm-up steps of the rate, 100 before "
@@ -150,7 +175,7 @@ PAPER_CODE = replace(
 
 SMOLLM2 = Recipe(
     fractions_pct=(0.5, 1.5, 5.0),
-    lrs={"full": 5e-5, "smt": 1e-3, "lora": 1e-3, "dora": 1e-3, "spiel": 1e-3, "*": 1e-3},
+    lrs={"full": 5e-5, "smt": 1e-3, "lora": 1e-3, "dora": 1e-3, "spiel": 1e-3, "spiel-ma": 1e-2, "*": 1e-3},
     given={"smt": {"block_size": "auto", "warmup_share": 1 / 6, "warmup_lr_scale": 0.05}},
     batch_size=8,
     micro_batch_size=8,
@@ -187,7 +212,7 @@ TINY = Recipe(
 BENCH = replace(
     SMOLLM2,
     fractions_pct=(0.84,),
-    given=_PAPER_GIVEN,
+    given={"smt": _PAPER_SMT, "spiel": {"weight_decay": 30.0}, "spiel-ma": {"weight_decay": 0.3}},
     cutoff=128,
     train_on_inputs=True,
     by_family={},
@@ -197,6 +222,7 @@ BENCH = replace(
 # Any other model: the CPU-sized recipe with blocks as large as its matrices share.
 RECIPES = {
     "paper": PAPER,
+    "paper-13b": PAPER_13B,
     "paper-llama3": PAPER_LLAMA3,
     "paper-code": PAPER_CODE,
     "smollm2": SMOLLM2,

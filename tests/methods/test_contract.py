@@ -29,12 +29,14 @@ CASES = {
     "lora": {"dropout": 0.0},
     "dora": {"dropout": 0.0},
     "spiel": {"update_every": 3, "estimate_steps": 2},
+    "spiel-ma": {"update_every": 3, "estimate_steps": 2},
 }
+LONG = ("spiel-ma",)  # names with a hyphen; other hyphens lead to a variant
 SPARSE = [name for name in CASES if name != "full"]
 
 
 def build(case: str, fraction: float | None = 0.05, seed: int = 0) -> methods.Method:
-    name = case.partition("-")[0]
+    name = case if case in LONG else case.partition("-")[0]
     return methods.build(name, CASES[case], None if name == "full" else fraction, seed, STEPS)
 
 

@@ -28,8 +28,9 @@ from smt_bench.records.store import Store
 from smt_bench.sweep.loop import sweep
 from smt_bench.training.resume import Keeper, Pace
 
-METHODS = ("smt", "spiel", "dora", "full")
-PHASES = {"smt": {"warmup_steps": 3}, "spiel": {"update_every": 3, "estimate_steps": 2}}
+METHODS = ("smt", "spiel", "spiel-ma", "dora", "full")
+MOVES = {"update_every": 3, "estimate_steps": 2}
+PHASES = {"smt": {"warmup_steps": 3}, "spiel": MOVES, "spiel-ma": MOVES}
 
 
 def planned(
