@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from smt_bench.methods.base import Average, alone
+from smt_bench.methods.modules import has_values
 from smt_bench.methods.products import as_autocast, product
 
 
@@ -199,6 +200,8 @@ class SpielLinear(nn.Module):
     def _exchanged(self, k: int, indices_K: torch.Tensor, mean_K: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Slots to drop and candidates to grow where candidates may be active: what would be dropped and grown stays as it is."""
         slots_k = self.smallest(k)
+        if not has_values(slots_k):
+            return slots_k, mean_K.topk(k).indices
         dropped_k = self.indices[slots_k]
         there_K = torch.isin(indices_K, self.indices) & ~torch.isin(indices_K, dropped_k)
         scores_K = mean_K.abs().masked_fill(there_K, -1)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 
+import torch
 from torch import nn
 
 from smt_bench.methods.base import Shapes
@@ -67,6 +68,11 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
     owner = model.get_submodule(parent)
     module.train(getattr(owner, last).training)
     setattr(owner, last, module)
+
+
+def has_values(tensor: torch.Tensor) -> bool:
+    """Whether numbers can be read from a tensor: a dry run's has none."""
+    return type(tensor) in (torch.Tensor, nn.Parameter) and not tensor.is_meta
 
 
 def freeze(model: nn.Module) -> None:

@@ -27,6 +27,7 @@ import torch
 
 from smt_bench.methods.base import MethodConfig, OptimizerSettings
 from smt_bench.methods.deltas import SpielLinear
+from smt_bench.methods.modules import has_values
 from smt_bench.methods.spiel.config import ScheduleConfig
 from smt_bench.methods.spiel.largest import largest_products
 from smt_bench.methods.spiel.method import Spiel
@@ -71,6 +72,8 @@ class SpielMa(Spiel):
         for whole in self._flat.parameters:
             for layer, rows_H, columns_W in self._sm3.buffers(whole):
                 name = names[id(layer)]
+                if not has_values(rows_H):  # nothing moves, nor would any byte
+                    continue
                 grown_k = largest_products(rows_H, columns_W, layer.indices, counts[name])
                 slots_k = layer.smallest(len(grown_k))
                 layer.move(slots_k, grown_k)

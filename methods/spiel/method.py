@@ -48,7 +48,16 @@ from smt_bench.methods import guarded
 from smt_bench.methods.base import Capacity, Method, MethodConfig, OptimizerSettings, ParamGroup, Shapes
 from smt_bench.methods.deltas import Candidates, SpielLinear
 from smt_bench.methods.flat import Flat, Place, place_of
-from smt_bench.methods.modules import apportion, freeze, linears, numel, replace_module, targeted, total_parameters
+from smt_bench.methods.modules import (
+    apportion,
+    freeze,
+    has_values,
+    linears,
+    numel,
+    replace_module,
+    targeted,
+    total_parameters,
+)
 from smt_bench.methods.search import Span
 from smt_bench.methods.spiel.config import ScheduleConfig, SpielConfig
 from smt_bench.methods.spiel.optim import SpielAdamW
@@ -255,7 +264,8 @@ class Spiel(Method[ScheduleConfig]):
 
     def _grown(self, name: str, slots_k: torch.Tensor) -> None:
         """Notes that the deltas at these slots are of this step."""
-        self._born[name][slots_k.cpu().numpy()] = self.step
+        if has_values(slots_k):
+            self._born[name][slots_k.cpu().numpy()] = self.step
 
     def _ages(self) -> dict[str, int]:
         """Deltas by the step at which they were last grown (the paper's figure 2)."""

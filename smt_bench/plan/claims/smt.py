@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from smt_bench.evidence import published
@@ -15,7 +13,6 @@ from smt_bench.plan.claims.lab import (
     LENGTH,
     Lab,
     Statement,
-    bf16_adapters,
     most_tokens,
     near,
     peak_gb,
@@ -208,16 +205,13 @@ def speedups(lab: Lab) -> list[Statement]:
     gpu, total = GPUS["a100-40gb"], lab.anatomy("llama-7b").total
     rows = published.published("smt_table1_speed")
     settings = ((4, False), (16, True))  # examples per GPU, checkpointing: 16 or 64 examples per step
-    # The paper trains in bf16. Adapters in float32, as `run` trains them, would leave the tensor cores unused.
-    adapters: dict[str, Any] = {"optimizer_dtype": "bf16", "adapt": bf16_adapters}
     made = []
     for row in rows[rows["method"] != "full"].to_dict("records"):
         name, printed = str(row["method"]), float(row["speedup"])
-        half = adapters if name in ("lora", "dora") else {}
         found, rates, limits = {}, {}, {}
         for batch, checkpointing in settings:
             full = lab.run("full", None, checkpointing=checkpointing, batch=batch)
-            mine = lab.run(name, 1.26, checkpointing=checkpointing, batch=batch, **half)
+            mine = lab.run(name, 1.26, checkpointing=checkpointing, batch=batch)
             slow = step_time(full.operations["tuning"], total, total, gpu, Spread(4, zero=2, offload=True))
             quick = step_time(mine.operations["tuning"], mine.account.trained["tuning"], total, gpu, Spread(4))
             key = f"{batch} examples per GPU, {'with' if checkpointing else 'no'} checkpointing"
@@ -233,7 +227,6 @@ def speedups(lab: Lab) -> list[Statement]:
                 f"{name} at 1.26 % is {printed:g} times as fast as full fine-tuning (offloaded)",
                 f"4 x A100 40 GB, {best}; full: ZeRO-2, Adam on the host at {HOST_BANDWIDTH / GB:.0f} GB/s; "
                 f"e = {EFFICIENCY.matrix:g}; "
-                + ("bf16 adapters; " if half else "")
                 + "; ".join(f"{key}: {value:.1f}" for key, value in found.items() if key != best)
                 + f"; without offload {limits[best]:.2f}",
                 printed,

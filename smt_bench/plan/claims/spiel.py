@@ -5,11 +5,9 @@ bf16 for 4-bit bases; LoRA dropout 0.1; one A100; the least memory limit, in ste
 stated: tokens per forward pass. They are taken such that LoRA on 7B without checkpointing comes out as printed; the other 23
 numbers are then predictions.
 
-What exists here as a method is run (LoRA with float32 and with bf16 adapters, SpIEL-AG); the rest follows by rule:
-
-    SpIEL-MA    SpIEL-AG without candidates, and with SM3's row and column sums (Anil et al., 2019) in place of Adam's state
-    4 bits      `sharding.quantize`; of SpIEL, deltas, gradients, moments and sums of gradients in bf16, indices as they are.
-                The paper's QLoRA pages its optimizer to main memory when it must; here it is counted
+What exists here as a method is run (LoRA with float32 and with bf16 adapters, SpIEL-AG, SpIEL-MA); 4 bits follow by rule:
+`sharding.quantize`; of SpIEL, deltas, gradients, moments and sums of gradients in bf16, indices and SM3's buffers as they are.
+The paper's QLoRA pages its optimizer to main memory when it must; here it is counted.
 """
 
 from __future__ import annotations
@@ -31,17 +29,6 @@ CALIBRATOR = ("llama2-7b", "lora", False)
 SAME = {"llama2-7b": "llama-7b", "llama2-13b": "llama-13b"}  # architectures
 # Of 16 bytes per candidate (index, step's gradient, sum, squares) and 12 per delta of Adam's state (two moments and an age).
 CANDIDATE_BF16, STATE_BF16 = 10 / 16, 6 / 12
-
-
-def spiel_ma(account: Account, shapes: list[tuple[int, ...]]) -> Account:
-    """SpIEL-MA's bytes from SpIEL-AG's."""
-    made = copy.deepcopy(account)
-    sums = sum(4 * (rows + columns) for rows, columns in shapes)
-    for phase in made.phases:
-        for found in (phase.peak, phase.end):
-            found["method_state"] = 0
-            found["optimizer_state"] = sums if found["optimizer_state"] else 0
-    return made
 
 
 def in_bf16(account: Account, deltas: int, adam: bool) -> Account:
@@ -76,10 +63,9 @@ def variant(lab: Lab, model: str, name: str, checkpointing: bool) -> Account:
         kind = "bf16" if four_bits else "fp32"
         found = lab.run("lora", pct, model, checkpointing, kind, adapt=adapt, targets=TARGETS, dropout=DROPOUT).account
     else:
-        run = lab.run("spiel", pct, model, checkpointing, targets=TARGETS)
-        found, adam = run.account, name.endswith("ag")
-        if not adam:
-            found = spiel_ma(found, shapes)
+        adam = name.endswith("ag")
+        run = lab.run("spiel" if adam else "spiel-ma", pct, model, checkpointing, targets=TARGETS)
+        found = run.account
         if four_bits:
             found = in_bf16(found, run.account.trained["tuning"], adam)
     return quantize(found, anatomy.linears, 2) if four_bits else found
@@ -99,8 +85,7 @@ def claims(lab: Lab) -> list[Statement]:
             model, name = str(row["model"]), str(row["method"])
             printed = float(row[column])
             computed = at_tokens(variant(lab, model, name, with_it), share).peak().peak_bytes / GIB
-            how = "run" if name in ("lora", "qlora", "spiel-ag") else "by rule from SpIEL-AG"
-            how += ", 4-bit base by rule" if name.startswith("q") else ""
+            how = "run, 4-bit base by rule" if name.startswith("q") else "run"
             chosen = (model, name, with_it) == CALIBRATOR
             made.append(
                 Statement(
