@@ -48,13 +48,14 @@ class Flat:
         """What the optimizer gets."""
         return list(self._whole.values())
 
-    def hand_out(self, place: Place, count: int) -> nn.Parameter:
-        """The next `count` rows, (count, *shape), for one layer."""
+    def hand_out(self, place: Place, count: int, view: tuple[int, ...] | None = None) -> nn.Parameter:
+        """The next `count` rows, (count, *shape) or as `view` has them, for one layer."""
         start = self._used[place]
         self._used[place] = stop = start + count
-        part = nn.Parameter(self._whole[place].data[start:stop])
+        seen = (count, *self._whole[place].shape[1:]) if view is None else view
+        part = nn.Parameter(self._whole[place].data[start:stop].view(seen))
         self.slices.append(part)
-        self._parts.append(self._grads[place][start:stop])
+        self._parts.append(self._grads[place][start:stop].view(seen))
         self._where[id(part)] = place, start
         return part
 
