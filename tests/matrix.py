@@ -28,7 +28,7 @@ from smt_bench.models.merging import merge
 from smt_bench.models.unpack import unpack
 from smt_bench.report.table import Table
 from smt_bench.training.loss import response_loss
-from smt_bench.training.optimizer import TorchUpdater
+from smt_bench.training.optimizer import FrozenUpdater, TorchUpdater
 from smt_bench.training.step import Step
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -101,7 +101,8 @@ def _trained(method: methods.Method, model: Any, trainable: int) -> list[float]:
     losses = [_loss(model, batch)]  # without dropout and the like
 
     def go(stage: str, groups: Any, numbers: range) -> None:
-        updater = TorchUpdater(model, method, groups, OptimizerSettings(RATE), max_grad_norm=1.0)
+        settings = OptimizerSettings(RATE)
+        updater = TorchUpdater(model, method, groups, settings, 1.0) if groups else FrozenUpdater(model)
         step = Step(stage, model, method, updater)
         for number in numbers:
             step.take(number, [batch], 1.0)
