@@ -160,7 +160,7 @@ class SpielLinear(nn.Module):
         """
         if self.candidates is None:
             magnitude_n = self.average(grad_n).abs()
-            magnitude_n[self.indices.long()] = -1  # below every magnitude: active weights cannot be grown
+            magnitude_n.index_fill_(0, self.indices.long(), -1)  # below every magnitude: active weights cannot be grown
             room = min(len(self.deltas), len(grad_n) - len(self.deltas))
             indices_K = magnitude_n.topk(room, sorted=False).indices.to(self.indices.dtype)
             zeros_K = torch.zeros(room, dtype=self.deltas.dtype, device=grad_n.device)
@@ -188,5 +188,5 @@ class SpielLinear(nn.Module):
         flat_n[self.indices[slots_k].long()] = self.base[slots_k]
         self.indices[slots_k] = found.indices[grown_k]
         self.base[slots_k] = flat_n[self.indices[slots_k].long()]
-        self.deltas[slots_k] = 0
+        self.deltas.index_fill_(0, slots_k, 0)
         return slots_k, mean_K[grown_k], found.square[grown_k] / phase

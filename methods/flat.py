@@ -27,19 +27,20 @@ class Flat:
     Args:
         counts: rows per device and dtype.
         shape: of a row; (): single numbers.
+        lasting: the flat gradient is there all the time, and what autograd makes is added to it; else it is made of the layers'
+            gradients after the backward passes, as far as there are any.
 
     Attributes:
         slices: the layers' parameters, in the order in which they were handed out.
     """
 
-    def __init__(self, counts: Mapping[Place, int], shape: tuple[int, ...] = ()) -> None:
+    def __init__(self, counts: Mapping[Place, int], shape: tuple[int, ...] = (), lasting: bool = True) -> None:
         self._whole = {
             (device, dtype): nn.Parameter(torch.zeros(count, *shape, device=device, dtype=dtype))
             for (device, dtype), count in counts.items()
         }
-        self._grads = {place: torch.zeros_like(whole) for place, whole in self._whole.items()}
+        self._grads = {place: torch.zeros_like(whole) for place, whole in self._whole.items() if lasting}
         self._used = dict.fromkeys(self._whole, 0)
-        self._parts: list[torch.Tensor] = []
         self._where: dict[int, tuple[Place, int]] = {}
         self.slices: list[nn.Parameter] = []
 
@@ -55,7 +56,6 @@ class Flat:
         seen = (count, *self._whole[place].shape[1:]) if view is None else view
         part = nn.Parameter(self._whole[place].data[start:stop].view(seen))
         self.slices.append(part)
-        self._parts.append(self._grads[place][start:stop].view(seen))
         self._where[id(part)] = place, start
         return part
 
@@ -65,13 +65,26 @@ class Flat:
         return self._whole[place], start
 
     def clear_gradients(self) -> None:
-        """Lets the layers' gradients gather, from zero, in the flat ones."""
+        """Gradients start from zero: in the flat ones where these last."""
         for grad in self._grads.values():
             grad.zero_()
-        for part, grad in zip(self.slices, self._parts):
-            part.grad = grad
+        for part in self.slices:
+            part.grad = self._slice(self._grads, part) if self._grads else None
 
     def publish_gradients(self) -> None:
-        """Shows the optimizer what has gathered."""
+        """Shows the optimizer what has gathered: zeros for a layer that no gradient has reached, which itself shows none."""
+        grads = self._grads or {place: torch.zeros_like(whole) for place, whole in self._whole.items()}
+        if not self._grads:
+            reached = [(part, part.grad) for part in self.slices if part.grad is not None]
+            gathered = [self._slice(grads, part) for part, _ in reached]
+            if reached:
+                torch._foreach_copy_(gathered, [grad for _, grad in reached])
+            for (part, _), grad in zip(reached, gathered):
+                part.grad = grad
         for place, whole in self._whole.items():
-            whole.grad = self._grads[place]
+            whole.grad = grads[place]
+
+    def _slice(self, grads: Mapping[Place, torch.Tensor], part: nn.Parameter) -> torch.Tensor:
+        place, start = self._where[id(part)]
+        rows = part.numel() // max(1, self._whole[place][:1].numel())
+        return grads[place][start : start + rows].view_as(part)

@@ -118,7 +118,7 @@ class Deltas:
         for name, linear in chosen.items():
             place = place_of(linear.weight)
             sizes[place] = sizes.get(place, 0) + counts[name]
-        self.flat, self._originals = Flat(sizes), chosen
+        self.flat, self._originals = Flat(sizes, lasting=False), chosen
         self.layers: dict[str, SpielLinear] = {}
         for name, linear in chosen.items():
             indices_D = indices_of(name)

@@ -20,7 +20,7 @@ from smt_bench.evaluation.evaluate import evaluate, merge_shares
 from smt_bench.evaluation.heldout import response_loglik
 from smt_bench.evaluation.heldout import summary as heldout_summary
 from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
-from smt_bench.evaluation.room import positions, prompts_cut
+from smt_bench.evaluation.room import fitting, positions, prompts_cut
 from smt_bench.machine import facts, parallel
 from smt_bench.methods.base import Method
 from smt_bench.models.build import load
@@ -108,7 +108,9 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         start = time.perf_counter()
         record["merge"] = merge(method, model)
         clock("merge", start)
-        record |= _judge(run, inputs, model, tokenizer, clock)
+        at_once = _at_once(run, inputs, model, tokenizer)
+        record["environment"]["evaluation_batch"] = at_once
+        record |= _judge(run, inputs, model, tokenizer, clock, at_once)
         if keeping is not None:
             start = time.perf_counter()
             if (adapter := keeping.after(method, model)) is not None:
@@ -164,10 +166,17 @@ def _cut(run: Run, inputs: Inputs, model: Any, tokenizer: Any, trains: bool) -> 
     }
 
 
-def _settings(run: Run) -> EvalSettings:
+def _at_once(run: Run, inputs: Inputs, model: Any, tokenizer: Any) -> int:
+    """Prompts per forward pass of the evaluation, the same in every process."""
+    free = facts.free_memory()
+    own = fitting(model, inputs.data.tests, tokenizer, _settings(run), run.data.cutoff, free)
+    return int(min(parallel.gathered(own)))
+
+
+def _settings(run: Run, at_once: int = EVAL_BATCH) -> EvalSettings:
     e = run.evaluation
     lengths = (e.max_new_tokens, e.max_new_tokens_math)
-    return EvalSettings(e.protocol, e.beams, *lengths, EVAL_BATCH, run.data.template, e.repetition_penalty)
+    return EvalSettings(e.protocol, e.beams, *lengths, at_once, run.data.template, e.repetition_penalty)
 
 
 def _loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, device: torch.device) -> Loop:
@@ -184,7 +193,9 @@ def _loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, 
     return Loop(run, model, method, _lengths(inputs), encoded, pad_id, device, on_step, inputs.keeper, inputs.spread)
 
 
-def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable[[str, float], None]) -> dict[str, Any]:
+def _judge(
+    run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable[[str, float], None], at_once: int
+) -> dict[str, Any]:
     d = run.data
     start = time.perf_counter()
     heldout = response_loglik(
@@ -193,13 +204,13 @@ def _judge(run: Run, inputs: Inputs, model: Any, tokenizer: Any, clock: Callable
         parallel.share(inputs.data.heldout),
         d.template,
         d.cutoff,
-        EVAL_BATCH,
+        at_once,
         progress=inputs.watch,
     )
     clock("heldout", start)
     start = time.perf_counter()
     own = {task: part for task, examples in inputs.data.tests.items() if (part := parallel.share(examples))}
-    scores = evaluate(model, tokenizer, own, _settings(run), progress=inputs.watch)
+    scores = evaluate(model, tokenizer, own, _settings(run, at_once), progress=inputs.watch)
     if parallel.size() > 1:
         heldout = parallel.merge(parallel.gathered(heldout))
         scores = merge_shares(parallel.gathered(scores), list(inputs.data.tests))

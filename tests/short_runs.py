@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from smt_bench import methods
 from smt_bench.execute import execute
 from smt_bench.experiments.accuracy.plateau import Plateau
 from smt_bench.machine import fits
@@ -29,17 +30,20 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "smt-activation": {"warmup_steps": 3, "metric": "activation"},
     "smt-channels": {"warmup_steps": 3, "metric": "activation_channels"},
     "spiel": {"update_every": 3, "estimate_steps": 2},
+    "fish": {"warmup_steps": 3},
+    "lt-sft": {"warmup_share": 0.5},
+    "s2ft": {},
 }
 
 
 def question(case: str, precision: str = "fp32") -> tuple[Run, Inputs]:
-    name = case.partition("-")[0]
-    request = Request("plateau", "tiny", preset="smoke", methods=(name,), steps=STEPS, limit=2)
+    name = case if case in methods.REGISTRY.names() else case.partition("-")[0]
+    request = Request("plateau", "tiny", preset="smoke", methods=(name,), steps=STEPS, limit=2, precision=precision)
     planner = Planner(request, fits.here())
     planner.open()
     run, _ = Plateau().runs(planner)[0]
     config = {**run.method.config, **SETTINGS[case]}
-    train = replace(run.train, batch_size=8, micro_batch_size=4, precision=precision)
+    train = replace(run.train, batch_size=8, micro_batch_size=4)
     return replace(run, method=replace(run.method, config=config), train=train), planner.inputs()
 
 

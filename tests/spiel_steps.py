@@ -53,7 +53,7 @@ class Around(TorchUpdater):
     def __init__(self, model: Any, optimizer: Any) -> None:
         Updater.__init__(self, model, [p for group in optimizer.param_groups for p in group["params"]])
         self.optimizer, self.max_grad_norm, self._masters = optimizer, math.inf, []
-        self._peaks, self._pieces = [LR for _ in optimizer.param_groups], self.params
+        self._peaks = [LR for _ in optimizer.param_groups]
 
 
 def one_step(model: Any, method: Spiel, optimizer: Any, ids: torch.Tensor, step: int, micro: int = 1) -> float:

@@ -5,8 +5,8 @@ Fixed Sparse Masks").
     M    = 1 at the largest F, over all matrices together
 
 The first `warmup_steps` steps of a run train nothing: N = steps x examples per step. The squares of single examples' gradients
-are made in each layer's backward pass, one matrix at a time (`watch.py`); their sums are kept in main memory, 4 bytes per
-targeted weight.
+are made in each layer's backward pass, one matrix at a time (`watch.py`); their sums take 4 bytes per targeted weight, on the GPU
+where it has room, else in main memory.
 
 Deviations / decisions:
     - Labels are the data's ("empirical"), as in the paper's results; an expectation over the model's own predictions would cost

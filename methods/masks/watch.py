@@ -1,7 +1,7 @@
 """What a frozen warm-up looks at: a function of every weight gradient, summed up over backward passes, one matrix at a time.
 
 Inside a layer's backward pass its input and its output's gradient are at hand, example by example. The dense gradient, or its
-squares, live only there; their sums, as large as all targets in float32, are kept in main memory.
+squares, live only there; their sums are as large as all targets in float32 (`methods.sums` says where they are kept).
 
 Shapes: B examples, T tokens of an example, O outputs, I inputs.
 """
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from smt_bench.methods.base import Average
 from smt_bench.methods.modules import freeze, linears, replace_module
 from smt_bench.methods.products import as_autocast, product
+from smt_bench.methods.sums import Sums
 
 Look = Callable[
     [torch.Tensor, torch.Tensor], torch.Tensor
@@ -90,13 +91,14 @@ class Watch:
     Args:
         targets: layers to watch.
         look: what is summed up.
-        sums: layer name -> (O, I) so far, on the CPU; filled in place.
+        sums: layer name -> (O, I) so far; filled in place.
         average: over the run's processes, which all see the sums of all.
     """
 
     def __init__(self, targets: Iterable[str], look: Look, sums: dict[str, torch.Tensor], average: Average) -> None:
         self.targets, self.look, self.sums, self.average = tuple(targets), look, sums, average
         self._originals: dict[str, nn.Linear] = {}
+        self._whole: Sums | None = None
         self._examples = 1
         self._undo: Callable[[], None] = lambda: None
 
@@ -106,6 +108,7 @@ class Watch:
         words = model.get_input_embeddings()  # type: ignore[operator]  # a transformers model
         self._undo = words.register_forward_hook(self._count).remove
         self._originals = dict(linears(model, self.targets))
+        self._whole = Sums(self.sums, sum(4 * linear.weight.numel() for linear in self._originals.values()))
         for name, linear in self._originals.items():
             replace_module(model, name, _WatchedLinear(linear, self._shown(name)))
 
@@ -114,7 +117,7 @@ class Watch:
         self._undo()
         for name, linear in self._originals.items():
             replace_module(model, name, linear)
-        self._originals = {}
+        self._originals, self._whole = {}, None
 
     def _count(self, _words: nn.Module, _ids: Any, embedded: torch.Tensor) -> None:
         self._examples = embedded.shape[0]  # some layers see the tokens of all examples in one row
@@ -128,9 +131,7 @@ class Watch:
                 raise ValueError(f"targets: {name} does not see the tokens of one example after another: leave it out")
             shape = (examples, len(dy_TO) // examples, -1)
             found_OI = self.average(self.look(dy_TO.view(shape), x_TI.view(shape)))
-            if name in self.sums:
-                self.sums[name] += found_OI.to("cpu")
-            else:  # all targets together would not fit beside the model on a GPU
-                self.sums[name] = found_OI.to("cpu")
+            assert self._whole is not None
+            self._whole.add(name, found_OI)
 
         return show

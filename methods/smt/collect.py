@@ -1,7 +1,7 @@
 """The warm-up's statistics: what is watched, where it is summed up, and the block scores that follow.
 
 A warm-up that trains has dense gradients anyway and keeps, per step, one number per block (`mean_abs`) or one matrix per
-target, in main memory. A frozen one needs no weight gradient at all for `mean_abs` (`pooled.py`), no backward pass for
+target (`methods.sums`). A frozen one needs no weight gradient at all for `mean_abs` (`pooled.py`), no backward pass for
 activations and "random", and for the other metrics makes and drops one matrix gradient after the other.
 """
 
@@ -19,6 +19,7 @@ from smt_bench.methods.smt.install import same_input
 from smt_bench.methods.smt.layer import Shared
 from smt_bench.methods.smt.pooled import PooledLinear, pool
 from smt_bench.methods.smt.selection import BY_INPUT, CHANNELS, METRICS, activation_scores, block_sums, channel_scores
+from smt_bench.methods.sums import Sums
 
 
 def needs_gradients(metric: str, scope: str) -> bool:
@@ -54,6 +55,7 @@ class Collector:
         self.random = scope == "random"
         self.needs_gradients = needs_gradients(metric, scope)
         self._pooled: dict[str, PooledLinear] = {}
+        self._whole = Sums(sums, sum(4 * rows * cols * side**2 for rows, cols in grid.values()))
         self._undo: list[Callable[[], None]] = []
 
     def start(self, model: nn.Module, trains: bool) -> None:
@@ -95,6 +97,7 @@ class Collector:
         for name, layer in self._pooled.items():
             replace_module(model, name, layer.dense())
         self._undo, self._pooled = [], {}
+        self._whole.close()
 
     def scores(self) -> dict[str, torch.Tensor]:
         """Layer name -> (R, C), higher is better."""
@@ -109,11 +112,12 @@ class Collector:
         return {name: METRICS[self.metric](sums, self.side) for name, sums in self.sums.items()}
 
     def _add(self, name: str, value: torch.Tensor) -> None:
-        if name in self.sums:
+        if value.shape != self.grid[name]:
+            self._whole.add(name, value)
+        elif name in self.sums:
             self.sums[name] += value.to(self.sums[name].device)
         else:
-            # Whole matrices, of all targets together, would not fit beside the model on a GPU.
-            self.sums[name] = value.to("cpu", copy=True) if value.shape != self.grid[name] else value.clone()
+            self.sums[name] = value.clone()
 
     def _take(self, name: str) -> Callable[[torch.Tensor], None]:
         def hook(weight: torch.Tensor) -> None:

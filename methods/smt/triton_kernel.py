@@ -64,10 +64,11 @@ def block_gradients(
     dy_TO, kept_TC = dy_TO.contiguous(), kept_TC.contiguous()
     tile = max(SMALLEST, min(64, triton.next_power_of_2(side)))
     tiles = triton.cdiv(side, tile)
-    _gradients_kernel[(len(pairs_N2), tiles, tiles)](
-        dy_TO, kept_TC, pairs_N2, out_Nll, dy_TO.shape[0], dy_TO.stride(0), kept_TC.stride(0),
-        SIDE=side, TILE=tile, STEP=TOKENS, EXACT=not torch.backends.cuda.matmul.allow_tf32,
-    )  # fmt: skip
+    with torch.cuda.device_of(out_Nll):  # Triton launches on the current device, wherever the tensors are
+        _gradients_kernel[(len(pairs_N2), tiles, tiles)](
+            dy_TO, kept_TC, pairs_N2, out_Nll, dy_TO.shape[0], dy_TO.stride(0), kept_TC.stride(0),
+            SIDE=side, TILE=tile, STEP=TOKENS, EXACT=not torch.backends.cuda.matmul.allow_tf32,
+        )  # fmt: skip
     return out_Nll
 
 
@@ -96,4 +97,5 @@ def write_back(blocks_Mhw: torch.Tensor, table_N3: torch.Tensor, dtype: torch.dt
     _, height, width = blocks_Mhw.shape
     size = height * width
     grid: Any = (len(table_N3), triton.cdiv(size, PIECE))
-    _write_kernel[grid](blocks_Mhw, table_N3, SIZE=size, WIDTH=width, TYPE=TYPES[dtype], PIECE=PIECE)
+    with torch.cuda.device_of(blocks_Mhw):
+        _write_kernel[grid](blocks_Mhw, table_N3, SIZE=size, WIDTH=width, TYPE=TYPES[dtype], PIECE=PIECE)

@@ -105,4 +105,4 @@ class SpielAdamW(torch.optim.Optimizer):
         state = self._state(param)
         state["exp_avg"][slots_k] = mean_k.to(param.dtype) * (1 - beta1**age)
         state["exp_avg_sq"][slots_k] = square_k.to(param.dtype) * (1 - beta2**age)
-        state["age"][slots_k] = age
+        state["age"].index_fill_(0, slots_k, age)

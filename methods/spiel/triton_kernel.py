@@ -44,4 +44,5 @@ def write_back(
         largest: deltas of the layer with the most.
     """
     grid: Any = (len(table_M4), triton.cdiv(largest, PIECE))
-    _write_kernel[grid](table_M4, deltas, indices, base, TYPE=TYPES[base.dtype], PIECE=PIECE)
+    with torch.cuda.device_of(deltas):
+        _write_kernel[grid](table_M4, deltas, indices, base, TYPE=TYPES[base.dtype], PIECE=PIECE)

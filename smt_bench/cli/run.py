@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,6 +64,9 @@ def run(
         str | None, typer.Option("--time", help="Of a job, HH:MM:SS; runs go on in the next.")
     ] = None,
     nodes: Annotated[int, typer.Option(help="Nodes of each run, on a cluster.")] = 1,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="On a GPU: repeats and resumed runs the same bit by bit; slower.")
+    ] = False,
     keep: Annotated[str | None, typer.Option(help="adapters: keep what each run trains, for `export`.")] = None,
     retry: Annotated[str | None, typer.Option(help="failed: do runs again that failed or ran out of memory.")] = None,
     checkpoint_steps: Annotated[int | None, typer.Option(help="Save the state of training every N steps.")] = None,
@@ -74,7 +78,7 @@ def run(
     """Does the runs of an experiment that are missing, then writes its tables and figures."""
     from smt_bench import experiments
     from smt_bench.cli.listing import print_runs
-    from smt_bench.machine import fits
+    from smt_bench.machine import determinism, fits
     from smt_bench.questions.parts import plan_parts, union
     from smt_bench.questions.request import Request
     from smt_bench.records.store import Store
@@ -87,6 +91,9 @@ def run(
         raise ValueError(f"--retry {retry}: the choice is failed")
     pace = Pace(checkpoint_steps, 60 * checkpoint_minutes)
     how = _how(jobs, gpus_per_run, processes, nodes, zero, offload, pace, cluster, partition, time_limit)
+    how = replace(how, deterministic=deterministic)
+    if deterministic:
+        determinism.switch_on()
     request = Request(
         experiment,
         model,
@@ -197,13 +204,14 @@ def _do(part: Leg, store: Store, how: How, several: bool) -> int:
             say(f"note: {experiment.name} is measured on one machine: left out, `run {experiment.name}` there does it")
             return 0
         if several:
-            how = How(pace=how.pace)  # in this process, with all the machine has
+            how = How(pace=how.pace, deterministic=how.deterministic)  # in this process, with all the machine has
         elif not how.cluster and not parallel.launched() and (how.jobs, how.spread) != (1, ALONE):
             raise ValueError(
                 f"{experiment.name} measures this machine: leave --jobs, --gpus-per-run and --processes out"
             )
     planned_for = planner.here if how.cluster else None
-    order = Order(experiment.name, planner.request, store.root.absolute(), how.pace, how.spread, planned_for)
+    root = store.root.absolute()
+    order = Order(experiment.name, planner.request, root, how.pace, how.spread, planned_for, how.deterministic)
     if how.cluster:
         job, count = submit_missing(runs, store, how, order.write)
         say(f"submitted {count} runs as job {job}: see `status`, `cancel`" if job else "nothing to submit")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.execute import execute
-from smt_bench.machine import fits, parallel, signals
+from smt_bench.machine import determinism, fits, parallel, signals
 from smt_bench.machine.files import write_text
 from smt_bench.machine.spread import Spread
 from smt_bench.machine.watch import Watcher
@@ -57,6 +57,7 @@ class Order:
         pace: of checkpoints.
         spread: of each run.
         here: the machine that was planned for; None: whichever reads this.
+        deterministic: see `machine.determinism`.
     """
 
     experiment: str
@@ -65,6 +66,7 @@ class Order:
     pace: Pace
     spread: Spread
     here: fits.Machine | None = None
+    deterministic: bool = False
 
     def write(self) -> Path:
         """As JSON below the results folder, under a name of its own."""
@@ -83,7 +85,7 @@ class Order:
             o = json.loads(path.read_text(encoding="utf-8"))
             here = o["here"] and fits.Machine(tuple(o["here"]["gpus"]), o["here"]["memory"])
             request, pace, spread = Request.from_dict(o["request"]), Pace(**o["pace"]), Spread.from_dict(o["spread"])
-            return cls(o["experiment"], request, Path(o["results"]), pace, spread, here)
+            return cls(o["experiment"], request, Path(o["results"]), pace, spread, here, o.get("deterministic", False))
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"order {path} is not readable ({type(error).__name__}): it is written by `run`") from None
 
@@ -113,6 +115,8 @@ def work(path: Path, only: str | None = None) -> None:
     with stop.installed():
         try:
             order = Order.read(path)
+            if order.deterministic:
+                determinism.switch_on()
             parallel.join()
             experiment, planner, runs = order.plan()
             if only is not None:

@@ -1,4 +1,4 @@
-"""Which test prompts exceed a model's positions: lm-eval cuts them from the left."""
+"""Room for judging: test prompts that exceed a model's positions, which lm-eval cuts from the left, and how many fit at once."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import Any
 from smt_bench.data.prompts import Example, token_ids
 from smt_bench.data.tasks import find_task
 from smt_bench.evaluation.lm_eval_adapter import documents
-from smt_bench.evaluation.protocols import EvalSettings
+from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
 
 _UNSAID = 2048  # lm-eval's assumption about a model that says nothing
+HIDDEN = 8  # hidden states of one layer alive together: input, norm, queries, attention, two sums, ...
+SHARE = 0.5  # of free memory; the rest is for what is not counted
+MOST_PROMPTS = 256  # beyond, a GPU is busy anyway
+LONGEST = 32  # texts with the most characters, among which the one with the most tokens is looked for
 _UNLIMITED = 1e18  # a tokenizer that knows no limit says a larger number
 
 
@@ -39,3 +43,72 @@ def prompts_cut(
             room = limit + 1  # the last token is only predicted
         found[name] = sum(len(token_ids(tokenizer, text)) > room for text in texts)
     return found
+
+
+def prompt_bytes(config: Any, settings: EvalSettings, length: int, element: int, generates: bool) -> int:
+    """Bytes that one prompt takes while it is answered: keys and values of every beam, hidden states, logits in float32.
+
+    Args:
+        config: the model's.
+        settings: beams, new tokens.
+        length: tokens of the longest prompt, with room for its answer.
+        element: bytes of a number of the model.
+        generates: whether answers are generated; options are scored without a cache.
+    """
+    text = getattr(config, "text_config", None) or config
+    heads = text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // heads
+    kept = 2 * text.num_hidden_layers * (getattr(text, "num_key_value_heads", None) or heads) * width
+    hidden = HIDDEN * text.hidden_size + 2 * (getattr(text, "intermediate_size", None) or 4 * text.hidden_size)
+    if not generates:
+        return int(length * (element * hidden + 8 * text.vocab_size))  # of every position, and their log-softmax
+    # Reordering the beams copies the cache.
+    return int(settings.beams * (length * element * (2 * kept + hidden) + 8 * text.vocab_size))
+
+
+def batch_size(row: int, free: int | None) -> int:
+    """Prompts at a time: as many as fit into half of what is free, a power of two; `EVAL_BATCH` where nobody knows.
+
+    Args:
+        row: bytes of one, as `prompt_bytes` counts.
+        free: bytes of the GPU's memory; None on a CPU.
+    """
+    if free is None:
+        return EVAL_BATCH
+    fitting = int(SHARE * free / row)
+    return min(MOST_PROMPTS, 1 << max(0, fitting.bit_length() - 1)) if fitting else 1
+
+
+def fitting(
+    model: Any,
+    tests: Mapping[str, Sequence[Example]],
+    tokenizer: Any,
+    settings: EvalSettings,
+    cutoff: int,
+    free: int | None,
+) -> int:
+    """How many prompts this run answers at a time: by its longest prompt and what a GPU has left; `EVAL_BATCH` on a CPU.
+
+    Args:
+        model: as it is judged.
+        tests: by task.
+        tokenizer: the model's.
+        settings: of the evaluation.
+        cutoff: tokens of held-out examples.
+        free: bytes that the GPU has left; None on a CPU.
+    """
+    if free is None:
+        return batch_size(1, None)
+    limit, element = positions(model.config, tokenizer), next(model.parameters()).element_size()
+    rows = [prompt_bytes(model.config, settings, min(limit, cutoff), element, False)]
+    for name, examples in tests.items():
+        task = find_task(name)
+        generates = settings.protocol_of(task) == "llm-adapters"
+        texts = [
+            doc["text"] + ("" if generates else max(doc["choices"], key=len))
+            for doc in documents(task, examples, tokenizer, settings)
+        ]
+        longest = max(len(token_ids(tokenizer, text)) for text in sorted(texts, key=len)[-LONGEST:])
+        length = min(limit, longest + (settings.new_tokens(task) if generates else 0))
+        rows.append(prompt_bytes(model.config, settings, length, element, generates))
+    return batch_size(max(rows), free)

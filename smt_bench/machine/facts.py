@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from smt_bench.machine import determinism
+
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "lm-eval", "tokenizers", "numpy", "deepspeed")
 
 
@@ -37,12 +39,15 @@ def describe() -> dict[str, Any]:
 
 
 def numerics() -> dict[str, Any]:
-    """What decides the last bits of a sum, here and now: threads, float32 products, kernels that attention may use."""
+    """What decides the last bits of a sum, here and now: threads, float32 products, kernels; whether they come again."""
     kernels = ("flash", "mem_efficient", "cudnn", "math")
     return {
         "threads": torch.get_num_threads(),
         "float32_matmul": torch.get_float32_matmul_precision(),
         "attention_kernels": [name for name in kernels if getattr(torch.backends.cuda, f"{name}_sdp_enabled")()],
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "cublas_workspace": os.environ.get(determinism.WORKSPACE),
+        "repeatable": determinism.repeatable(torch.cuda.is_available()),
     }
 
 
@@ -56,6 +61,16 @@ def reset_peaks() -> None:
     """Starts the GPUs' peak counters anew; the process's own peak cannot be reset."""
     for i in range(torch.cuda.device_count()):
         torch.cuda.reset_peak_memory_stats(i)
+
+
+def free_memory() -> int | None:
+    """Bytes that the fullest GPU has left for this process, what the allocator holds unused included; None without one."""
+    left = []
+    for i in range(torch.cuda.device_count()):
+        unused = torch.cuda.memory_reserved(i) - torch.cuda.memory_allocated(i)
+        if torch.cuda.memory_allocated(i):  # one that the run uses
+            left.append(torch.cuda.mem_get_info(i)[0] + unused)
+    return min(left, default=None)
 
 
 def peak_memory() -> dict[str, int]:

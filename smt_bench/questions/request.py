@@ -43,7 +43,7 @@ class Request:
     settings: tuple[tuple[str, str, object], ...] = ()  # (method, setting, value); the value is for the method to check
     recipe: str | None = None
     keep: str | None = setting(None, choices=("adapters",))
-    precision: str | None = setting(None, choices=PRECISIONS)
+    precision: str | None = None
     targets: tuple[str, ...] = ()  # layers, for every method that has a choice of them; see `methods.roles`
     default_family: str = families.DEFAULT.name  # where no task is named; the experiment says which
 
@@ -51,6 +51,8 @@ class Request:
         make_canonical(self, lambda name, value, part: f"--{OPTIONS.get(name, name)} {short(part)}")
         if self.protocol not in (None, *PROTOCOLS):
             raise ValueError(f"--protocol {self.protocol}: choose from {', '.join(PROTOCOLS)}")
+        if self.precision not in (None, *PRECISIONS):
+            raise ValueError(f"--precision {self.precision}: choose from {', '.join(PRECISIONS)}")
         if self.recipe is not None:
             recipes.find(self.recipe)
         for name in self.methods:

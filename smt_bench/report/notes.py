@@ -227,4 +227,6 @@ def made_with(records: Sequence[Record]) -> str:
         found = sorted({str(e["packages"][name]) for e in made if (e.get("packages") or {}).get(name)})
         packages += [f"{name} {' and '.join(found)}"] if found else []
     places = sorted({", ".join(e["gpus"]) if e.get("gpus") else str(e["cpu"]) for e in made if e.get("cpu")})
-    return f"Made with {', '.join(packages) or 'unknown versions'} on {markdown(' and on '.join(places) or 'unknown hardware')}."
+    text = f"Made with {', '.join(packages) or 'unknown versions'} on {markdown(' and on '.join(places) or 'unknown hardware')}."
+    loose = any(str(e.get("repeatable", "")).startswith("not") for e in made)
+    return text + (" Not bitwise repeatable: on a GPU without --deterministic." if loose else "")

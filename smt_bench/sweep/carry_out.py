@@ -36,6 +36,7 @@ class How:
         jobs: runs at the same time on this machine.
         pace: of checkpoints.
         cluster: where the runs are submitted to; None: this machine.
+        deterministic: see `machine.determinism`.
 
     Raises:
         ValueError: a number that cannot be, or choices that do not go together.
@@ -45,6 +46,7 @@ class How:
     jobs: int = 1
     pace: Pace = field(default_factory=Pace)
     cluster: Allocation | None = None
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         if self.jobs < 1:

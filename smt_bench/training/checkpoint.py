@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch  # takes seconds, and `status` only looks at names
 
 KEPT = 2  # the newest, and the one before in case the newest is damaged
-VERSION = 1  # of the state's layout
+VERSION = 2  # of the state's layout; 2: the optimizer has all of SpIEL's deltas in one tensor
 State = dict[str, Any]
 
 

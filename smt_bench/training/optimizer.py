@@ -64,12 +64,14 @@ class Updater(ABC):
 
     Attributes:
         optimizer: None where nothing trains.
+        pieces: what trains, as far as it can be told apart (`ParamGroup.pieces`).
     """
 
     optimizer: torch.optim.Optimizer | None = None
 
     def __init__(self, model: Any, params: list[nn.Parameter]) -> None:
         self.model, self.params = model, params
+        self.pieces = params
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
         """One backward pass; the `last` of its step or not."""
@@ -166,7 +168,7 @@ class TorchUpdater(Updater):
     ) -> None:
         super().__init__(model, [p for group in groups for p in group.params])
         self.max_grad_norm = max_grad_norm
-        self._pieces = [p for group in groups for p in group.pieces or group.params]
+        self.pieces = [p for group in groups for p in group.pieces or group.params]
         self._masters: list[tuple[nn.Parameter, nn.Parameter]] = []
         params = [[self._master(p) for p in group.params] for group in groups]
         self.optimizer = method.optimizer(torch_groups(groups, params, settings), settings)
@@ -182,7 +184,7 @@ class TorchUpdater(Updater):
     def step(self, factor: float, instrument: Instrument = UNWATCHED) -> torch.Tensor:
         """Clips, updates and clears."""
         with instrument.around("clip"):
-            norm: torch.Tensor = torch.nn.utils.clip_grad_norm_(self._pieces, self.max_grad_norm)
+            norm: torch.Tensor = torch.nn.utils.clip_grad_norm_(self.pieces, self.max_grad_norm)
         with instrument.around("optimizer"):
             self._update(factor)
         return norm

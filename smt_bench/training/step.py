@@ -77,7 +77,7 @@ class Step:
         self.probes, self.instrument = list((probes or {}).values()), instrument
         self.watched = sorted({*method.watches, *(name for probe in self.probes for name in probe.watches)})
         # Who trains everything trains what only images would need, too.
-        self._unreached = [] if method.trains_dense or not self.tuning else list(updater.params)
+        self._unreached = [] if method.trains_dense or not self.tuning else list(updater.pieces)
         self._taken = 0
 
     def take(

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 from helpers import small_tokenizer, tiny_llama
+from transformers import LlamaConfig
 
 from smt_bench.data.prompts import TEMPLATE, Example, token_ids
 from smt_bench.data.tasks import find_task
 from smt_bench.evaluation.evaluate import evaluate
 from smt_bench.evaluation.lm_eval_adapter import documents, lm_eval_classes
-from smt_bench.evaluation.protocols import EvalSettings
-from smt_bench.evaluation.room import positions, prompts_cut
+from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
+from smt_bench.evaluation.room import batch_size, fitting, positions, prompt_bytes, prompts_cut
 
 WORDS = (0, 3, 9, 20, 60, 61)
 CHOICE = "Answer1: a Answer2: b Answer3: c"
@@ -64,3 +65,31 @@ def test_positions_are_those_that_lm_eval_finds(changes: dict[str, int]) -> None
     assert positions(nested, tokenizer) == 9
     assert positions(SimpleNamespace(), SimpleNamespace(model_max_length=int(1e30))) == 2048
     assert positions(SimpleNamespace(), SimpleNamespace(model_max_length=300)) == 300
+
+
+def test_prompts_at_a_time_follow_what_a_gpu_has_left() -> None:
+    """LLaMA-7B, four beams of 256 + 32 tokens in bf16: half a megabyte of cache a token, twice while beams change places."""
+    config = LlamaConfig(
+        hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32, vocab_size=32000
+    )
+    settings = EvalSettings("llm-adapters", 4, 32, 256, 32, "llm-adapters")
+    row = prompt_bytes(config, settings, 288, 2, True)
+    cache = 2 * 32 * 4096 * 2 * 288 * 4
+    assert cache == 603_979_776 and 2 * cache < row < 2.3 * cache
+    assert [batch_size(row, free) for free in (10**9, 10 * 10**9, 60 * 10**9, 10**15)] == [1, 2, 16, 256]
+    assert batch_size(row, None) == EVAL_BATCH, "a CPU keeps the batch it had"
+    fewer = prompt_bytes(LlamaConfig(**{**config.to_dict(), "num_key_value_heads": 8}), settings, 288, 2, True)
+    assert row - fewer == pytest.approx(2 * cache * 3 / 4), "grouped keys and values are as many fewer"
+    scored = prompt_bytes(config, settings, 288, 2, False)
+    assert scored > 8 * 288 * 32000, "logits of every position"
+
+
+def test_the_longest_prompt_decides_how_many_fit() -> None:
+    model, tokenizer = tiny_llama(), small_tokenizer()
+    settings = EvalSettings("likelihood", 1, 4, 8, 32, TEMPLATE)
+    assert fitting(model, TESTS, tokenizer, settings, 64, None) == EVAL_BATCH
+    short = {"gsm8k": TESTS["gsm8k"][:1]}
+    free = 100 * prompt_bytes(model.config, settings, 64, 4, False)
+    assert (
+        fitting(model, short, tokenizer, settings, 64, free) > fitting(model, TESTS, tokenizer, settings, 64, free) >= 1
+    )

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
-from helpers import ROOT, tiny_llama
+from helpers import tiny_llama
 from torch import nn
 
 from smt_bench import methods
+from smt_bench.methods.smt.collect import Collector
 from smt_bench.methods.smt.gradients import WAYS
 from smt_bench.methods.smt.install import same_input, sparse_layers
 from smt_bench.methods.smt.layer import SparseLinear
@@ -72,36 +68,6 @@ def sides(side: int, tokens: int, dtype: torch.dtype) -> tuple[torch.Tensor, tor
 def test_every_way_gives_the_naive_block_gradients(way: str, side: int) -> None:
     dy, kept = sides(side, 9, torch.float64)
     torch.testing.assert_close(WAYS[way](dy, kept, PAIRS, side), naive(dy, kept, side), rtol=1e-12, atol=1e-12)
-
-
-INTERPRETED = """
-import torch
-from smt_bench.methods.smt.gradients import fused
-from test_smt_cost import PAIRS, naive, sides
-
-for side, tokens in [(16, 40), (12, 33), (96, 7)]:
-    for dtype, error in [(torch.float32, 1e-5), (torch.float16, 2e-3)]:
-        dy, kept = sides(side, tokens, dtype)
-        out = fused(dy, kept, PAIRS, side)
-        assert out.dtype == torch.float32, "sums come out unrounded"
-        expected = naive(dy.double(), kept.double(), side)
-        torch.testing.assert_close(out.double(), expected, rtol=error, atol=error * tokens**0.5)
-print("same numbers")
-"""
-
-
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
-def test_the_triton_kernel_in_its_interpreter() -> None:
-    """Sides that no tile divides, tokens that no step divides. The interpreter multiplies bfloat16 wrongly (bits as integers)."""
-    env = {
-        **os.environ,
-        "TRITON_INTERPRET": "1",
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "methods"), str(ROOT / "tests"), str(ROOT)]),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", INTERPRETED], env=env, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.stdout == "same numbers\n", done.stderr
 
 
 def test_layers_that_read_one_input_keep_one_copy_of_its_columns() -> None:
@@ -314,3 +280,21 @@ def test_selections_without_gradients_need_no_backward_pass(config: dict[str, st
 def test_a_frozen_warm_up_needs_no_dense_memory() -> None:
     assert methods.build("smt", {}, 0.01, 0, 1000).trains_dense
     assert not methods.build("smt", {"warmup_trains": False}, 0.01, 0, 1000).trains_dense
+
+
+@pytest.mark.parametrize(("free", "fits"), [(4 * 6 * 64 * 64, True), (4 * 6 * 64 * 64 - 1, False)])
+def test_sums_of_matrices_stay_on_a_gpu_where_all_of_them_fit(
+    free: int, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = torch.device("cuda", 0)
+    # Free, reserved by the allocator, and the most that was ever in use of it.
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5000)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 5000)
+    matrices = {f"l{n}.q_proj": (4, 4) for n in range(6)}
+    collector = Collector(("q_proj",), "l2", "global", SIDE, matrices, {}, lambda tensor: tensor)
+    assert collector._whole._fits_on(gpu) is fits
+    assert not collector._whole._fits_on(torch.device("cpu")), "main memory is where they are anyway"
+    for step in (1.0, 2.0):
+        collector._add("l0.q_proj", torch.full((64, 64), step))
+    assert torch.equal(collector.sums["l0.q_proj"], torch.full((64, 64), 3.0))

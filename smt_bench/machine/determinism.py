@@ -1,0 +1,36 @@
+"""`--deterministic`: what makes a GPU add up in one order, so that repeats and resumed runs are the same bit by bit.
+
+CPUs are so by themselves, with the same number of threads. It changes no question, only the last bits of its answer, so that keys
+say nothing of it; every record says what was set (`facts.numerics`). Not tried on a GPU.
+
+    algorithms        those without atomic additions; an operation that has none of the kind ends the run with its name
+    cuBLAS            workspaces of a fixed size, so that products are split in the same way
+    attention         the flash kernel, whose backward pass then keeps an order, or plain products; never the two others
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # read when the first product is made
+
+
+def switch_on() -> None:
+    """For the whole process, before anything is computed on a GPU."""
+    os.environ.setdefault(WORKSPACE, ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # finds bugs, takes time
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.enable_mem_efficient_sdp(False)
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def repeatable(gpu: bool) -> str:
+    """What a record says of its own bits.
+
+    Args:
+        gpu: whether it was computed on one.
+    """
+    return "not bitwise repeatable" if gpu and not torch.are_deterministic_algorithms_enabled() else "bit by bit"
