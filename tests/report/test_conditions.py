@@ -6,6 +6,7 @@ from made_up import record
 
 from smt_bench.evidence.cells import groups
 from smt_bench.report.conditions import chosen, left_out, realised
+from smt_bench.report.notes import in_halves, made_with
 
 
 def made(method: str, fraction: float | None, **layers: object) -> dict:
@@ -36,3 +37,22 @@ def test_experts_and_lacking_layers_are_named() -> None:
     told = left_out(groups([made("lora", 1.0, experts=560_000, lacking=["up_proj", "down_proj"])]))
     assert told[0].startswith("Experts: 56 % of the parameters are matrices of experts")
     assert told[1].endswith("LoRA without up_proj, down_proj.")
+
+
+def test_how_each_method_trains_in_bf16_is_told_and_nothing_of_float32() -> None:
+    records = [made("full", None), made("lora", 1.0), made("dora", 1.0)]
+    assert in_halves(groups(records)) == []
+    for found, half in zip(records, ("masters", "adapters", "adapters")):
+        found["run"]["train"]["precision"] = "bf16"
+        found["run"]["method"]["half"] = half
+    (line,) = in_halves(groups(records))
+    assert "under bf16 autocast" in line and "LoRA, DoRA: adapters" in line and "full: masters" in line
+    del records[1]["run"]["method"]["half"]
+    assert "LoRA: by an earlier version, without autocast" in in_halves(groups(records))[0]
+
+
+def test_numbers_of_a_gpu_are_not_said_to_repeat() -> None:
+    found = made("full", None)
+    assert "repeatable" not in made_with([found])
+    found["environment"] = {**(found.get("environment") or {}), "repeatable": "not bitwise repeatable"}
+    assert made_with([found]).endswith("Not bitwise repeatable: on a GPU without --deterministic.")
