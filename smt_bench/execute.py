@@ -12,10 +12,12 @@ import torch
 from accelerate import PartialState
 
 from smt_bench import methods
+from smt_bench.data import families
 from smt_bench.data.batches import training_order
 from smt_bench.data.cut import count
 from smt_bench.data.overlap import RULE
 from smt_bench.data.prompts import Encoded, encode
+from smt_bench.data.sources import sources
 from smt_bench.evaluation.evaluate import evaluate, merge_shares
 from smt_bench.evaluation.heldout import response_loglik
 from smt_bench.evaluation.heldout import summary as heldout_summary
@@ -215,4 +217,8 @@ def _judge(
         heldout = parallel.merge(parallel.gathered(heldout))
         scores = merge_shares(parallel.gathered(scores), list(inputs.data.tests))
     clock("evaluation", start)
-    return {"heldout": heldout_summary(heldout), "evaluation": scores}
+    family, judged = families.known(d.family), heldout_summary(heldout)
+    judged["examples"]["cluster"] = sources(family, inputs.data.heldout)
+    for task, result in scores.items():
+        result["examples"]["cluster"] = sources(family, inputs.data.tests[task])
+    return {"heldout": judged, "evaluation": scores}

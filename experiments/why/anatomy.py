@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.evidence.cells import Group, groups
+from smt_bench.evidence.interval import mean_of
 from smt_bench.evidence.published import published
 from smt_bench.evidence.stats import mean_ci
-from smt_bench.evidence.verdicts import OPEN, judge, tally
+from smt_bench.evidence.verdicts import judge, tally, unanimous
 from smt_bench.evidence.words import percent
 from smt_bench.experiments.why.anatomy_figures import NAMES, counts, draw_map, draw_shares
 from smt_bench.experiments.why.projections import place
@@ -57,9 +58,14 @@ def _claims(group: Group, layers: int) -> list[tuple[str, str, str]]:
     """Statement, verdict and evidence, at one fraction."""
     shares = [_shares(r)["V"] for r in group.done]
     mean, half = mean_ci(shares)
-    interval = [] if half is None else [(mean - 50 - half, mean - 50 + half)]
     text = f"{written(mean, 1)} %" + ("" if half is None else f" ± {written(half, 1)}")
-    made = [("V gets more than half of the budget", judge(interval, len(shares), 1.0), text)]
+    made = [
+        (
+            "V gets more than half of the budget",
+            judge([mean_of([s - 50 for s in shares])], 1.0, "{:.1f} points".format)[0],
+            text,
+        )
+    ]
     rules: tuple[tuple[str, str, Callable[[int], bool]], ...] = (
         ("every V matrix holds blocks", "V", lambda empty: empty == 0),
         ("most Q matrices hold none", "Q", lambda empty: 2 * empty > layers),
@@ -68,9 +74,7 @@ def _claims(group: Group, layers: int) -> list[tuple[str, str, str]]:
     for statement, name, right in rules:
         empty = [layers - sum(p == name for _, p in counts(r)) for r in group.done]
         votes = [right(e) for e in empty]
-        # A count has no interval: all seeds have to agree.
-        agreed = judge([(1.0, 1.0)] if all(votes) else [(-1.0, -1.0)], len(votes), 1.0)
-        verdict = agreed if len(set(votes)) == 1 else OPEN
+        verdict = unanimous(votes)
         made.append((statement, verdict, f"{', '.join(map(str, empty))} of {layers} without"))
     return made
 
@@ -125,8 +129,9 @@ class Anatomy(OneMethodExperiment):
                 f"{statement}, at {near.label if near else ''}: {verdict} ({evidence})."
                 for statement, verdict, evidence in claims
             ),
-            "Rule: the share by its 95 % t-interval over seeds; counts hold (or do not) where all seeds agree; one seed decides "
-            "nothing: cannot be told at this scale.",
+            "Rule: the share by its t-intervals over seeds (holds where the 95 % one lies above 50, does not where it "
+            "lies below or the 90 % one within ± 1 of it); counts hold (or do not) where all seeds agree; one seed "
+            "decides nothing.",
             theirs,
             "Share: % of the chosen blocks, ± 95 % over seeds. Random: V's share of all blocks. Without: no seed put a block "
             "there.",

@@ -41,7 +41,8 @@ def draw_shares(data: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
         for i, name in enumerate(NAMES):
             key, (colour, _) = f"share_{name.lower()}", LOOKS[name]
             spots = np.arange(len(data)) + 0.27 * (i - 1)
-            half = [line[f"{key}_ci95"] for line in data] if several else None
+            halves = [line[f"{key}_ci95"] for line in data]
+            half = [math.nan if h is None else h for h in halves] if several else None
             axes.bar(
                 spots,
                 [line[key] for line in data],

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ import matplotlib
 import numpy as np
 from matplotlib.ticker import FuncFormatter, NullLocator, SymmetricalLogLocator
 
-from smt_bench.evidence.stats import mean_ci, rank_correlations
+from smt_bench.evidence.interval import Estimate, mean_of
+from smt_bench.evidence.stats import fisher_z, mean_correlation, over_items_z, rank_correlation
 from smt_bench.evidence.verdicts import judge, tally
 from smt_bench.experiments.why.block_trial import Bench, stratified
 from smt_bench.experiments.why.projections import LOOKS, blank, handles, place
@@ -42,7 +44,7 @@ TITLES = {
     "mean_abs": "gradient, mean-abs (SMT)", "abs_mean": "gradient, abs-mean", "activation": "activation",
     "weight": "weight magnitude", "random": "random",
 }  # fmt: skip
-MATTERS = 0.1  # of a rank correlation
+MATTERS = 0.1  # of Fisher's z: about that of a small rank correlation
 STRATA = 8
 
 
@@ -50,42 +52,41 @@ def _column(blocks: Sequence[dict[str, Any]], name: str) -> np.ndarray:
     return np.array([b[name] for b in blocks])
 
 
-def correlations(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Per criterion the rank correlation with the benefit: mean over seeds, intervals over seeds and over blocks.
+@dataclass(frozen=True)
+class Correlation:
+    """Rank correlation of a criterion with the benefit.
 
-    Returns:
-        By criterion `rho`, `ci95` (over seeds), `low` and `high` (bootstrap over blocks), and `ahead`: the same four for how far
-        SMT's score is ahead of it.
+    Attributes:
+        rho: mean over seeds by Fisher's z.
+        interval: 95 % over seeds, each of which drew its own blocks; with one seed over its blocks.
+        z: the mean of Fisher's z.
+        ahead: how far SMT's score is ahead of it, a mean over seeds of differences of z.
     """
-    found = [
-        rank_correlations({n: _column(r["blocks"], n) for n in TITLES}, _column(r["blocks"], "benefit"), seed=i)
-        for i, r in enumerate(results)
-    ]
 
-    def summary(values: Sequence[float], draws: Sequence[np.ndarray]) -> dict[str, Any]:
-        rho, half = mean_ci(values)
-        low, high = np.percentile(np.mean(draws, axis=0), (2.5, 97.5))
-        return {"rho": rho, "ci95": half, "low": float(low), "high": float(high)}
+    rho: float
+    interval: tuple[float, float] | None
+    z: Estimate
+    ahead: Estimate
 
+
+def correlations(results: Sequence[dict[str, Any]]) -> dict[str, Correlation]:
+    """By criterion."""
+    found = {
+        n: [rank_correlation(_column(r["blocks"], n), _column(r["blocks"], "benefit")) for r in results] for n in TITLES
+    }
     made = {}
-    for name in TITLES:
-        made[name] = summary([f[name][0] for f in found], [f[name][1] for f in found])
-        made[name]["ahead"] = summary(
-            [f["mean_abs"][0] - f[name][0] for f in found], [f["mean_abs"][1] - f[name][1] for f in found]
-        )
+    for name, values in found.items():
+        rho, interval, z = mean_correlation(values)
+        error = over_items_z(len(results[0]["blocks"]))
+        if len(values) == 1 and error is not None:
+            interval = math.tanh(z.value - 1.96 * error), math.tanh(z.value + 1.96 * error)
+        ahead = [fisher_z(mine) - fisher_z(theirs) for mine, theirs in zip(found["mean_abs"], values)]
+        made[name] = Correlation(rho, interval, z, mean_of(ahead))
     return made
 
 
-def _verdict(evidence: dict[str, Any], seeds: int) -> str:
-    intervals = [(evidence["low"], evidence["high"])]
-    if evidence["ci95"] is not None:
-        intervals.append((evidence["rho"] - evidence["ci95"], evidence["rho"] + evidence["ci95"]))
-    return judge(intervals, seeds, MATTERS)
-
-
-def _shown(evidence: dict[str, Any]) -> str:
-    between = (evidence["low"], evidence["high"])
-    return written(evidence["rho"], 2, evidence["ci95"], between, signed=True) or ""
+def _shown(found: Correlation) -> str:
+    return written(found.rho, 2, between=found.interval, signed=True) or ""
 
 
 def _round_down(value: float) -> float:
@@ -93,7 +94,7 @@ def _round_down(value: float) -> float:
     return 10.0 ** math.floor(math.log10(value)) if value > 0 else 1.0
 
 
-def _draw(blocks: Sequence[dict[str, Any]], found: dict[str, dict[str, Any]], folder: Path, seeds: int) -> list[Path]:
+def _draw(blocks: Sequence[dict[str, Any]], found: dict[str, Correlation], folder: Path, seeds: int) -> list[Path]:
     with matplotlib.rc_context(STYLE):
         about = f"{len(blocks)} blocks, {seeds} seed{'s' if seeds > 1 else ''}; rank correlation {_shown(found['mean_abs'])}."
         about += " The y axis is linear between its two ticks next to 0."
@@ -194,24 +195,31 @@ class Criteria(MeasuringExperiment):
         done = finished(records, model)
         results, s = [r["result"] for r in done], done[0]["run"]["settings"]
         found = correlations(results)
-        claims = [("the warm-up score predicts benefit", _verdict(found["mean_abs"], len(done)))]
-        claims += [
-            (f"it predicts better than {TITLES[name]}", _verdict(found[name]["ahead"], len(done)))
-            for name in ("weight", "activation", "random")
-        ]
+        rivals = ("weight", "activation", "random")
+        verdicts = judge([found["mean_abs"].z, *(found[name].ahead for name in rivals)], MATTERS, "{:.2f} in z".format)
+        texts = ["the warm-up score predicts benefit", *(f"it predicts better than {TITLES[name]}" for name in rivals)]
+        claims = list(zip(texts, verdicts))
         rows, data = [], []
         for name, title in TITLES.items():
-            ahead = None if name == "mean_abs" else found[name]["ahead"]
-            rows.append([title, _shown(found[name]), None if ahead is None else _shown(ahead), len(done)])
-            line = {k: v for k, v in found[name].items() if k != "ahead"}
-            data.append({"criterion": name, **line, "ahead": (ahead or {}).get("rho"), "n_seeds": len(done)})
+            c = found[name]
+            ahead = None if name == "mean_abs" else c.ahead
+            between = None if ahead is None else ahead.interval()
+            shown = None if ahead is None else written(ahead.value, 2, between=between, signed=True)
+            rows.append([title, _shown(c), shown, len(done)])
+            line = {"rho": c.rho, **dict(zip(("low", "high"), c.interval or (None, None)))}
+            data.append(
+                {"criterion": name, **line, "ahead_z": None if ahead is None else ahead.value, "n_seeds": len(done)}
+            )
         blocks = [b for r in results for b in r["blocks"]]
         strata = [np.mean([b["benefit"] for b in blocks if b["stratum"] == i]) for i in range(STRATA)]
         lines = [
             f"Verdict: {tally([verdict for _, verdict in claims])}.",
             *(f"{statement}: {verdict}." for statement, verdict in claims),
-            f"Rule: holds where the 95 % intervals over seeds (±) and over blocks [bootstrap] lie above 0, does not hold where "
-            f"both lie below {MATTERS:g}; else, and with one seed, it cannot be told at this scale.",
+            "[low, high]: 95 % over seeds, each with its own blocks (Student t of Fisher's z)"
+            + (", here of one seed over its blocks." if len(done) == 1 else "."),
+            f"Rule: does not hold where the 90 % interval lies within ± {MATTERS:g} of Fisher's z, or it is behind; "
+            "else holds where the 95 % one lies above 0; else, and with one seed, it cannot be told. All statements "
+            "corrected together (Holm).",
             f"Per seed {len(results[0]['blocks'])} of {results[0]['total_blocks']} blocks of side {results[0]['side']}, drawn "
             f"evenly over {STRATA} parts of the ranking, each tuned alone for {s['steps']} steps of {s['batch_size']} examples "
             f"at rate {s['lr']:g}; scores from {s['warmup_steps']} frozen warm-up steps.",
@@ -219,7 +227,7 @@ class Criteria(MeasuringExperiment):
             + ", ".join(f"{1000 * v:+.2f}" for v in strata) + ".",
             made_with(done),
         ]  # fmt: skip
-        header = ["criterion", "rank correlation with benefit", "SMT's score minus it", "seeds"]
+        header = ["criterion", "rank correlation with benefit", "SMT's score minus it, in Fisher's z", "seeds"]
         files = Table(f"Does the warm-up score predict benefit? {model}", header, rows, lines, data).write(
             folder, "criteria"
         )

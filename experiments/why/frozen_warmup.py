@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from smt_bench.evidence.group import Answers, heldout_of
+from smt_bench.evidence.interval import Estimate, contrast
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.words import family_title
 from smt_bench.questions.experiment import OneMethodExperiment
@@ -34,9 +36,16 @@ def _accuracy(record: Record) -> float:
     return 100 * float(statistics.mean(task["accuracy"] for task in record["evaluation"].values()))
 
 
-def _written(values: Sequence[float], digits: int, signed: bool = False) -> str | None:
+def _written(values: Sequence[float], digits: int) -> str | None:
     mean, half = mean_ci(values)
-    return written(mean, digits, half, signed=signed)
+    return written(mean, digits, half)
+
+
+def _apart(both: Sequence[dict[bool, Record]]) -> Estimate:
+    """Accuracy of the frozen warm-up minus that of the training one (points), over new seeds and new examples."""
+    tasks = sorted(both[0][True]["evaluation"])
+    sides = [Answers([p[kind] for p in both]).side(tasks) for kind in (False, True)]
+    return contrast([(sign, side) for sign, side in zip((1.0, -1.0), sides) if side is not None])
 
 
 def _row(fraction: float, both: Sequence[dict[bool, Record]]) -> dict[str, Any]:
@@ -44,11 +53,12 @@ def _row(fraction: float, both: Sequence[dict[bool, Record]]) -> dict[str, Any]:
     units, capacity = both[0][True]["capacity"]["units"], both[0][True]
     chance = 100 * units / capacity["method"]["blocks_available"]
     accuracy = {kind: [_accuracy(p[kind]) for p in both] for kind in (True, False)}
-    nll = {kind: [p[kind]["heldout"]["nll"] for p in both] for kind in (True, False)}
+    heldout = {kind: [heldout_of(p[kind]) for p in both] for kind in (True, False)}
+    nll = {kind: [h.nll for h in found if h is not None] for kind, found in heldout.items()}
     seconds = {kind: statistics.median(p[kind]["seconds"]["warmup"] for p in both) for kind in (True, False)}
-    apart = [b - a for a, b in zip(accuracy[True], accuracy[False])]
-    known = all(n is not None for kind in nll for n in nll[kind])
-    difference, interval = mean_ci(apart)
+    known = all(len(values) == len(both) for values in nll.values())
+    apart = _apart(both)
+    low, high = apart.interval() or (None, None)
     return {
         "fraction_pct": 100 * fraction,
         "blocks": units,
@@ -56,8 +66,9 @@ def _row(fraction: float, both: Sequence[dict[bool, Record]]) -> dict[str, Any]:
         "chance_pct": chance,
         "accuracy_training": statistics.mean(accuracy[True]),
         "accuracy_frozen": statistics.mean(accuracy[False]),
-        "difference": difference,
-        "difference_ci95": interval,
+        "difference": apart.value,
+        "difference_low": low,
+        "difference_high": high,
         "heldout_nll_training": statistics.mean(nll[True]) if known else None,
         "heldout_nll_frozen": statistics.mean(nll[False]) if known else None,
         "warmup_s_training": seconds[True],
@@ -71,7 +82,7 @@ def _row(fraction: float, both: Sequence[dict[bool, Record]]) -> dict[str, Any]:
             f"{chance:.0f}",
             _written(accuracy[True], 1),
             _written(accuracy[False], 1),
-            _written(apart, 1, signed=True),
+            written(apart.value, 1, between=apart.interval(), signed=True),
             _written(nll[True], 3) if known else "",
             _written(nll[False], 3) if known else "",
             f"{seconds[True]:.1f}",
@@ -115,7 +126,8 @@ class FrozenWarmup(OneMethodExperiment):
             f"{config['scope']}; {max((r['n_seeds'] for r in data), default=0)} seed(s), ± is the 95 % interval over them",
             "blocks in common: of the blocks chosen by the training warm-up, those that the frozen one chose too; by chance: "
             "what a random choice of as many blocks would share",
-            "difference: frozen minus training, paired by seed; the training warm-up has also learned while it looked",
+            "difference: frozen minus training, [low, high] 95 % over new seeds and new examples; the training warm-up has also "
+            "learned while it looked",
             "warm-up, s: of the whole warm-up, on a machine that did other work as well",
             made_with(records),
         ]

@@ -21,8 +21,9 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from smt_bench.evidence.cells import groups
-from smt_bench.evidence.stats import mean_ci
-from smt_bench.evidence.verdicts import OPEN, judge, tally
+from smt_bench.evidence.interval import Estimate, contrast
+from smt_bench.evidence.sides import Items, Side
+from smt_bench.evidence.verdicts import judge, tally
 from smt_bench.experiments.why.projections import LOOKS, blank, handles, place
 from smt_bench.methods.modules import targeted
 from smt_bench.questions.experiment import OneMethodExperiment
@@ -39,31 +40,32 @@ PROBE = "median-gradient"
 MATTERS = math.log(1.1)  # a ratio of gradients below 1.1 is no difference that matters
 
 
-def _ratios(table: dict[tuple[int, str], list[float]], other: str) -> tuple[list[float], list[float]]:
-    """Log ratio of V to another projection: per layer (mean over seeds) and per seed (mean over layers)."""
+def _estimate(table: dict[tuple[int, str], list[float]], other: str) -> tuple[Estimate, list[float]]:
+    """Mean log ratio of V to another projection, over seeds and layers crossed, and its mean over seeds by layer."""
     layers = sorted({layer for layer, _ in table})
-    logs = np.log(
-        np.array([table[layer, "V"] for layer in layers]) / np.array([table[layer, other] for layer in layers])
-    )
-    return list(logs.mean(axis=1)), list(logs.mean(axis=0))
+    logs_LS = np.log(np.array([table[i, "V"] for i in layers]) / np.array([table[i, other] for i in layers]))
+    value_S = logs_LS.mean(axis=0)
+    side = Side(value_S, (logs_LS.T - value_S[:, None]) / len(layers), Items.of([range(len(layers))]))
+    return contrast([(1.0, side)]), list(logs_LS.mean(axis=1))
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float] | None:
-    mean, half = mean_ci(values)
-    return None if half is None else (mean - half, mean + half)
-
-
-def _claim(table: dict[tuple[int, str], list[float]], other: str) -> tuple[str, str]:
-    """The verdict on "V's gradients are larger", and its evidence in words."""
-    by_layer, by_seed = _ratios(table, other)
-    intervals = [i for i in (_interval(by_layer), _interval(by_seed)) if i is not None]
-    verdict = judge(intervals, len(by_seed), MATTERS) if intervals else OPEN
-    shown = ", ".join(f"[{math.exp(low):.2f}, {math.exp(high):.2f}]" for low, high in intervals)
-    ahead = sum(value > 0 for value in by_layer)
-    return verdict, (
-        f"V against {other}: geometric mean ratio {math.exp(float(np.mean(by_layer))):.2f} ({shown}), largest "
-        f"{math.exp(max(by_layer)):.1f}, V ahead in {ahead} of {len(by_layer)} layers: {verdict}"
-    )
+def _claims(table: dict[tuple[int, str], list[float]]) -> list[tuple[str, str]]:
+    """The verdicts on "V's gradients are larger" than Q's and K's, and their evidence in words."""
+    found = {other: _estimate(table, other) for other in "QK"}
+    verdicts = judge([estimate for estimate, _ in found.values()], MATTERS, lambda v: f"a ratio of {math.exp(v):.2f}")
+    made = []
+    for (other, (estimate, by_layer)), verdict in zip(found.items(), verdicts):
+        interval = estimate.interval()
+        shown = "" if interval is None else f" [{math.exp(interval[0]):.2f}, {math.exp(interval[1]):.2f}]"
+        ahead = sum(value > 0 for value in by_layer)
+        made.append(
+            (
+                verdict,
+                f"V against {other}: geometric mean ratio {math.exp(estimate.value):.2f}{shown}, largest "
+                f"{math.exp(max(by_layer)):.1f}, V ahead in {ahead} of {len(by_layer)} layers: {verdict}",
+            )
+        )
+    return made
 
 
 def _draw(table: dict[tuple[int, str], list[float]], layers: Sequence[int], folder: Path, steps: int) -> list[Path]:
@@ -134,15 +136,15 @@ class Gradients(OneMethodExperiment):
             data.append(
                 {"layer": layer, "q": q, "k": k, "v": v, "v_over_q": v / q, "v_over_k": v / k, "n_seeds": len(done)}
             )
-        claims = [_claim(table, other) for other in "QK"] if layers else []
+        claims = _claims(table) if layers else []
         lines = [
             f"Verdict: V's gradients are larger than Q's and K's: {tally([verdict for verdict, _ in claims])}."
             if claims
             else "No finished run.",
-            *(f"{text}. Intervals: over layers{', over seeds' if len(done) > 1 else ''}." for _, text in claims),
-            "Rule: holds where the 95 % t-intervals of the mean log ratio over layers and over seeds both lie above a ratio of "
-            "1, does not hold where both lie below 1.1; else, and with one seed, it cannot be told at this scale. Printed: up "
-            "to 10.",
+            *(f"{text}." for _, text in claims),
+            "[low, high]: 95 % over new seeds and new layers. Rule: does not hold where the 90 % interval lies within a ratio of "
+            "1.1 either way, or where V is behind; else holds where the 95 % interval lies above 1; else, and with one seed, it "
+            "cannot be told. Both claims corrected together (Holm). Printed: up to 10.",
             f"Median over the entries of a matrix, mean over {found[0].run['train']['steps']} steps of full fine-tuning and "
             f"{notes.seeds([len(done)]) if done else 'no run'}.",
             *notes.setting(found),

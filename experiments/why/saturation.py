@@ -24,6 +24,7 @@ import torch
 
 from smt_bench.data.batches import collate
 from smt_bench.data.prompts import encode
+from smt_bench.evidence.interval import mean_of
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.verdicts import judge, tally
 from smt_bench.experiments.why.projections import place
@@ -114,8 +115,7 @@ def _claims(results: Sequence[dict[str, Any]], s: dict[str, Any]) -> list[tuple[
         found = _random(r, d_k, scale)
         return math.log(found["q"] / found["v"]) - reference * math.log(scale) / 2
 
-    made = []
-    for statement, values in (
+    statements: tuple[tuple[str, list[float]], ...] = (
         (
             f"random inputs: logits of standard deviation {large:g} instead of {small:g} saturate, and shrink Q's gradient "
             "against V's with keys of one length",
@@ -138,12 +138,14 @@ def _claims(results: Sequence[dict[str, Any]], s: dict[str, Any]) -> list[tuple[
             "this model: halving the logits raises K's gradient against V's",
             [_log_ratios(r["own"], 0.5, "k") - _log_ratios(r["own"], 1.0, "k") for r in results],
         ),
-    ):
-        mean, half = mean_ci(values)
-        intervals = [] if half is None else [(mean - half, mean + half)]
-        between = None if half is None else (math.exp(mean - half), math.exp(mean + half))
-        shown = f"factor {written(math.exp(mean), 2, between=between)}"
-        made.append((statement, judge(intervals, len(values), MATTERS), shown))
+    )
+    estimates = [mean_of(values) for _, values in statements]
+    verdicts = judge(estimates, MATTERS, lambda v: f"a factor of {math.exp(v):.2f}")
+    made = []
+    for (statement, _), estimate, verdict in zip(statements, estimates, verdicts):
+        interval = estimate.interval()
+        between = None if interval is None else (math.exp(interval[0]), math.exp(interval[1]))
+        made.append((statement, verdict, f"factor {written(math.exp(estimate.value), 2, between=between)}"))
     return made
 
 
@@ -251,8 +253,9 @@ class Saturation(MeasuringExperiment):
         lines = [
             f"Verdict: {tally([verdict for _, verdict, _ in claims])}.",
             *(f"{statement}: {verdict} ({shown})." for statement, verdict, shown in claims),
-            "Rule: a factor above 1 favours the statement; holds where its 95 % t-interval over seeds lies above 1, does not "
-            "hold where it lies below 1.1; else, and with one seed, it cannot be told at this scale.",
+            "Rule: a factor above 1 favours the statement; it does not hold where the 90 % t-interval over seeds lies within a "
+            "factor of 1.1 either way, or the 95 % one below 1; else holds where the 95 % one lies above 1; else, and "
+            "with one seed, it cannot be told. All statements corrected together (Holm).",
             f"{len(done)} seed{'s' if len(done) > 1 else ''}. Σp²: mean over queries of the sum of squared attention weights, 1 "
             "where one key takes all. Gradients: root mean square, as a ratio to V's.",
             made_with(done),

@@ -1,5 +1,5 @@
 """The command line: `run`, `plan`, `status`, `cancel`, `list`, `show`, `table`, `figure`, `export`,
-`add`, `subtract`, `fetch`, `audit`.
+`add`, `subtract`, `fetch`, `audit`, `check`.
 
 Bad input is one line on standard error (what, value, remedy) and exit code 2; an interrupted sweep ends with 130, one with
 failed runs with 1. Heavy libraries are imported inside the commands, so that `--help` is quick.
@@ -17,6 +17,7 @@ import typer
 
 from smt_bench.cli.audit import audit
 from smt_bench.cli.browse import list_, show
+from smt_bench.cli.check import check
 from smt_bench.cli.draw import figure, table
 from smt_bench.cli.export import add, export, subtract
 from smt_bench.cli.manage import cancel, fetch, status
@@ -37,6 +38,7 @@ for command in (run, plan, show, table, figure, export, add, subtract, fetch, st
     app.command()(command)
 app.command("list")(list_)
 app.add_typer(audit, name="audit")
+app.add_typer(check, name="check")
 
 
 @app.command(hidden=True)

@@ -82,10 +82,27 @@ def _called(model: str, names: list[str], store: Store) -> str:
 
 
 def table(
-    experiment: str, model: Model = registry.DEFAULT, results: Results = Path("results"), out: Out = None
+    experiment: str,
+    model: Model = registry.DEFAULT,
+    results: Results = Path("results"),
+    out: Out = None,
+    margin_points: Annotated[
+        float | None, typer.Option(help="Smallest accuracy difference that matters; default 1.")
+    ] = None,
+    margin_nats: Annotated[
+        float | None, typer.Option(help="The same of held-out NLL, per token; default 0.01.")
+    ] = None,
 ) -> None:
     """Writes an experiment's tables again from stored records, training nothing."""
-    for path in _rendered(experiment, model, results, out, (".md", ".csv")):
+    from smt_bench.evidence.decisions import Margins, using
+
+    usual = Margins()
+    chosen = Margins(
+        usual.points if margin_points is None else margin_points, usual.nats if margin_nats is None else margin_nats
+    )
+    with using(chosen):
+        files = _rendered(experiment, model, results, out, (".md", ".csv"))
+    for path in files:
         if path.suffix == ".md":
             show(path.read_text(encoding="utf-8"))
         say(f"wrote {path}")

@@ -1,14 +1,15 @@
-"""`python -m smt_bench plan EXPERIMENT` and `plan claims`."""
+"""`python -m smt_bench plan EXPERIMENT`, `plan claims` and `plan power EXPERIMENT`."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smt_bench.cli.options import Many, Recipe, numbers, say, setting, several
+from smt_bench.cli.options import Many, Recipe, numbers, say, setting, several, show
 from smt_bench.machine.borders import folder_name
 from smt_bench.machine.spread import MOST, Spread
 from smt_bench.models import registry
@@ -16,13 +17,18 @@ from smt_bench.models import registry
 LEAST = 0.001  # of the peaks: slower is something else
 
 if TYPE_CHECKING:
+    from smt_bench.plan.rows import DryPlanner
     from smt_bench.questions.experiment import TrainingExperiment
 
 
 def plan(
     experiment: Annotated[
-        str, typer.Argument(help="Name of the experiment, or claims: the papers' efficiency statements.")
+        str,
+        typer.Argument(
+            help="Name of the experiment; claims: the papers' efficiency statements; power: what an experiment can tell."
+        ),
     ],
+    of: Annotated[str | None, typer.Argument(metavar="[EXPERIMENT]", help="After power: the experiment.")] = None,
     model: Annotated[str, typer.Option(help="Registered model, Hugging Face id or local folder.")] = registry.PAPER,
     gpus: Annotated[int, typer.Option(help="GPUs, data-parallel.")] = 1,
     gpu: Annotated[str, typer.Option(help="Kind of GPU, e.g. a100-40gb.")] = "a100-80gb",
@@ -51,11 +57,22 @@ def plan(
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure the efficiency on this machine.")] = False,
     results: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path("results"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, write nothing.")] = False,
+    effect: Annotated[
+        float | None, typer.Option(help="Of power: the difference looked for, in points; default 1.")
+    ] = None,
 ) -> None:
     """Says what every run would train, cost and need: no weights, no data, no GPU."""
     from smt_bench.plan.gpu.hardware import find
     from smt_bench.records.files import check_writable
 
+    if (of is None) == (experiment == "power"):
+        raise ValueError(
+            "plan power: name the experiment, e.g. `plan power plateau`"
+            if of is None
+            else f"plan {experiment} {of}: only power takes one"
+        )
+    if effect is not None and (of is None or not (math.isfinite(effect) and effect > 0)):
+        raise ValueError(f"--effect {effect:g}: a difference above 0, of `plan power EXPERIMENT`")
     where = find(gpu)
     _check(gpus, batch, bits, efficiency, calibrate)
     if not as_json:
@@ -77,13 +94,17 @@ def plan(
     from smt_bench.questions import refusals
     from smt_bench.questions.request import Request
 
-    asked = _experiment(experiment)
+    asked = _experiment(of or experiment)
     request = Request(
-        experiment, model, methods=tuple(several(methods, "--methods")), fractions_pct=numbers(fractions, float, "--fractions"),
-        tasks=tuple(several(tasks, "--tasks")), settings=tuple(setting(text) for text in settings or []), recipe=recipe,
+        of or experiment, model, methods=tuple(several(methods, "--methods")), fractions_pct=numbers(fractions, float,
+        "--fractions"), tasks=tuple(several(tasks, "--tasks")), settings=tuple(setting(text) for text in settings or []),
+        recipe=recipe,
     )  # fmt: skip
     planner = DryPlanner(request, Machine((where.memory,) * gpus, 0))
     refusals.idle_settings(request, planner.shared, asked.method_names(planner))
+    if of is not None:
+        _power(asked, planner, results, effect, as_json)
+        return
     chosen = planner.recipe
     examples = chosen.batch_size if batch is None else batch
     if examples % gpus:
@@ -113,6 +134,16 @@ def plan(
     output.show(table)
     files = output.write(rows, table, results / "plan" / experiment / folder_name(name), target)
     say("wrote " + ", ".join(str(f) for f in files))
+
+
+def _power(asked: TrainingExperiment, planner: DryPlanner, results: Path, effect: float | None, as_json: bool) -> None:
+    from smt_bench.plan.power import power_table
+
+    table = power_table(asked, planner, results, 1.0 if effect is None else effect)
+    if as_json:
+        print(json.dumps(table.data, indent=1))
+    else:
+        show(table.to_markdown())
 
 
 def _check(gpus: int, batch: int | None, bits: int | None, efficiency: float | None, calibrate: bool) -> None:

@@ -52,11 +52,13 @@ class Embedded:
         tasks: those it has besides the family's.
         origin: name and version of the training records, part of a run's key.
         load: gives the training examples, and the test examples by task.
+        source: what an example goes back to, where its text does not say it by the rule of `data.sources`.
     """
 
     tasks: tuple[Task, ...]
     origin: str
     load: Callable[[], tuple[list[Example], dict[str, list[Example]]]]
+    source: Callable[[Example], str | None] = lambda example: None
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ COMMONSENSE = Family(
         ),
         world.ORIGIN,
         partial(world.load, "commonsense"),
+        world.fact,
     ),
     folder="",
 )
@@ -164,7 +167,9 @@ MATH = Family(
     mixture="math_10k.json",
     mixture_size=9_919,
     collection=LLM_ADAPTERS,
-    embedded=Embedded((Task("facts-math", None, "facts (arithmetic)"),), world.ORIGIN, partial(world.load, "math")),
+    embedded=Embedded(
+        (Task("facts-math", None, "facts (arithmetic)"),), world.ORIGIN, partial(world.load, "math"), world.fact
+    ),
     rationale=True,
 )
 DEFAULT = COMMONSENSE  # where neither the tasks nor the experiment say which

@@ -16,6 +16,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 from smt_bench.data.prompts import Example
@@ -156,6 +157,20 @@ def ask(task: str, attribute: str, name: str, value: int, wording: int) -> Examp
             f"{INTRO['facts-2' if task == 'facts-2' else 'facts-3']} {question}\n\n{options}\n\nAnswer format: {form}"
         )
     return Example(instruction, "", f"the correct answer is {answer}", answer)
+
+
+def fact(example: Example) -> str | None:
+    """The fact of part B that an example asks about, whatever its wording; None where it asks about none."""
+    return _asked().get(example.instruction)
+
+
+@cache
+def _asked() -> dict[str, str]:
+    return {
+        ask(task, attribute, name, value, wording).instruction: f"{attribute} of {name}"
+        for (task, attribute, name), value in world("b").facts.items()
+        for wording in TRAIN_WORDINGS + TEST_WORDINGS
+    }
 
 
 def _tests(here: World, task: str) -> list[Example]:

@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -59,17 +59,23 @@ def lm_eval_task(
         right = golds[doc["index"]]
         prediction: str | float | None
         loglik = None
+        sure: tuple[float | None, float | None] = (None, None)
         if protocol == "likelihood":
             scores = {option: score for option, (score, _) in zip(doc["options"], responses)}
             loglik = finite(scores.get(str(right), math.nan))
             broken = any(math.isnan(score) for score in scores.values())
             prediction = None if broken else max(scores, key=lambda option: scores[option])
+            sure = (None, None) if broken else calibration(scores, str(right))
         else:
             prediction = parse(task, responses[0])
         parsed = prediction is not None
-        return {"acc": int(same(prediction, right)), "parsed": int(parsed), "prediction": prediction, "loglik": loglik}
+        return {
+            "acc": int(same(prediction, right)), "parsed": int(parsed), "prediction": prediction, "loglik": loglik,
+            "confidence": sure[0], "brier": sure[1],
+        }  # fmt: skip
 
-    aggregations = {"acc": "mean", "parsed": "mean", "prediction": _not_aggregated, "loglik": _not_aggregated}
+    columns = ("prediction", "loglik", "confidence", "brier")
+    aggregations = {"acc": "mean", "parsed": "mean"} | dict.fromkeys(columns, _not_aggregated)
     config: dict[str, Any] = {
         "task": task.name,
         "dataset_path": "json",
@@ -102,6 +108,26 @@ def lm_eval_task(
         config |= {"output_type": "generate_until", "generation_kwargs": {"until": [_MARKER], **limits}}
     _, quiet_task = lm_eval_classes()
     return quiet_task(config=config)
+
+
+def calibration(scores: Mapping[str, float], right: str) -> tuple[float | None, float | None]:
+    """How sure a model is of the option it chooses, and how far its probabilities are from the truth.
+
+    Args:
+        scores: log-likelihood of every option (nats).
+        right: the gold option.
+
+    Returns:
+        The largest probability over the options, and the Brier score sum_k (p_k - [k is right])^2, 0 to 2 (Brier 1950);
+        rounded to six digits, None where no option has a likelihood.
+    """
+    top = max(scores.values())
+    if not math.isfinite(top):
+        return None, None
+    weights = {option: math.exp(score - top) for option, score in scores.items()}
+    total = sum(weights.values())
+    squares = sum((weight / total - (option == right)) ** 2 for option, weight in weights.items())
+    return round(max(weights.values()) / total, 6), round(squares, 6)
 
 
 def _as_trained(tokenizer: Any, text: str) -> str:

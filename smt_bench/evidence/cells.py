@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from smt_bench.data.tasks import TASKS
-from smt_bench.evidence.group import Cells, Group, accuracy
-from smt_bench.evidence.stats import macro_stderr, mean_ci, ratio_stderr
+from smt_bench.evidence.group import Cells, Group, accuracy, heldout_of
+from smt_bench.evidence.interval import over_items
+from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.words import rank
 from smt_bench.records.runs import nameless
 from smt_bench.records.store import Record
@@ -112,7 +113,7 @@ def trained_on(found: Sequence[Group]) -> dict[str, int] | None:
 
 def heldout_nlls(records: Iterable[Record]) -> list[float]:
     """Held-out loss of every finished run that has one (nats per response token)."""
-    return [r["heldout"]["nll"] for r in records if r["status"] == "done" and r["heldout"]["nll"] is not None]
+    return [h.nll for r in records if r["status"] == "done" and (h := heldout_of(r)) is not None]
 
 
 def summarise(records: Iterable[Record] | Cells) -> pd.DataFrame:
@@ -122,9 +123,9 @@ def summarise(records: Iterable[Record] | Cells) -> pd.DataFrame:
         Columns: `method`, `fraction_pct` (requested; NaN for methods that take none), `trainable_pct` (realised),
         `capacity_unit`, `capacity`, `lr`, `trained` (False for an untouched model), `n_seeds` (records that
         contribute), `accuracy` (%, mean over `tasks`, every task counting the same, then over seeds), `ci95`
-        (half-width over seeds), `stderr` (over examples), `heldout_nll` (nats per response token),
-        `heldout_nll_ci95`, `heldout_nll_stderr`, `format_failure_pct`, `overlap` (test examples of `tasks` that are
-        also trained on), `n_examples` (test examples behind
+        (half-width over seeds), `stderr` (over examples, these runs, examples of one source together), `heldout_nll` (nats
+        per response token), `heldout_nll_ci95`, `heldout_nll_stderr`, `format_failure_pct`, `overlap` (test examples of
+        `tasks` that are also trained on), `n_examples` (test examples behind
         `accuracy`), `n_heldout`, `diverged` and `failed` (runs without numbers), `status` (what became of those, in
         words), `tasks` and `keys` (of all its runs). Missing numbers are NaN.
 
@@ -161,16 +162,18 @@ def _row(group: Group, tasks: list[str], shared: dict[str, int] | None) -> dict[
     }
     if done and tasks:
         row["accuracy"], row["ci95"] = mean_ci(group.answers.accuracies(tasks))
-        row["stderr"] = 100 * macro_stderr(group.answers.correctness(tasks, range(len(done))))
+        row["stderr"] = group.answers.over_examples(tasks)
         row["format_failure_pct"] = 100 * float(
             np.mean([r["evaluation"][t]["format_failure_rate"] for r in done for t in tasks])
         )
         if group.trains and shared is not None:
             row["overlap"] = sum(shared.get(t, 0) for t in tasks)
         row["n_examples"] = sum(done[0]["evaluation"][t]["n"] for t in tasks)
-    parts = group.answers.heldout_parts(range(len(done)))
-    if parts is not None:
-        row["heldout_nll"], row["heldout_nll_ci95"] = mean_ci([r["heldout"]["nll"] for r in done])
-        row["heldout_nll_stderr"] = ratio_stderr(*parts)
-        row["n_heldout"] = len(parts[0])
+    heldout = group.answers.heldout
+    if heldout is not None:
+        loss = group.answers.nll_side
+        assert loss is not None
+        row["heldout_nll"], row["heldout_nll_ci95"] = mean_ci([h.nll for h in heldout])
+        row["heldout_nll_stderr"] = over_items([(1.0, loss)])
+        row["n_heldout"] = heldout[0].tokens.size
     return row

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from smt_bench.data import families
 from smt_bench.evidence import published
 from smt_bench.evidence.cells import Group, common_tasks
-from smt_bench.evidence.verdicts import Claim, weigh
+from smt_bench.evidence.decisions import ALPHA, OPEN, Decision, holm, seeds_needed
+from smt_bench.evidence.pairs import PREFIXES, Comparison, compare, decided
+from smt_bench.evidence.verdicts import Claim, verdict
 from smt_bench.records.store import Record
-
-Weighed = tuple[Claim, Group, Group, dict[str, Any]]  # a claim, the cells it is about, `verdicts.weigh` of them
-
 
 Label = Callable[[Record], str | None]
 
@@ -79,15 +77,63 @@ def matches_paper(found: Sequence[Group], model: str, printed_on: str) -> bool:
     return why_unpublished(found, model, printed_on) is None
 
 
+@dataclass(frozen=True)
+class Weighed:
+    """A claim, and what is said of it.
+
+    Attributes:
+        claim: the statement.
+        comparison: of its two cells.
+        decisions: by prefix ("": on accuracy, "nll_": on held-out NLL), corrected within the table's family.
+        printed: the difference that the paper has (points); None where it has none.
+        seeds: how many the printed difference would need, where accuracy cannot be told and a number of them does.
+    """
+
+    claim: Claim
+    comparison: Comparison
+    decisions: dict[str, Decision]
+    printed: float | None
+    seeds: int | None
+
+    def verdict(self, prefix: str = "") -> str:
+        """On the claim."""
+        return verdict(self.decisions[prefix], self.claim.equal, self.claim.denied)
+
+
 def weighed(found: Sequence[Group], sheet: Sheet) -> list[Weighed]:
-    """Every claim of the sheet at every fraction at which both of its rows were run, with the evidence."""
+    """Every claim of the sheet at every fraction at which both of its rows were run, with the evidence.
+
+    The paper's claims are one family, corrected together; the controls are another.
+    """
     tasks = common_tasks(found)
-    made: list[Weighed] = []
+    pairs: list[tuple[Claim, Comparison]] = []
     for claim in sheet.claims:
         for a in (g for g in found if g.method == claim.ahead):
             rivals = [g for g in found if g.method == claim.behind]
             # Rows of one label and several fractions meet at equal fractions; lone rows meet whatever their fractions.
             same = [g for g in rivals if g.fraction == a.fraction]
             alone = len(rivals) == 1 and sum(g.method == claim.ahead for g in found) == 1
-            made += [(claim, a, b, weigh(claim, a, b, tasks)) for b in (rivals if alone else same)]
-    return made
+            pairs += [(claim, compare(a, b, tasks)) for b in (rivals if alone else same)]
+    made: dict[int, dict[str, Decision]] = {i: {} for i in range(len(pairs))}
+    sizes = {control: sum(claim.control == control for claim, _ in pairs) for control in (False, True)}
+    for control in (False, True):
+        family = [i for i, (claim, _) in enumerate(pairs) if claim.control == control]
+        for prefix in PREFIXES:
+            beyond = [pairs[i][0].equal for i in family]
+            for i, decision in zip(family, decided([pairs[i][1] for i in family], prefix, holm, beyond)):
+                made[i][prefix] = decision
+    return [
+        Weighed(claim, c, made[i], printed := _printed(claim, c, sheet), _seeds(c, made[i][""], printed, sizes[claim.control]))
+        for i, (claim, c) in enumerate(pairs)
+    ]  # fmt: skip
+
+
+def _printed(claim: Claim, c: Comparison, sheet: Sheet) -> float | None:
+    mine, theirs = sheet.printed(claim.ahead, c.a.fraction_pct), sheet.printed(claim.behind, c.b.fraction_pct)
+    return None if mine is None or theirs is None else mine - theirs
+
+
+def _seeds(c: Comparison, decision: Decision, printed: float | None, family: int) -> int | None:
+    if decision.zone != OPEN or not printed or c.accuracy is None:
+        return None
+    return seeds_needed(c.accuracy.parts, printed, ALPHA / family)

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smt_bench.evidence import clusters
+from smt_bench.evidence.interval import over_items
+from smt_bench.evidence.sides import Items, Side, accuracies, ratios
 from smt_bench.evidence.words import percent, title
 from smt_bench.records.store import Record
 
@@ -18,6 +21,37 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Heldout:
+    """The held-out examples of a record that verdicts are about; the one place where they are taken out of it.
+
+    Attributes:
+        nll: mean over their response tokens (nats).
+        loglik: of every response (nats); without those of which the cut-off left nothing.
+        tokens: of every response.
+        cluster: the source of each; None: unknown, every example stands for itself.
+    """
+
+    nll: float
+    loglik: Array
+    tokens: Array
+    cluster: NDArray[np.int64] | None
+
+
+def heldout_of(record: Record) -> Heldout | None:
+    """What a record says about held-out examples; None where it has no number."""
+    found = record["heldout"] or {}
+    if found.get("nll") is None:
+        return None
+    tokens = np.asarray(found["examples"]["tokens"], dtype=float)
+    scored = tokens > 0
+    loglik = np.asarray(found["examples"]["loglik"], dtype=float)[scored]
+    sources = clusters.of_heldout(record)
+    return Heldout(
+        found["nll"], loglik, tokens[scored], None if sources is None else np.asarray(sources, dtype=np.int64)[scored]
+    )
 
 
 class Answers:
@@ -29,9 +63,10 @@ class Answers:
 
     def __init__(self, records: Sequence[Record]) -> None:
         self._records = records
+        self._fixed = not any(trains(r["run"]) for r in records)
         self._correct: dict[str, NDArray[Any]] = {}
         self._accuracies: dict[tuple[str, ...], list[float]] = {}
-        self.compared: dict[tuple[Answers, tuple[str, ...], int, int], Any] = {}  # with others: `pairs.compare`
+        self._sides: dict[tuple[str, ...], Side] = {}
 
     def accuracies(self, tasks: Sequence[str]) -> list[float]:
         """Of each run in %, every task counting the same."""
@@ -40,12 +75,8 @@ class Answers:
             found = self._accuracies[tuple(tasks)] = [accuracy(r, tasks) for r in self._records]
         return found
 
-    def correctness(self, tasks: Sequence[str], rows: Sequence[int]) -> dict[str, Array]:
-        """Per task and example, the share of the runs number `rows` that answered it rightly."""
-        every = list(rows) == list(range(len(self._records)))
-        return {t: np.mean(self._right(t) if every else self._right(t)[rows], axis=0) for t in tasks}
-
-    def _right(self, task: str) -> NDArray[Any]:
+    def right(self, task: str) -> NDArray[Any]:
+        """1 where a run answered an example rightly, (S, N)."""
         if task not in self._correct:
             columns = [np.asarray(r["evaluation"][task]["examples"]["correct"]) for r in self._records]
             self._correct[task] = np.stack(columns)
@@ -58,24 +89,44 @@ class Answers:
         return frozenset.intersection(*sets) if self._records else None
 
     @cached_property
-    def nlls(self) -> list[float | None]:
-        """Held-out loss of each run (nats per response token)."""
-        return [(r["heldout"] or {}).get("nll") for r in self._records]
+    def heldout(self) -> list[Heldout] | None:
+        """Of each run; None where one has no number."""
+        found = [heldout_of(r) for r in self._records]
+        return [h for h in found if h is not None] if found and None not in found else None
+
+    def side(self, tasks: Sequence[str]) -> Side | None:
+        """Accuracy (points, every task counting the same) for `interval.contrast`; None without runs or tasks."""
+        if not self._records or not tasks:
+            return None
+        if tuple(tasks) not in self._sides:
+            correct = [self.right(t) for t in tasks]
+            said = [clusters.of_task(self._records[0], t) for t in tasks]
+            items = Items.of([c if c is not None else range(part.shape[1]) for c, part in zip(said, correct)])
+            self._sides[tuple(tasks)] = accuracies(correct, items, fixed=self._fixed)
+        return self._sides[tuple(tasks)]
 
     @cached_property
-    def _logliks(self) -> list[Array]:
-        return [np.asarray(r["heldout"]["examples"]["loglik"], dtype=float) for r in self._records]
-
-    def heldout_parts(self, rows: Sequence[int]) -> tuple[Array, Array] | None:
-        """Per held-out example, negative log-likelihood (nats, mean over the runs number `rows`) and response tokens.
-
-        Without examples whose response the cut-off left nothing of; None where a run has no held-out number.
-        """
-        if not rows or any(self.nlls[i] is None for i in rows):
+    def nll_side(self) -> Side | None:
+        """Held-out loss (nats per response token) for `interval.contrast`; None where a run has no number."""
+        if self.heldout is None:
             return None
-        tokens = np.asarray(self._records[rows[0]]["heldout"]["examples"]["tokens"], dtype=float)
-        scored = tokens > 0
-        return -np.mean([self._logliks[i][scored] for i in rows], axis=0), tokens[scored]
+        first = self.heldout[0]
+        items = Items.of([range(first.tokens.size) if first.cluster is None else first.cluster.tolist()])
+        return ratios(np.stack([-h.loglik for h in self.heldout]), first.tokens, items, self._fixed)
+
+    def over_examples(self, tasks: Sequence[str]) -> float | None:
+        """Standard error of the mean accuracy (points) over new examples, of these very runs; None where it cannot be known."""
+        side = self.side(tasks)
+        return None if side is None else over_items([(1.0, side)])
+
+    def sourced(self, tasks: Sequence[str]) -> bool:
+        """Whether it is known which examples share a source."""
+        return all(clusters.of_task(r, t) is not None for r in self._records[:1] for t in tasks)
+
+
+def trains(run: dict[str, Any]) -> bool:
+    """False for an untouched model, whose answers depend on no seed."""
+    return bool(run["train"]["lr"] > 0 and run["train"]["steps"] > 0)
 
 
 @dataclass(frozen=True)
@@ -115,7 +166,7 @@ class Group:
     @property
     def trains(self) -> bool:
         """False for an untouched model, whose answers depend on no seed."""
-        return bool(self.run["train"]["lr"] > 0 and self.run["train"]["steps"] > 0)
+        return trains(self.run)
 
     @property
     def capacity(self) -> dict[str, Any]:
@@ -134,11 +185,6 @@ class Group:
     def answers(self) -> Answers:
         """Of its records with numbers, in their order."""
         return Answers(self.done)
-
-    @cached_property
-    def by_seed(self) -> dict[int, int]:
-        """Where in `done` a seed's record stands."""
-        return {r["run"]["seed"]: i for i, r in enumerate(self.done)}
 
     def called(self, label: str) -> Group:
         """The same runs, without those superseded, as a row of another name."""

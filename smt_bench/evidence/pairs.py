@@ -1,43 +1,120 @@
-"""Which differences can be told: paired comparisons of methods, on the same examples and the same seeds."""
+"""Comparisons of two cells: the difference of their means, with one interval over new seeds and new examples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from smt_bench.evidence.cells import Cells, Group, common_tasks, groups
-from smt_bench.evidence.group import Answers
-from smt_bench.evidence.stats import RESAMPLES, mean_ci, paired_bootstrap, paired_bootstrap_ratio
+from smt_bench.evidence.decisions import AHEAD, BEHIND, OPEN, Correction, Decision, benjamini_hochberg, decide, margins
+from smt_bench.evidence.interval import Estimate, contrast
+from smt_bench.evidence.sides import Side
 from smt_bench.evidence.words import title
 from smt_bench.records.store import Record
 
-_UNDECIDED = "no difference can be told"
-# Below, intervals are no intervals: five items that all agree give one of width 0. Ten discordant pairs are what McNemar's
-# test asks for before its normal approximation; fewer than six cannot even reject equality by a sign test.
-FEWEST_ITEMS, FEWEST_DISCORDANT, FEWEST_HELDOUT = 50, 10, 20
+PREFIXES = ("", "nll_")  # accuracy, held-out NLL
+_EVIDENCE = ("difference", "low", "high", "p", "p_within", "smallest", "verdict")
 
 
-def verdicts(
-    records: Iterable[Record] | Cells, reference: str, seed: int = 0, resamples: int = RESAMPLES
-) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Comparison:
+    """The first cell minus the second, on the same examples.
+
+    Attributes:
+        a: the first.
+        b: the second.
+        accuracy: points, positive favours the first; None where there is nothing to compare.
+        nll: nats per held-out response token, negative favours the first; None likewise.
+        n_seeds: the fewest runs of a side that trains.
+        n_examples: test examples.
+        n_sources: what they go back to; as many as examples where that is not known.
+        n_heldout: held-out examples with a response.
+        n_heldout_sources: likewise.
+    """
+
+    a: Group
+    b: Group
+    accuracy: Estimate | None
+    nll: Estimate | None
+    n_seeds: int
+    n_examples: int | None
+    n_sources: int | None
+    n_heldout: int | None
+    n_heldout_sources: int | None
+
+    def favouring(self, prefix: str) -> Estimate | None:
+        """Of accuracy ("") or held-out NLL ("nll_"), turned so that positive favours the first."""
+        return self.accuracy if not prefix else None if self.nll is None else self.nll.turned()
+
+    def sources(self, prefix: str) -> int | None:
+        """Behind that estimate."""
+        return self.n_heldout_sources if prefix else self.n_sources
+
+    def row(self) -> dict[str, Any]:
+        """Its plain numbers."""
+        made: dict[str, Any] = {
+            "method": self.a.method, "fraction_pct": self.a.fraction_pct,
+            "versus": self.b.method, "versus_fraction_pct": self.b.fraction_pct,
+        }  # fmt: skip
+        for prefix, found in zip(PREFIXES, (self.accuracy, self.nll)):
+            made |= {f"{prefix}{name}": None for name in _EVIDENCE}
+            if found is not None:
+                made[f"{prefix}difference"] = found.value
+                made[f"{prefix}low"], made[f"{prefix}high"] = found.interval() or (None, None)
+        names = ("n_seeds", "n_examples", "n_sources", "n_heldout", "n_heldout_sources")
+        return made | {name: getattr(self, name) for name in names}
+
+
+def compare(a: Group, b: Group, tasks: Sequence[str]) -> Comparison:
+    """Compares two cells; what they do not both have is None.
+
+    Raises:
+        ValueError: they answered other examples.
+    """
+    counts = [len(g.done) for g in (a, b) if g.trains]
+    if not (a.done and b.done):
+        return Comparison(a, b, None, None, 0, None, None, None, None)
+    mine, theirs = a.answers.side(tasks), b.answers.side(tasks)
+    losses = a.answers.nll_side, b.answers.nll_side
+    return Comparison(
+        a, b, _difference(mine, theirs), _difference(*losses), min(counts, default=1), *_size(mine, theirs), *_size(*losses)
+    )  # fmt: skip
+
+
+def _difference(a: Side | None, b: Side | None) -> Estimate | None:
+    return None if a is None or b is None else contrast([(1.0, a), (-1.0, b)])
+
+
+def _size(a: Side | None, b: Side | None) -> tuple[int | None, int | None]:
+    return (None, None) if a is None or b is None else (a.items.cluster_N.size, a.items.stratum_G.size)
+
+
+def decided(
+    found: Sequence[Comparison], prefix: str, correction: Correction, beyond: Sequence[bool] = ()
+) -> list[Decision]:
+    """Decisions on a family of comparisons, on accuracy ("") or on held-out NLL ("nll_")."""
+    margin = margins().nats if prefix else margins().points
+    estimates = [c.favouring(prefix) for c in found]
+    return decide(estimates, margin, correction, beyond, [c.sources(prefix) for c in found])
+
+
+def verdicts(records: Iterable[Record] | Cells, reference: str) -> pd.DataFrame:
     """Compares the reference with every other method at the same fraction, and all with the methods without a fraction.
 
-    Per comparison, over the seeds that both sides have: answers are averaged over seeds, examples resampled in pairs.
-    A method counts as better where the interval over examples leaves out zero and, with several seeds, the t-interval
-    of the differences of equal seeds does so too.
+    Exploratory: nobody declared these comparisons, so that they are corrected together by Benjamini and Hochberg.
 
     Args:
         records: of one experiment on one model.
         reference: name of the method in question.
-        seed: of the bootstrap.
-        resamples: bootstrap samples.
 
     Returns:
-        Columns `method`, `fraction_pct`, `versus`, `versus_fraction_pct`, `difference`, `low`, `high` (points of
-        accuracy, 95 % over examples), `seeds_ci95` (half-width over seeds), `n_seeds`, `n_examples`, `nll_difference`,
-        `nll_low`, `nll_high`, `nll_seeds_ci95` (nats per token, lower is better), `n_heldout`, `verdict`, `nll_verdict`.
+        Columns `method`, `fraction_pct`, `versus`, `versus_fraction_pct`; of accuracy (points) `difference`, `low`, `high` (95 %
+        over seeds and examples), `p` (no difference) and `p_within` (a difference of the margin or more), corrected, `smallest`
+        (the smallest difference found with 80 % power), `verdict`; the same of held-out NLL (nats per token, lower is better)
+        with "nll_" before; `n_seeds`, `n_examples`, `n_sources`, `n_heldout`, `n_heldout_sources`.
 
     Raises:
         ValueError: no records, or records that no table may compare.
@@ -49,107 +126,24 @@ def verdicts(
     mine = [g for g in tunable if g.method == reference]
     pairs = [(a, b) for a in mine for b in tunable if b.fraction == a.fraction and b.method != reference]
     pairs += [(a, b) for b in whole for a in sorted(tunable, key=lambda g: g.method != reference)]
-    columns = list(compare(found[0], found[0], tasks, seed, 1))
-    return pd.DataFrame([compare(a, b, tasks, seed, resamples) for a, b in pairs], columns=columns)
+    made = [compare(a, b, tasks) for a, b in pairs]
+    rows = [comparison.row() for comparison in made]
+    for prefix in PREFIXES:
+        for row, comparison, decision in zip(rows, made, decided(made, prefix, benjamini_hochberg)):
+            row |= told(prefix, decision)
+            row[f"{prefix}verdict"] = _text(comparison, prefix, decision)
+    return pd.DataFrame(rows, columns=list(compare(found[0], found[0], tasks).row()))
 
 
-def compare(a: Group, b: Group, tasks: Sequence[str], seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Any]:
-    """One row of `verdicts`: the first cell minus the second, on the examples and seeds that both have."""
-    mine, theirs = _paired(a, b)
-    row: dict[str, Any] = {
-        "method": a.method,
-        "fraction_pct": a.fraction_pct,
-        "versus": b.method,
-        "versus_fraction_pct": b.fraction_pct,
-        **dict.fromkeys(("difference", "low", "high", "seeds_ci95")),
-        "n_seeds": len(mine),
-        "n_examples": None,
-        "n_discordant": None,
-        **dict.fromkeys(("nll_difference", "nll_low", "nll_high", "nll_seeds_ci95", "n_heldout")),
-        "verdict": "",
-        "nll_verdict": "",
-    }
-    if not mine:
-        row["verdict"] = f"no result: {' and '.join(_lacking(a, b))}"
-        return row
-    compared = (b.answers, tuple(tasks), seed, resamples)
-    if compared not in a.answers.compared:  # a claim and a table may both ask
-        a.answers.compared[compared] = _compared(a.answers, b.answers, mine, theirs, tasks, seed, resamples)
-    numbers, seeds, nll_seeds = a.answers.compared[compared]
-    row |= numbers
-    if row["difference"] is not None:
-        told = _text(a, b, row["difference"], row["low"], row["high"], seeds)
-        row["verdict"] = few_items(row, difference=told != _UNDECIDED) or told
-    if row["nll_difference"] is not None:
-        # Lower is better: turned round for the words.
-        told = _text(a, b, -row["nll_difference"], -row["nll_high"], -row["nll_low"], [-s for s in nll_seeds])
-        row["nll_verdict"] = few_heldout(row) or told
-    return row
+def told(prefix: str, decision: Decision) -> dict[str, Any]:
+    """A decision's numbers, as columns of a row."""
+    return {f"{prefix}{name}": getattr(decision, name) for name in ("p", "p_within", "smallest")}
 
 
-def _compared(
-    a: Answers, b: Answers, mine: list[int], theirs: list[int], tasks: Sequence[str], seed: int, resamples: int
-) -> tuple[dict[str, Any], list[float], list[float]]:
-    """The numbers of a row of `verdicts`, and the differences of equal seeds: of accuracies, of held-out losses."""
-    row: dict[str, Any] = {}
-    seeds, nll_seeds = list[float](), list[float]()
-    if tasks:
-        ours, rivals = a.correctness(tasks, mine), b.correctness(tasks, theirs)
-        result = paired_bootstrap(ours, rivals, seed, resamples)
-        row |= {name: 100 * result[name] for name in ("difference", "low", "high")} | {"n_examples": result["n"]}
-        row["n_discordant"] = sum(int((ours[t] != rivals[t]).sum()) for t in tasks)
-        scores = a.accuracies(tasks), b.accuracies(tasks)
-        seeds = [scores[0][i] - scores[1][j] for i, j in zip(mine, theirs)]
-        row["seeds_ci95"] = mean_ci(seeds)[1]
-    parts = a.heldout_parts(mine), b.heldout_parts(theirs)
-    if parts[0] is not None and parts[1] is not None:
-        result = paired_bootstrap_ratio(parts[0][0], parts[1][0], parts[0][1], seed, resamples)
-        row |= {f"nll_{name}": result[name] for name in ("difference", "low", "high")} | {"n_heldout": result["n"]}
-        nlls = ((a.nlls[i], b.nlls[j]) for i, j in zip(mine, theirs))
-        nll_seeds = [x - y for x, y in nlls if x is not None and y is not None]  # all of them have one
-        row["nll_seeds_ci95"] = mean_ci(nll_seeds)[1]
-    return row, seeds, nll_seeds
-
-
-def few_items(row: Mapping[str, Any], difference: bool) -> str | None:
-    """Why there are too few test examples for a verdict on accuracy; None where there are enough.
-
-    Args:
-        row: of `compare`.
-        difference: whether the verdict would be that there is one, which also takes examples that tell the two apart.
-    """
-    if row["n_examples"] < FEWEST_ITEMS:
-        return f"too few examples ({row['n_examples']})"
-    if difference and row["n_discordant"] < FEWEST_DISCORDANT:
-        return f"{_UNDECIDED} ({row['n_discordant']} examples answered differently)"
-    return None
-
-
-def few_heldout(row: Mapping[str, Any]) -> str | None:
-    """The same for held-out examples."""
-    return f"too few examples ({row['n_heldout']})" if row["n_heldout"] < FEWEST_HELDOUT else None
-
-
-def _paired(a: Group, b: Group) -> tuple[list[int], list[int]]:
-    """Where the records of equal seeds stand; a side that trains nothing answers the same whatever the seed."""
-    mine, theirs = a.by_seed, b.by_seed
-    if not a.trains and mine:
-        mine = dict.fromkeys(theirs, next(iter(mine.values())))
-    if not b.trains and theirs:
-        theirs = dict.fromkeys(mine, next(iter(theirs.values())))
-    common = sorted(mine.keys() & theirs.keys())
-    return [mine[s] for s in common], [theirs[s] for s in common]
-
-
-def _lacking(a: Group, b: Group) -> list[str]:
-    return [f"{g.label} {g.status}" for g in (a, b) if not g.done] or ["no seed in common"]
-
-
-def _text(a: Group, b: Group, difference: float, low: float, high: float, seeds: Sequence[float]) -> str:
-    if low <= 0 <= high:
-        return _UNDECIDED
-    text = f"{title((a if difference > 0 else b).method)} better"
-    mean, ci = mean_ci(seeds)
-    if ci is None:
-        return f"{text} (one seed)"
-    return text if abs(mean) > ci else f"{text} on these examples, not beyond the spread of seeds"
+def _text(c: Comparison, prefix: str, decision: Decision) -> str:
+    if c.favouring(prefix) is None:
+        lacking = [f"{g.label} {g.status}" for g in (c.a, c.b) if not g.done]
+        return f"no result: {' and '.join(lacking)}" if lacking and not prefix else ""
+    if decision.zone in (AHEAD, BEHIND):
+        return f"{title((c.a if decision.zone == AHEAD else c.b).method)} ahead"
+    return f"{OPEN} ({decision.why})" if decision.why else decision.zone

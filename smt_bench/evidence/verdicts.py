@@ -1,25 +1,28 @@
-"""Does a claim of the papers hold here? One rule for all tables, from intervals over seeds and over examples."""
+"""Does a claim of the papers hold here? One rule for all tables, from the one decision on every comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from smt_bench.evidence.cells import Group
-from smt_bench.evidence.pairs import FEWEST_DISCORDANT, FEWEST_HELDOUT, FEWEST_ITEMS, compare, few_heldout, few_items
+from smt_bench.evidence.decisions import AHEAD, OPEN, WITHIN, Decision, decide, holm, margins
+from smt_bench.evidence.interval import Estimate
 
-HOLDS, REFUTED, OPEN = "holds", "does not hold", "cannot be told at this scale"
-POINTS, NATS = 1.0, 0.01  # the smallest differences that matter: of accuracy (points), of held-out NLL (per token)
-RULE = (
-    "Verdicts: a claim that one row is ahead holds where the 95 % intervals over seeds (Student t, differences of equal "
-    f"seeds) and over examples (paired bootstrap) both lie above 0, and does not hold where both lie below {POINTS:g} point "
-    f"(NLL: {NATS:g} nats); a claim that it is not ahead, the other way round; a claim of no difference holds where both lie "
-    f"within ± {POINTS:g} point ({NATS:g} nats) and does not hold where both lie beyond. Everything else cannot be told at "
-    f"this scale, nor can anything from one seed, from fewer than {FEWEST_ITEMS} test ({FEWEST_HELDOUT} held-out) examples, or "
-    f"a difference where fewer than {FEWEST_DISCORDANT} examples were answered differently. Not corrected for the number of "
-    "claims."
-)
+HOLDS, REFUTED = "holds", "does not hold"
+
+
+def rule() -> str:
+    """How verdicts are found, in sentences, with the margins in use."""
+    m = margins()
+    return (
+        f"Decisions: within the margin (90 % interval within ± {m.points:g} point{'' if m.points == 1 else 's'} of accuracy, "
+        f"± {m.nats:g} nats of NLL), else ahead or behind (95 % interval leaves out 0), else it cannot be told; never "
+        "from one seed. A claim that one row is ahead holds where it is ahead and does not hold where it is behind or "
+        "within the margin; a claim that it is not, the other way round; a claim of no difference holds within the "
+        "margin and does not hold where the difference is beyond it. The p values of all claims of the paper on this "
+        "table are corrected together (Holm, 5 % for differences and for equalities, for accuracy and for NLL), those "
+        "of its controls likewise."
+    )
 
 
 @dataclass(frozen=True)
@@ -43,25 +46,37 @@ class Claim:
     control: bool = False
 
 
-def judge(intervals: Sequence[tuple[float, float]], n_seeds: int, matters: float, equal: bool = False) -> str:
-    """The verdict on a difference of which `intervals` (low, high) are known; positive favours the claim.
+def verdict(decision: Decision, equal: bool = False, denied: bool = False) -> str:
+    """What a decision says of a claim; of one of no difference it must have been made with `beyond`."""
+    if decision.zone == OPEN:
+        return f"{OPEN} ({decision.why})" if decision.why else OPEN
+    told = decision.zone == (WITHIN if equal else AHEAD)
+    return HOLDS if told != denied else REFUTED
+
+
+def judge(estimates: Sequence[Estimate | None], margin: float, shown: Callable[[float], str]) -> list[str]:
+    """Verdicts on a family of claims that something is above 0, of which estimates are known.
 
     Args:
-        intervals: all have to agree.
-        n_seeds: seeds behind them; one seed decides nothing.
-        matters: the smallest difference that matters.
-        equal: whether the claim is that there is none.
+        estimates: corrected together.
+        margin: the smallest difference that matters.
+        shown: how a difference is written, beside what cannot be told: the smallest that is found with 80 % power.
     """
-    if n_seeds < 2:
-        return f"{OPEN} (one seed)" if n_seeds else f"{OPEN} (no pair of runs)"
-    low, high = min(i[0] for i in intervals), max(i[1] for i in intervals)
-    if equal:
-        if -matters < low and high < matters:
-            return HOLDS
-        return REFUTED if low > matters or high < -matters else OPEN
-    if low > 0:
-        return HOLDS
-    return REFUTED if high < matters else OPEN
+    made = []
+    for decision in decide(estimates, margin, holm):
+        text = verdict(decision)
+        found = decision.zone == OPEN and decision.smallest is not None
+        made.append(
+            f"{text} (80 % power at {shown(decision.smallest)})" if found and decision.smallest is not None else text
+        )
+    return made
+
+
+def unanimous(votes: Sequence[bool]) -> str:
+    """The verdict where seeds vote, a count having no interval: all have to agree, and one decides nothing."""
+    if len(votes) < 2:
+        return f"{OPEN} ({'one seed' if votes else 'no pair of runs'})"
+    return OPEN if len(set(votes)) > 1 else HOLDS if votes[0] else REFUTED
 
 
 def overall(verdicts: Sequence[str]) -> str:
@@ -81,28 +96,3 @@ def tally(verdicts: Sequence[str]) -> str:
     ]
     shown = [text for text, n in zip(words, counts.values()) if n]
     return f"{overall(verdicts)} ({len(verdicts)} claim{'s' if len(verdicts) > 1 else ''}: {', '.join(shown)})"
-
-
-def weigh(claim: Claim, a: Group, b: Group, tasks: Sequence[str]) -> dict[str, Any]:
-    """The evidence on a claim about two cells, and the verdicts; columns as in `comparisons.verdicts`.
-
-    `difference` and its intervals favour the first row where they are positive, `nll_difference` where it is negative.
-    """
-    row = compare(a, b, tasks)
-    for prefix, matters, sign in (("", POINTS, 1), ("nll_", NATS, -1)):
-        verdict = _verdict(row, prefix, matters, sign, claim.equal)
-        row[f"{prefix}verdict"] = {HOLDS: REFUTED, REFUTED: HOLDS}.get(verdict, verdict) if claim.denied else verdict
-    return row
-
-
-def _verdict(row: dict[str, Any], prefix: str, matters: float, sign: int, equal: bool) -> str:
-    centre, low, high = (row[f"{prefix}{name}"] for name in ("difference", "low", "high"))
-    if centre is None:
-        return f"{OPEN} (no number)"
-    half = row[f"{prefix}seeds_ci95"]
-    intervals = [(low, high)] + ([] if half is None else [(centre - half, centre + half)])
-    turned = [(lo, hi) if sign > 0 else (-hi, -lo) for lo, hi in intervals]
-    verdict = judge(turned, row["n_seeds"], matters, equal)
-    told = verdict == (REFUTED if equal else HOLDS)  # that there is a difference
-    few = few_heldout(row) if prefix else few_items(row, difference=told)
-    return f"{OPEN} ({few})" if few and verdict in (HOLDS, REFUTED) else verdict

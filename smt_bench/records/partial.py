@@ -96,12 +96,20 @@ def shrunk(record: Record, pool: Pool) -> Record:
     if "heldout" in record:
         logliks, tokens = record["heldout"]["examples"]["loglik"], record["heldout"]["examples"]["tokens"]
         examples = {"loglik": logliks if None in logliks else array("d", logliks), "tokens": shared(tokens)}
+        if "cluster" in record["heldout"]["examples"]:
+            examples["cluster"] = shared(record["heldout"]["examples"]["cluster"])
         small["heldout"] = {"nll": record["heldout"]["nll"], "examples": examples}
     if "evaluation" in record:
         small["evaluation"] = named({task: named(result) for task, result in record["evaluation"].items()})
         for result in small["evaluation"].values():
             result["protocol"] = intern(result["protocol"])
-            result["examples"] = {"correct": array("b", result["examples"]["correct"])}
+            columns = result["examples"]
+            result["examples"] = {"correct": array("b", columns["correct"])}
+            for name in ("confidence", "brier"):
+                if name in columns:
+                    result["examples"][name] = columns[name] if None in columns[name] else array("d", columns[name])
+            if "cluster" in columns:
+                result["examples"]["cluster"] = shared(columns["cluster"])
     return small
 
 

@@ -61,6 +61,9 @@ TASK = {
         "correct": Each(int),
         "parsed": Each(int),
         "loglik": Each(OPTIONAL),
+        "cluster": Maybe(Each(int)),
+        "confidence": Maybe(Each(OPTIONAL)),
+        "brier": Maybe(Each(OPTIONAL)),
     },
 }
 # A record that says "done" holds its question's SECTIONS; another one what was known when it ended.
@@ -86,7 +89,9 @@ RECORD = {
     "resumed_at_steps": Maybe(Each(int)),
     "probes": Maybe(dict),
     "method": Maybe(dict),
-    "heldout": Maybe({"nll": OPTIONAL, "examples": {"loglik": Each(OPTIONAL), "tokens": Each(int)}}),
+    "heldout": Maybe(
+        {"nll": OPTIONAL, "examples": {"loglik": Each(OPTIONAL), "tokens": Each(int), "cluster": Maybe(Each(int))}}
+    ),
     "evaluation": Maybe(Named(TASK)),
     "result": Maybe(dict),
     "traceback": Maybe(Each(str)),

@@ -20,11 +20,15 @@ import orjson
 from smt_bench.records.runs import Measurement, OtherVersion, Run, digest, question
 from smt_bench.records.shapes import RECORD, Unknown, mismatch, question_shape
 
-SCHEMA = 2
+SCHEMA = 3
 STATUSES = ("done", "diverged", "out_of_memory", "failed")
 Record = dict[str, Any]
-# From schema n to n + 1. 1 to 2: nothing but the seal, which only files have.
-UPGRADES: dict[int, Callable[[Record], Record]] = {1: lambda record: {**record, "schema": 2}}
+# From schema n to n + 1. 1 to 2: nothing but the seal, which only files have. 2 to 3: examples say what they go back to
+# (`cluster`); of older ones `evidence.clusters` finds it where the data are at hand, since no data stand below this package.
+UPGRADES: dict[int, Callable[[Record], Record]] = {
+    1: lambda record: {**record, "schema": 2},
+    2: lambda record: {**record, "schema": 3},
+}
 
 TOLERANCE = 1e-3  # two numbers this close are the same answer, as in `data.tasks`, which stands beside this package
 ROUNDED = 1e-6  # log-likelihoods are recorded with six digits, the mean over them with all
@@ -174,6 +178,7 @@ def check(record: Record, key: str) -> None:
 
 def _check_task(task: str, result: dict[str, Any]) -> None:
     columns, n = result["examples"], result["n"]
+    _check_clusters(f"evaluation.{task}", columns.get("cluster"))
     if n < 1 or any(len(column) != n for column in columns.values()):
         raise Damaged(f"evaluation.{task}: columns of other lengths than n = {n}")
     right = _same(columns["prediction"], columns["gold"])
@@ -189,6 +194,13 @@ def _check_task(task: str, result: dict[str, Any]) -> None:
     _agree(f"evaluation.{task}.format_failure_rate", result["format_failure_rate"], (n - parsed) / n)
 
 
+def _check_clusters(where: str, clusters: Sequence[int] | None) -> None:
+    """Sources are numbered from 0, none left out."""
+    numbers = set(clusters or ())
+    if numbers != set(range(len(numbers))):
+        raise Damaged(f"{where}: cluster numbers no sources")
+
+
 def _same(predictions: Sequence[Any], golds: Sequence[Any]) -> Sequence[bool]:
     """Which predictions are right."""
     if str in map(type, golds):
@@ -200,6 +212,10 @@ def _check_heldout(heldout: dict[str, Any], count: int) -> None:
     logliks, tokens = heldout["examples"]["loglik"], heldout["examples"]["tokens"]
     if not len(logliks) == len(tokens) == count:
         raise Damaged(f"heldout: {len(logliks)} log-likelihoods and {len(tokens)} counts of {count} examples")
+    clusters = heldout["examples"].get("cluster")
+    _check_clusters("heldout", clusters)
+    if clusters is not None and len(clusters) != count:
+        raise Damaged(f"heldout: {len(clusters)} sources of {count} examples")
     scored = [loglik for loglik, length in zip(logliks, tokens) if length]
     if min(tokens, default=0) < 0 or (scored and None in scored):
         raise Damaged("heldout: a response without log-likelihood")

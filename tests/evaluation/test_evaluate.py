@@ -89,7 +89,7 @@ def test_a_model_that_knows_the_answers_gets_all_of_them(memorised, tokenizer, p
         assert result["examples"]["prediction"] == result["examples"]["gold"]  # so the order was kept, too
     assert results["ARC-Easy"]["examples"]["gold"] == [example.answer for example in TESTS["ARC-Easy"]]
     assert results["gsm8k"]["examples"]["gold"] == [5.0, 6.0, 7.0, 8.0, 9.0, 7.0]
-    assert results["gsm8k"]["examples"]["loglik"] == [None] * 6
+    assert results["gsm8k"]["examples"]["loglik"] == [None] * 6 and "brier" not in results["gsm8k"]["examples"]
 
 
 def test_likelihood_equals_a_naive_loop(tokenizer):
@@ -101,6 +101,11 @@ def test_likelihood_equals_a_naive_loop(tokenizer):
         best = max(range(len(scores)), key=scores.__getitem__)
         assert result["examples"]["prediction"][i] == f"answer{best + 1}"
         assert result["examples"]["loglik"][i] == pytest.approx(scores[i % 3], abs=1e-4)
+        shares = [math.exp(score - max(scores)) for score in scores]
+        shares = [share / sum(shares) for share in shares]
+        assert result["examples"]["confidence"][i] == pytest.approx(shares[best], abs=1e-4)
+        squares = sum((share - (k == i % 3)) ** 2 for k, share in enumerate(shares))
+        assert result["examples"]["brier"][i] == pytest.approx(squares, abs=2e-4)
         right += best == i % 3
     p = right / 40
     assert 0 < p < 1
@@ -205,6 +210,7 @@ def test_a_diverged_model_is_wrong_and_does_not_crash(tokenizer, protocol):
         assert json.dumps(results, allow_nan=False)
         assert results["ARC-Easy"]["accuracy"] == 0.0 and results["ARC-Easy"]["format_failures"] == 6
         assert results["ARC-Easy"]["examples"]["loglik"] == [None] * 6
+        assert results["ARC-Easy"]["examples"].get("confidence", [None] * 6) == [None] * 6
     assert response_loglik(model, tokenizer, TESTS["gsm8k"], "short", 64, 4)[0]["loglik"] is None
 
 

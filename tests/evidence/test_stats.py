@@ -1,14 +1,16 @@
-from __future__ import annotations
+"""Plain intervals over seeds, the interval for one more run, rank correlations."""
 
-import time
+from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
+from scipy.stats import t as student
 
-from smt_bench.evidence.stats import macro_stderr, mean_ci, paired_bootstrap, paired_bootstrap_ratio, ratio_stderr
+from smt_bench.evidence.stats import fisher_z, mean_ci, mean_correlation, one_more, over_items_z, rank_correlation
 
 
-def test_t_interval_against_the_literature():
+def test_t_interval_against_the_literature() -> None:
     # NIST e-Handbook 1.3.5.2 (zarr13): n=195, mean 9.261460, sd 0.022789, 95 % interval 9.258242 to 9.264679.
     x = np.linspace(-1, 1, 195)
     x = 9.261460 + 0.022789 * x / x.std(ddof=1)
@@ -18,82 +20,46 @@ def test_t_interval_against_the_literature():
     assert mean_ci([1.0, 2.0, 3.0])[1] == pytest.approx(4.303 / np.sqrt(3), rel=1e-4)
 
 
-def test_one_value_has_no_interval_and_none_no_mean():
-    assert mean_ci([7.0]) == (7.0, None)
+def test_without_spread_there_is_no_interval_and_without_values_no_mean() -> None:
+    assert mean_ci([7.0]) == (7.0, None) == mean_ci([7.0, 7.0, 7.0])  # never a width of 0
     with pytest.raises(ValueError, match="no values"):
         mean_ci([])
 
 
-def test_order_of_seeds_does_not_matter():
+def test_order_of_seeds_does_not_matter() -> None:
     values = [0.1, 0.7, 0.2, 1e-9, 3.3]
     assert mean_ci(values) == mean_ci(values[::-1])
 
 
-def test_standard_errors():
-    assert macro_stderr({"t": [1, 1, 1, 0]}) == pytest.approx(np.sqrt(0.75 * 0.25 / 4))
-    two = macro_stderr({"a": [1, 0], "b": [1, 1]})
-    assert two == pytest.approx(np.sqrt(0.25 / 2) / 2)
-    # Equal weights: the standard error of a mean.
-    assert ratio_stderr([1.0, 2.0, 3.0], [1.0, 1.0, 1.0]) == pytest.approx(1 / np.sqrt(3))
-    assert ratio_stderr([1.0], [1.0]) is None
+def test_one_more_run_by_hand() -> None:
+    assert one_more([1.0, 2.0, 3.0]) == pytest.approx(student.ppf(0.975, 2) * np.sqrt(1 + 1 / 3))
+    # Other test items: their variance, once for ours and once for the printed run's.
+    assert one_more([1.0, 2.0, 3.0], 0.5) == pytest.approx(student.ppf(0.975, 2) * np.sqrt(1 + 1 / 3 + 1))
+    assert one_more([1.0]) is None is one_more([1.0, 1.0])
 
 
-def test_bootstrap_against_a_naive_loop():
+def test_rank_correlation_is_scipys_and_a_flat_score_predicts_nothing() -> None:
     rng = np.random.default_rng(0)
-    a = {"x": rng.random(40) < 0.8, "y": rng.random(25) < 0.5}
-    b = {"x": rng.random(40) < 0.6, "y": rng.random(25) < 0.5}
-    drawn = []
-    for _ in range(4000):
-        tasks = []
-        for task in a:
-            picked = rng.integers(len(a[task]), size=len(a[task]))
-            tasks.append(a[task][picked].mean() - b[task][picked].mean())
-        drawn.append(np.mean(tasks))
-    result = paired_bootstrap(a, b, seed=1)
-    expected = np.mean([a[t].mean() - b[t].mean() for t in a])
-    assert result["difference"] == pytest.approx(expected) and result["n"] == 65
-    assert [result["low"], result["high"]] == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.015)
+    benefit = rng.standard_normal(30)
+    score = np.round(benefit + rng.standard_normal(30), 0)  # with ties
+    assert rank_correlation(score, benefit) == pytest.approx(spearmanr(score, benefit).statistic)
+    assert rank_correlation(benefit, benefit) == pytest.approx(1) and rank_correlation(np.ones(30), benefit) == 0
 
 
-def test_bootstrap_of_seed_means_and_of_ratios_against_naive_loops():
-    rng = np.random.default_rng(3)
-    a, b, tokens = rng.integers(4, size=60) / 3, rng.integers(4, size=60) / 3, rng.integers(1, 9, size=60)
-    picks = rng.integers(60, size=(4000, 60))
-    plain, ratio = paired_bootstrap(a, b, 0), paired_bootstrap_ratio(a, b, tokens, 0)
-    naive = np.percentile([(a - b)[p].mean() for p in picks], [2.5, 97.5])
-    assert [plain["low"], plain["high"]] == pytest.approx(naive, abs=0.02)
-    naive = np.percentile([(a - b)[p].sum() / tokens[p].sum() for p in picks], [2.5, 97.5])
-    assert [ratio["low"], ratio["high"]] == pytest.approx(naive, abs=0.006)
-    assert ratio["difference"] == pytest.approx((a - b).sum() / tokens.sum())
+def test_correlations_are_averaged_in_fishers_z() -> None:
+    rho, interval, z = mean_correlation([0.5, 0.7, 0.9])
+    by_hand = np.arctanh([0.5, 0.7, 0.9])
+    half = student.ppf(0.975, 2) * by_hand.std(ddof=1) / np.sqrt(3)
+    assert rho == pytest.approx(np.tanh(by_hand.mean())) and z.value == pytest.approx(by_hand.mean())
+    assert interval == pytest.approx(np.tanh([by_hand.mean() - half, by_hand.mean() + half]))
+    assert interval[1] < 1 and mean_correlation([0.5])[1] is None
+    assert np.isfinite(fisher_z(1.0)) and over_items_z(3) is None
 
 
-def test_bootstrap_is_repeatable_antisymmetric_and_paired():
-    rng = np.random.default_rng(5)
-    a, b = rng.integers(2, size=50), rng.integers(2, size=50)
-    there, back = paired_bootstrap(a, b, seed=2), paired_bootstrap(b, a, seed=2)
-    assert there == paired_bootstrap(a, b, seed=2)
-    assert there["difference"] == -back["difference"]
-    same = paired_bootstrap(a, a, seed=0)
-    assert (same["difference"], same["low"], same["high"]) == (0, 0, 0)
-
-
-def test_bootstrap_counts_tasks_alike_however_large():
-    result = paired_bootstrap({"small": [1, 1], "large": [0] * 1000}, {"small": [0, 0], "large": [0] * 1000}, 0)
-    assert result["difference"] == 0.5
-
-
-def test_bootstrap_refuses_what_is_not_paired():
-    with pytest.raises(ValueError, match="same examples"):
-        paired_bootstrap([1, 0], [1], 0)
-    with pytest.raises(ValueError, match="same tasks"):
-        paired_bootstrap({"a": [1]}, {"b": [1]}, 0)
-    with pytest.raises(ValueError, match="same examples"):
-        paired_bootstrap_ratio([], [], [], 0)
-
-
-def test_bootstrap_is_fast_on_full_test_sets():
-    rng = np.random.default_rng(0)
-    a, b = rng.integers(2, size=20_000), rng.integers(2, size=20_000)
-    start = time.perf_counter()
-    paired_bootstrap(a, b, 0)
-    assert time.perf_counter() - start < 1
+def test_the_error_of_fishers_z_over_items_by_simulation() -> None:
+    rng = np.random.default_rng(1)
+    found = []
+    for _ in range(2000):
+        x = rng.standard_normal(40)
+        found.append(fisher_z(rank_correlation(x, 0.6 * x + 0.8 * rng.standard_normal(40))))
+    assert np.std(found) == pytest.approx(over_items_z(40), rel=0.08)

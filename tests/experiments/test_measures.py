@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from helpers import tiny_llama
-from scipy.stats import spearmanr
 
-from smt_bench.evidence.stats import rank_correlations
 from smt_bench.execute import execute
 from smt_bench.experiments.why.block_trial import Bench, stratified
 from smt_bench.experiments.why.softmax import analytic, measured
@@ -69,17 +66,6 @@ def test_limits_of_saturation() -> None:
     assert calm["sum_p2"] == pytest.approx(1 / 32, rel=1e-3)
     assert calm["q"] / calm["v"] == pytest.approx((0.01 * 31 / 32) ** 0.5, rel=0.02)
     assert wild["sum_p2"] > 0.9
-
-
-def test_rank_correlations_equal_scipys_and_a_flat_score_predicts_nothing() -> None:
-    rng = np.random.default_rng(0)
-    benefit = rng.standard_normal(30)
-    score = np.round(benefit + rng.standard_normal(30), 0)  # with ties
-    found = rank_correlations({"score": score, "same": benefit, "flat": np.ones(30)}, benefit, seed=1, resamples=500)
-    assert found["score"][0] == pytest.approx(spearmanr(score, benefit).statistic)
-    assert found["same"][0] == pytest.approx(1) and found["flat"][0] == 0
-    low, high = np.percentile(found["score"][1], (2.5, 97.5))
-    assert low < found["score"][0] < high and high - low < 1
 
 
 def test_blocks_are_drawn_from_all_parts_of_the_ranking() -> None:

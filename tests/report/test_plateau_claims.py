@@ -19,7 +19,7 @@ N = 200
 
 def answers(share: float, seed: int) -> dict[str, list[int]]:
     """Right answers to the first `share` of the questions, one question more or less by seed."""
-    right = round(share * N) + seed
+    right = round(share * N) + seed % 3
     return {task: [1] * right + [0] * (N - right) for task in EIGHT}
 
 
@@ -44,7 +44,7 @@ PAPERS_PICTURE = {
 
 
 def test_the_papers_own_picture_holds(tmp_path: Path) -> None:
-    Plateau().render(grid(PAPERS_PICTURE), tmp_path, "tiny")
+    Plateau().render(grid(PAPERS_PICTURE, seeds=8), tmp_path, "tiny")
     found = claims(tmp_path)
     assert {row["verdict"] for row in found.values()} == {"holds"} == {row["nll_verdict"] for row in found.values()}
     assert [key for key in found if key[0] == "SMT"] == [("SMT", "LoRA", pct) for pct in ("1", "2", "8")]
@@ -74,7 +74,7 @@ def test_printed_differences(tmp_path: Path) -> None:
     assert float(found["SMT", "DoRA", "0.43"]["printed_difference"]) == pytest.approx(77.3 - 77.5)
     assert float(found["SMT", "LoRA", "0.84"]["printed_difference"]) == pytest.approx(78.6 - 76.3)
     assert float(found["SMT (largest)", "full", "4.91"]["printed_difference"]) == pytest.approx(0)
-    assert {row["verdict"] for row in found.values()} == {"cannot be told at this scale (one seed)"}
+    assert {row["verdict"] for row in found.values()} == {"cannot be told (one seed)"}
     # Elsewhere the printed ends stand beside ours, and the printed best smaller fraction (1.26 %: 76.4) beside our best.
     Plateau().render(grid(PAPERS_PICTURE, 1), tmp_path / "tiny", "tiny")
     found = claims(tmp_path / "tiny")

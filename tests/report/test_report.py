@@ -10,12 +10,14 @@ from made_up import EIGHT, record, sweep
 from papers import HALF, PAPERS, cells, read
 
 from smt_bench.evidence.cells import summarise
+from smt_bench.evidence.decisions import Margins, using
 from smt_bench.evidence.pairs import verdicts
 from smt_bench.experiments.accuracy.plateau import Plateau
 from smt_bench.report.accuracy.by_fraction import table3, table3_heldout
 from smt_bench.report.accuracy.by_task import table2
 from smt_bench.report.accuracy.pairs import comparisons
 from smt_bench.report.accuracy.plateau import write_plateau
+from smt_bench.report.accuracy.plateau_verdict import plateau_table
 from smt_bench.report.table import Table
 
 
@@ -43,7 +45,7 @@ def test_summary_against_hand_computation():
     assert (line["capacity_unit"], line["capacity"], line["trainable_pct"]) == ("blocks", 10100, pytest.approx(1.01))
     assert line["tasks"] == ("boolq", "piqa") and len(line["keys"]) == 3
     one = row(summarise([record("smt", 1.0, 0, HALF, unparsed=1)]), "smt", 1.0)
-    assert one["stderr"] == pytest.approx(100 * ((0.25 / 4 + 0.25 / 2) ** 0.5) / 2)
+    assert one["stderr"] == pytest.approx(100 * ((0.25 / 3 + 0.25 / 1) ** 0.5) / 2)  # n - 1 of each task's n
     assert one["format_failure_pct"] == pytest.approx(100 * (1 / 4 + 1 / 2) / 2)
     assert one[["ci95", "heldout_nll", "heldout_nll_ci95"]].isna().all()
 
@@ -69,26 +71,41 @@ def test_average_covers_only_the_tasks_that_all_runs_have():
     assert "1 task (BoolQ)" in table.to_markdown()
 
 
-def test_best_marks():
+def test_the_highest_of_a_column_is_bold_and_no_cell_of_a_row_is():
     up, down = {"boolq": [1, 1, 1, 0]}, {"boolq": [1, 0, 0, 0]}
     records = [record("smt", 1.0, 0, down), record("smt", 2.0, 0, up)]
     records += [record("lora", 1.0, 0, up), record("lora", 2.0, 0, down), record("full", None, 0, up)]
     shown = cells(table3(records, "tiny"))
-    assert shown["SMT"] == {"1 %": "25.0", "2 %": r"**75.0**\*", "100 %": ""}
-    assert shown["LoRA"] == {"1 %": r"**75.0**\*", "2 %": "25.0", "100 %": ""}
+    assert shown["SMT"] == {"1 %": "25.0", "2 %": "**75.0**", "100 %": ""}
+    assert shown["LoRA"] == {"1 %": "**75.0**", "2 %": "25.0", "100 %": ""}
     assert shown["full"] == {"1 %": "", "2 %": "", "100 %": "75.0"}  # no rival, no mark
-    best = {
-        (r["method"], r["fraction_pct"]): r["best"]
-        for r in csv.DictReader(table3(records, "tiny").to_csv().split("\n"))
-    }
-    assert best == {("lora", "1"): "1", ("lora", "2"): "0", ("smt", "1"): "0", ("smt", "2"): "1", ("full", ""): "0"}
-    ties = cells(table3([record("smt", 1.0, 0, up), record("smt", 2.0, 0, up)], "tiny"))
-    assert ties["SMT"] == {"1 %": r"75.0\*", "2 %": r"75.0\*"}
+    ties = cells(table3([record(m, 1.0, 0, up) for m in ("smt", "lora")], "tiny"))
+    assert {row["1 %"] for row in ties.values()} == {"**75.0**"}
+    nll = [record(m, 1.0, 0, HALF, nll=n) for m, n in (("smt", 1.5), ("lora", 1.25))]
+    shown = cells(table3_heldout(nll, "tiny"))
+    assert (shown["SMT"]["1 %"], shown["LoRA"]["1 %"]) == ("1.5000", "**1.2500**")
 
 
-def test_heldout_marks_the_lowest():
-    records = [record("smt", pct, 0, HALF, nll=nll) for pct, nll in ((1.0, 1.5), (2.0, 1.25))]
-    assert cells(table3_heldout(records, "tiny"))["SMT"] == {"1 %": "1.5000", "2 %": r"1.2500\*"}
+def test_a_plateau_is_a_verdict(tmp_path):
+    records = sweep("tiny", (1.0, 2.0, 4.0), 3, methods=("smt", "lora"), n=60)
+    table = plateau_table(records, "tiny")
+    assert [row[1] for row in table.rows] == ["LoRA", "SMT"] * 2 and len(table.data) == 4
+    told = {line["verdict"] for line in table.data}
+    assert told <= {"still gains", "plateau", "loses", "cannot be told"}
+    line = next(note for note in table3(records, "tiny").notes if note.startswith("From the last fraction but one"))
+    assert f"LoRA {table.data[0]['verdict']}, SMT {table.data[1]['verdict']}" in line
+    assert plateau_table([record("smt", 1.0, 0, HALF)], "tiny") is None
+    one = plateau_table([record("smt", f, 0, {"boolq": [1, 0] * 30}) for f in (1.0, 2.0)], "tiny")
+    assert one.data[0]["verdict"] == "cannot be told (one seed)"
+
+
+def test_margins_of_the_table_command_reach_the_decisions():
+    records = sweep("tiny", (1.0,), 4, methods=("smt", "lora"), n=300)
+    usual = comparisons(records, "m", "smt")
+    with using(Margins(points=30.0, nats=5.0)):
+        wide = comparisons(records, "m", "smt")
+    assert {(r["verdict"], r["nll_verdict"]) for r in wide.data} == {("within the margin",) * 2}
+    assert {r["verdict"] for r in usual.data} != {"within the margin"} and "± 30 points" in wide.to_markdown()
 
 
 def test_interval_and_seed_counts_are_shown():
@@ -117,7 +134,6 @@ def test_lost_runs_are_shown_and_blank():
         "n_examples",
         "heldout_nll",
         "format_failure_pct",
-        "best",
         "trainable_pct",
     ):
         assert lines["lora"][name] == "", name
@@ -149,7 +165,7 @@ def test_files_and_csv_round_trip(tmp_path):
     files = Plateau().render(records, tmp_path, "llama-7b")
     assert files[0].name == "table3.md" and {f.name for f in files} == {p.name for p in tmp_path.iterdir()}
     text = {"method", "versus", "source", "capacity_unit", "keys", "verdict", "nll_verdict"}
-    text |= {"claim", "ahead", "behind", "equal", "denied", "control"}
+    text |= {"claim", "ahead", "behind", "equal", "denied", "control", "quantity"}
     for path in (f for f in files if f.suffix == ".csv"):
         lines = read(path)
         assert lines, path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,12 @@ from smt_bench.evidence.claims import why_unpublished
 from smt_bench.evidence.words import percent, rank, title
 from smt_bench.records.store import Record
 from smt_bench.report import notes
-from smt_bench.report.accuracy.claims import minus_published
+from smt_bench.report.accuracy.claims import LIMITED, PUBLISHED, limited, minus_published
+from smt_bench.report.accuracy.plateau_verdict import plateau_line
 from smt_bench.report.numbers import written
 from smt_bench.report.table import Cell, Table
 
 _OWN = "own fraction"  # column of methods that take no fraction and whose records do not say what it came to
-MINUS_PUBLISHED = (
-    "Ours − published: ± is ours over seeds; with one seed, [low, high] is ours over examples (1.96 standard errors)."
-)
 
 
 def publishable(found: Sequence[Group], model: str) -> tuple[bool, list[str]]:
@@ -47,35 +45,39 @@ def table3(records: Iterable[Record] | Cells, model: str, verdict: Sequence[str]
     found = groups(records)
     comparable, reasons = publishable(found, model)
     cells = plateau_cells(found, model, comparable)
-    best, winner = _marks(cells, "accuracy", highest=True)
-    texts = [_cell(row, "accuracy", "ci95", 1, i in winner, i in best, cells) for i, row in cells.iterrows()]
+    winner = _highest(cells, "accuracy", highest=True)
+    texts = [_cell(row, "accuracy", "ci95", 1, i in winner, cells) for i, row in cells.iterrows()]
     lines = [
         *verdict,
+        *plateau_line(found),
         notes.coverage(cells),
         notes.spread(cells),
-        r"Bold: best method of the column. \*: best fraction of the row. Ties are all marked; nothing without a rival.",
+        "Bold: the highest of the column, which says nothing about what can be told. Ties are all marked; nothing "
+        "without a rival.",
     ]
     lines += notes.overlap(found, cells["tasks"].iloc[0])
     lines += reasons
     if cells["published"].notna().any():
-        lines.append(f"In brackets: published (SMT, tables 2 and 3; single runs). {MINUS_PUBLISHED}")
+        cut = any(limited(g, cells["tasks"].iloc[0]) for g in found)
+        lines.append(f"In brackets: published (SMT, tables 2 and 3; single runs). {LIMITED if cut else PUBLISHED}")
     lines += [*notes.setting(found), *notes.deviations(found), notes.format_failures(cells), *notes.losses(found)]
     data: list[dict[str, Cell]] = []
-    for i, row in cells.iterrows():
+    for _, row in cells.iterrows():
         missing = math.isnan(row["accuracy"])
         data.append(
             {name: row[name] for name in ("method", "fraction_pct", "trainable_pct", "capacity_unit")}
             | {"capacity": None if pd.isna(row["capacity"]) else int(row["capacity"])}
             | {name: row[name] for name in ("lr", "accuracy", "ci95", "stderr")}
             | {"n_seeds": int(row["n_seeds"]), "n_examples": None if missing else int(row["n_examples"])}
-            | {"best": None if missing else int(i in best), "published": row["published"]}
+            | {"published": row["published"]}
             | {"minus_published": row["accuracy"] - row["published"]}
             | {name: row[name] for name in ("heldout_nll", "heldout_nll_ci95", "format_failure_pct")}
             | {"overlap": None if pd.isna(row["overlap"]) else int(row["overlap"])}
             | {"diverged": int(row["diverged"]), "failed": int(row["failed"]), "keys": " ".join(row["keys"])}
         )
     header, rows = _grid(cells, texts)
-    apart = [_minus_published(row) for _, row in cells.iterrows()]
+    of = {(g.method, g.fraction_pct): g for g in found}
+    apart = [_minus_published(row, of) for _, row in cells.iterrows()]
     differences = {str(row[0]): row[1:] for row in _grid(cells, apart)[1]}
     for i in reversed(range(len(rows))):
         method = str(rows[i][0])
@@ -93,14 +95,15 @@ def table3_heldout(records: Iterable[Record] | Cells, model: str) -> Table:
     """
     found = groups(records)
     cells = plateau_cells(found, model, published=False)
-    best, winner = _marks(cells, "heldout_nll", highest=False)
+    winner = _highest(cells, "heldout_nll", highest=False)
     value, ci = "heldout_nll", "heldout_nll_ci95"
-    texts = [_cell(row, value, ci, 4, i in winner, i in best, cells) for i, row in cells.iterrows()]
+    texts = [_cell(row, value, ci, 4, i in winner, cells) for i, row in cells.iterrows()]
     lines = [
         f"Negative log-likelihood of held-out responses given their prompts (nats per token; lower is better); "
         f"{cells['n_heldout'].max():,} examples, in no training set.",
         notes.spread(cells),
-        r"Bold: lowest of the column. \*: lowest of the row. Ties are all marked; nothing without a rival.",
+        "Bold: the lowest of the column, which says nothing about what can be told. Ties are all marked; nothing "
+        "without a rival.",
         *notes.setting(found),
         *notes.deviations(found),
         *notes.losses(found),
@@ -162,36 +165,32 @@ def _grid(cells: pd.DataFrame, texts: Sequence[str]) -> tuple[list[str], list[li
     return header, [[title(method), *(values.get(c, "") for c in columns)] for method, values in by_method.items()]
 
 
-def _marks(cells: pd.DataFrame, value: str, highest: bool) -> tuple[set[int], set[int]]:
-    """Rows that are best of their method, and best of their column; nothing is best without a rival."""
+def _highest(cells: pd.DataFrame, value: str, highest: bool) -> set[int]:
+    """Rows that are the highest (or lowest) of their column; nothing is without a rival."""
     seen = cells[cells[value].notna()]
-    seen = seen.assign(column=[_column(row) for _, row in seen.iterrows()])
-    found: list[set[int]] = []
-    for by in ("method", "column"):
-        ahead: set[int] = set()
-        for _, rivals in seen.groupby(by):
-            top = rivals[value].max() if highest else rivals[value].min()
-            if len(rivals) > 1:
-                ahead |= set(rivals.index[np.isclose(rivals[value], top, rtol=0, atol=1e-9)])
-        found.append(ahead)
-    return found[0], found[1]
+    ahead: set[int] = set()
+    for _, rivals in seen.groupby([_column(row) for _, row in seen.iterrows()]):
+        top = rivals[value].max() if highest else rivals[value].min()
+        if len(rivals) > 1:
+            ahead |= set(rivals.index[np.isclose(rivals[value], top, rtol=0, atol=1e-9)])
+    return ahead
 
 
-def _minus_published(row: pd.Series) -> str:
-    numbers = [
-        None if math.isnan(row[name]) else float(row[name]) for name in ("accuracy", "ci95", "stderr", "published")
-    ]
-    return minus_published(*numbers) or ""
+def _minus_published(row: pd.Series, of: Mapping[tuple[str, float | None], Group]) -> str:
+    group = of.get((row["method"], None if math.isnan(row["fraction_pct"]) else row["fraction_pct"]))
+    if group is None or math.isnan(row["published"]):
+        return ""
+    return minus_published(group, row["tasks"], row["tasks"], float(row["published"])) or ""
 
 
-def _cell(row: pd.Series, value: str, ci: str, digits: int, bold: bool, star: bool, cells: pd.DataFrame) -> str:
-    """E.g. "**76.3 ± 1.2**\\* n=2 [1 diverged] (76.3)"."""
+def _cell(row: pd.Series, value: str, ci: str, digits: int, bold: bool, cells: pd.DataFrame) -> str:
+    """E.g. "**76.3 ± 1.2** n=2 [1 diverged] (76.3)"."""
     parts = []
     if math.isnan(row[value]):
         parts += [row["status"]] if row["status"] else []
     else:
         text = written(row[value], digits, row[ci]) or ""
-        text = (f"**{text}**" if bold else text) + (r"\*" if star else "")
+        text = f"**{text}**" if bold else text
         parts.append(text + (notes.OVERLAP_MARK if value == "accuracy" and row["overlap"] > 0 else ""))
         if row["trained"] and len(set(notes.trained_seeds(cells))) > 1:
             parts.append(f"n={row['n_seeds']}")

@@ -9,13 +9,13 @@ import pandas as pd
 
 from smt_bench.data.tasks import TASKS
 from smt_bench.evidence import published as papers
-from smt_bench.evidence.cells import Cells, Group, common_tasks, groups, summarise
+from smt_bench.evidence.cells import Cells, common_tasks, groups, summarise
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.words import percent, task_title, title
 from smt_bench.records.store import Record
 from smt_bench.report import notes
-from smt_bench.report.accuracy.by_fraction import MINUS_PUBLISHED, publishable
-from smt_bench.report.accuracy.claims import minus_published
+from smt_bench.report.accuracy.by_fraction import publishable
+from smt_bench.report.accuracy.claims import LIMITED, PUBLISHED, limited, minus_published
 from smt_bench.report.numbers import written
 from smt_bench.report.table import Cell, Table
 
@@ -35,6 +35,7 @@ def table2(records: Iterable[Record] | Cells, model: str) -> Table:
     theirs = theirs if comparable else theirs.iloc[:0]
     rows: list[list[Cell]] = []
     data: list[dict[str, Cell]] = []
+    cut = False
     for group, (_, line) in zip(found, summary.iterrows()):
         scores = [group.answers.accuracies([t]) for t in tasks]
         if tasks:
@@ -56,8 +57,9 @@ def table2(records: Iterable[Record] | Cells, model: str) -> Table:
                 values = _published_row(row, tasks)
                 texts = [None if v is None else f"({v:.1f})" for v in values]
                 rows.append([f"{title(group.method)} (published)", f"({percent(row['params_pct'])})", "", *texts])
-                errors = [_stderr(group, t) for t in tasks] + [None if pd.isna(line["stderr"]) else line["stderr"]]
-                apart = [minus_published(p[0], p[1], e, v) for p, e, v in zip(pairs, errors, values)]
+                parts = [*([t] for t in tasks), tasks]
+                apart = [minus_published(group, part, tasks, v) for part, v in zip(parts, values)]
+                cut = cut or limited(group, tasks)
                 rows.append([f"{title(group.method)} − published", "", "", *apart])
                 printed = None if row["params_pct"] == 100 else float(row["params_pct"])
                 data.append(_wide(group.method, "published", printed, None, tasks, values))
@@ -67,15 +69,10 @@ def table2(records: Iterable[Record] | Cells, model: str) -> Table:
     lines += notes.overlap(found, tasks)
     lines += reasons
     if len(rows) > len(found):
-        lines.append(f"In brackets: published, single runs. {MINUS_PUBLISHED}")
+        lines.append(f"In brackets: published, single runs. {LIMITED if cut else PUBLISHED}")
     lines += [*notes.setting(found), *notes.deviations(found), notes.format_failures(summary), *notes.losses(found)]
     header = ["method", "parameters", "seeds", *map(task_title, tasks), "AVG"]
     return Table(f"Table 2: accuracy (%) by task, {model}", header, rows, lines, data)
-
-
-def _stderr(group: Group, task: str) -> float | None:
-    """Over examples, of one run, in points; with several the spread over seeds is shown."""
-    return 100 * float(group.done[0]["evaluation"][task]["stderr"]) if len(group.done) == 1 else None
 
 
 def _realised(line: pd.Series) -> str:

@@ -85,9 +85,19 @@ def _draw(summary: pd.DataFrame, what: Quantity, folder: Path, name: str, publis
                 0.02, 0.07 / len(curved)
             )  # error bars beside, not over each other
             _published_curve(axes, curves[curves["method"] == method], place, shift, colour, marker)
-            _curve(axes, summary[(summary["method"] == method)], what, place, shift, colour, marker)
+            _curve(
+                axes,
+                summary[(summary["method"] == method)],
+                what,
+                place,
+                shift,
+                colour,
+                marker,
+                _over_seeds(summary, what),
+            )
         limits = axes.get_ylim() if axes.lines else None
-        labels = _levels(axes, summary[summary["fraction_pct"].isna()], lines, what, methods, limits)
+        levels = summary[summary["fraction_pct"].isna()]
+        labels = _levels(axes, levels, _bars(levels, what, _over_seeds(summary, what)), lines, what, methods, limits)
         axes.set_ylabel(what.label)
         axes.grid(axis="y", linewidth=0.3, color="#DDDDDD")
         axes.set_axisbelow(True)
@@ -116,7 +126,14 @@ def _named(
 
 
 def _curve(
-    axes: Axes, rows: pd.DataFrame, what: Quantity, place: dict[float, float], shift: float, colour: str, marker: str
+    axes: Axes,
+    rows: pd.DataFrame,
+    what: Quantity,
+    place: dict[float, float],
+    shift: float,
+    colour: str,
+    marker: str,
+    over_seeds: bool,
 ) -> None:
     rows = rows[rows["fraction_pct"].notna()].sort_values("fraction_pct")
     if rows[what.value].isna().all():
@@ -124,14 +141,20 @@ def _curve(
     x = [place[f] + shift for f in rows["fraction_pct"]]
     # A gap where a fraction has no number: no line is drawn across what is not known.
     axes.errorbar(
-        x, rows[what.value], yerr=_bars(rows, what), color=colour, marker=marker, markersize=3.4, linewidth=1.0,
+        x, rows[what.value], yerr=_bars(rows, what, over_seeds), color=colour, marker=marker, markersize=3.4, linewidth=1.0,
         elinewidth=0.7, capsize=1.6, capthick=0.7, zorder=3,
     )  # fmt: skip
 
 
-def _bars(rows: pd.DataFrame, what: Quantity) -> np.ndarray:
-    """Half-widths: over seeds where there are several, else 1.96 standard errors over examples."""
-    return rows[what.over_seeds].fillna(1.96 * rows[what.over_examples]).fillna(0.0).to_numpy()
+def _bars(rows: pd.DataFrame, what: Quantity, over_seeds: bool) -> np.ndarray:
+    """Half-widths, all of one kind: over seeds, 0 where there is one, or 1.96 standard errors over examples."""
+    half = rows[what.over_seeds] if over_seeds else 1.96 * rows[what.over_examples]
+    return half.fillna(0.0).to_numpy()
+
+
+def _over_seeds(summary: pd.DataFrame, what: Quantity) -> bool:
+    """Which kind of bars a figure has: over seeds where any cell has several."""
+    return bool(summary[what.over_seeds].notna().any())
 
 
 def _published_curve(
@@ -150,6 +173,7 @@ def _published_curve(
 def _levels(
     axes: Axes,
     rows: pd.DataFrame,
+    halves: np.ndarray,
     published: pd.DataFrame,
     what: Quantity,
     methods: Sequence[str],
@@ -162,7 +186,7 @@ def _levels(
     """
     labels = []
     limits = list(curves or ())
-    for (_, row), half in zip(rows.iterrows(), _bars(rows, what)):
+    for (_, row), half in zip(rows.iterrows(), halves):
         if math.isnan(row[what.value]):
             continue
         colour, _ = look(row["method"], methods)
@@ -212,12 +236,10 @@ def _caption(summary: pd.DataFrame, what: Quantity, published: bool) -> str:
     if what is ACCURACY:
         n_tasks = len(drawn["tasks"].iloc[0])
         text += f", mean over {n_tasks} task{'s' if n_tasks > 1 else ''}"
-    if max(counts) > 1:
-        text += "; bars and bands: 95 % t-interval over seeds"
-    if min(counts) == 1:
-        text += f"; {'one seed' if max(counts) > 1 else 'bars and bands'}: 95 % over examples (1.96 standard errors)"
-    elif not drawn["trained"].all():
-        text += " (untrained: 1.96 standard errors over examples)"
+    if _over_seeds(drawn, what):
+        text += "; bars and bands: 95 % t-interval over seeds" + (", none on one seed" if min(counts) == 1 else "")
+    else:
+        text += "; bars and bands: 95 % over examples (1.96 standard errors), not over seeds"
     text += "; published: single runs" if published else ""
     others = summary.loc[summary["fraction_pct"].notna(), "method"].nunique() - MOST
     text += f"; grey: {others} other methods, all in the table" if others > 0 else ""

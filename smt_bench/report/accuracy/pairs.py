@@ -1,4 +1,4 @@
-"""Paired comparisons as a table."""
+"""Exploratory comparisons of all pairs, as a table."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from smt_bench.evidence.cells import Cells, common_tasks, groups
+from smt_bench.evidence.decisions import OPEN, margins
 from smt_bench.evidence.pairs import verdicts
-from smt_bench.evidence.stats import RESAMPLES
 from smt_bench.evidence.words import percent, task_title, title
 from smt_bench.records.store import Record
 from smt_bench.report import notes
-from smt_bench.report.accuracy.claims import versus
+from smt_bench.report.accuracy.claims import DIGITS, INTERVAL, missed, p_value, sources, versus
 from smt_bench.report.table import Cell, Table
 
 
@@ -37,22 +37,41 @@ def comparisons(records: Iterable[Record] | Cells, model: str, reference: str) -
         sides = [_side(row["method"], row["fraction_pct"]), _side(row["versus"], row["versus_fraction_pct"])]
         points = versus(row, "", 1)
         points = None if points is None else points + mark
-        nats = versus(row, "nll_", 4)
-        rows.append([" vs ".join(sides), str(row["n_seeds"]), points, row["verdict"], nats, row["nll_verdict"]])
-    told = sum(row["difference"] is not None for row in data)
+        rows.append([" vs ".join(sides), str(row["n_seeds"]), points, p_value(row["p"]), _said(row, "")])
+        rows[-1] += [versus(row, "nll_", 4), p_value(row["nll_p"]), _said(row, "nll_")]
+    told = sum(row["p"] is not None for row in data)
     named = ", ".join(map(task_title, tasks)) or "no task"
+    m = margins()
     lines = [
-        f"Accuracy: difference in points, first minus second, mean over {named}; held-out NLL: "
-        "difference in nats per response token, lower is better.",
-        f"[low, high]: 95 % percentile interval of a paired bootstrap over examples ({RESAMPLES:,} resamples within "
-        "tasks; answers averaged over the seeds that both sides have, so differences can deviate from the table's).",
-        "±: 95 % Student-t interval of the differences of equal seeds; blank with one seed. Better: both leave out 0.",
-        f"{told} comparisons, not corrected for their number: by chance about {0.05 * told:.1f} would leave out 0.",
+        f"Exploratory: nobody declared these {len(data)} comparisons beforehand; the p values of the {told} with an interval are "
+        "corrected together (Benjamini and Hochberg): of those named ahead 5 % are expected to be wrong. The paper's claims are "
+        "judged elsewhere.",
+        f"Accuracy: difference in points, first minus second, mean over {named}; held-out NLL: difference in nats per response "
+        "token, lower is better.",
+        INTERVAL,
+        f"Within the margin: the 90 % interval lies within ± {m.points:g} point{'' if m.points == 1 else 's'} (± "
+        f"{m.nats:g} nats); ahead: else, the corrected p is at most 0.05. In brackets the smallest difference that "
+        "these seeds and examples find with 80 % power, before the correction.",
+        *sources(found, tasks),
         *notes.overlap(found, tasks),
         *notes.losses(found),
     ]
-    header = ["comparison", "seeds", "accuracy (points)", "verdict", "held-out NLL (nats)", "verdict on NLL"]
-    return Table(f"Paired comparisons, {model}", header, rows, lines, data, list(frame.columns))
+    header = [
+        "comparison",
+        "seeds",
+        "accuracy, points",
+        "p",
+        "decision",
+        "held-out NLL, nats",
+        "p (NLL)",
+        "decision on NLL",
+    ]
+    return Table(f"Exploratory comparisons, {model}", header, rows, lines, data, list(frame.columns))
+
+
+def _said(row: dict[str, Any], prefix: str) -> str:
+    text, smallest = str(row[f"{prefix}verdict"]), row[f"{prefix}smallest"]
+    return f"{text} ({missed(smallest, DIGITS[prefix])})" if text == OPEN and smallest is not None else text
 
 
 def _number(value: Any) -> Cell:

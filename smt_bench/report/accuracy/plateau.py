@@ -15,6 +15,8 @@ from smt_bench.report.accuracy.by_task import table2
 from smt_bench.report.accuracy.claims import claims_table, verdict_lines
 from smt_bench.report.accuracy.curves import accuracy_by_fraction, heldout_by_fraction
 from smt_bench.report.accuracy.pairs import comparisons
+from smt_bench.report.accuracy.plateau_verdict import plateau_table
+from smt_bench.report.accuracy.seeds import seeds_table
 
 __all__ = ["comparisons", "summarise", "table2", "table3", "table3_heldout", "verdicts", "write_plateau"]
 
@@ -27,7 +29,7 @@ def write_plateau(
     rows: Sequence[Group] = (),
     sheet: Sheet | None = None,
 ) -> list[Path]:
-    """Writes tables 3 and 2, figure 9, their held-out companions and the paired comparisons.
+    """Writes tables 3 and 2, figure 9, their held-out companions, the plateau verdicts and the exploratory comparisons.
 
     Unfinished sweeps are welcome: what has no number is blank, and says why where it diverged or failed.
 
@@ -56,6 +58,10 @@ def write_plateau(
         *accuracy_by_fraction(summary, folder, curves),
         *comparisons(found, model, reference).write(folder, "comparisons"),
     ]
+    if (plateau := plateau_table(found, model)) is not None:
+        files += plateau.write(folder, "table3_plateau")
+    if (seeds := seeds_table(found, model)) is not None:
+        files += seeds.write(folder, "table3_seeds")
     if judged and sheet is not None:
         files += claims_table(found, model, sheet, judged).write(folder, "table3_claims")
     if summary["heldout_nll"].notna().any():

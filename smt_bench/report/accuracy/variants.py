@@ -16,7 +16,18 @@ from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.words import percent, task_title
 from smt_bench.records.store import Record
 from smt_bench.report import notes
-from smt_bench.report.accuracy.claims import claims_table, minus_published, verdict_lines, versus
+from smt_bench.report.accuracy.claims import (
+    INTERVAL,
+    LIMITED,
+    PUBLISHED,
+    against,
+    claims_table,
+    limited,
+    minus_published,
+    sources,
+    verdict_lines,
+    versus,
+)
 from smt_bench.report.numbers import written
 from smt_bench.report.table import Cell, Table
 
@@ -89,7 +100,7 @@ def _table(found: Sequence[Group], model: str, sheet: Sheet, judged: Sequence[We
             at = line["published_pct"]
             shown = written(printed, 1)
             cells.append(shown if shown is None or at is None else f"{shown} ({percent(at)})")
-            cells.append(minus_published(line["accuracy"], line["ci95"], line["stderr"], printed))
+            cells.append(minus_published(group, tasks, tasks, printed))
         cells += [
             versus(line, "", 1),
             written(line["heldout_nll"], 4, line["heldout_nll_ci95"]),
@@ -115,9 +126,8 @@ def _numbers(group: Group, tasks: Sequence[str], found: Sequence[Group], sheet: 
         line[name] = None if math.isnan(summary[name]) else float(summary[name])
     rival = [g for g in found if g.method == sheet.reference and g.fraction == group.fraction]
     rival = rival or [g for g in found if g.method == sheet.reference]
-    names = ("difference", "low", "high", "seeds_ci95", "nll_difference", "nll_low", "nll_high", "nll_seeds_ci95")
-    against = compare(group, rival[0], tasks) if len(rival) == 1 and rival[0] is not group else {}
-    return line | {name: against.get(name) for name in names}
+    alone = len(rival) == 1 and rival[0] is not group
+    return line | against(compare(group, rival[0], tasks) if alone else None)
 
 
 def _lines(found: Sequence[Group], sheet: Sheet, judged: Sequence[Weighed], comparable: bool) -> list[str]:
@@ -126,14 +136,11 @@ def _lines(found: Sequence[Group], sheet: Sheet, judged: Sequence[Weighed], comp
     lines += sheet.remarks
     tasks = [task_title(t) for t in common_tasks(found)]
     lines.append(f"Accuracy: mean over {', '.join(tasks) or 'no task'}, every task counting the same.")
-    lines.append(
-        "±: 95 % over seeds; [low, high]: 95 % over examples, paired bootstrap. Held-out NLL in nats per token."
-    )
+    lines.append(f"±: 95 % over seeds. Differences from {sheet.reference}: {INTERVAL} Held-out NLL in nats per token.")
+    lines += sources(found, common_tasks(found))
     if comparable:
-        lines.append(
-            f"Published: {sheet.source}, single runs. Ours − published: ± is ours over seeds; with one seed, [low, high] is "
-            "ours over examples (1.96 standard errors)."
-        )
+        cut = any(limited(g, common_tasks(found)) for g in found)
+        lines.append(f"Published: {sheet.source}, single runs. {LIMITED if cut else PUBLISHED}")
     elif sheet.source:
         lines.append(
             f"Published numbers ({sheet.source}) are on another model or protocol: only their signs are compared."

@@ -1,0 +1,189 @@
+"""One decision per comparison: ahead, within the margin, behind, or it cannot be told.
+
+- Within the margin: the 90 % interval lies between -margin and +margin (two one-sided tests at 5 %, Schuirmann 1987).
+- Ahead, behind: else, the 95 % interval leaves out 0 (two-sided t test at 5 %).
+- Cannot be told: neither. One seed, or too few examples, never decide anything.
+
+Being within the margin is asked first, so that no interval is ever both: [+0.2, +0.8] points is within 1 point. Of the wrong
+ways to decide a truth leaves open only one (a difference of 0: ahead or behind; one of a margin or more: within; in between:
+neither but the wrong sign), so that a comparison is decided wrongly in at most 5 % of cases.
+
+Several comparisons are corrected together: p values of difference among themselves and those of being within the margin among
+themselves, claims by Holm (1979; wrong differences in 5 % of tables at most, wrong equalities likewise), exploratory ones by
+Benjamini and Hochberg (1995; 5 % of those named).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import nctdtrinc, stdtrit
+
+from smt_bench.evidence.interval import Estimate, Parts
+
+AHEAD, WITHIN, BEHIND, OPEN = "ahead", "within the margin", "behind", "cannot be told"
+ALPHA, POWER = 0.05, 0.8
+FEWEST = 10  # sources of examples; below, an interval has hardly anything to judge its own width by
+MOST_SEEDS = 1000  # more nobody runs
+Correction = Callable[[Sequence[float]], list[float]]
+
+
+@dataclass(frozen=True)
+class Margins:
+    """The smallest differences that matter: of accuracy (points), of held-out NLL (nats per token).
+
+    Raises:
+        ValueError: not above 0.
+    """
+
+    points: float = 1.0
+    nats: float = 0.01
+
+    def __post_init__(self) -> None:
+        for option, value in (("--margin-points", self.points), ("--margin-nats", self.nats)):
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{option} {value:g}: choose a number above 0")
+
+
+_MARGINS = ContextVar("margins", default=Margins())  # noqa: B039  # frozen
+
+
+def margins() -> Margins:
+    """Those in use."""
+    return _MARGINS.get()
+
+
+@contextmanager
+def using(chosen: Margins) -> Iterator[None]:
+    """Other margins for what is rendered inside."""
+    token = _MARGINS.set(chosen)
+    try:
+        yield
+    finally:
+        _MARGINS.reset(token)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is said of a comparison.
+
+    Attributes:
+        zone: `AHEAD`, `WITHIN`, `BEHIND` or `OPEN`.
+        why: what keeps it open but the numbers; empty: these.
+        p: corrected, two-sided, of "no difference" ("none beyond the margin" where that was asked); None without an interval.
+        p_within: corrected, of "a difference of the margin or more"; None without an interval.
+        smallest: the smallest difference that this design finds with `POWER`; None without an interval.
+    """
+
+    zone: str
+    why: str = ""
+    p: float | None = None
+    p_within: float | None = None
+    smallest: float | None = None
+
+
+def decide(
+    estimates: Sequence[Estimate | None],
+    margin: float,
+    correction: Correction,
+    beyond: Sequence[bool] = (),
+    sources: Sequence[int | None] = (),
+) -> list[Decision]:
+    """Decisions on a family of comparisons.
+
+    Args:
+        estimates: positive favours the first; None: nothing to compare.
+        margin: the smallest difference that matters.
+        correction: `holm` or `benjamini_hochberg`.
+        beyond: where a difference only counts if it is beyond the margin (what refutes "as good as").
+        sources: how many of examples stand behind each, where it is about examples.
+    """
+    beyond = beyond or [False] * len(estimates)
+    counts: Sequence[int | None] = sources or [None] * len(estimates)
+    reasons = [_why(e, n) for e, n in zip(estimates, counts)]
+    told = [i for i, why in enumerate(reasons) if not why]
+    known: list[Estimate] = [e for i in told if (e := estimates[i]) is not None]
+    p = correction([p_difference(e, margin if beyond[i] else 0.0) for i, e in zip(told, known)])
+    within = correction([p_within(e, margin) for e in known])
+    made = [Decision(OPEN, why) for why in reasons]
+    # Of claims the strictest step of the correction, of exploratory ones the test by itself.
+    alpha = ALPHA / len(told) if told and correction is holm else ALPHA
+    for i, e, p_i, within_i in zip(told, known, p, within):
+        zone = OPEN
+        if within_i <= ALPHA:
+            zone = WITHIN
+        elif p_i <= ALPHA:
+            zone = AHEAD if e.value > 0 else BEHIND
+        made[i] = Decision(zone, "", p_i, within_i, smallest(e, alpha))
+    return made
+
+
+def _why(e: Estimate | None, sources: int | None) -> str:
+    if e is None:
+        return "no number"
+    if e.seeds is not None and e.seeds < 2:
+        return "one seed" if e.seeds else "no pair of runs"
+    if sources is not None and sources < FEWEST:
+        return f"{sources} examples that share no source"
+    return "no spread to judge by" if e.se is None else ""
+
+
+def p_difference(e: Estimate, beyond: float = 0.0) -> float:
+    """Two-sided p value of "the difference is at most `beyond`, either way"."""
+    return min(1.0, 2 * min(e.p_below(beyond), e.p_above(-beyond)))
+
+
+def p_within(e: Estimate, margin: float) -> float:
+    """P value of "the difference is `margin` or more, either way": the larger of two one-sided ones."""
+    return max(e.p_above(margin), e.p_below(-margin))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p values that keep the chance of any wrong rejection (Holm 1979)."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    made = np.empty_like(p)
+    made[order] = np.minimum(np.maximum.accumulate(p[order] * (p.size - np.arange(p.size))), 1.0)
+    return [float(value) for value in made]
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p values that keep the share of wrong rejections among all (Benjamini and Hochberg 1995)."""
+    from scipy.stats import false_discovery_control  # takes a third of a second to import
+
+    if not p_values:
+        return []
+    adjusted: NDArray[np.float64] = false_discovery_control(np.asarray(p_values, dtype=float))
+    return [float(value) for value in adjusted]
+
+
+def _smallest(se: float, df: float, alpha: float) -> float:
+    """The true difference at which a two-sided t test has `POWER`; the other tail does not count."""
+    return float(nctdtrinc(df, 1 - POWER, stdtrit(df, 1 - alpha / 2))) * se
+
+
+def smallest(e: Estimate, alpha: float = ALPHA) -> float | None:
+    """The smallest difference that the design behind an estimate finds with `POWER`."""
+    return None if e.se is None else _smallest(e.se, e.df, alpha)
+
+
+def smallest_at(parts: Parts, seeds: int, alpha: float = ALPHA) -> float:
+    """The same for so many seeds (two or more) in every cell."""
+    return _smallest(*parts.at(seeds), alpha)
+
+
+def seeds_needed(parts: Parts | None, effect: float, alpha: float = ALPHA) -> int | None:
+    """The fewest seeds with which a difference of `effect` is found with `POWER`; None: no number of them, items are too few."""
+    if parts is None or effect == 0 or smallest_at(parts, MOST_SEEDS, alpha) > abs(effect):
+        return None
+    low, high = 1, MOST_SEEDS  # low does not do, high does
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if smallest_at(parts, middle, alpha) <= abs(effect) else (middle, high)
+    return high
