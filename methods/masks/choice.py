@@ -34,7 +34,7 @@ def largest(scores: Mapping[str, torch.Tensor], count: int) -> dict[str, torch.T
     """
     names = list(scores)
     first = scores[names[0]]
-    if _without_values(first):
+    if any(_without_values(scores[name]) for name in names):
         return _spread(scores, count)
     _check(scores)
     kind, bits = _BITS[first.dtype]
@@ -79,7 +79,7 @@ def _check(scores: Mapping[str, torch.Tensor]) -> None:
 
 
 def _without_values(scores: torch.Tensor) -> bool:
-    """Whether a plan is made, on tensors that have shapes and no numbers, or one number for a whole row."""
+    """Whether a plan is made: on tensors that have shapes and no numbers, or one number for a whole row."""
     return scores.is_meta or isinstance(scores, FakeTensor) or 0 in scores.stride()
 
 
