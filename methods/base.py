@@ -30,6 +30,7 @@ import torch
 from torch import nn
 from typing_extensions import TypeVar  # typing's own has defaults from Python 3.13
 
+from smt_bench.methods.search import Span
 from smt_bench.methods.settings import make_canonical
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -186,6 +187,15 @@ class Method(ABC, Generic[ConfigT_co]):
         """
         return dict(given)
 
+    @classmethod
+    def search(cls, steps: int) -> dict[str, Span]:
+        """The settings besides the learning rate that `tune` looks for, one or two, and where; every method gets as many trials.
+
+        Args:
+            steps: optimizer steps of the whole run, warm-up included.
+        """
+        return {}
+
     def __init__(self, config: ConfigT_co, fraction: float | None, seed: int, steps: int) -> None:
         self.config = config
         self.fraction = fraction
@@ -319,7 +329,10 @@ class Method(ABC, Generic[ConfigT_co]):
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - optional hook
-        """Restores `state_dict`; called before `warmup` or, where tuning had begun, before `attach`."""
+        """Restores `state_dict`; called before `warmup` or, where tuning had begun, before `attach`.
+
+        Also once after training, where the weights of an earlier step are put back and are in the model already.
+        """
 
 
 def alone(tensor: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from smt_bench.methods.base import Shapes
 from smt_bench.methods.peft_tuners import sizes
 from smt_bench.methods.peft_tuners.method import PeftTuner, TargetedSettings
+from smt_bench.methods.search import Span
 from smt_bench.methods.settings import setting
 
 
@@ -50,6 +51,11 @@ class Lora(PeftTuner):
     Config = LoraSettings
     tuner = "lora"
     use_dora: ClassVar[bool] = False
+
+    @classmethod
+    def search(cls, steps: int) -> dict[str, Span]:
+        """Alpha and dropout."""
+        return {"alpha_per_rank": Span(0.25, 8.0), "dropout": Span(0.0, 0.2, log=False)}
 
     def fields(self, units: int, layers: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         """Rank and alpha in the papers' proportion."""

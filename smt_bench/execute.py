@@ -35,6 +35,7 @@ from smt_bench.questions.inputs import Inputs
 from smt_bench.records.outcome import Diverged, recorded
 from smt_bench.records.runs import Run
 from smt_bench.records.store import Record
+from smt_bench.training.best import Best
 from smt_bench.training.loop import Loop
 
 
@@ -84,7 +85,8 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         assert trainable == capacity.trainable, f"{trainable} numbers train, {capacity.trainable} were planned"
 
-    loop = _loop(run, inputs, model, tokenizer, method, device)
+    best = Best(run.train.select_every, run.train.steps, _chooser(run, inputs, model, tokenizer))
+    loop = _loop(run, inputs, model, tokenizer, method, device, best if run.train.select == "best" else None)
     try:
         loop.train(check)
     finally:
@@ -102,7 +104,9 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
             record["resumed_at_steps"] = inputs.keeper.resumed
         if loop.probes:
             record["probes"] = {name: probe.result() for name, probe in loop.probes.items()}
-    record["method"] = method.describe()
+    if loop.best is not None and capacity.trainable:
+        record["selection"] = loop.best.result()
+    record["method"] = method.describe() if loop.best is None else loop.best.describe(method)
     keeping = Keeping(run, inputs.located, inputs.keep) if parallel.rank() == 0 and capacity.trainable else None
     try:
         if keeping is not None:
@@ -181,7 +185,39 @@ def _settings(run: Run, at_once: int = EVAL_BATCH) -> EvalSettings:
     return EvalSettings(e.protocol, e.beams, *lengths, at_once, run.data.template, e.repetition_penalty)
 
 
-def _loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, device: torch.device) -> Loop:
+def _chooser(run: Run, inputs: Inputs, model: Any, tokenizer: Any) -> Callable[[], float]:
+    """The loss on the part of the held-out examples that choices are made by, of the model as it is; over all processes."""
+    d = run.data
+    own = parallel.share([e for e, chosen in zip(inputs.data.heldout, _parts(run, inputs)) if chosen])
+
+    def judge() -> float:
+        found = response_loglik(model, tokenizer, own, d.template, d.cutoff, EVAL_BATCH)
+        scored = [e for e in found if e["tokens"]]
+        logliks = [math.nan if e["loglik"] is None else e["loglik"] for e in scored]
+        total, tokens = parallel.total(math.fsum(logliks), float(sum(e["tokens"] for e in scored)))
+        return -total / tokens if tokens else math.nan
+
+    return judge
+
+
+def _parts(run: Run, inputs: Inputs) -> list[bool]:
+    """Which held-out examples choices are made by; nowhere where one set serves for both."""
+    if not run.data.tune:
+        return [False] * len(inputs.data.heldout)
+    found = inputs.data.tune(run.data.split_seed)
+    assert sum(found) == run.data.tune, f"{sum(found)} held-out examples to choose by; {run.data.tune} were planned"
+    return found
+
+
+def _loop(
+    run: Run,
+    inputs: Inputs,
+    model: Any,
+    tokenizer: Any,
+    method: Method,
+    device: torch.device,
+    best: Best | None,
+) -> Loop:
     d, t = run.data, run.train
 
     def encoded(number: int) -> Encoded:
@@ -192,7 +228,9 @@ def _loop(run: Run, inputs: Inputs, model: Any, tokenizer: Any, method: Method, 
     def on_step(step: int, loss: float) -> None:
         inputs.watch("train", step, t.steps, f"loss {loss:.3f}")
 
-    return Loop(run, model, method, _lengths(inputs), encoded, pad_id, device, on_step, inputs.keeper, inputs.spread)
+    return Loop(
+        run, model, method, _lengths(inputs), encoded, pad_id, device, on_step, inputs.keeper, inputs.spread, best
+    )
 
 
 def _judge(
@@ -221,4 +259,6 @@ def _judge(
     judged["examples"]["cluster"] = sources(family, inputs.data.heldout)
     for task, result in scores.items():
         result["examples"]["cluster"] = sources(family, inputs.data.tests[task])
+    if d.tune:
+        judged["examples"]["tune"] = [int(chosen) for chosen in _parts(run, inputs)]
     return {"heldout": judged, "evaluation": scores}

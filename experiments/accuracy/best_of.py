@@ -6,7 +6,7 @@ where "best" is best on the test set its rows are too high by the luck of the be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from smt_bench.evidence import published
@@ -23,7 +23,7 @@ def best(cells: Sequence[Group]) -> Group | None:
     """The cell of one method with the lowest held-out loss; None where no run has one."""
     losses = {}
     for i, cell in enumerate(cells):
-        values = heldout_nlls(cell.done)
+        values = heldout_nlls(cell.done, "tune")
         if values:
             losses[i] = mean_ci(values)[0]
     return cells[min(losses, key=lambda i: losses[i])] if losses else None
@@ -102,7 +102,28 @@ def write(
         found = printed_row(label, printed_on, about)
         return None if found is None or found[1] == 100 else found[1]
 
-    rivals = sorted({g.method for g in found if g.method.endswith("(best)") and g.method != "SMT (best)"})
+    claims = claims_about({g.method for g in found}, theirs, about)
+    budget = equal_budget(sorted({r["run"]["method"]["fraction"] for r in records} - {None}))
+    remark = "Best: the fraction with the lowest held-out loss, mean over seeds; no test set decides. "
+    remark += "Equal: all methods at " + (percent(100 * budget) if budget is not None else "no fraction") + "."
+    source = f"SMT {theirs}" + (" (equal: table 3)" if about in published.PLATEAU else "") + f", {printed_on}"
+    sheet = Sheet(
+        name, heading, lambda record: None, tuple(g.method for g in found), "SMT (best)", tuple(claims), printed,
+        source, (remark,), "method", printed_on, None, printed_at,
+    )  # fmt: skip
+    return write_groups(found, folder, model, sheet)
+
+
+def declared(planned: Sequence[Record], theirs: str, about: str) -> list[Claim]:
+    """The claims before there is any number: every method with a fraction will have a best one."""
+    found = groups(planned)
+    names = {g.method for g in cells(planned)} | {f"{title(g.method)} (best)" for g in found if g.fraction is not None}
+    return claims_about(names, theirs, about)
+
+
+def claims_about(names: Iterable[str], theirs: str, about: str) -> list[Claim]:
+    """The claims that rows of these names can speak to."""
+    rivals = sorted(name for name in names if name.endswith("(best)") and name != "SMT (best)")
     claims = [Claim(f"SMT at its best beats {r.split()[0]} at its best ({theirs})", "SMT (best)", r) for r in rivals]
     claims += [
         Claim(f"SMT at the equal budget beats {r.split()[0]} at its best ({theirs})", "SMT (equal)", r) for r in rivals
@@ -115,12 +136,4 @@ def write(
         claims.append(
             Claim("SMT at its best is as good as full fine-tuning (section 4.1)", "SMT (best)", "full", equal=True)
         )
-    budget = equal_budget(sorted({r["run"]["method"]["fraction"] for r in records} - {None}))
-    remark = "Best: the fraction with the lowest held-out loss, mean over seeds; no test set decides. "
-    remark += "Equal: all methods at " + (percent(100 * budget) if budget is not None else "no fraction") + "."
-    source = f"SMT {theirs}" + (" (equal: table 3)" if about in published.PLATEAU else "") + f", {printed_on}"
-    sheet = Sheet(
-        name, heading, lambda record: None, tuple(g.method for g in found), "SMT (best)", tuple(claims), printed,
-        source, (remark,), "method", printed_on, None, printed_at,
-    )  # fmt: skip
-    return write_groups(found, folder, model, sheet)
+    return claims

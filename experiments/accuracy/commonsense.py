@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from smt_bench.evidence.verdicts import Claim
 from smt_bench.experiments.accuracy import best_of
 from smt_bench.experiments.accuracy.plateau import Plateau
 from smt_bench.records.store import Record
@@ -39,6 +40,10 @@ class Commonsense(Plateau):
                 f"--tasks {','.join(planner.request.tasks)}: commonsense is about commonsense tasks: see math10k"
             )
         super().check(planner)
+
+    def declares(self, planned: Sequence[Record]) -> list[Claim]:
+        """The claims on table 2."""
+        return best_of.declared(planned, "table 2", "commonsense")
 
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """Table 2 with its claims."""

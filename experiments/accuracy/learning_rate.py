@@ -19,6 +19,7 @@ from smt_bench.evidence.words import family_title
 from smt_bench.questions.experiment import TrainingExperiment
 from smt_bench.questions.grid import Cell, grid, middle
 from smt_bench.records.store import Record
+from smt_bench.report.conditions import divided
 from smt_bench.report.notes import made_with
 from smt_bench.report.numbers import written
 from smt_bench.report.table import Table
@@ -33,6 +34,7 @@ class LearningRate(TrainingExperiment):
     """Methods x rates x seeds."""
 
     name = "learning-rate"
+    tunes = True
     reproduces = "no table of the papers: held-out loss by method and learning rate, the ground of the recipes' rates"
     needs = "any model; commonsense (default) or math tasks"
 
@@ -58,7 +60,7 @@ class LearningRate(TrainingExperiment):
         for (name, fraction, lr), group in sorted(
             cells.items(), key=lambda item: (item[0][0], item[0][1] or 0, item[0][2])
         ):
-            values = heldout_nlls(group)
+            values = heldout_nlls(group, "tune")
             mean, ci = mean_ci(values) if values else (None, None)
             data.append(
                 {
@@ -102,6 +104,7 @@ class LearningRate(TrainingExperiment):
             [
                 f"{sample['train']['steps']} steps of {sample['train']['batch_size']} examples; {sample['data']['heldout']} "
                 "held-out training examples; no test set is looked at",
+                *divided(sample),
                 "± is the 95 % interval over seeds where there are several; * is the best rate of a method",
                 made_with(records),
             ],

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from smt_bench.evidence.verdicts import Claim
 from smt_bench.experiments.accuracy import best_of
 from smt_bench.experiments.accuracy.plateau import Plateau
 from smt_bench.records.store import Record
@@ -38,6 +39,10 @@ class Math10k(Plateau):
         if planner.request.family != "math":
             raise ValueError(f"--tasks {','.join(planner.request.tasks)}: math10k is about math tasks: see commonsense")
         super().check(planner)
+
+    def declares(self, planned: Sequence[Record]) -> list[Claim]:
+        """The claims on table 5."""
+        return best_of.declared(planned, "table 5", "math")
 
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """Table 5 with its claims."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from smt_bench.evidence.cells import groups
+from smt_bench.evidence.verdicts import Claim
 from smt_bench.experiments.accuracy import plateau_claims
 from smt_bench.questions.experiment import TrainingExperiment
 from smt_bench.questions.grid import Cell, grid
@@ -45,6 +46,10 @@ class Plateau(TrainingExperiment):
     def cells(self, planner: Planner) -> list[Cell]:
         """Methods x fractions."""
         return grid(planner, self.method_names(planner))
+
+    def declares(self, planned: Sequence[Record]) -> Sequence[Claim]:
+        """The claims on table 3."""
+        return plateau_claims.declared(planned)
 
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """Table 3 with its claims, table 2, figure 9 and the paired comparisons."""

@@ -1,8 +1,8 @@
 """What the SMT paper says of its table 3, as claims about the cells of the plateau's grid.
 
 The papers' fractions are seldom ours: on other models its smallest and largest fraction stand beside our smallest and largest.
-A baseline's best smaller fraction is chosen by held-out loss, never by a test set; being the best of several it is a little too
-good on held-out NLL itself.
+A baseline's best smaller fraction is chosen by held-out loss, never by a test set, and by other examples than those whose NLL is
+reported; of records from before there were two parts it is a little too good on held-out NLL itself.
 """
 
 from __future__ import annotations
@@ -36,6 +36,18 @@ def cells(records: Sequence[Record] | Cells) -> list[Group]:
             smaller = best(own[:-1])
             made += [] if smaller is None else [smaller.called(f"{title(method)} (best smaller)")]
     return made
+
+
+def declared(planned: Sequence[Record]) -> Sequence[Claim]:
+    """The claims before there is any number: a baseline's best smaller fraction is then one of its smaller ones."""
+    made = cells(planned)
+    names = {g.method for g in made}
+    made += [
+        g.called(g.method.replace("(smallest)", "(best smaller)"))
+        for g in made
+        if g.method.endswith("(smallest)") and g.method.replace("(smallest)", "(best smaller)") not in names
+    ]
+    return sheet(made, planned[0]["run"]["model"]["name"]).claims
 
 
 def sheet(found: Sequence[Group], model: str) -> Sheet:

@@ -9,6 +9,7 @@ from typing import Any
 
 from smt_bench.evidence.claims import Sheet
 from smt_bench.evidence.published import PAPER_PCT
+from smt_bench.evidence.verdicts import Claim
 from smt_bench.methods.smt.selection import grid as block_grid
 from smt_bench.questions.experiment import OneMethodExperiment
 from smt_bench.questions.planner import Planner
@@ -60,6 +61,10 @@ class Ablation(OneMethodExperiment):
     @abstractmethod
     def sheets(self, records: Sequence[Record]) -> Sequence[Sheet]:
         """The tables that records become, the main one first."""
+
+    def declares(self, planned: Sequence[Record]) -> list[Claim]:
+        """The claims of all its tables."""
+        return [claim for sheet in self.sheets(planned) for claim in sheet.claims]
 
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """The tables of which there are records."""

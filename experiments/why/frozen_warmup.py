@@ -23,6 +23,7 @@ from smt_bench.questions.experiment import OneMethodExperiment
 from smt_bench.questions.grid import Cell, grid
 from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
+from smt_bench.report.conditions import divided
 from smt_bench.report.notes import made_with
 from smt_bench.report.numbers import written
 from smt_bench.report.table import Table
@@ -129,6 +130,7 @@ class FrozenWarmup(OneMethodExperiment):
             "difference: frozen minus training, [low, high] 95 % over new seeds and new examples; the training warm-up has also "
             "learned while it looked",
             "warm-up, s: of the whole warm-up, on a machine that did other work as well",
+            *divided(sample),
             made_with(records),
         ]
         header = [

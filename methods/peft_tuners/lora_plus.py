@@ -8,6 +8,7 @@ from torch import nn
 
 from smt_bench.methods.base import ParamGroup
 from smt_bench.methods.peft_tuners.method import PeftTuner, TargetedSettings
+from smt_bench.methods.search import Span
 from smt_bench.methods.settings import setting
 
 
@@ -26,6 +27,11 @@ class LoraPlus(PeftTuner):
     """LoRA whose B may learn faster than its A."""
 
     Config = LoraPlusSettings
+
+    @classmethod
+    def search(cls, steps: int) -> dict[str, Span]:
+        """B's rate over A's."""
+        return {"lr_ratio": Span(1.0, 32.0)}
 
     def groups(self, model: nn.Module) -> list[ParamGroup]:
         """A and B apart where their rates are; `lr` is A's."""

@@ -33,6 +33,7 @@ from smt_bench.methods.base import MASTERS, Capacity, Method, MethodConfig, Para
 from smt_bench.methods.flat import Flat
 from smt_bench.methods.modules import apportion, freeze, linears, replace_module, total_parameters
 from smt_bench.methods.roles import matches, role
+from smt_bench.methods.search import Span
 from smt_bench.methods.settings import setting
 from smt_bench.methods.smt.collect import Collector, needs_gradients
 from smt_bench.methods.smt.gradients import FUSED, way
@@ -117,6 +118,14 @@ class Smt(Method[SmtConfig]):
         wanted = settings.get("warmup_steps", SmtConfig.warmup_steps)
         warmup = min(wanted, steps // 4) if share is None else round(share * steps)
         return {**settings, "warmup_steps": max(1, warmup)}
+
+    @classmethod
+    def search(cls, steps: int) -> dict[str, Span]:
+        """The rate of the warm-up against that of tuning, and how long it is."""
+        return {
+            "warmup_lr_scale": Span(0.03, 1.0),
+            "warmup_steps": Span(1, max(1, steps // 8), whole=True),
+        }
 
     def __init__(self, config: SmtConfig, fraction: float | None, seed: int, steps: int) -> None:
         super().__init__(config, fraction, seed, steps)

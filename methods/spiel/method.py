@@ -47,6 +47,7 @@ from smt_bench.methods.base import Capacity, Method, MethodConfig, OptimizerSett
 from smt_bench.methods.deltas import Candidates, SpielLinear
 from smt_bench.methods.flat import Flat
 from smt_bench.methods.modules import total_parameters
+from smt_bench.methods.search import Span
 from smt_bench.methods.settings import setting
 from smt_bench.methods.sparse import Deltas, even_counts, kernels_left, linear_layers, scattered
 from smt_bench.methods.spiel.optim import SpielAdamW
@@ -98,6 +99,15 @@ class Spiel(Method[SpielConfig]):
         """The paper's interval of 20 steps between updates; short runs keep about five updates."""
         every = min(20, max(2, steps // 5))
         return {"update_every": every, "estimate_steps": min(5, max(1, every // 2)), **given}
+
+    @classmethod
+    def search(cls, steps: int) -> dict[str, Span]:
+        """The interval between updates, not shorter than the usual estimation phase, and the decay of the deltas."""
+        shortest = int(cls.recipe(steps, {})["estimate_steps"])
+        return {
+            "update_every": Span(shortest, max(shortest, steps // 3), whole=True),
+            "weight_decay": Span(0.01, 30.0),
+        }
 
     def __init__(self, config: SpielConfig, fraction: float | None, seed: int, steps: int) -> None:
         super().__init__(config, fraction, seed, steps)

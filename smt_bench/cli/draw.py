@@ -13,7 +13,7 @@ from smt_bench.models import registry
 if TYPE_CHECKING:
     from smt_bench.questions.experiment import Experiment
     from smt_bench.records.index import Index
-    from smt_bench.records.store import Store
+    from smt_bench.records.store import Record, Store
 
 
 Out = Annotated[
@@ -41,7 +41,7 @@ def _rendered(name: str, model: str, results: Path, out: Path | None, endings: t
                 continue
             place = folder(there, experiment.name, model, family.subfolder)
             check_writable(f"folder {there.root}", "--out", place)
-            files += render(experiment, store, Index.read(kept), place, model)
+            files += render(experiment, store, Index.read(kept), place, model, ".md" in endings)
     if not files:
         raise ValueError(f"no runs of {name} on {model} in {results}: `run {name} --model {model}` makes them")
     wanted = [f for f in files if f.suffix in endings]
@@ -116,7 +116,9 @@ def figure(
         show(str(path))
 
 
-def render(experiment: Experiment, store: Store, index: Index, place: Path, model: str) -> list[Path]:
+def render(
+    experiment: Experiment, store: Store, index: Index, place: Path, model: str, shown: bool = True
+) -> list[Path]:
     """Writes an experiment's tables and figures of the runs in `index` that have records; the files.
 
     Args:
@@ -125,10 +127,41 @@ def render(experiment: Experiment, store: Store, index: Index, place: Path, mode
         index: as it is now: keys of the runs asked for.
         place: folder for the files.
         model: name for titles.
+        shown: whether the tables are what was asked for.
     """
-    records = store.for_tables(index.keys)
-    files = experiment.render(records, place, model) if records else []
+    from smt_bench.questions import analysis
     from smt_bench.report.conditions import not_done
+    from smt_bench.report.table import add_notes
 
+    records = store.for_tables(index.keys)
+    files = _render_all(experiment, records, place, model) if records else []
+    if shown:
+        _say_one_set(records)
+    if files and (told := analysis.lines(experiment, index, records)):
+        add_notes(files[:1], told)
     left_out = index.left_out.get(index.latest or "")
     return [*files, *not_done(left_out, model).write(place, "left_out")] if files and left_out else files
+
+
+def _render_all(experiment: Experiment, records: list[Record], place: Path, model: str) -> list[Path]:
+    """The experiment's files; with tuned runs those of the latest tuning beside them, and both side by side."""
+    from smt_bench.report.accuracy.tuned import apart, found, untrained, write_beside
+    from smt_bench.report.table import add_notes
+
+    published, by_tuning = apart(records)
+    files = experiment.render(published, place, model) if published else []
+    if by_tuning:
+        tuning, runs = list(by_tuning.items())[-1]
+        own = experiment.render([*untrained(published), *runs], place / "tuned", model)
+        add_notes([f for f in own if f.suffix == ".md"], [found(runs, tuning)])
+        files += [*write_beside([*published, *runs], place, model, tuning), *own]
+        if len(by_tuning) > 1:
+            say(f"note: runs of older tunings left out: {', '.join(list(by_tuning)[:-1])}")
+    return files
+
+
+def _say_one_set(records: list[Record]) -> None:
+    """Says where one set of held-out examples served for choices and for verdicts: their tables stay as they were written."""
+    asked = [r["run"]["data"] for r in records if "data" in r["run"]]
+    if any(data["heldout"] and not data.get("tune") for data in asked):
+        say("note: of these records one set of held-out examples serves for choices and for verdicts")

@@ -48,6 +48,7 @@ def print_runs(planned: Sequence[tuple[Any, Capacity | None]], statuses: Mapping
             "steps": run.train.steps,
             "tasks": list(run.evaluation.tasks),
             "settings": settings[run.key],
+            "tuning": run.tuning,
         }
         rows.append(row)
         if not as_json:
@@ -56,6 +57,7 @@ def print_runs(planned: Sequence[tuple[Any, Capacity | None]], statuses: Mapping
                 f"{run.key}  {status:<8} {run.method.name:<{wide}} {asked:>7}  seed {run.seed}  "
                 f"{capacity.units:,} {capacity.unit} = {capacity.trainable:,} numbers ({row['trainable_pct']:.3f} %)  "
                 f"lr {run.train.lr:g}  {run.train.steps} steps"
+                + ("  tuned" if run.tuning else "")
                 + "".join(f"  {name}={json.dumps(value)}" for name, value in settings[run.key].items())
             )
     if as_json:

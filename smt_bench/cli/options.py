@@ -38,6 +38,23 @@ Targets = Annotated[
         help="Layers, for methods that choose: q, k, v, o, gate, up, down, qkv, attention, mlp, all-linear, a name or pattern.",
     ),
 ]
+Select = Annotated[
+    str | None,
+    typer.Option("--select", help="Weights that are judged: last, or best by the held-out examples to choose by."),
+]
+SelectEvery = Annotated[int | None, typer.Option("--select-every", help="Steps between two looks for the best.")]
+
+
+def check_select(select: str | None, zero: int) -> None:
+    """Refuses to keep weights that no process holds whole.
+
+    Raises:
+        ValueError: sharded ones.
+    """
+    if select == "best" and zero:
+        raise ValueError(
+            f"--select best: with --zero {zero} no process holds the weights to keep: leave one of them out"
+        )
 
 
 def several(values: Many, option: str) -> list[str]:

@@ -16,7 +16,10 @@ from smt_bench.cli.options import (
     Precision,
     Recipe,
     Results,
+    Select,
+    SelectEvery,
     Targets,
+    check_select,
     numbers,
     say,
     setting,
@@ -51,6 +54,14 @@ def run(
     targets: Targets = None,
     recipe: Recipe = None,
     precision: Precision = None,
+    select: Select = None,
+    select_every: SelectEvery = None,
+    vary: Annotated[
+        str | None, typer.Option(help="data: a seed also decides what is held out and, on tiny, the facts.")
+    ] = None,
+    tuned: Annotated[
+        bool, typer.Option("--tuned", help="Beside the recipe's settings, those that `tune` found.")
+    ] = False,
     jobs: Annotated[int, typer.Option(help="Runs at the same time; GPUs or cores are shared out.")] = 1,
     gpus_per_run: Annotated[int | None, typer.Option(help="GPUs of each run; default: all, divided by --jobs.")] = None,
     processes: Annotated[
@@ -90,10 +101,11 @@ def run(
     if retry not in (None, "failed"):
         raise ValueError(f"--retry {retry}: the choice is failed")
     pace = Pace(checkpoint_steps, 60 * checkpoint_minutes)
-    how = _how(jobs, gpus_per_run, processes, nodes, zero, offload, pace, cluster, partition, time_limit)
+    how = how_of(jobs, gpus_per_run, processes, nodes, zero, offload, pace, cluster, partition, time_limit)
     how = replace(how, deterministic=deterministic)
     if deterministic:
         determinism.switch_on()
+    members = experiments.members(experiment)
     request = Request(
         experiment,
         model,
@@ -109,12 +121,18 @@ def run(
         tuple(setting(text) for text in settings or []),
         recipe,
         keep,
-        precision,
         tuple(several(targets, "--targets")),
+        select,
+        select_every,
+        vary,
+        tunes=all(member.tunes for member in members),
+        tuned=tuned,
+        precision=precision,
     )
+    check_select(select, zero)
     store = Store(results)
     here = fits.on_cluster(how.spread) if how.cluster else fits.here()
-    parts = plan_parts(experiments.members(experiment), request, here, store, not dry_run, say, how.spread)
+    parts = plan_parts(members, request, here, store, not dry_run, say, how.spread)
     if dry_run:
         planned = union(parts)
         there = ((run.key, store.read(run.key)) for run, _ in planned)
@@ -147,7 +165,7 @@ def _say_not_kept(keys: list[str], store: Store) -> None:
         )
 
 
-def _how(
+def how_of(
     jobs: int,
     gpus_per_run: int | None,
     processes: int | None,
@@ -187,6 +205,7 @@ def _do(part: Leg, store: Store, how: How, several: bool) -> int:
     from smt_bench.cli.work import Order, performer
     from smt_bench.machine import parallel
     from smt_bench.machine.spread import ALONE
+    from smt_bench.questions import analysis
     from smt_bench.questions.experiment import MeasuringExperiment
     from smt_bench.records.index import Index
     from smt_bench.sweep.carry_out import How, carry_out, submit_missing
@@ -197,6 +216,8 @@ def _do(part: Leg, store: Store, how: How, several: bool) -> int:
     runs = [run for run, _ in part.planned]
     index = Index.read(place)
     index.add(runs, planner.left_out)
+    if parallel.rank() == 0:
+        analysis.declare(experiment, runs, place, store)
     if several:
         say(f"{experiment.name} ({planner.request.family})")
     if isinstance(experiment, MeasuringExperiment):
@@ -211,7 +232,9 @@ def _do(part: Leg, store: Store, how: How, several: bool) -> int:
             )
     planned_for = planner.here if how.cluster else None
     root = store.root.absolute()
-    order = Order(experiment.name, planner.request, root, how.pace, how.spread, planned_for, how.deterministic)
+    order = Order(
+        experiment.name, planner.request, root, how.pace, how.spread, planned_for, deterministic=how.deterministic
+    )
     if how.cluster:
         job, count = submit_missing(runs, store, how, order.write)
         say(f"submitted {count} runs as job {job}: see `status`, `cancel`" if job else "nothing to submit")

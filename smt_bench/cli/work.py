@@ -13,9 +13,11 @@ from smt_bench.machine import determinism, fits, parallel, signals
 from smt_bench.machine.files import write_text
 from smt_bench.machine.spread import Spread
 from smt_bench.machine.watch import Watcher
-from smt_bench.questions.experiment import Experiment, MeasuringExperiment
+from smt_bench.questions.experiment import Experiment, MeasuringExperiment, TrainingExperiment
+from smt_bench.questions.parts import take_winners
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
+from smt_bench.questions.tuning import Tuning
 from smt_bench.records.outcome import measure
 from smt_bench.records.runs import Question
 from smt_bench.records.store import Record, Store
@@ -37,7 +39,7 @@ def performer(experiment: Experiment, planner: Planner, spread: Spread, results:
         return answer
 
     def perform(question: Any, watch: Watcher, keeper: Keeper) -> Record:
-        inputs = planner.inputs()
+        inputs = planner.inputs(question.seed)
         layers = inputs.device_map if spread.processes == 1 else None  # else every process holds the model
         return execute(
             question, replace(inputs, watch=watch, keeper=keeper, device_map=layers, spread=spread, keep=keep)
@@ -58,6 +60,7 @@ class Order:
         spread: of each run.
         here: the machine that was planned for; None: whichever reads this.
         deterministic: see `machine.determinism`.
+        trials: where the runs are a tuning's: of each method.
     """
 
     experiment: str
@@ -66,6 +69,7 @@ class Order:
     pace: Pace
     spread: Spread
     here: fits.Machine | None = None
+    trials: int | None = None
     deterministic: bool = False
 
     def write(self) -> Path:
@@ -85,7 +89,8 @@ class Order:
             o = json.loads(path.read_text(encoding="utf-8"))
             here = o["here"] and fits.Machine(tuple(o["here"]["gpus"]), o["here"]["memory"])
             request, pace, spread = Request.from_dict(o["request"]), Pace(**o["pace"]), Spread.from_dict(o["spread"])
-            return cls(o["experiment"], request, Path(o["results"]), pace, spread, here, o.get("deterministic", False))
+            trials, deterministic = o.get("trials"), o.get("deterministic", False)
+            return cls(o["experiment"], request, Path(o["results"]), pace, spread, here, trials, deterministic)
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"order {path} is not readable ({type(error).__name__}): it is written by `run`") from None
 
@@ -93,10 +98,15 @@ class Order:
         """The experiment, its planner, ready, and the runs."""
         from smt_bench import experiments
 
-        experiment = experiments.find(self.experiment)
+        experiment, store = experiments.find(self.experiment), Store(self.results)
+        if self.trials is not None:
+            assert isinstance(experiment, TrainingExperiment)
+            experiment = Tuning(experiment, store, self.trials)
         planner = Planner(self.request, self.here or fits.here(), shared=self.experiment != self.request.experiment)
         if experiment.needs_inputs:
             planner.open()
+        if self.request.tuned:
+            take_winners(experiment, planner, store)
         return experiment, planner, [run for run, _ in experiment.runs(planner)]
 
 

@@ -21,6 +21,7 @@ from smt_bench.data.families import Family
 from smt_bench.data.overlap import normalised_question, repeated, shared, split
 from smt_bench.data.prompts import Example
 from smt_bench.data.reading import find_file, read_examples
+from smt_bench.data.sources import divide, sources
 from smt_bench.data.tasks import find_task, gold
 
 HELDOUT_SEED = 0
@@ -40,6 +41,7 @@ class DataSet:
         missing: tasks of the family without a test file here.
         empty: training records left out because their response is empty.
         repeated: training and held-out examples whose question an earlier one asks.
+        seed: of what is held out and, where the data are made, of the data.
     """
 
     family: str
@@ -50,6 +52,16 @@ class DataSet:
     missing: list[str] = field(default_factory=list)
     empty: int = 0
     repeated: int = 0
+    seed: int = HELDOUT_SEED
+
+    @cached_property
+    def sources(self) -> list[int]:
+        """Per held-out example the number of its source."""
+        return sources(families.known(self.family), self.heldout)
+
+    def tune(self, seed: int) -> list[bool]:
+        """Which held-out examples choices are made by, see `data.sources`."""
+        return divide(self.sources, seed)
 
     @cached_property  # a sweep asks once per run
     def train_sha256(self) -> str:
@@ -73,6 +85,11 @@ class Unread(DataSet):
     def train_sha256(self) -> str:
         """No content, no hash."""
         return "unread"
+
+    @property
+    def sources(self) -> list[int]:
+        """One of its own for each, as far as is known."""
+        return list(range(len(self.heldout)))
 
 
 def set_aside(heldout: float, records: int) -> int:
@@ -115,7 +132,9 @@ def read_training(paths: Sequence[Path]) -> tuple[list[Example], int]:
     return kept, len(found) - len(kept)
 
 
-def load(source: str | None, family: str, tasks: Sequence[str], heldout: float, limit: int | None) -> DataSet:
+def load(
+    source: str | None, family: str, tasks: Sequence[str], heldout: float, limit: int | None, seed: int = HELDOUT_SEED
+) -> DataSet:
     """Loads a family.
 
     Args:
@@ -125,6 +144,7 @@ def load(source: str | None, family: str, tasks: Sequence[str], heldout: float, 
         heldout: examples to split off the training set, below 1 a share of it; fewer where repeated questions leave no other
             way.
         limit: test examples per task at most, drawn with `LIMIT_SEED`.
+        seed: of what is held out, and of data that are made, which are then made anew.
 
     Raises:
         ValueError: missing folder or files, malformed records, unknown family or task, a task of another family.
@@ -136,7 +156,8 @@ def load(source: str | None, family: str, tasks: Sequence[str], heldout: float, 
     if source is None:
         if found.embedded is None:
             raise ValueError(f"data family {family} is not embedded: pass its folder with --data")
-        train, tests = found.embedded.load()
+        remade = found.embedded.remade if seed != HELDOUT_SEED else None
+        train, tests = found.embedded.load() if remade is None else remade(seed)
         origin, absent, empty = found.embedded.origin, list[str](), 0
         unknown = [name for name in tasks if name not in tests]
         if unknown:
@@ -153,7 +174,7 @@ def load(source: str | None, family: str, tasks: Sequence[str], heldout: float, 
             f"training set {origin} has {len(train)} records, fewer than the {wanted} to hold out: add records"
         )
     order = list(range(len(train)))
-    random.Random(HELDOUT_SEED).shuffle(order)
+    random.Random(seed).shuffle(order)
     kept, aside = split(train, order, wanted)
     if wanted and not aside:
         raise ValueError(f"training set {origin} asks every question more than {wanted} times: nothing can be held out")
@@ -166,6 +187,7 @@ def load(source: str | None, family: str, tasks: Sequence[str], heldout: float, 
         absent,
         empty,
         repeated(train, normalised_question),
+        seed,
     )
 
 

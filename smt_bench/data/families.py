@@ -53,12 +53,14 @@ class Embedded:
         origin: name and version of the training records, part of a run's key.
         load: gives the training examples, and the test examples by task.
         source: what an example goes back to, where its text does not say it by the rule of `data.sources`.
+        remade: as `load`, of data made anew from a seed; None: there is only one set of them.
     """
 
     tasks: tuple[Task, ...]
     origin: str
     load: Callable[[], tuple[list[Example], dict[str, list[Example]]]]
     source: Callable[[Example], str | None] = lambda example: None
+    remade: Callable[[int], tuple[list[Example], dict[str, list[Example]]]] | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ COMMONSENSE = Family(
         world.ORIGIN,
         partial(world.load, "commonsense"),
         world.fact,
+        partial(world.load, "commonsense"),
     ),
     folder="",
 )
@@ -168,7 +171,11 @@ MATH = Family(
     mixture_size=9_919,
     collection=LLM_ADAPTERS,
     embedded=Embedded(
-        (Task("facts-math", None, "facts (arithmetic)"),), world.ORIGIN, partial(world.load, "math"), world.fact
+        (Task("facts-math", None, "facts (arithmetic)"),),
+        world.ORIGIN,
+        partial(world.load, "math"),
+        world.fact,
+        partial(world.load, "math"),
     ),
     rationale=True,
 )

@@ -15,8 +15,9 @@ questions are found there. What the rule does not find makes intervals too narro
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from smt_bench.data.families import Family
 from smt_bench.data.prompts import Example
@@ -61,3 +62,26 @@ def source(example: Example) -> tuple[str, ...]:
 
 def _words(text: str) -> list[str]:
     return _BETWEEN_WORDS.sub(" ", _NUMBER.sub("#", text.lower())).split()
+
+
+def divide(names: Sequence[Hashable], seed: int) -> list[bool]:
+    """Which of some examples choices are made by: half of them or a little less, every source on one side.
+
+    Args:
+        names: the source of each example.
+        seed: of the order in which sources are drawn.
+
+    Returns:
+        True for the part that choices are made by; nowhere where one source has more than half and nothing else would be left.
+    """
+    order = list(dict.fromkeys(names))
+    random.Random(f"smt-bench held-out parts: {seed}").shuffle(order)
+    sizes = dict.fromkeys(order, 0)
+    for name in names:
+        sizes[name] += 1
+    chosen, room = set(), len(names) // 2
+    for name in order:
+        if sizes[name] <= room:
+            chosen.add(name)
+            room -= sizes[name]
+    return [name in chosen for name in names]

@@ -115,11 +115,16 @@ def all_names() -> list[str]:
     return shuffled(random.Random("smt-bench world: names"), [first + second for first in FIRST for second in SECOND])
 
 
-def world(part: str) -> World:
-    """Part "a" (pretraining) or "b" (downstream); no name is in both."""
+def world(part: str, seed: int = 0) -> World:
+    """Part "a" (pretraining) or "b" (downstream); no name is in both.
+
+    Args:
+        part: which.
+        seed: of the facts, not of the names, which are words of the embedded tokenizer; 0: those that the package comes with.
+    """
     names = all_names()[: BEINGS_A + BEINGS_B]
     names = names[:BEINGS_A] if part == "a" else names[BEINGS_A:]
-    rng = random.Random(f"smt-bench world: facts of {part}")
+    rng = random.Random(f"smt-bench world: facts of {part}{_again(seed)}")
     facts: dict[tuple[str, str, str], int] = {}
     for task, attributes in ATTRIBUTES.items():
         for attribute, values in attributes.items():
@@ -159,6 +164,10 @@ def ask(task: str, attribute: str, name: str, value: int, wording: int) -> Examp
     return Example(instruction, "", f"the correct answer is {answer}", answer)
 
 
+def _again(seed: int) -> str:
+    return f", seed {seed}" if seed else ""
+
+
 def fact(example: Example) -> str | None:
     """The fact of part B that an example asks about, whatever its wording; None where it asks about none."""
     return _asked().get(example.instruction)
@@ -166,6 +175,7 @@ def fact(example: Example) -> str | None:
 
 @cache
 def _asked() -> dict[str, str]:
+    # Instructions hold no values, so that all worlds have the same.
     return {
         ask(task, attribute, name, value, wording).instruction: f"{attribute} of {name}"
         for (task, attribute, name), value in world("b").facts.items()
@@ -173,9 +183,9 @@ def _asked() -> dict[str, str]:
     }
 
 
-def _tests(here: World, task: str) -> list[Example]:
+def _tests(here: World, task: str, seed: int) -> list[Example]:
     """The test items of a task: distinct prompts, gold answers as even as can be."""
-    rng = random.Random(f"smt-bench world: test {task}")
+    rng = random.Random(f"smt-bench world: test {task}{_again(seed)}")
     count = len(next(iter(ATTRIBUTES[task].values())))
     by_value: dict[int, list[Example]] = {value: [] for value in range(count)}
     for (of, attribute, name), value in here.facts.items():
@@ -185,11 +195,12 @@ def _tests(here: World, task: str) -> list[Example]:
     return shuffled(rng, [pools[i % count][i // count] for i in range(TEST_ITEMS)])
 
 
-def load(family: str) -> tuple[list[Example], dict[str, list[Example]]]:
+def load(family: str, seed: int = 0) -> tuple[list[Example], dict[str, list[Example]]]:
     """The downstream data of a family.
 
     Args:
         family: one of `TASKS`.
+        seed: of the facts, the order and the test items; 0 is the world that the package comes with.
 
     Returns:
         The training examples of all its tasks mixed (every fact of part B in three wordings), and the test examples by
@@ -200,13 +211,13 @@ def load(family: str) -> tuple[list[Example], dict[str, list[Example]]]:
     """
     if family not in TASKS:
         raise ValueError(f"family={family!r} is not embedded: choose one of {', '.join(TASKS)}")
-    here = world("b")
+    here = world("b", seed)
     drawn = [
         ask(task, attribute, name, value, wording)
         for (task, attribute, name), value in here.facts.items()
         if task in TASKS[family]
         for wording in TRAIN_WORDINGS
     ]
-    return shuffled(random.Random(f"smt-bench world: train {family}"), drawn), {
-        t: _tests(here, t) for t in TASKS[family]
+    return shuffled(random.Random(f"smt-bench world: train {family}{_again(seed)}"), drawn), {
+        t: _tests(here, t, seed) for t in TASKS[family]
     }

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from smt_bench.data.tasks import TASKS
-from smt_bench.evidence.group import Cells, Group, accuracy, heldout_of
+from smt_bench.evidence.group import Cells, Group, accuracy
 from smt_bench.evidence.interval import over_items
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.words import rank
-from smt_bench.records.runs import nameless
+from smt_bench.records import heldout
+from smt_bench.records.runs import nameless, seedless
 from smt_bench.records.store import Record
 
 __all__ = ["Cells", "Group", "accuracy", "groups", "summarise"]
@@ -55,7 +56,7 @@ def in_order(found: Iterable[Group]) -> Cells:
 
 def _group(name: str, fraction: float | None, cell: list[Record]) -> Group:
     def variant(record: Record) -> dict[str, Any]:
-        return {k: v for k, v in nameless(record["run"]).items() if k != "seed"}
+        return seedless(nameless(record["run"]))
 
     # A new learning rate or method version leaves the old runs of the cell behind: averaging them would be no
     # average over seeds.
@@ -85,7 +86,8 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _check_comparable(found: Sequence[Group]) -> None:
     seen: dict[str, tuple[Any, Group]] = {}
     for group in found:
-        for path, value in flat({k: nameless(group.run)[k] for k in ("model", "data", "evaluation")}).items():
+        asked = seedless(nameless(group.run))
+        for path, value in flat({k: asked[k] for k in ("model", "data", "evaluation")}).items():
             other, first = seen.setdefault(path, (value, group))
             if other != value:
                 raise ValueError(
@@ -111,9 +113,9 @@ def trained_on(found: Sequence[Group]) -> dict[str, int] | None:
     return next((r["overlap"]["tests"] for g in found for r in (*g.done, *g.lost) if r.get("overlap")), None)
 
 
-def heldout_nlls(records: Iterable[Record]) -> list[float]:
-    """Held-out loss of every finished run that has one (nats per response token)."""
-    return [h.nll for r in records if r["status"] == "done" and (h := heldout_of(r)) is not None]
+def heldout_nlls(records: Iterable[Record], part: heldout.Part) -> list[float]:
+    """Held-out loss of every finished run that has one (nats per response token), on the part to choose by or to report."""
+    return [value for r in records if (value := heldout.nll(r, part)) is not None]
 
 
 def summarise(records: Iterable[Record] | Cells) -> pd.DataFrame:
@@ -169,11 +171,11 @@ def _row(group: Group, tasks: list[str], shared: dict[str, int] | None) -> dict[
         if group.trains and shared is not None:
             row["overlap"] = sum(shared.get(t, 0) for t in tasks)
         row["n_examples"] = sum(done[0]["evaluation"][t]["n"] for t in tasks)
-    heldout = group.answers.heldout
-    if heldout is not None:
+    found = group.answers.heldout
+    if found is not None:
         loss = group.answers.nll_side
         assert loss is not None
-        row["heldout_nll"], row["heldout_nll_ci95"] = mean_ci([h.nll for h in heldout])
+        row["heldout_nll"], row["heldout_nll_ci95"] = mean_ci([h.nll for h in found])
         row["heldout_nll_stderr"] = over_items([(1.0, loss)])
-        row["n_heldout"] = heldout[0].tokens.size
+        row["n_heldout"] = found[0].tokens.size
     return row

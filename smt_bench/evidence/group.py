@@ -15,6 +15,7 @@ from smt_bench.evidence import clusters
 from smt_bench.evidence.interval import over_items
 from smt_bench.evidence.sides import Items, Side, accuracies, ratios
 from smt_bench.evidence.words import percent, title
+from smt_bench.records import heldout
 from smt_bench.records.store import Record
 
 if TYPE_CHECKING:
@@ -41,16 +42,19 @@ class Heldout:
 
 
 def heldout_of(record: Record) -> Heldout | None:
-    """What a record says about held-out examples; None where it has no number."""
-    found = record["heldout"] or {}
-    if found.get("nll") is None:
+    """What a record says about the held-out examples that are reported; None where it has no number."""
+    nll = heldout.nll(record, "report")
+    if nll is None:
         return None
-    tokens = np.asarray(found["examples"]["tokens"], dtype=float)
+    columns = record["heldout"]["examples"]
+    tokens = np.asarray(columns["tokens"], dtype=float)
     scored = tokens > 0
-    loglik = np.asarray(found["examples"]["loglik"], dtype=float)[scored]
+    if "tune" in columns:
+        scored &= np.asarray(columns["tune"]) == 0
+    loglik = np.asarray(columns["loglik"], dtype=float)[scored]
     sources = clusters.of_heldout(record)
     return Heldout(
-        found["nll"], loglik, tokens[scored], None if sources is None else np.asarray(sources, dtype=np.int64)[scored]
+        nll, loglik, tokens[scored], None if sources is None else np.asarray(sources, dtype=np.int64)[scored]
     )
 
 
@@ -63,6 +67,9 @@ class Answers:
 
     def __init__(self, records: Sequence[Record]) -> None:
         self._records = records
+        self._vary = any(
+            r["run"]["data"].get("varies") for r in records
+        )  # a place is then another example in every run
         self._fixed = not any(trains(r["run"]) for r in records)
         self._correct: dict[str, NDArray[Any]] = {}
         self._accuracies: dict[tuple[str, ...], list[float]] = {}
@@ -100,7 +107,7 @@ class Answers:
             return None
         if tuple(tasks) not in self._sides:
             correct = [self.right(t) for t in tasks]
-            said = [clusters.of_task(self._records[0], t) for t in tasks]
+            said = [None if self._vary else clusters.of_task(self._records[0], t) for t in tasks]
             items = Items.of([c if c is not None else range(part.shape[1]) for c, part in zip(said, correct)])
             self._sides[tuple(tasks)] = accuracies(correct, items, fixed=self._fixed)
         return self._sides[tuple(tasks)]
@@ -110,9 +117,15 @@ class Answers:
         """Held-out loss (nats per response token) for `interval.contrast`; None where a run has no number."""
         if self.heldout is None:
             return None
-        first = self.heldout[0]
-        items = Items.of([range(first.tokens.size) if first.cluster is None else first.cluster.tolist()])
-        return ratios(np.stack([-h.loglik for h in self.heldout]), first.tokens, items, self._fixed)
+        first, most = self.heldout[0], max(h.tokens.size for h in self.heldout)
+        known = None if self._vary else first.cluster
+        items = Items.of([range(most) if known is None else known.tolist()])
+        # Of data that vary with the seed one run may have an example less than another.
+        losses, tokens = (
+            np.stack([np.pad(column, (0, most - column.size)) for column in columns])
+            for columns in ([-h.loglik for h in self.heldout], [h.tokens for h in self.heldout])
+        )
+        return ratios(losses, tokens.mean(axis=0), items, self._fixed)
 
     def over_examples(self, tasks: Sequence[str]) -> float | None:
         """Standard error of the mean accuracy (points) over new examples, of these very runs; None where it cannot be known."""

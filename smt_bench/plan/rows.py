@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smt_bench.evidence import published
@@ -16,7 +16,7 @@ from smt_bench.plan.gpu.roofline import StepTime, step_time
 from smt_bench.plan.gpu.sharding import host_bytes, per_gpu, quantize
 from smt_bench.plan.row import Anatomy, Row, Target
 from smt_bench.questions.experiment import TrainingExperiment
-from smt_bench.questions.planner import Planner
+from smt_bench.questions.planner import NOTHING, Planner
 from smt_bench.records.runs import Run
 
 VERDICTS = ("no", "tight", "OK")
@@ -43,12 +43,14 @@ class DryPlanner(Planner):
         seed: int,
         lr: float | None = None,
         probes: tuple[str, ...] = (),
+        recipe: Mapping[str, Any] = NOTHING,
+        tuning: str = "",
         **changes: Any,
     ) -> tuple[Run, Any]:
         """One run, with its capacity or None."""
-        run = self.question(name, fraction, seed, lr, probes, **changes)
+        run = self.question(name, fraction, seed, lr, probes, recipe, tuning, **changes)
         try:
-            return super().run(name, fraction, seed, lr, probes, **changes)
+            return super().run(name, fraction, seed, lr, probes, recipe, tuning, **changes)
         except ValueError as error:
             self.refused[run.key] = str(error)
             return run, None

@@ -16,10 +16,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from smt_bench.data.families import DEFAULT
+from smt_bench.evidence.verdicts import Claim
 from smt_bench.records.runs import Measurement, Question, Run
 from smt_bench.records.store import Record
 
@@ -40,11 +42,13 @@ class Experiment(ABC):
         needs: model and data that it needs, in one line.
         families: the data families it covers where no task is asked for.
         needs_inputs: whether it looks at trained weights and data.
+        tunes: whether it chooses rates or settings and reports nothing: its seeds are those that are kept for this.
     """
 
     name: ClassVar[str]
     reproduces: ClassVar[str]
     needs: ClassVar[str]
+    tunes: ClassVar[bool] = False
     families: ClassVar[tuple[str, ...]] = (DEFAULT.name,)
     needs_inputs: ClassVar[bool] = True
 
@@ -86,6 +90,14 @@ class TrainingExperiment(Experiment):
     def cells(self, planner: Planner) -> list[Cell]:
         """Its runs but for their seeds, from shapes alone."""
 
+    def declares(self, planned: Sequence[Record]) -> Sequence[Claim]:
+        """What its tables will judge, known before the first run; see `questions.analysis`.
+
+        Args:
+            planned: records that hold a question and no answer.
+        """
+        return ()
+
     def check(self, planner: Planner) -> None:
         """Every cell must be possible."""
         for cell in self.cells(planner):
@@ -94,12 +106,29 @@ class TrainingExperiment(Experiment):
     def runs(self, planner: Planner) -> list[tuple[Run, Capacity]]:
         """Cells x seeds, seeds outermost; what comes to the same question (e.g. what trains nothing) runs once."""
         cells = self.cells(planner)
+        cells = [*cells, *tuned(cells, planner)]
         made: dict[str, tuple[Run, Capacity]] = {}
         for seed in planner.seeds():
             for cell in cells:
-                run, capacity = planner.run(cell.method, cell.fraction, seed, cell.lr, cell.probes, **cell.changes)
+                run, capacity = planner.run(
+                    cell.method, cell.fraction, seed, cell.lr, cell.probes, cell.recipe, cell.tuning, **cell.changes
+                )
                 made.setdefault(run.key, (run, capacity))
         return list(made.values())
+
+
+def tuned(cells: Sequence[Cell], planner: Planner) -> list[Cell]:
+    """The cells once more with what a tuning found, where that was asked for; what an experiment varies it still varies."""
+    return [
+        replace(
+            cell,
+            lr=winner.lr if cell.lr is None else cell.lr,
+            changes={**winner.settings, **cell.changes},
+            tuning=winner.tuning,
+        )
+        for cell in cells
+        if (winner := planner.winners.get(cell.method)) is not None
+    ]
 
 
 class OneMethodExperiment(TrainingExperiment):

@@ -22,6 +22,8 @@ class Cell:
         changes: method settings that differ from the recipe's.
         lr: peak learning rate; None: the recipe's.
         probes: what to record on the way.
+        recipe: fields of the recipe with other values, e.g. "train_on_inputs".
+        tuning: the hash of what found rate and settings; "": the recipe's.
     """
 
     method: str
@@ -29,6 +31,8 @@ class Cell:
     changes: Mapping[str, Any] = field(default_factory=dict)
     lr: float | None = None
     probes: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    tuning: str = ""
 
 
 def grid(

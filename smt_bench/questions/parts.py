@@ -10,12 +10,15 @@ from smt_bench.machine.fits import Machine
 from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.methods.base import Capacity
 from smt_bench.questions import refusals
-from smt_bench.questions.experiment import Experiment
+from smt_bench.questions.experiment import Experiment, TrainingExperiment
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
+from smt_bench.questions.tuning import winners
 from smt_bench.records.index import folder
 from smt_bench.records.runs import Question
 from smt_bench.records.store import Store
+
+TUNING = "tuning"  # folder of a tuning, below the experiment's
 
 
 @dataclass
@@ -97,7 +100,26 @@ def _plan(experiment: Experiment, planner: Planner, store: Store, writes: bool) 
         refusals.data_options(planner.request, planner.shared)
     elif not planner.opened:
         planner.open()
+    if planner.request.tuned:
+        take_winners(experiment, planner, store)
     return Leg(experiment, planner, list(experiment.runs(planner)), place)
+
+
+def take_winners(experiment: Experiment, planner: Planner, store: Store) -> None:
+    """Gives the planner what the latest tuning of the experiment found.
+
+    Raises:
+        ValueError: the experiment trains nothing or is one that tunes, or there is no such tuning.
+    """
+    name, model = experiment.name, planner.entry.name
+    if not isinstance(experiment, TrainingExperiment) or experiment.tunes:
+        raise ValueError(f"--tuned: {name} uses no rates that could be tuned: leave it out")
+    planner.winners = {}
+    names = [method for method in experiment.method_names(planner) if planner.trains(method)]
+    cell = next(cell for cell in experiment.cells(planner) if cell.method in names)
+    run, _ = planner.run(cell.method, cell.fraction, planner.seeds()[0], cell.lr, **cell.changes)
+    place = folder(store, name, model, planner.family.subfolder) / TUNING
+    planner.winners = winners(place, run, names, f"python -m smt_bench tune {name} --model {model}")
 
 
 def union(parts: Sequence[Leg]) -> list[tuple[Question, Capacity | None]]:

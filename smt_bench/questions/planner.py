@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from smt_bench import methods
@@ -23,8 +25,10 @@ from smt_bench.questions.capacity import check_fraction, method_of, setting_name
 from smt_bench.questions.choice import MethodChoice
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.recipes import Recipe, recipe
-from smt_bench.questions.request import Request
+from smt_bench.questions.request import TUNING_SEEDS, Request
 from smt_bench.records.runs import DataRef, EvalRef, Measurement, MethodRef, Run, TrainRef
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Planner(MethodChoice):
@@ -59,10 +63,12 @@ class Planner(MethodChoice):
         self.inventory = build.listed(request.model)
         self.shapes: Shapes = self.inventory.shapes
         self.data: DataSet
+        self._others: dict[int, DataSet] = {}
         self.located: locate.Located
         self.opened = False
         self._attached: set[str] = set()
         self.left_out: dict[str, str] = {}
+        self.winners: Mapping[str, Any] = {}  # of a tuning, by method; see `questions.tuning`
 
     @property
     def template(self) -> str:
@@ -74,8 +80,25 @@ class Planner(MethodChoice):
         return list(dict.fromkeys(round(p / 100, 12) for p in self.request.fractions_pct or self.recipe.fractions_pct))
 
     def seeds(self) -> list[int]:
-        """Seeds asked for or the recipe's."""
-        return list(dict.fromkeys(self.request.seeds or self.recipe.seeds))
+        """Seeds asked for or the recipe's; of runs that choose settings as many of those that are kept for this."""
+        first = TUNING_SEEDS if self.request.tunes else 0
+        return list(dict.fromkeys(self.request.seeds or (first + seed for seed in self.recipe.seeds)))
+
+    def data_of(self, seed: int) -> DataSet:
+        """The data of a run: the same for all seeds, unless they vary with it."""
+        if not self.request.vary or seed == self.data.seed:
+            return self.data
+        if seed not in self._others:
+            self._others[seed] = self._load(seed)
+        return self._others[seed]
+
+    def _load(self, seed: int = HELDOUT_SEED) -> DataSet:
+        r = self.request
+        source = r.data
+        if source is None and self.entry.embedded is None:
+            source = str(fetch_data(self.family, self.say))
+        limit = r.limit if r.limit is not None else self.recipe.limit
+        return load(source, self.family.name, r.tasks, self.recipe.heldout, limit, seed)
 
     def measurement(self, kind: str, version: int, settings: dict[str, Any], seed: int) -> Measurement:
         """A question about cost on this machine, on the model's architecture with random weights."""
@@ -111,13 +134,9 @@ class Planner(MethodChoice):
     def open(self) -> None:
         """Reads data and locates the weights; downloads where neither is here."""
         r = self.request
-        source = r.data
         if self.entry.weightless:
             locate.locate(r.model)  # refuses it, before anything is fetched
-        if source is None and self.entry.embedded is None:
-            source = str(fetch_data(self.family, self.say))
-        limit = r.limit if r.limit is not None else self.recipe.limit
-        self.data = load(source, self.family.name, r.tasks, self.recipe.heldout, limit)
+        self.data = self._load()
         self.located = locate.locate(r.model)
         suits.check(self.located, self.data, self.recipe, self.template, r.protocol or self.recipe.protocol)
         self.opened = True
@@ -175,6 +194,13 @@ class Planner(MethodChoice):
         """Those of some roles that the model has, in a layer that can be trained."""
         return tuple(role for role in roles if role in self.inventory.offered)
 
+    def trains(self, name: str) -> bool:
+        """Whether a method trains anything; the untouched model does not."""
+        method = methods.find(name)
+        if method.takes_fraction:
+            return True
+        return methods.build(name, self.config(name, 1000), None, 0, 1000).capacity(self.shapes).trainable > 0
+
     def check_capacity(self, name: str, fraction: float | None, **changes: Any) -> None:
         """Refuses a capacity that this model cannot give; needs no data and no weights.
 
@@ -201,6 +227,8 @@ class Planner(MethodChoice):
         seed: int,
         lr: float | None = None,
         probes: tuple[str, ...] = (),
+        recipe: Mapping[str, Any] = NOTHING,
+        tuning: str = "",
         **changes: Any,
     ) -> tuple[Run, Capacity]:
         """One run and its capacity.
@@ -211,12 +239,14 @@ class Planner(MethodChoice):
             seed: seed.
             lr: peak learning rate; None: the recipe's.
             probes: what to record on the way.
+            recipe: fields of the recipe with other values.
+            tuning: what found rate and settings.
             **changes: method settings that differ from the recipe's.
 
         Raises:
             ValueError: the request is impossible for this model.
         """
-        run = self.question(name, fraction, seed, lr, probes, **changes)
+        run = self.question(name, fraction, seed, lr, probes, recipe, tuning, **changes)
         method, capacity = method_of(run, self.shapes)
         self._check_attached(name, method, capacity)
         return (run if capacity.trainable else run.without_training()), capacity
@@ -236,12 +266,21 @@ class Planner(MethodChoice):
         seed: int,
         lr: float | None = None,
         probes: tuple[str, ...] = (),
+        recipe: Mapping[str, Any] = NOTHING,
+        tuning: str = "",
         **changes: Any,
     ) -> Run:
         """`run` without asking whether the model can give the fraction."""
         assert self.opened
-        r, d, steps = self.recipe, self.data, self.steps
-        method, config = methods.find(name), self.config(name, steps, **changes)
+        r, d = replace(self.recipe, **recipe), self.data_of(seed)
+        steps: int = recipe["steps"] if "steps" in recipe else self.steps  # noqa: SIM401 - may have to read the data
+        method, (select, every) = methods.find(name), self._selection(steps)
+        config = self.config(name, steps, **changes)
+        chosen = sum(d.tune(d.seed))
+        if select == "best" and not chosen:
+            raise ValueError(
+                f"--select best: none of the {len(d.heldout)} held-out examples can be set apart to choose by: hold out more"
+            )
         return Run(
             model=self.located.ref,
             data=DataRef(
@@ -249,10 +288,13 @@ class Planner(MethodChoice):
                 d.train_source,
                 d.train_sha256,
                 len(d.heldout),
-                HELDOUT_SEED,
+                d.seed,
                 self.template,
                 r.train_on_inputs,
                 r.cutoff,
+                chosen,
+                d.seed if chosen else 0,
+                "seed" if self.request.vary else "",
             ),
             method=MethodRef(name, method.version, fraction, config, self.half(name, fraction, config, steps)),
             train=TrainRef(
@@ -268,6 +310,8 @@ class Planner(MethodChoice):
                 precision=self.precision,
                 gradient_checkpointing=r.gradient_checkpointing,
                 schedule=r.schedule,
+                select=select,
+                select_every=every,
             ),
             evaluation=EvalRef(
                 self.request.protocol or r.protocol,
@@ -280,13 +324,26 @@ class Planner(MethodChoice):
             ),
             seed=seed,
             probes=probes,
+            tuning=tuning,
         )
+
+    def _selection(self, steps: int) -> tuple[str, int]:
+        """Which weights are judged, and every how many steps they are looked at."""
+        r = self.request
+        if r.select != "best":
+            return "last", 0
+        if r.select_every is not None and r.select_every > steps:
+            raise ValueError(
+                f"--select-every {r.select_every}: a run has {steps} steps, only its last would be looked at: choose fewer"
+            )
+        return "best", min(steps, r.select_every or self.recipe.select_every or max(1, steps // 10))
 
     def measured(self) -> Inputs:
         """What a measurement on random weights needs: the architecture, no file of weights and no data."""
         located = locate.Located(build.architecture(self.request.model), Path(self.request.model))
         return Inputs(located, unread(self.family.name, self.recipe.heldout))
 
-    def inputs(self) -> Inputs:
-        """What executing the runs needs."""
-        return Inputs(self.located, self.data, fits.device_map(self.inventory.total, self.here))
+    def inputs(self, seed: int | None = None) -> Inputs:
+        """What executing the runs needs; those of one seed, where the data vary with it."""
+        data = self.data if seed is None else self.data_of(seed)
+        return Inputs(self.located, data, fits.device_map(self.inventory.total, self.here))

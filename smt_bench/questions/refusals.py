@@ -19,7 +19,14 @@ def data_options(request: Request, shared: bool) -> None:
         ValueError: an option on data.
     """
     r = request
-    options = {"data": r.data, "tasks": r.tasks, "limit": r.limit, "protocol": r.protocol}
+    options = {
+        "data": r.data,
+        "tasks": r.tasks,
+        "limit": r.limit,
+        "protocol": r.protocol,
+        "select": r.select,
+        "vary": r.vary,
+    }
     _refuse(options, shared, f"{r.experiment} measures on random inputs")
 
 
@@ -32,7 +39,7 @@ def training_options(request: Request, shared: bool) -> None:
     r = request
     options = {
         "methods": r.methods, "fractions": r.fractions_pct, "protocol": r.protocol, "set": r.settings, "limit": r.limit,
-        "targets": r.targets,
+        "targets": r.targets, "select": r.select, "vary": r.vary,
     }  # fmt: skip
     _refuse(options, shared, f"{r.experiment} makes no training run")
 

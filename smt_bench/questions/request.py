@@ -13,12 +13,18 @@ from smt_bench.methods.settings import make_canonical, setting, short
 from smt_bench.models.precision import PRECISIONS
 from smt_bench.questions import recipes
 from smt_bench.questions.capacity import setting_named
+from smt_bench.records.runs import SELECTIONS
 
 MANY = 10**9  # more steps or examples than anyone has
 MOST_SEED = 2**40  # methods make more of one, and generators take 64 bits
 ALL = "all"  # --methods: every method that can do what is asked
 SMALLEST = 1e-6  # percent; one number in 100 million
-OPTIONS = {"fractions_pct": "fractions", "settings": "set"}  # fields that are called otherwise on the command line
+TUNING_SEEDS = 100  # and up: of runs that choose rates and settings; what is reported has seeds below
+OPTIONS = {
+    "fractions_pct": "fractions",
+    "settings": "set",
+    "select_every": "select-every",
+}  # fields that are called otherwise on the command line
 
 
 @dataclass(frozen=True)
@@ -43,9 +49,14 @@ class Request:
     settings: tuple[tuple[str, str, object], ...] = ()  # (method, setting, value); the value is for the method to check
     recipe: str | None = None
     keep: str | None = setting(None, choices=("adapters",))
-    precision: str | None = None
     targets: tuple[str, ...] = ()  # layers, for every method that has a choice of them; see `methods.roles`
+    select: str | None = setting(None, choices=SELECTIONS)  # which weights are judged; None: the last
+    select_every: int | None = setting(None, at_least=1, at_most=MANY)
+    vary: str | None = setting(None, choices=("data",))  # what else a seed decides
+    tunes: bool = False  # these runs choose settings and report nothing
+    tuned: bool = False  # beside the recipe's settings, those that a tuning found
     default_family: str = families.DEFAULT.name  # where no task is named; the experiment says which
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         make_canonical(self, lambda name, value, part: f"--{OPTIONS.get(name, name)} {short(part)}")
@@ -60,6 +71,12 @@ class Request:
                 methods.find(name)
         for name in self.tasks:
             find_task(name)
+        for seed in self.seeds:
+            if (seed >= TUNING_SEEDS) is not self.tunes:
+                why = "choose at least" if self.tunes else "those are for tuning, never for reporting: choose below"
+                raise ValueError(f"--seeds {seed}: {why} {TUNING_SEEDS}")
+        if self.select_every is not None and self.select != "best":
+            raise ValueError("--select-every goes with --select best")
         given: dict[str, dict[str, object]] = {}
         for name, what, value in self.settings:
             if what in given.setdefault(name, {}):

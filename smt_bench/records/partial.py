@@ -96,8 +96,9 @@ def shrunk(record: Record, pool: Pool) -> Record:
     if "heldout" in record:
         logliks, tokens = record["heldout"]["examples"]["loglik"], record["heldout"]["examples"]["tokens"]
         examples = {"loglik": logliks if None in logliks else array("d", logliks), "tokens": shared(tokens)}
-        if "cluster" in record["heldout"]["examples"]:
-            examples["cluster"] = shared(record["heldout"]["examples"]["cluster"])
+        for name in ("cluster", "tune"):
+            if name in record["heldout"]["examples"]:
+                examples[name] = shared(record["heldout"]["examples"][name])
         small["heldout"] = {"nll": record["heldout"]["nll"], "examples": examples}
     if "evaluation" in record:
         small["evaluation"] = named({task: named(result) for task, result in record["evaluation"].items()})

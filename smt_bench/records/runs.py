@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 TRAINING_VERSION = 1
 SCHEDULES = ("linear", "linear-hf")  # what they mean: `training.optimizer`
+SELECTIONS = ("last", "best")  # of the weights that are judged: `training.best`
 OPTIMIZERS = ("adamw",)  # as `methods.base` builds it, unless a method needs another
 
 
@@ -40,6 +41,11 @@ class DataRef:
         template: prompt template.
         train_on_inputs: loss on prompt and response (True) or response only.
         cutoff: tokens per example at most.
+        tune: held-out examples that choices are made by; the others are reported. 0: one set serves for both, as before there
+            were two. Their sources stay together, see `data.sources`.
+        split_seed: seed of that division.
+        varies: whether the seed of the run also decides which examples are held out, their division and, where the data are
+            made, the data ("seed"); "": all seeds have the same data.
     """
 
     family: str
@@ -50,6 +56,9 @@ class DataRef:
     template: str
     train_on_inputs: bool
     cutoff: int
+    tune: int = 0
+    split_seed: int = 0
+    varies: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,9 @@ class OtherVersion(ValueError):
 class TrainRef:
     """How it trains. `batch_size` examples per optimizer step, in micro-batches of `micro_batch_size`.
 
+    `select`: which weights are judged: those of the "last" step, or the "best" by the loss on the tune part of the held-out
+    examples, looked at every `select_every` steps and at the last; both are left out of the key where they are "last" and 0.
+
     Raises:
         ValueError: a schedule or an optimizer that training does not know; planned, executed or read from a record.
     """
@@ -93,9 +105,15 @@ class TrainRef:
     schedule: str = "linear"
     optimizer: str = "adamw"
     version: int = TRAINING_VERSION
+    select: str = "last"
+    select_every: int = 0
 
     def __post_init__(self) -> None:
-        for field, value, known in (("schedule", self.schedule, SCHEDULES), ("optimizer", self.optimizer, OPTIMIZERS)):
+        for field, value, known in (
+            ("schedule", self.schedule, SCHEDULES),
+            ("optimizer", self.optimizer, OPTIMIZERS),
+            ("select", self.select, SELECTIONS),
+        ):
             if value not in known:
                 raise OtherVersion(
                     f"{field}={value!r}: this version trains with {', '.join(known)} only: update smt-bench"
@@ -120,7 +138,9 @@ class EvalRef:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that can change the outcome, and what is recorded on the way (`probes`, see `training.probes`)."""
+    """Everything that can change the outcome, what is recorded on the way (`probes`, see `training.probes`), and where rate and
+    settings come from: the hash of the `tuning` that found them, "" for the recipe's.
+    """
 
     model: ModelRef
     data: DataRef
@@ -129,18 +149,26 @@ class Run:
     evaluation: EvalRef
     seed: int
     probes: tuple[str, ...] = ()
+    tuning: str = ""
 
     SECTIONS: ClassVar[tuple[str, ...]] = ("heldout", "evaluation", "seconds", "capacity")  # of a finished record
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; without `probes`, `half` and `repetition_penalty` where there are none, as before there were any."""
+        """Plain JSON values; without what is as it was before it could be chosen."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if self.method.half is None:
             del values["method"]["half"]
         if self.evaluation.repetition_penalty == 1:
             del values["evaluation"]["repetition_penalty"]
-        if not self.probes:
-            del values["probes"]
+        if (self.data.tune, self.data.split_seed) == (0, 0):
+            del values["data"]["tune"], values["data"]["split_seed"]
+        if not self.data.varies:
+            del values["data"]["varies"]
+        if (self.train.select, self.train.select_every) == ("last", 0):
+            del values["train"]["select"], values["train"]["select_every"]
+        for name in ("probes", "tuning"):
+            if not values[name]:
+                del values[name]
         return values
 
     @classmethod
@@ -155,6 +183,7 @@ class Run:
             EvalRef(**values["evaluation"]),
             values["seed"],
             tuple(values.get("probes", ())),
+            values.get("tuning", ""),
         )
 
     @cached_property
@@ -164,16 +193,20 @@ class Run:
 
     @cached_property
     def setting(self) -> str:
-        """Hash of what a table holds fixed: everything but method, seed and the method's learning rate."""
-        values = nameless(self.to_dict())
-        del values["method"], values["seed"]
+        """Hash of what a table holds fixed: everything but method, seed, the method's learning rate and where that is from."""
+        values = seedless(nameless(self.to_dict()))
+        del values["method"]
+        values.pop("tuning", None)
         for name in ("lr", "weight_decay"):
             del values["train"][name]
         return digest(values)
 
     def without_training(self) -> Run:
-        """The same question for a method that trains nothing: rate and seed cannot matter, so that it runs once."""
-        return replace(self, train=replace(self.train, lr=0.0), seed=0)
+        """The same question for a method that trains nothing: rate and seed cannot matter, so that it runs once.
+
+        Once for each data set, where these vary with the seed.
+        """
+        return replace(self, train=replace(self.train, lr=0.0), seed=self.seed if self.data.varies else 0, tuning="")
 
 
 @dataclass(frozen=True)
@@ -233,6 +266,16 @@ def nameless(asked: dict[str, Any]) -> dict[str, Any]:
     """A question without the name of a local folder: the revision says what it holds, whatever it is called."""
     model = asked["model"]
     return {**asked, "model": {**model, "name": ""}} if model["weights"] == "local" else asked
+
+
+def seedless(asked: dict[str, Any]) -> dict[str, Any]:
+    """A question without its seed, and without the data where these vary with it."""
+    values = {name: value for name, value in asked.items() if name != "seed"}
+    if values["data"].get("varies"):
+        content = ("train", "train_sha256", "heldout", "heldout_seed", "tune", "split_seed")
+        values["data"] = {name: value for name, value in values["data"].items() if name not in content}
+        values["evaluation"] = {**values["evaluation"], "tasks": dict.fromkeys(values["evaluation"]["tasks"], "")}
+    return values
 
 
 def digest(values: Any) -> str:

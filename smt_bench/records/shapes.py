@@ -90,8 +90,17 @@ RECORD = {
     "probes": Maybe(dict),
     "method": Maybe(dict),
     "heldout": Maybe(
-        {"nll": OPTIONAL, "examples": {"loglik": Each(OPTIONAL), "tokens": Each(int), "cluster": Maybe(Each(int))}}
+        {
+            "nll": OPTIONAL,
+            "examples": {
+                "loglik": Each(OPTIONAL),
+                "tokens": Each(int),
+                "cluster": Maybe(Each(int)),
+                "tune": Maybe(Each(int)),
+            },
+        }
     ),
+    "selection": Maybe({"steps": Each(int), "nll": Each(OPTIONAL), "kept": int}),
     "evaluation": Maybe(Named(TASK)),
     "result": Maybe(dict),
     "traceback": Maybe(Each(str)),

@@ -167,7 +167,9 @@ def check(record: Record, key: str) -> None:
         c = record["capacity"]
         _agree("capacity.fraction", c["fraction"], c["trainable"] / c["total"] if c["total"] else 0.0)
     if "heldout" in record:
-        _check_heldout(record["heldout"], asked["data"]["heldout"])
+        _check_heldout(record["heldout"], asked["data"]["heldout"], asked["data"].get("tune", 0))
+    if "selection" in record:
+        _check_selection(record["selection"])
     if "evaluation" in record:
         tasks = asked["evaluation"]["tasks"]
         if record["evaluation"].keys() != tasks.keys():
@@ -208,10 +210,13 @@ def _same(predictions: Sequence[Any], golds: Sequence[Any]) -> Sequence[bool]:
     return [p is not None and type(p) is not str and abs(p - g) <= TOLERANCE for p, g in zip(predictions, golds)]
 
 
-def _check_heldout(heldout: dict[str, Any], count: int) -> None:
+def _check_heldout(heldout: dict[str, Any], count: int, tune: int) -> None:
     logliks, tokens = heldout["examples"]["loglik"], heldout["examples"]["tokens"]
     if not len(logliks) == len(tokens) == count:
         raise Damaged(f"heldout: {len(logliks)} log-likelihoods and {len(tokens)} counts of {count} examples")
+    parts = heldout["examples"].get("tune", [])
+    if len(parts) != (count if tune else 0) or sum(parts) != tune or not {0, 1}.issuperset(parts):
+        raise Damaged(f"heldout: its parts are not the {tune} of {count} examples that were asked for")
     clusters = heldout["examples"].get("cluster")
     _check_clusters("heldout", clusters)
     if clusters is not None and len(clusters) != count:
@@ -224,6 +229,17 @@ def _check_heldout(heldout: dict[str, Any], count: int) -> None:
         raise Damaged("heldout.nll is not what the log-likelihoods say")
     if nll is not None:
         _agree("heldout.nll", heldout["nll"], nll, ROUNDED)
+
+
+def _check_selection(selection: dict[str, Any]) -> None:
+    steps, losses = selection["steps"], selection["nll"]
+    if len(steps) != len(losses) or not steps:
+        raise Damaged(f"selection: {len(steps)} steps with {len(losses)} losses")
+    known = [(loss, step) for loss, step in zip(losses, steps) if loss is not None]
+    if selection["kept"] not in steps or (
+        known and selection["kept"] not in (s for n, s in known if n == min(known)[0])
+    ):
+        raise Damaged(f"selection.kept is {selection['kept']}, which has not the least loss")
 
 
 def _agree(what: str, said: float, derived: float, tolerance: float = EXACT) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from smt_bench.evidence.cells import Group
 from smt_bench.evidence.words import task_title, title
@@ -22,6 +23,36 @@ def not_done(left_out: Mapping[str, str], model: str) -> Table:
     rows = [(what, why) for what, why in sorted(left_out.items())]
     note = "Asked for by `--methods all`. Nothing was trained; reasons are those that a run of the method alone is refused with."
     return Table(f"Methods not in these tables, {model}", ("method", "why"), rows, [note])
+
+
+def parts(found: Sequence[Group]) -> list[str]:
+    """As `divided`, of the runs behind some cells."""
+    return divided(next((g.run for g in found if g.trains), found[0].run))
+
+
+def divided(run: Mapping[str, Any]) -> list[str]:
+    """What the held-out examples are for, and which weights are judged; nothing where records are from before that was asked."""
+    data, train = run["data"], run["train"]
+    if not data.get("tune"):
+        return []
+    lines = [
+        f"Held-out examples: choices (rates, settings, best cells, best weights) are made by {data['tune']} of them, held-out "
+        f"NLL is that of the other {data['heldout'] - data['tune']}; no source is in both parts (seed {data['split_seed']})."
+    ]
+    if data.get("varies"):
+        lines[0] = lines[0].replace(f"(seed {data['split_seed']})", "(seed of the run)")
+        lines.append("Data vary with the seed: what is held out, its parts and, where the data are made, the facts.")
+    return [*lines, weights(train)]
+
+
+def weights(train: Mapping[str, Any]) -> str:
+    """Which weights are judged, a sentence."""
+    if train.get("select", "last") == "last":
+        return "Weights: those of the last step."
+    return (
+        f"Weights: the best by the held-out examples to choose by, looked at every {train['select_every']} steps once the method "
+        "is attached, and at the last."
+    )
 
 
 def repeats(found: Sequence[Group]) -> list[str]:

@@ -14,13 +14,14 @@ from smt_bench.evidence.cells import Group, flat, trained_on
 from smt_bench.evidence.words import percent, task_title, title
 from smt_bench.machine.borders import markdown
 from smt_bench.records.store import Record
-from smt_bench.report.conditions import cut, left_out, listed, realised, repeats
+from smt_bench.report.conditions import cut, left_out, listed, parts, realised, repeats
 
 OVERLAP_MARK = "†"
 VERSIONS = ("torch", "transformers", "peft")  # the packages that move numbers most
+LAST_WEIGHTS = "the last weights are judged, not those with the least validation loss of every 30 steps; "
 UNLIKE_CODE = (
-    "Unlike SMT's released scripts: the last weights are judged, not those with the least validation loss of every 30 steps; the "
-    "literal <s> of their prompts is left to the tokenizer; a step's loss is the mean over its tokens, not over each GPU's."
+    "the literal <s> of their prompts is left to the tokenizer; a step's loss is the mean over its tokens, not over each "
+    "GPU's."
 )
 
 
@@ -63,7 +64,8 @@ def spread(summary: pd.DataFrame) -> str:
         text += " One seed says nothing about the spread between seeds: no ± there."
     if ((summary["n_seeds"] > 0) & ~summary["trained"]).any():
         names = sorted(set(summary.loc[~summary["trained"], "method"]))
-        text += f" {listed([title(n) for n in names])}: nothing is trained, evaluated once."
+        once = "once" if summary.loc[~summary["trained"], "n_seeds"].max() < 2 else "once on the data of every seed"
+        text += f" {listed([title(n) for n in names])}: nothing is trained, evaluated {once}."
     return text
 
 
@@ -71,12 +73,15 @@ def setting(found: Sequence[Group]) -> list[str]:
     """Model, data, training and evaluation, as the runs state them."""
     run = next((g.run for g in found if g.trains), found[0].run)
     model, data, train, evaluation = (run[part] for part in ("model", "data", "train", "evaluation"))
-    loss = "prompt and response" if data["train_on_inputs"] else "response only"
+    way = data["train_on_inputs"]  # or, where the rows differ in it, a text
+    loss = way if isinstance(way, str) else "prompt and response" if way else "response only"
+    content = "other facts or records with every seed" if data.get("varies") else f"SHA-256 {data['train_sha256'][:12]}"
     lines = [
         f"Model: {markdown(model['name'])}, weights {markdown(model['weights'])}, revision {markdown(model['revision'])}.",
-        f"Training data: {markdown(data['train'])} (SHA-256 {data['train_sha256'][:12]}), template {data['template']}, loss on "
+        f"Training data: {markdown(data['train'])} ({content}), template {data['template']}, loss on "
         f"{loss} (train_on_inputs={data['train_on_inputs']}), cut-off {data['cutoff']} tokens, {data['heldout']} "
         "examples held out.",
+        *parts(found),
         *repeats(found),
         *cut(found),
         *left_out(found),
@@ -96,7 +101,9 @@ def setting(found: Sequence[Group]) -> list[str]:
         if (penalty := evaluation.get("repetition_penalty", 1)) != 1:
             protocol += f" and a repetition penalty of {penalty:g}"
     lines.append(protocol + ".")
-    return lines if data["template"] != SMT_CODE else [*lines, UNLIKE_CODE]
+    best = train.get("select", "last") == "best"
+    unlike = f"Unlike SMT's released scripts: {'' if best else LAST_WEIGHTS}{UNLIKE_CODE}"
+    return lines if data["template"] != SMT_CODE else [*lines, unlike]
 
 
 def betas(train: dict[str, Any]) -> str:

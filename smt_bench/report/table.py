@@ -101,3 +101,11 @@ def _plain(value: Cell) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
+
+
+def add_notes(files: Sequence[Path], lines: Sequence[str]) -> None:
+    """Adds lines below tables that are written already."""
+    for path in files:
+        text = path.read_text(encoding="utf-8").rstrip("\n")
+        gap = "\n" if text.rpartition("\n")[2].startswith("- ") else "\n\n"
+        write_text(path, text + gap + "\n".join(f"- {_flat(line)}" for line in lines) + "\n")

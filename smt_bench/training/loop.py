@@ -16,6 +16,7 @@ from smt_bench.machine.spread import Spread
 from smt_bench.methods.base import Method, ParamGroup
 from smt_bench.records.outcome import Diverged
 from smt_bench.records.runs import Run, digest
+from smt_bench.training.best import Best
 from smt_bench.training.checkpoint import State
 from smt_bench.training.loss import enable_checkpointing
 from smt_bench.training.optimizer import SCHEDULES, Updater
@@ -35,7 +36,7 @@ class Trained:
         grad_norms: norm of all gradients before clipping, per step; None where nothing trained.
         tokens: tokens seen, without padding.
         seconds: per part: "warmup" (dense steps), "attach" (selection and conversion), "tuning", "checkpoints";
-            "resume" for conversion where an interrupted run goes on.
+            "validation" where the best weights are kept; "resume" for conversion where an interrupted run goes on.
         bytes: sizes of trainable parameters and optimizer state at the end.
     """
 
@@ -60,6 +61,7 @@ class Loop:
         on_step: called with (step, loss) after every step.
         keeper: saves and restores the state.
         spread: how the run is spread over processes.
+        best: keeps the best weights, which the model then has at the end; None: it has the last.
     """
 
     def __init__(
@@ -74,11 +76,12 @@ class Loop:
         on_step: Callable[[int, float], None],
         keeper: Keeper,
         spread: Spread,
+        best: Best | None = None,
     ) -> None:
         self.run, self.model, self.method, self.pad_id = run, model, method, pad_id
         self.lengths, self.encoded = lengths, encoded
         self.device, self.on_step, self.keeper = device, on_step, keeper
-        self.spread = spread
+        self.spread, self.best = spread, best
         method.set_average(parallel.averaged)
         self.trained = Trained()
         self._updater: Updater | None = None
@@ -115,6 +118,8 @@ class Loop:
             self.trained = Trained(**state["measured"]["trained"])
             for name, probe in self.probes.items():
                 probe.load_state_dict(state["measured"]["probes"][name])
+            if self.best is not None and state.get("best"):
+                self.best.load_state_dict(state["best"])
         order = islice(training_order(self.lengths, t.batch_size, self.run.seed), done, None)
         warmup, moved = min(method.warmup_steps, t.steps), False
         if warmup and (state is None or state["phase"] == "warmup"):
@@ -138,6 +143,8 @@ class Loop:
         with self._timed("tuning") as clock:
             with clock.paused("checkpoints"):
                 keeper.begin(model, moved, state)
+                if self.best is not None:
+                    self.best.begin(model)
                 updater = self._start(groups, state)
                 if moved:
                     keeper.save("tuning", done, method, updater, self._measured())
@@ -147,6 +154,8 @@ class Loop:
             "optimizer_state": updater.state_bytes(),
         }
         updater.close()
+        if self.best is not None:
+            self.best.put_back(model, method)
         return self.trained
 
     def _start(self, groups: list[ParamGroup], state: State | None) -> Updater:
@@ -177,6 +186,9 @@ class Loop:
             trained.grad_norms.append(taken.norm)
             trained.tokens += taken.tokens
             self.on_step(number, taken.loss)
+            if self.best is not None and stage == "tuning" and self.best.due(number):
+                with clock.paused("validation"):
+                    self.best.look(number, self.model, self.method)
             self._keep(stage, number, updater, clock)
 
     def factor(self, stage: Stage, number: int) -> float:
@@ -195,7 +207,8 @@ class Loop:
             stop.request()
         if due or step == self.run.train.steps:
             with clock.paused("checkpoints"):
-                self.keeper.save(stage, step, self.method, updater, self._measured())
+                best = None if self.best is None else self.best.state_dict()
+                self.keeper.save(stage, step, self.method, updater, self._measured(), best)
         if asked:
             stop.check()
 

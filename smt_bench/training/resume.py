@@ -85,10 +85,10 @@ class Keeper:
             return
         if state is not None and state["base"]:
             self._base = state["base"]
-            _copy_into(model, state["base_tensors"])
+            copy_into(model, state["base_tensors"])
         elif moved and parallel.rank() == 0:
             self._base = self.files.save_base(tensors_of(model))
-        self._prints = {} if moved and self._base is None else _fingerprints(tensors_of(model))
+        self._prints = {} if moved and self._base is None else fingerprints(tensors_of(model))
 
     def restore_weights(self, state: State, model: nn.Module) -> None:
         """Puts the weights back; the method has its state already.
@@ -97,8 +97,8 @@ class Keeper:
             RuntimeError: the result is not what was saved.
         """
         assert self.files is not None
-        _copy_into(model, state["model"])
-        if _fingerprints(tensors_of(model)) != state["fingerprints"]:
+        copy_into(model, state["model"])
+        if fingerprints(tensors_of(model)) != state["fingerprints"]:
             self.files.set_aside(state["file"], "it does not lead back to the weights it was saved from")
             raise RuntimeError(
                 "the checkpoint leads to other weights: it is set aside, the next try takes an older one"
@@ -119,8 +119,16 @@ class Keeper:
             or time.monotonic() - self._saved_at >= seconds
         )
 
-    def save(self, stage: Stage, step: int, method: Method, updater: Updater, measured: dict[str, Any]) -> None:
-        """Writes the state after `step` finished steps, with what was measured; a failure is a warning."""
+    def save(
+        self,
+        stage: Stage,
+        step: int,
+        method: Method,
+        updater: Updater,
+        measured: dict[str, Any],
+        best: dict[str, Any] | None = None,
+    ) -> None:
+        """Writes the state after `step` finished steps, with what was measured and the best weights; a failure is a warning."""
         if self.files is None:
             return
         generators = parallel.gathered(_random_state())
@@ -128,16 +136,17 @@ class Keeper:
         self._saved_at, self._saved_step = time.monotonic(), step
         if parallel.rank() != 0:
             return
-        prints = _fingerprints(tensors)
+        prints = fingerprints(tensors)
         state = {
             "phase": stage,
             "base": self._base,
             "model": {k: v for k, v in tensors.items() if prints[k] != self._prints.get(k)},
             "fingerprints": prints,
-            "method": _pack(method.state_dict()),
+            "method": pack(method.state_dict()),
             "updater": optimizer,
             "random": generators,
             "measured": measured,
+            "best": best,
             "resumed": self.resumed,
         }
         self.files.save(step, state)
@@ -159,18 +168,20 @@ def unpack_method(state: State) -> dict[str, Any]:
     return own
 
 
-def _pack(state: dict[str, Any]) -> torch.Tensor:
-    """As bytes of their own, since everything else is read to the CPU and copied into place."""
+def pack(state: dict[str, Any]) -> torch.Tensor:
+    """A method's state as bytes of their own, since everything else is read to the CPU and copied into place."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
 
 
-def _fingerprints(tensors: dict[str, torch.Tensor]) -> dict[str, str]:
+def fingerprints(tensors: dict[str, torch.Tensor]) -> dict[str, str]:
+    """Hashes of the tensors' bits, by name."""
     return {name: fingerprint(value) for name, value in tensors.items()}
 
 
-def _copy_into(model: nn.Module, values: dict[str, torch.Tensor]) -> None:
+def copy_into(model: nn.Module, values: dict[str, torch.Tensor]) -> None:
+    """Values into the model's tensors of these names."""
     own = tensors_of(model)
     with torch.no_grad():
         for name, value in values.items():

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from smt_bench import methods
 from smt_bench.data.tasks import TASKS
 from smt_bench.evaluation.protocols import PROTOCOLS
-from smt_bench.questions.request import MOST_SEED, SMALLEST, Request
+from smt_bench.questions.request import MOST_SEED, SMALLEST, TUNING_SEEDS, Request
 from smt_bench.records.runs import (
     OPTIMIZERS,
     SCHEDULES,
+    SELECTIONS,
     DataRef,
     EvalRef,
     Measurement,
@@ -49,8 +50,13 @@ def made(kind: Any, **own: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 models, tuned = made(ModelRef), made(MethodRef)
-trained = made(TrainRef, schedule=st.sampled_from(SCHEDULES), optimizer=st.sampled_from(OPTIMIZERS))
-REFUSED = {("train", "schedule"), ("train", "optimizer")}  # with any value that nothing reads
+trained = made(
+    TrainRef,
+    schedule=st.sampled_from(SCHEDULES),
+    optimizer=st.sampled_from(OPTIMIZERS),
+    select=st.sampled_from(SELECTIONS),
+)
+REFUSED = {("train", "schedule"), ("train", "optimizer"), ("train", "select")}  # with any value that nothing reads
 runs = made(Run, model=models, data=made(DataRef), method=tuned, train=trained, evaluation=made(EvalRef))
 measurements = made(Measurement, model=models)
 
@@ -116,21 +122,28 @@ possible = {
 settings = st.sampled_from(sorted(possible)).flatmap(
     lambda name: st.tuples(st.just("smt"), st.just(name), possible[name])
 )
-requests = st.builds(
-    Request,
-    experiment=words,
-    model=words,
-    default_family=words,
-    preset=st.none() | words,
-    data=st.none() | words,
-    methods=st.lists(st.sampled_from(sorted(methods.REGISTRY.names())), max_size=3).map(tuple),
-    fractions_pct=st.lists(st.floats(SMALLEST, 100), max_size=3).map(tuple),
-    seeds=st.lists(st.integers(0, MOST_SEED), max_size=3).map(tuple),
-    tasks=st.lists(st.sampled_from(sorted(TASKS)), max_size=3).map(tuple),
-    steps=st.none() | st.integers(1, 10**6),
-    limit=st.none() | st.integers(1, 10**6),
-    protocol=st.none() | st.sampled_from(PROTOCOLS),
-    settings=st.lists(settings, max_size=3, unique_by=lambda given: given[1]).map(tuple),
+requests = st.booleans().flatmap(
+    lambda tunes: st.builds(
+        Request,
+        tunes=st.just(tunes),
+        vary=st.none() | st.just("data"),
+        select=st.none() | st.sampled_from(SELECTIONS),
+        experiment=words,
+        model=words,
+        default_family=words,
+        preset=st.none() | words,
+        data=st.none() | words,
+        methods=st.lists(st.sampled_from(sorted(methods.REGISTRY.names())), max_size=3).map(tuple),
+        fractions_pct=st.lists(st.floats(SMALLEST, 100), max_size=3).map(tuple),
+        seeds=st.lists(st.integers(*(TUNING_SEEDS, MOST_SEED) if tunes else (0, TUNING_SEEDS - 1)), max_size=3).map(
+            tuple
+        ),
+        tasks=st.lists(st.sampled_from(sorted(TASKS)), max_size=3).map(tuple),
+        steps=st.none() | st.integers(1, 10**6),
+        limit=st.none() | st.integers(1, 10**6),
+        protocol=st.none() | st.sampled_from(PROTOCOLS),
+        settings=st.lists(settings, max_size=3, unique_by=lambda given: given[1]).map(tuple),
+    )
 )
 
 

@@ -13,6 +13,7 @@ from smt_bench.evidence.stats import one_more
 from smt_bench.evidence.verdicts import rule, tally
 from smt_bench.evidence.words import percent
 from smt_bench.report import notes
+from smt_bench.report.conditions import parts
 from smt_bench.report.numbers import written
 from smt_bench.report.table import Cell, Table
 
@@ -79,6 +80,7 @@ def claims_table(found: Sequence[Group], model: str, sheet: Sheet, judged: Seque
         "p: two-sided, of no difference (claims of no difference: of none beyond the margin), corrected.",
         MISSED,
         rule(),
+        *parts(found),
         *sources(found, tasks),
         *notes.overlap(found, tasks),
         *notes.losses(found),

@@ -14,6 +14,7 @@ from smt_bench.evidence.words import percent, task_title, title
 from smt_bench.records.store import Record
 from smt_bench.report import notes
 from smt_bench.report.accuracy.claims import DIGITS, INTERVAL, missed, p_value, sources, versus
+from smt_bench.report.conditions import parts
 from smt_bench.report.table import Cell, Table
 
 
@@ -52,6 +53,7 @@ def comparisons(records: Iterable[Record] | Cells, model: str, reference: str) -
         f"Within the margin: the 90 % interval lies within ± {m.points:g} point{'' if m.points == 1 else 's'} (± "
         f"{m.nats:g} nats); ahead: else, the corrected p is at most 0.05. In brackets the smallest difference that "
         "these seeds and examples find with 80 % power, before the correction.",
+        *parts(found),
         *sources(found, tasks),
         *notes.overlap(found, tasks),
         *notes.losses(found),

@@ -1,0 +1,189 @@
+"""The command line's `tune`: the same search of rates and settings for every method of an experiment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from smt_bench.cli.options import (
+    Json,
+    Many,
+    Model,
+    Recipe,
+    Results,
+    Select,
+    SelectEvery,
+    Targets,
+    check_select,
+    numbers,
+    say,
+    setting,
+    several,
+    show,
+)
+from smt_bench.cli.run import how_of
+from smt_bench.models import registry
+
+if TYPE_CHECKING:
+    from smt_bench.questions.parts import Leg
+    from smt_bench.questions.request import Request
+    from smt_bench.records.store import Store
+    from smt_bench.sweep.carry_out import How
+
+MOST_TRIALS = 10_000
+
+
+def tune(
+    experiment: Annotated[str, typer.Argument(help="Name of the experiment, see `list`.")],
+    model: Model = registry.DEFAULT,
+    trials: Annotated[int, typer.Option(help="Trials of every method.")] = 24,
+    data: Annotated[str | None, typer.Option(help="Folder in the LLM-Adapters layout.")] = None,
+    methods: Annotated[Many, typer.Option(help="Methods, separated by commas; all: every one that can.")] = None,
+    fractions: Annotated[Many, typer.Option("--fraction", help="The trainable fraction in %.")] = None,
+    tasks: Annotated[Many, typer.Option(help="Test tasks, separated by commas; math tasks train on math.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps per run.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Test examples per task at most.")] = None,
+    preset: Annotated[str | None, typer.Option(help="smoke: few steps.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="likelihood or llm-adapters (generate and match).")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting that is not searched, e.g. smt.block_size=64.")
+    ] = None,
+    targets: Targets = None,
+    recipe: Recipe = None,
+    select: Select = None,
+    select_every: SelectEvery = None,
+    jobs: Annotated[int, typer.Option(help="Runs at the same time; GPUs or cores are shared out.")] = 1,
+    gpus_per_run: Annotated[int | None, typer.Option(help="GPUs of each run; default: all, divided by --jobs.")] = None,
+    processes: Annotated[int | None, typer.Option(help="Processes of each run, data parallel.")] = None,
+    zero: Annotated[int, typer.Option(help="2 or 3: dense phases through DeepSpeed ZeRO.")] = 0,
+    offload: Annotated[bool, typer.Option("--offload", help="Their optimizer state in main memory.")] = False,
+    cluster: Annotated[str | None, typer.Option(help="slurm: submit the runs as a job array and leave.")] = None,
+    partition: Annotated[str | None, typer.Option(help="Of the cluster.")] = None,
+    time_limit: Annotated[str | None, typer.Option("--time", help="Of a job, HH:MM:SS.")] = None,
+    nodes: Annotated[int, typer.Option(help="Nodes of each run, on a cluster.")] = 1,
+    retry: Annotated[str | None, typer.Option(help="failed: do runs again that failed or ran out of memory.")] = None,
+    checkpoint_steps: Annotated[int | None, typer.Option(help="Save the state of training every N steps.")] = None,
+    checkpoint_minutes: Annotated[float, typer.Option(help="Save it at least that often.")] = 10.0,
+    results: Results = Path("results"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the first trials and stop.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Searches rates and settings, as many trials for every method; `run --tuned` uses what it finds."""
+    from smt_bench import experiments
+    from smt_bench.cli.listing import print_runs
+    from smt_bench.machine import fits
+    from smt_bench.questions.experiment import TrainingExperiment
+    from smt_bench.questions.parts import plan_parts, union
+    from smt_bench.questions.request import Request
+    from smt_bench.questions.tuning import Tuning
+    from smt_bench.records.store import Store
+    from smt_bench.sweep.loop import set_failed_aside
+    from smt_bench.training.resume import Pace
+
+    if not 1 <= trials <= MOST_TRIALS:
+        raise ValueError(f"--trials {trials}: choose a whole number from 1 to {MOST_TRIALS:,}")
+    if as_json and not dry_run:
+        raise ValueError("--json goes with --dry-run: records and tables are written as files")
+    if retry not in (None, "failed"):
+        raise ValueError(f"--retry {retry}: the choice is failed")
+    inner = experiments.find(experiment)
+    if not isinstance(inner, TrainingExperiment) or inner.tunes:
+        raise ValueError(
+            f"tune {experiment}: it has no rates that could be tuned: choose one that trains, e.g. plateau"
+        )
+    pace = Pace(checkpoint_steps, 60 * checkpoint_minutes)
+    how = how_of(jobs, gpus_per_run, processes, nodes, zero, offload, pace, cluster, partition, time_limit)
+    check_select(select, zero)
+    request = Request(
+        experiment,
+        model,
+        data,
+        tuple(several(methods, "--methods")),
+        numbers(fractions, float, "--fraction"),
+        (),
+        tuple(several(tasks, "--tasks")),
+        steps,
+        limit,
+        preset,
+        protocol,
+        tuple(setting(text) for text in settings or []),
+        recipe,
+        None,
+        tuple(several(targets, "--targets")),
+        select,
+        select_every,
+        tunes=True,
+    )
+    store = Store(results)
+    here = fits.on_cluster(how.spread) if how.cluster else fits.here()
+    parts = plan_parts([Tuning(inner, store, trials)], request, here, store, not dry_run, say, how.spread)
+    if dry_run:
+        planned = union(parts)
+        there = ((run.key, store.read(run.key)) for run, _ in planned)
+        print_runs(planned, {key: record["status"] for key, record in there if record is not None}, as_json)
+        return
+    if retry:
+        set_failed_aside([run for run, _ in union(parts)], store)
+    for part in parts:
+        _search(part, store, how, request, trials)
+
+
+def _search(part: Leg, store: Store, how: How, request: Request, trials: int) -> None:
+    """One tuning, stage by stage, and its tables."""
+    from smt_bench.cli.work import Order, performer
+    from smt_bench.machine import parallel
+    from smt_bench.questions.parts import TUNING
+    from smt_bench.questions.tuning import Tuning, conclude, declare
+    from smt_bench.records.index import Index
+    from smt_bench.report.tuning.write import write
+    from smt_bench.sweep.carry_out import carry_out, submit_missing
+    from smt_bench.sweep.loop import Interrupted
+    from smt_bench.sweep.progress import print_to
+
+    tuning, planner, place = part.experiment, part.planner, part.place / TUNING
+    assert isinstance(tuning, Tuning)
+    search = tuning.search(planner)
+    if not search.declared_split:
+        raise ValueError("tune: no held-out examples can be set apart to choose by: hold out more")
+    if parallel.rank() == 0:
+        new = declare(place, search)
+        say(
+            f"tuning {search.hash}: {'declared' if new else 'goes on'}, {trials} trials of each of {len(search.methods)} methods"
+        )
+    order = Order(
+        tuning.name, request, store.root.absolute(), how.pace, how.spread, planner.here if how.cluster else None, trials
+    )
+    while search.stage != "done":
+        runs = [run for run, _ in search.planned.values()]
+        if parallel.rank() == 0:
+            Index.read(place).add(runs)
+        if search.wider:
+            say(f"a best trial lies at the edge: rates of all methods widened ({', '.join(search.wider)} end)")
+        if how.cluster:
+            job, count = submit_missing(runs, store, how, order.write)
+            say(f"{search.stage}: " + (f"submitted {count} runs as job {job}" if job else "nothing to submit yet"))
+            say("the same command goes on with the next stage once they are done")
+            return
+        try:
+            counts = carry_out(
+                runs, store, how, performer(tuning, planner, how.spread, store.root), order.write, print_to()
+            )
+        except Interrupted as stop:
+            if parallel.rank() == 0:
+                write(tuning.found(planner, tuning.search(planner)), place)
+                say(f"interrupted: {stop}; the same command goes on from there")
+            raise typer.Exit(130) from None
+        if counts["failed"] + counts["out_of_memory"]:
+            say(
+                "`show KEY` says why a run failed; `--retry failed` does it again: the search goes on once every trial was run"
+            )
+            raise typer.Exit(1)
+        search = tuning.search(planner)
+    if parallel.rank() > 0:
+        return
+    conclude(place, search, {method: tuning.winner(search, method) for method in search.methods})
+    files = write(tuning.found(planner, search), place)
+    show(files[0].read_text(encoding="utf-8"))
+    say("wrote " + ", ".join(str(f) for f in files))

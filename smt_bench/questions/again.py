@@ -1,0 +1,163 @@
+"""A record's question once more: what it needs, and whether the new answer is the same.
+
+Bit by bit where all that decides the last bits of a sum is as it was: processor or GPUs, packages, threads, kernels, spread.
+Elsewhere losses and held-out numbers have to agree within `LOSS` and `NATS`, and so many predictions as `PREDICTIONS` says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from smt_bench.data import families
+from smt_bench.data.datasets import DataSet, content_hash, load
+from smt_bench.data.fetch import fetch_data
+from smt_bench.machine import fits
+from smt_bench.models import build, locate
+from smt_bench.questions.inputs import Inputs
+from smt_bench.records.runs import Run
+from smt_bench.records.store import Record
+
+LOSS = 1e-3  # relative, of training losses and gradient norms on another machine
+NATS = 1e-3  # per token, of the held-out loss there
+PREDICTIONS = 0.01  # share of the answers that may differ there: those between two options that are as likely
+DECIDES = ("cpu", "gpus", "threads", "float32_matmul", "attention_kernels", "attention", "spread")
+PACKAGES = ("torch", "transformers", "peft", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One thing that was compared.
+
+    Attributes:
+        what: its name.
+        same: whether the two answers agree, as closely as is asked.
+        told: by how much they differ, in words.
+    """
+
+    what: str
+    same: bool
+    told: str
+
+
+def inputs_of(record: Record, model: str | None, source: str | None) -> tuple[Run, Inputs]:
+    """What the question of a record needs: the same weights, and the same data.
+
+    Args:
+        record: of a training run.
+        model: name or folder, where it is not what the record says; e.g. of a local model.
+        source: folder of the data; None: embedded, or downloaded.
+
+    Raises:
+        ValueError: what is here is not what the record was made with.
+    """
+    if "kind" in record["run"]:
+        raise ValueError(
+            f"record {record['key']} is a measurement of {record['run']['kind']}: only training runs can be repeated"
+        )
+    run = Run.from_dict(record["run"])
+    located = locate.locate(model or run.model.name)
+    if located.ref.revision != run.model.revision:
+        raise ValueError(
+            f"model {located.ref.name} here has revision {located.ref.revision}, the record's {run.model.revision}: pass its "
+            "folder with --model"
+        )
+    data = _data(run, record, source)
+    total = build.listed(model or run.model.name).total
+    return run, Inputs(located, data, fits.device_map(total, fits.here()))
+
+
+def _data(run: Run, record: Record, source: str | None) -> DataSet:
+    d, tasks = run.data, run.evaluation.tasks
+    family = families.find(d.family)
+    if source is None and not (family.embedded is not None and d.train == family.embedded.origin):
+        source = str(fetch_data(family, lambda text: None))
+    data = load(source, d.family, tuple(tasks), d.heldout, None, d.heldout_seed)
+    asked = {task: content_hash(examples) for task, examples in data.tests.items()}
+    if asked != tasks and record.get("evaluation"):  # with --limit
+        most = max(result["n"] for result in record["evaluation"].values())
+        data = load(source, d.family, tuple(tasks), d.heldout, most, d.heldout_seed)
+        asked = {task: content_hash(examples) for task, examples in data.tests.items()}
+    if data.train_sha256 != d.train_sha256 or asked != tasks:
+        what = "test examples" if data.train_sha256 == d.train_sha256 else "training examples"
+        raise ValueError(f"the {what} here are not the record's: pass their folder with --data")
+    return data
+
+
+def unlike(old: Record, new: Record) -> list[str]:
+    """What of the machine decides the last bits of a sum and is otherwise than it was, in words; empty: the same kind."""
+    before, now = old.get("environment") or {}, new.get("environment") or {}
+    found = [f"{name} {before.get(name)}, now {now.get(name)}" for name in DECIDES if before.get(name) != now.get(name)]
+    versions = [(env.get("packages") or {}) for env in (before, now)]
+    return found + [
+        f"{p} {versions[0].get(p)}, now {versions[1].get(p)}"
+        for p in PACKAGES
+        if versions[0].get(p) != versions[1].get(p)
+    ]
+
+
+def compare(old: Record, new: Record, exact: bool) -> list[Point]:
+    """Point by point, whether two answers to one question are the same.
+
+    Args:
+        old: the stored record.
+        new: made now.
+        exact: bit by bit; else within the tolerances.
+    """
+    points = [
+        Point(
+            "outcome", old["status"] == new["status"], f"{old['status']}, now {new['status']}: {new['message'] or ''}"
+        )
+    ]
+    if "training" in old and "training" in new:
+        for what, name in (("losses", "losses"), ("gradient norms", "grad_norms")):
+            points.append(_numbers(what, old["training"][name], new["training"][name], exact))
+    if "method" in old and "method" in new:
+        same = old["method"] == new["method"]
+        points.append(Point("what the method decided", same or not exact, "the same" if same else "otherwise"))
+    for record in (old, new):
+        if "heldout" not in record or "evaluation" not in record:
+            return points
+    before, now = (r["heldout"]["examples"]["loglik"] for r in (old, new))
+    if exact:
+        points.append(_numbers("held-out log-likelihoods", before, now, True))
+    a, b = old["heldout"]["nll"], new["heldout"]["nll"]
+    apart = 0.0 if a is None or b is None else abs(a - b)
+    close = (a is None) == (b is None) and (apart == 0 if exact else apart <= NATS)
+    points.append(Point("held-out loss", close, f"{_plain(a)}, now {_plain(b)}"))
+    pairs = [
+        (p, q)
+        for task, result in old["evaluation"].items()
+        for p, q in zip(
+            result["examples"]["prediction"], new["evaluation"][task]["examples"]["prediction"], strict=True
+        )
+    ]
+    other = sum(p != q for p, q in pairs)
+    enough = other <= (0 if exact else PREDICTIONS * len(pairs))
+    points.append(Point("predictions", enough, f"{other} of {len(pairs):,} differ"))
+    return points
+
+
+def _numbers(what: str, old: Sequence[float | None], new: Sequence[float | None], exact: bool) -> Point:
+    if len(old) != len(new):
+        return Point(what, False, f"{len(old)}, now {len(new)}")
+    other = [(i, a, b) for i, (a, b) in enumerate(zip(old, new), start=1) if a != b]
+    far = (
+        other
+        if exact
+        else [
+            (i, a, b)
+            for i, a, b in other
+            if a is None or b is None or not math.isclose(a, b, rel_tol=LOSS, abs_tol=1e-6)
+        ]
+    )
+    if not other:
+        return Point(what, True, f"all {len(old):,} the same")
+    i, a, b = (far or other)[0]
+    return Point(what, not far, f"{len(other):,} of {len(old):,} differ, number {i}: {_plain(a)}, now {_plain(b)}")
+
+
+def _plain(value: Any) -> str:
+    return "none" if value is None else f"{value:.6g}"
