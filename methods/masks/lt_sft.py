@@ -29,6 +29,7 @@ from smt_bench.methods.masks.base import Mask, MaskConfig
 from smt_bench.methods.masks.choice import largest
 from smt_bench.methods.modules import freeze, linears
 from smt_bench.methods.products import wide
+from smt_bench.methods.search import Span
 from smt_bench.methods.settings import setting
 
 
@@ -82,6 +83,11 @@ class LtSft(Mask[LtSftConfig]):
     def recipe(cls, steps: int, given: Mapping[str, Any]) -> dict[str, Any]:
         """A tenth of the rate for the first round: what full fine-tuning has beside sparse methods in the papers' recipe."""
         return {"warmup_lr_scale": 0.1, **given}
+
+    @classmethod
+    def search(cls, steps: int) -> dict[str, Span]:
+        """The first round: its length and its rate."""
+        return {"warmup_share": Span(0.1, 0.7, log=False), "warmup_lr_scale": Span(0.03, 1.0)}
 
     def __init__(self, config: LtSftConfig, fraction: float | None, seed: int, steps: int) -> None:
         self._pretrained: dict[str, torch.Tensor] = {}

@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 from smt_bench.methods.base import ParamGroup, Shapes
 from smt_bench.methods.masks.base import Mask, MaskConfig
 from smt_bench.methods.masks.watch import Look, Watch
+from smt_bench.methods.search import Span
 from smt_bench.methods.settings import setting
 
 
@@ -33,6 +34,11 @@ WatchedT_co = TypeVar("WatchedT_co", bound=WatchedConfig, default=WatchedConfig,
 
 class WatchedMask(Mask[WatchedT_co]):
     """Everything but what is summed up and how it is ranked."""
+
+    @classmethod
+    def search(cls, steps: int) -> dict[str, Span]:
+        """How many steps look."""
+        return {"warmup_steps": Span(1, max(1, steps // 8), whole=True)}
 
     def __init__(self, config: WatchedT_co, fraction: float | None, seed: int, steps: int) -> None:
         super().__init__(config, fraction, seed, steps)
