@@ -94,7 +94,9 @@ _PAPER_LRS = {"full": 2e-5, "smt": 2e-4, "lora": 3e-4, "dora": 2e-4, "spiel": 1e
 _PAPER_SMT = {"warmup_steps": 100, "warmup_lr_scale": 0.1}
 _PAPER_GIVEN: dict[str, dict[str, Any]] = {"smt": _PAPER_SMT, "spiel": {"weight_decay": 30.0}}
 _CODE_SMT = {"warmup_steps": 100, "warmup_lr_scale": 1.0, "schedule": "fresh"}
-_TINY_LRS = {"full": 1e-3, "smt": 1e-3, "lora": 2e-3, "dora": 2e-3, "spiel": 6e-3, "*": 2e-3}
+_TINY_LRS = {
+    "full": 1e-3, "smt": 1e-3, "lora": 2e-3, "dora": 2e-3, "spiel": 6e-3, "random-mask": 6e-3, "sift": 6e-3, "fish": 7e-4, "*": 2e-3
+}  # fmt: skip
 
 PAPER = Recipe(
     fractions_pct=(0.43, 0.84, 1.26, 2.50, 3.73, 4.91),
