@@ -95,7 +95,8 @@ _PAPER_SMT = {"warmup_steps": 100, "warmup_lr_scale": 0.1}
 _PAPER_GIVEN: dict[str, dict[str, Any]] = {"smt": _PAPER_SMT, "spiel": {"weight_decay": 30.0}}
 _CODE_SMT = {"warmup_steps": 100, "warmup_lr_scale": 1.0, "schedule": "fresh"}
 _TINY_LRS = {
-    "full": 1e-3, "smt": 1e-3, "lora": 2e-3, "dora": 2e-3, "spiel": 6e-3, "random-mask": 6e-3, "sift": 6e-3, "fish": 7e-4, "*": 2e-3
+    "full": 1e-3, "smt": 1e-3, "lora": 2e-3, "dora": 2e-3, "spiel": 6e-3, "random-mask": 6e-3, "sift": 6e-3, "fish": 7e-4,
+    "*": 2e-3,
 }  # fmt: skip
 
 PAPER = Recipe(
