@@ -49,11 +49,12 @@ class Flat:
         """What the optimizer gets."""
         return list(self._whole.values())
 
-    def hand_out(self, place: Place, count: int) -> nn.Parameter:
-        """The next `count` rows, (count, *shape), for one layer."""
+    def hand_out(self, place: Place, count: int, view: tuple[int, ...] | None = None) -> nn.Parameter:
+        """The next `count` rows, (count, *shape) or as `view` has them, for one layer."""
         start = self._used[place]
         self._used[place] = stop = start + count
-        part = nn.Parameter(self._whole[place].data[start:stop])
+        seen = (count, *self._whole[place].shape[1:]) if view is None else view
+        part = nn.Parameter(self._whole[place].data[start:stop].view(seen))
         self.slices.append(part)
         self._where[id(part)] = place, start
         return part
@@ -85,4 +86,5 @@ class Flat:
 
     def _slice(self, grads: Mapping[Place, torch.Tensor], part: nn.Parameter) -> torch.Tensor:
         place, start = self._where[id(part)]
-        return grads[place][start : start + len(part)]
+        rows = part.numel() // max(1, self._whole[place][:1].numel())
+        return grads[place][start : start + rows].view_as(part)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from smt_bench import methods
 from smt_bench.execute import execute
 from smt_bench.experiments.accuracy.plateau import Plateau
 from smt_bench.machine import fits
@@ -30,11 +31,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "smt-channels": {"warmup_steps": 3, "metric": "activation_channels"},
     "spiel": {"update_every": 3, "estimate_steps": 2},
     "spiel-ma": {"update_every": 3, "estimate_steps": 2},
+    "fish": {"warmup_steps": 3},
+    "lt-sft": {"warmup_share": 0.5},
+    "s2ft": {},
 }
 
 
 def question(case: str, precision: str = "fp32") -> tuple[Run, Inputs]:
-    name = case if case == "spiel-ma" else case.partition("-")[0]
+    name = case if case in methods.REGISTRY.names() else case.partition("-")[0]
     request = Request("plateau", "tiny", preset="smoke", methods=(name,), steps=STEPS, limit=2, precision=precision)
     planner = Planner(request, fits.here())
     planner.open()

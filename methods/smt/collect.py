@@ -1,10 +1,8 @@
 """The warm-up's statistics: what is watched, where it is summed up, and the block scores that follow.
 
 A warm-up that trains has dense gradients anyway and keeps, per step, one number per block (`mean_abs`) or one matrix per
-target: on the GPU where all of them fit beside everything else, known once a whole step has been taken there, else in main
-memory, one matrix at a time. Where they are changes no number. A frozen one needs no weight gradient at all for `mean_abs`
-(`pooled.py`), no backward pass for activations and "random", and for the other metrics makes and drops one matrix gradient
-after the other.
+target (`methods.sums`). A frozen one needs no weight gradient at all for `mean_abs` (`pooled.py`), no backward pass for
+activations and "random", and for the other metrics makes and drops one matrix gradient after the other.
 """
 
 from __future__ import annotations
@@ -21,14 +19,7 @@ from smt_bench.methods.smt.install import same_input
 from smt_bench.methods.smt.layer import Shared
 from smt_bench.methods.smt.pooled import PooledLinear, pool
 from smt_bench.methods.smt.selection import BY_INPUT, CHANNELS, METRICS, activation_scores, block_sums, channel_scores
-
-
-def free_bytes(device: torch.device) -> int:
-    """What a GPU had left at the fullest moment so far, or 0 where there is none."""
-    if device.type != "cuda":
-        return 0
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.max_memory_allocated(device)
+from smt_bench.methods.sums import Sums
 
 
 def needs_gradients(metric: str, scope: str) -> bool:
@@ -64,8 +55,7 @@ class Collector:
         self.random = scope == "random"
         self.needs_gradients = needs_gradients(metric, scope)
         self._pooled: dict[str, PooledLinear] = {}
-        self._here: dict[torch.device, bool] = {}
-        self._staging: torch.Tensor | None = None
+        self._whole = Sums(sums, sum(4 * rows * cols * side**2 for rows, cols in grid.values()))
         self._undo: list[Callable[[], None]] = []
 
     def start(self, model: nn.Module, trains: bool) -> None:
@@ -106,7 +96,8 @@ class Collector:
             undo()
         for name, layer in self._pooled.items():
             replace_module(model, name, layer.dense())
-        self._undo, self._pooled, self._staging = [], {}, None
+        self._undo, self._pooled = [], {}
+        self._whole.close()
 
     def scores(self) -> dict[str, torch.Tensor]:
         """Layer name -> (R, C), higher is better."""
@@ -121,32 +112,12 @@ class Collector:
         return {name: METRICS[self.metric](sums, self.side) for name, sums in self.sums.items()}
 
     def _add(self, name: str, value: torch.Tensor) -> None:
-        whole = value.shape != self.grid[name]
-        if name not in self.sums:
-            self.sums[name] = value.to("cpu", copy=True) if whole else value.clone()
-            return
-        if whole and self.sums[name].device != value.device and self._fits_on(value.device):
-            self.sums[name] = self.sums[name].to(value.device)
-        self.sums[name] += (
-            self._brought(value) if whole and self.sums[name].device.type == "cpu" else value.to(self.sums[name].device)
-        )
-
-    def _fits_on(self, device: torch.device) -> bool:
-        """Whether the sums of all targets have room on a device, beside the most that a whole step has needed there."""
-        if device not in self._here:
-            needed = sum(4 * rows * cols * self.side**2 for rows, cols in self.grid.values())
-            self._here[device] = free_bytes(device) >= needed
-        return self._here[device]
-
-    def _brought(self, value: torch.Tensor) -> torch.Tensor:
-        """A matrix in main memory, through pinned pages where it comes from a GPU: several times the rate of others."""
-        if value.device.type != "cuda":
-            return value
-        if self._staging is None or self._staging.numel() < value.numel():
-            self._staging = torch.empty(value.numel(), dtype=value.dtype, pin_memory=True)
-        place = self._staging[: value.numel()].view(value.shape)
-        place.copy_(value)
-        return place
+        if value.shape != self.grid[name]:
+            self._whole.add(name, value)
+        elif name in self.sums:
+            self.sums[name] += value.to(self.sums[name].device)
+        else:
+            self.sums[name] = value.clone()
 
     def _take(self, name: str) -> Callable[[torch.Tensor], None]:
         def hook(weight: torch.Tensor) -> None:

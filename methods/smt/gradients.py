@@ -9,8 +9,8 @@
 - `fused`: one Triton kernel that reads both where they are (`triton_kernel.py`).
 
 The rule: `fused` for bf16 and fp16 on a GPU of compute capability 8 or newer (`guarded`), else `per_block`; `kernels` times all.
-Channels are strips h x 1 (`channel_gradients`): one matrix product for all strips of a row of them. None of this has run on a
-GPU; `fused` was checked in Triton's interpreter.
+Channels are strips h x 1 (`channel_gradients`): one matrix product for all strips of a row of them. Whole rows are strips 1 x I
+(`row_gradients`): one product for all. None of this has run on a GPU; `fused` was checked in Triton's interpreter.
 
 Shape legend: T tokens, O outputs, C kept columns of blocks, N blocks of side l.
 """
@@ -119,11 +119,19 @@ def channel_gradients(
     return out_Nh1
 
 
+def row_gradients(dy_TO: torch.Tensor, kept_TI: torch.Tensor, pairs: Pairs | Sequence[tuple[int, int]]) -> torch.Tensor:
+    """(N, 1, I), of whole rows."""
+    rows_N = Pairs.of(pairs, dy_TO.device).index_N2[:, 0]
+    return product(dy_TO.index_select(1, rows_N).t(), kept_TI).unsqueeze(1)
+
+
 def gradients_of(dy_TO: torch.Tensor, kept_TC: torch.Tensor, pairs: Pairs, shape: tuple[int, int]) -> torch.Tensor:
-    """(N, *shape): square blocks, or strips of channels."""
+    """(N, *shape): square blocks, strips of channels, or whole rows."""
     height, width = shape
     if height != width:
-        assert width == 1
+        if width != 1:
+            assert height == 1 and width == kept_TC.shape[1]
+            return row_gradients(dy_TO, kept_TC, pairs)
         return channel_gradients(dy_TO, kept_TC, pairs, height)
     return block_gradients(dy_TO, kept_TC, pairs, height)
 

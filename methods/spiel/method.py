@@ -35,7 +35,6 @@ Deviations / decisions:
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -44,25 +43,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from smt_bench.methods import guarded
 from smt_bench.methods.base import Capacity, Method, MethodConfig, OptimizerSettings, ParamGroup, Shapes
 from smt_bench.methods.deltas import Candidates, SpielLinear
-from smt_bench.methods.flat import Flat, Place, place_of
-from smt_bench.methods.modules import (
-    apportion,
-    freeze,
-    has_values,
-    linears,
-    numel,
-    replace_module,
-    targeted,
-    total_parameters,
-)
+from smt_bench.methods.flat import Flat
+from smt_bench.methods.modules import has_values, total_parameters
 from smt_bench.methods.search import Span
+from smt_bench.methods.sparse import Deltas, even_counts, kernels_left, linear_layers, scattered
 from smt_bench.methods.spiel.config import ScheduleConfig, SpielConfig
 from smt_bench.methods.spiel.optim import SpielAdamW
-from smt_bench.methods.spiel.selection import estimated, is_update, random_indices, replaced
-from smt_bench.methods.spiel.write import WRITE, WriteBack
+from smt_bench.methods.spiel.selection import estimated, is_update, replaced
+from smt_bench.methods.spiel.write import WriteBack
 
 AUTHORS_EPS = 1e-6
 
@@ -101,7 +91,7 @@ class Spiel(Method[ScheduleConfig]):
         super().__init__(config, fraction, seed, steps)
         self.layers: dict[str, SpielLinear] = {}
         self._restored: dict[str, Any] | None = None
-        self._originals: dict[str, nn.Linear] = {}
+        self._deltas: Deltas | None = None
         self._optimizer: SpielAdamW | None = None
         self._flat: Flat | None = None
         self._write_back: WriteBack | None = None
@@ -124,17 +114,7 @@ class Spiel(Method[ScheduleConfig]):
     def _counts(self, shapes: Shapes) -> dict[str, int]:
         """Deltas per matrix."""
         assert self.fraction is not None
-        sizes = {name: numel(shape) for name, shape in targeted(shapes, self.config.targets).items()}
-        total, held = total_parameters(shapes), sum(sizes.values())
-        wanted = round(self.fraction * total)
-        if wanted < 1:
-            raise ValueError(f"fraction={self.fraction}: less than 1 of {total} parameters: choose more")
-        if 2 * wanted > held:
-            raise ValueError(
-                f"fraction={self.fraction}: {wanted} deltas are over half of the {held} weights in the targeted "
-                f"matrices, with no room to grow: choose at most {math.floor(held / 2 / total * 1e6) / 1e6:.6f}"
-            )
-        return apportion(wanted, sizes)
+        return even_counts(self.fraction, shapes, self.config.targets, spare=True)
 
     def capacity(self, shapes: Shapes) -> Capacity:
         """The fraction as a number of deltas."""
@@ -144,36 +124,16 @@ class Spiel(Method[ScheduleConfig]):
     def attach(self, model: nn.Module) -> list[ParamGroup]:
         """Wraps the targeted layers with deltas at random indices."""
         counts = self._counts({name: tuple(p.shape) for name, p in model.named_parameters()})
-        found = dict(linears(model, self.config.targets))
-        for name in counts:
-            if name not in found:
-                kind = type(model.get_submodule(name)).__name__
-                raise ValueError(f"targets: {name} is a {kind}, not a linear layer: leave it out")
-        freeze(model)
-        sizes: dict[Place, int] = {}
-        for name, count in counts.items():
-            place = place_of(found[name].weight)
-            sizes[place] = sizes.get(place, 0) + count
-        self._flat = Flat({place: size for place, size in sizes.items() if size}, lasting=False)
-        for position, (name, count) in enumerate(counts.items()):
-            linear = found[name]
-            if not count:
-                continue
-            # On the CPU, so that every device starts from the same indices; a stream per matrix keeps one matrix's
-            # draw independent of the others' sizes.
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + position)
-            indices_D = random_indices(linear.weight.numel(), count, generator)
-            deltas_D = self._flat.hand_out(place_of(linear.weight), count)
-            layer = SpielLinear(linear, indices_D, self.average, deltas_D, self.regrows)
-            replace_module(model, name, layer)
-            self.layers[name], self._originals[name] = layer, linear
-            self._born[name] = np.zeros(count, dtype=np.int32)
-        self._write_back = WriteBack(list(self.layers.values()), self._flat)
+        linears = linear_layers(model, counts)
+        self._deltas = Deltas(model, linears, counts, scattered(counts, linears, self.seed), self.average)
+        self.layers, self._flat, self._write_back = self._deltas.layers, self._deltas.flat, self._deltas.write
+        for name, layer in self.layers.items():
+            layer.regrow = self.regrows
+            self._born[name] = np.zeros(len(layer.deltas), dtype=np.int32)
         if self._restored is not None:
             state, self._restored = self._restored, None
             self.load_state_dict(state)
-        flat = self._flat
-        return [ParamGroup(flat.parameters, weight_decay=self.config.weight_decay, pieces=flat.slices)]
+        return [self._deltas.group(self.config.weight_decay)]
 
     @property
     def regrows(self) -> bool:
@@ -254,12 +214,9 @@ class Spiel(Method[ScheduleConfig]):
 
     def merge(self, model: nn.Module) -> None:
         """Puts the original layers back; their weights already hold the deltas."""
-        for name, layer in self.layers.items():
-            layer.write_back()
-            linear = self._originals[name]
-            linear.weight, linear.bias = layer.weight, layer.bias
-            replace_module(model, name, linear)
-        self.layers, self._originals, self._optimizer = {}, {}, None
+        if self._deltas is not None:
+            self._deltas.merge(model)
+        self.layers, self._deltas, self._optimizer = {}, None, None
         self._flat = self._write_back = None
 
     def _grown(self, name: str, slots_k: torch.Tensor) -> None:
@@ -286,7 +243,7 @@ class Spiel(Method[ScheduleConfig]):
 
     def ran(self) -> dict[str, Any]:
         """Kernels that were left, with reasons."""
-        return {"kernels_left": {WRITE: guarded.left[WRITE]}} if WRITE in guarded.left else {}
+        return kernels_left()
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, when deltas were grown and, per matrix, its indices, pretrained values there and estimates (references)."""

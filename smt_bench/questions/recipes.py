@@ -93,7 +93,10 @@ class Recipe:
 _PAPER_LRS = {"full": 2e-5, "smt": 2e-4, "lora": 3e-4, "dora": 2e-4, "spiel": 1e-4, "spiel-ma": 1e-3, "*": 2e-4}
 _PAPER_SMT = {"warmup_steps": 100, "warmup_lr_scale": 0.1}
 _CODE_SMT = {"warmup_steps": 100, "warmup_lr_scale": 1.0, "schedule": "fresh"}
-_TINY_LRS = {"full": 1e-3, "smt": 1e-3, "lora": 2e-3, "dora": 2e-3, "spiel": 6e-3, "spiel-ma": 6e-2, "*": 2e-3}
+_TINY_LRS = {
+    "full": 1e-3, "smt": 1e-3, "lora": 2e-3, "dora": 2e-3, "spiel": 6e-3, "spiel-ma": 6e-2,
+    "random-mask": 6e-3, "sift": 6e-3, "fish": 7e-4, "*": 2e-3,
+}  # fmt: skip
 SPIEL_BATCH = 128  # of the SpIEL paper: 782 steps over its 100,000 examples
 
 

@@ -29,6 +29,7 @@ CASES: dict[str, dict[str, Any]] = {
     "lora": {},
     "dora": {"dropout": 0.0},
     "spiel": {"update_every": 3, "estimate_steps": 2},
+    "fish": {"warmup_steps": 2},
 }
 
 
@@ -41,7 +42,8 @@ def batch(masked: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
 
 @cache
 def counted(case: str, dtype: torch.dtype = torch.float32, checkpointing: bool = False) -> Account:
-    method = methods.build(case.partition("-")[0], CASES[case], None if case == "full" else 0.05, 0, 8)
+    name = case if case in methods.REGISTRY.names() else case.partition("-")[0]
+    method = methods.build(name, CASES[case], None if case == "full" else 0.05, 0, 8)
     return account(tiny_llama().to(dtype).train(), method, SETTINGS, *batch(), checkpointing)
 
 
@@ -96,7 +98,7 @@ def test_sparse_methods_hold_gradients_and_moments_of_what_trains(case: str) -> 
     full = counted("full").find("tuning", "forward")
     assert found.find("tuning", "forward").end["logits_loss"] <= full.end["logits_loss"]
     stages = {p.stage for p in found.phases}
-    assert ("warmup" in stages) == case.startswith("smt")
+    assert ("warmup" in stages) == case.startswith(("smt", "fish"))
     if case == "smt":
         dense = found.find("warmup", "optimizer").peak
         assert (
@@ -104,7 +106,7 @@ def test_sparse_methods_hold_gradients_and_moments_of_what_trains(case: str) -> 
             == 4 * found.trained["warmup"]
             == counted("full").find("tuning", "optimizer").peak["gradients"]
         )
-    if case == "smt-frozen":
+    if case in ("smt-frozen", "fish"):
         assert found.trained["warmup"] == found.find("warmup", "optimizer").peak["optimizer_state"] == 0
 
 

@@ -293,8 +293,8 @@ def test_sums_of_matrices_stay_on_a_gpu_where_all_of_them_fit(
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 5000)
     matrices = {f"l{n}.q_proj": (4, 4) for n in range(6)}
     collector = Collector(("q_proj",), "l2", "global", SIDE, matrices, {}, lambda tensor: tensor)
-    assert collector._fits_on(gpu) is fits
-    assert not collector._fits_on(torch.device("cpu")), "main memory is where they are anyway"
+    assert collector._whole._fits_on(gpu) is fits
+    assert not collector._whole._fits_on(torch.device("cpu")), "main memory is where they are anyway"
     for step in (1.0, 2.0):
         collector._add("l0.q_proj", torch.full((64, 64), step))
     assert torch.equal(collector.sums["l0.q_proj"], torch.full((64, 64), 3.0))

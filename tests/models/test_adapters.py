@@ -72,8 +72,9 @@ def test_an_exported_model_says_what_the_runs_model_said(kind: str, cli: Cli, tm
 
 
 def test_sparse_methods_keep_what_they_train_and_no_more(cli: Cli, tmp_path: Path) -> None:
-    records = trained(cli, tmp_path, "llama", "smt,spiel,lora", "--set", "smt.warmup_trains=false")
-    for name in ("smt", "spiel"):
+    asked = "smt,spiel,lora,fish,lt-sft,s2ft"
+    records = trained(cli, tmp_path, "llama", asked, "--set", "smt.warmup_trains=false")
+    for name in ("smt", "spiel", "fish", "lt-sft", "s2ft"):
         kept, capacity = records[name]["adapter"], records[name]["capacity"]
         assert kept["format"] == "difference"
         assert 0.9 * capacity["trainable"] <= kept["numbers"] <= capacity["trainable"]  # a number may have stayed

@@ -30,7 +30,19 @@ from smt_bench.training.resume import Keeper, Pace
 
 # Of a loss: where a gradient is all but 0, its last bit decides the direction of Adam's first step.
 ROUNDING = 2e-5
-CASES = ("full", "smt", "smt-frozen", "smt-frozen-matrices", "smt-activation", "smt-channels", "spiel", "spiel-ma")
+CASES = (
+    "full",
+    "smt",
+    "smt-frozen",
+    "smt-frozen-matrices",
+    "smt-activation",
+    "smt-channels",
+    "spiel",
+    "spiel-ma",
+    "fish",
+    "lt-sft",
+    "s2ft",
+)
 
 
 def solo(folder: Path, runs: list[Run], inputs: Inputs, **more: Any) -> None:

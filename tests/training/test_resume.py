@@ -19,7 +19,8 @@ from smt_bench.training.resume import Keeper, Pace
 
 
 @pytest.mark.parametrize(
-    ("case", "precision"), [(c, "fp32") for c in SETTINGS] + [(c, "bf16") for c in ("full", "smt", "spiel", "dora")]
+    ("case", "precision"),
+    [(c, "fp32") for c in SETTINGS] + [(c, "bf16") for c in ("full", "smt", "spiel", "dora", "lt-sft")],
 )
 def test_stopped_in_every_phase_equals_uninterrupted(case: str, precision: str, tmp_path: Path) -> None:
     run, inputs = question(case, precision)

@@ -1,0 +1,133 @@
+"""LT-SFT, lottery-ticket sparse fine-tuning (Ansell et al., 2022, "Composable Sparse Fine-Tuning for Cross-Lingual Transfer").
+
+    1. train all targeted matrices:  W0 -> W1
+    2. M = 1 at the largest |W1 - W0|, over all matrices together
+    3. rewind to W0 and train  W0 + M * delta
+
+Deviations / decisions:
+    - The authors' first round trains every parameter, and masks most of them; here it trains the targets, from which it chooses.
+    - Both rounds count as steps of the run: `warmup_share` of them are the first. The authors give both rounds the same length.
+    - The second round has a learning-rate schedule of its own, as theirs; the first follows the run's, which is on its way down
+      when it ends. `warmup_lr_scale` multiplies the rate of the first, because one that is right for 1 % of the numbers is too
+      high for all.
+    - One round of choosing; the authors' code can repeat it. No L1 penalty on deltas (their default, too).
+    - Beside bf16 weights the first round trains float32 ones: |W1 - W0| of rounded weights would rank rounding steps.
+    - W0 waits in main memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from smt_bench.methods.base import ParamGroup, Shapes
+from smt_bench.methods.masks.base import Mask, MaskConfig
+from smt_bench.methods.masks.choice import largest
+from smt_bench.methods.modules import freeze, linears
+from smt_bench.methods.products import wide
+from smt_bench.methods.search import Span
+from smt_bench.methods.settings import setting
+
+
+@dataclass(frozen=True)
+class LtSftConfig(MaskConfig):
+    """LT-SFT's settings.
+
+    Attributes:
+        warmup_share: of the run's steps, for the first round.
+        warmup_lr_scale: factor on the learning rate in the first round.
+    """
+
+    warmup_share: float = setting(0.5, above=0, below=1)
+    warmup_lr_scale: float = setting(1.0, above=0)
+
+
+class Changes(Mapping[str, torch.Tensor]):
+    """By how much each matrix has moved, (O, I), made when it is asked for.
+
+    Args:
+        now: layer name -> layer.
+        before: layer name -> its weight before, on the CPU.
+    """
+
+    def __init__(self, now: Mapping[str, nn.Linear], before: Mapping[str, torch.Tensor]) -> None:
+        self.now, self.before = now, before
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        weight_OI = self.now[name].weight.detach()
+        return weight_OI.to(wide(weight_OI.dtype)) - self.before[name].to(weight_OI.device)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.now)
+
+    def __len__(self) -> int:
+        return len(self.now)
+
+
+class LtSft(Mask[LtSftConfig]):
+    """Trains the weights that a round of full fine-tuning moved most."""
+
+    name = "lt-sft"
+    version = 1
+    summary = "LT-SFT: the weights that a round of full fine-tuning moved most, from their pretrained values"
+    title = "LT-SFT"
+    look = ("#AA4499", "X")
+    order = 25
+    Config = LtSftConfig
+
+    @classmethod
+    def recipe(cls, steps: int, given: Mapping[str, Any]) -> dict[str, Any]:
+        """A tenth of the rate for the first round: what full fine-tuning has beside sparse methods in the papers' recipe."""
+        return {"warmup_lr_scale": 0.1, **given}
+
+    @classmethod
+    def search(cls, steps: int) -> dict[str, Span]:
+        """The first round: its length and its rate."""
+        return {"warmup_share": Span(0.1, 0.7, log=False), "warmup_lr_scale": Span(0.03, 1.0)}
+
+    def __init__(self, config: LtSftConfig, fraction: float | None, seed: int, steps: int) -> None:
+        self._pretrained: dict[str, torch.Tensor] = {}
+        super().__init__(config, fraction, seed, steps)
+
+    @property
+    def warmup_steps(self) -> int:
+        """The first round."""
+        return max(1, round(self.config.warmup_share * self.steps))
+
+    @property
+    def trains_dense(self) -> bool:
+        """The first round trains nearly everything."""
+        return True
+
+    @property
+    def restarts_schedule(self) -> bool:
+        """The second round begins anew."""
+        return True
+
+    @property
+    def half(self) -> str:
+        """Everything that trains is float32."""
+        return "float32 deltas and gradients; first round: float32 weights and gradients"
+
+    def warmup(self, model: nn.Module) -> list[ParamGroup]:
+        """Turns the targeted matrices on, in float32 or more precise; keeps what they were."""
+        freeze(model)
+        trained = []
+        for name, linear in linears(model, self.config.targets):
+            weight_OI = linear.weight.detach()
+            self._pretrained[name] = weight_OI.to("cpu", copy=True)
+            linear.weight = nn.Parameter(weight_OI.to(wide(weight_OI.dtype)))
+            trained.append(linear.weight)
+        return [ParamGroup(trained, lr_scale=self.config.warmup_lr_scale)]
+
+    def choose(self, linears: Mapping[str, nn.Linear], shapes: Shapes) -> dict[str, torch.Tensor]:
+        """The largest changes over all matrices together; rewinds."""
+        found = largest(Changes(linears, self._pretrained), self.capacity(shapes).units)
+        for name, linear in linears.items():
+            weight_OI = self._pretrained.pop(name).to(linear.weight.device)
+            linear.weight = nn.Parameter(weight_OI, requires_grad=False)
+        return found
