@@ -7,7 +7,8 @@ training, is left for the plain way for as long as the process lives.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -49,6 +50,18 @@ def leave(name: str, why: Exception | str) -> None:
     """Gives a kernel up, for a reason that goes into the record."""
     text = why if isinstance(why, str) else f"{type(why).__name__}: {why}"
     left[name] = (text.strip().splitlines() or ["no reason given"])[0][:200]
+
+
+@contextmanager
+def set_aside(*names: str) -> Iterator[None]:
+    """Within, the plain ways are taken in these kernels' place."""
+    before = dict(left)
+    left.update(dict.fromkeys(names, "set aside"))
+    try:
+        yield
+    finally:
+        left.clear()
+        left.update(before)
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from smt_bench.measuring.contestant import Contestant, now
 from smt_bench.measuring.random_inputs import random_batch, random_model
 from smt_bench.measuring.rates import rates
 from smt_bench.measuring.updaters import UPDATERS
-from smt_bench.methods.base import OptimizerSettings
+from smt_bench.methods.base import OptimizerSettings, Shapes
 from smt_bench.models import build
 from smt_bench.plan.dry import DryRuns, Workload
 from smt_bench.plan.gpu.hardware import recognised
@@ -37,6 +38,8 @@ LEAST, MOST = 0.3, 1.05  # of the datasheet: below, something else runs here; ab
 NEAR = 0.25  # of the counted bytes; the allocator's rounding, fragmentation and workspaces are not counted
 AT_LEAST = 40.0  # seconds that must be left for another case
 ROUNDS = 6
+SHARES = (1, 2, 4)  # of what does not fit whole, half or a quarter of the layers is measured
+ROOM = 0.95  # of a card, that the counted peak may take
 
 
 def reached(found: Findings, device: torch.device) -> dict[str, float]:
@@ -105,18 +108,31 @@ def _case(
     device: torch.device,
     got: dict[str, float],
 ) -> None:
-    shapes = build.shapes(workload.model, workload.layers)
-    if name == "smt" and all(n % 256 for s in shapes.values() for n in s):
-        config = {**config, "block_size": "auto"}
-    fraction = None if name == "full" else FRACTION
-    make = partial(methods.build, name, config, fraction, 0, STEPS)
-    capacity = make().capacity(shapes)
     here = fits.here() if device.type == "cuda" else fits.Machine((), fits.here().memory)
-    demand = demand_of(make(), capacity.total, capacity.trainable)
-    if why := fits.lacking(demand, here, workload.precision, workload.optimizer_dtype):
-        found.add("cost", what, "skipped", why)
+    room = ROOM * max(here.gpus) if here.gpus else fits.MEMORY_SHARE * here.memory
+    own = build.config(workload.model, workload.layers).get_text_config().num_hidden_layers
+    fraction, first = None if name == "full" else FRACTION, ""
+    for share in SHARES:
+        if share > 1:
+            workload = replace(workload, layers=max(1, own // share))
+        shapes = build.shapes(workload.model, workload.layers)
+        settings = {**config, "block_size": "auto"} if name == "smt" and _narrow(shapes) else config
+        make = partial(methods.build, name, settings, fraction, 0, STEPS)
+        capacity = make().capacity(shapes)
+        demand = demand_of(make(), capacity.total, capacity.trainable)
+        why = fits.lacking(demand, here, workload.precision, workload.optimizer_dtype)
+        if why is None:
+            dry = DryRuns(workload).run(name, settings, fraction, STEPS)
+            planned = max(phase.peak_bytes for phase in dry.account.phases)
+            why = None if planned <= room else f"needs {planned / 1e9:.3g} GB, there are {room / 1e9:.3g}"
+        if why is None:
+            break
+        first = first or why
+    else:
+        found.add("cost", what, "skipped", first)
         return
-    dry = DryRuns(workload).run(name, config, fraction, STEPS)
+    if workload.layers is not None and workload.layers < own:
+        what += f", {workload.layers} of {own} layers"
     planned = dry.account.peak("tuning").peak_bytes
     contestant = Contestant(
         what,
@@ -133,6 +149,7 @@ def _case(
         memory.end_phase()
         taken = [_whole(contestant) for _ in range(ROUNDS)]
         peak = memory.end_phase().get("gpu0_peak")
+        reserved = torch.cuda.memory_reserved(device) if device.type == "cuda" else None
         parts = contestant.step()
     except Exception as error:
         if memory.exhausted(error) and device.type == "cuda" and planned < 0.8 * max(here.gpus):
@@ -142,8 +159,9 @@ def _case(
         contestant.close(describe=False)
     step = statistics.median(taken)
     numbers: dict[str, Any] = {
-        "step_ms": 1e3 * step, "planned_bytes": planned, "peak_bytes": peak, "trainable": capacity.trainable,
-        "total": capacity.total, "parts_ms": {k: 1e3 * v for k, v in parts.items()}, "layers": workload.layers,
+        "step_ms": 1e3 * step, "planned_bytes": planned, "peak_bytes": peak, "reserved_bytes": reserved,
+        "trainable": capacity.trainable, "total": capacity.total, "parts_ms": {k: 1e3 * v for k, v in parts.items()},
+        "layers": workload.layers,
     }  # fmt: skip
     says = f"{1e3 * step:,.1f} ms a step"
     if got:
@@ -155,6 +173,11 @@ def _case(
         verdict = "pass" if abs(peak / planned - 1) <= NEAR else "FAIL"
         says += f"; peak {peak / 1e9:.2f} GB, counted {planned / 1e9:.2f}"
     found.add("cost", what, verdict, says, **numbers)
+
+
+def _narrow(shapes: Shapes) -> bool:
+    """Whether no matrix can be cut into the paper's blocks."""
+    return all(n % 256 for shape in shapes.values() for n in shape)
 
 
 def _whole(contestant: Contestant) -> float:

@@ -12,12 +12,13 @@ from smt_bench.checks.report import Findings
 from smt_bench.checks.resume import resume
 from smt_bench.machine import facts
 from smt_bench.machine.borders import folder_name
+from smt_bench.methods import guarded
 from smt_bench.plan.dry import Workload
 
 PARTS = {
     "rates": "products and copies, against the datasheet",
     "ways": "every way to SMT's block gradients, against float64",
-    "methods": "steps of every method, CPU against device",
+    "methods": "steps of every method, CPU against device; in bf16 with the kernels against without",
     "resume": "a run that is stopped goes on bit by bit",
     "cost": "time and peak of an architecture's steps",
 }
@@ -96,9 +97,18 @@ def check_gpu(
         numerics.ways(found, device, small)
     if "methods" in parts:
         numerics.compare(found, device, 4 if small else 8)
+        if not small:  # a CPU has no kernels
+            numerics.kernels(found, device, 8)
     if "resume" in parts:
         resume(found, device)
     if "cost" in parts:
         cost.cost(found, device, rates, *sizes)
+    kernels_left(found)
     found.end()
     return found
+
+
+def kernels_left(found: Findings) -> None:
+    """A kernel that did not work was replaced by the plain way, with right numbers: nothing else would show it."""
+    for name, why in guarded.left.items():
+        found.add("ways", name, "FAIL", f"the kernel was left for the plain way: {why}")

@@ -10,10 +10,14 @@ import torch
 
 from smt_bench import methods
 from smt_bench.checks.report import Findings
+from smt_bench.machine import determinism
 from smt_bench.measuring.contestant import CLIP
 from smt_bench.measuring.random_inputs import random_batch, random_model
+from smt_bench.methods import guarded
 from smt_bench.methods.base import OptimizerSettings
-from smt_bench.methods.smt.gradients import WAYS
+from smt_bench.methods.smt.gradients import FUSED, WAYS
+from smt_bench.methods.smt.install import WRITE as SMT_WRITE
+from smt_bench.methods.spiel.write import WRITE as SPIEL_WRITE
 from smt_bench.training.optimizer import FrozenUpdater, TorchUpdater, Updater
 from smt_bench.training.step import Step
 
@@ -31,6 +35,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "lora": ("lora", {"dropout": 0.0}),
     "dora": ("dora", {"dropout": 0.0}),
 }
+KERNELS_OF = ("smt, frozen warm-up", "spiel")  # with a kernel of their own
+KERNELS = (FUSED, SMT_WRITE, SPIEL_WRITE)
 LOSS, MOVED = 1e-4, 0.05  # relative; of the way that the weights went
 
 
@@ -77,21 +83,41 @@ def compare(found: Findings, device: torch.device, steps: int) -> None:
         with found.guarded("methods", label):
             start = random_model(MODEL, "fp32", torch.device("cpu"), 0, LAYERS).state_dict()
             plain, other = (taken(name, config, steps, on) for on in (torch.device("cpu"), device))
-            loss = max(abs(a - b) / abs(a) for a, b in zip(plain["losses"], other["losses"], strict=True))
-            moved = math.sqrt(sum(_square(plain["weights"][k] - start[k]) for k in start))
-            apart = math.sqrt(sum(_square(plain["weights"][k] - other["weights"][k]) for k in start))
-            same = plain["chosen"] == other["chosen"]
-            right = loss <= LOSS and moved > 0 and apart <= MOVED * moved and same
-            says = f"losses differ by {loss:.1e}, weights by {apart / moved if moved else math.nan:.1e} of their way; "
-            found.add(
-                "methods", label, "pass" if right else "FAIL", says + ("same choices" if same else "OTHER CHOICES"),
-                loss=loss, weights=apart / moved if moved else None, same=same, steps=steps,
-            )  # fmt: skip
+            _held_against(found, label, start, plain, other)
 
 
-def taken(name: str, config: dict[str, Any], steps: int, device: torch.device) -> dict[str, Any]:
+def kernels(found: Findings, device: torch.device, steps: int) -> None:
+    """The same steps in bf16 on the device, with the Triton kernels and without: as models of billions are trained."""
+    for label in KERNELS_OF:
+        name, config = CASES[label]
+        what = f"{label}, bf16, kernels against plain ways"
+        with found.guarded("methods", what), determinism.switched_on():  # so that nothing but the kernels differs
+            start = random_model(MODEL, "bf16", torch.device("cpu"), 0, LAYERS).state_dict()
+            other = taken(name, config, steps, device, "bf16")
+            with guarded.set_aside(*KERNELS):
+                plain = taken(name, config, steps, device, "bf16")
+            _held_against(found, what, start, plain, other)
+
+
+def _held_against(found: Findings, what: str, start: Any, plain: Any, other: Any) -> None:
+    """A finding from two times `taken`, and the weights that both began with."""
+    loss = max(abs(a - b) / abs(a) for a, b in zip(plain["losses"], other["losses"], strict=True))
+    moved = math.sqrt(sum(_square(plain["weights"][k] - start[k]) for k in start))
+    apart = math.sqrt(sum(_square(plain["weights"][k] - other["weights"][k]) for k in start))
+    same = plain["chosen"] == other["chosen"]
+    right = loss <= LOSS and moved > 0 and apart <= MOVED * moved and same
+    says = f"losses differ by {loss:.1e}, weights by {apart / moved if moved else math.nan:.1e} of their way; "
+    found.add(
+        "methods", what, "pass" if right else "FAIL", says + ("same choices" if same else "OTHER CHOICES"),
+        loss=loss, weights=apart / moved if moved else None, same=same, steps=len(plain["losses"]),
+    )  # fmt: skip
+
+
+def taken(
+    name: str, config: dict[str, Any], steps: int, device: torch.device, precision: str = "fp32"
+) -> dict[str, Any]:
     """Some steps of a method on a device: losses, merged weights on the CPU, and what it chose."""
-    model = random_model(MODEL, "fp32", torch.device("cpu"), 0, LAYERS).to(device)
+    model = random_model(MODEL, precision, torch.device("cpu"), 0, LAYERS).to(device)
     method = methods.build(name, config, None if name == "full" else FRACTION, 0, 1000)
     batch, settings, losses = random_batch(MODEL, 2, 64, 0, device), OptimizerSettings(1e-3), list[float]()
 

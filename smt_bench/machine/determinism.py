@@ -10,7 +10,9 @@ say nothing of it; every record says what was set (`facts.numerics`). Not tried 
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 import torch
 
@@ -25,6 +27,26 @@ def switch_on() -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.enable_mem_efficient_sdp(False)
     torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+@contextlib.contextmanager
+def switched_on() -> Iterator[None]:
+    """`switch_on` for a block, for what is measured after it. cuBLAS reads its variable once: set it before a GPU is used."""
+    algorithms, warns = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    fills, picks = torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.benchmark  # type: ignore[attr-defined]
+    efficient, cudnn = torch.backends.cuda.mem_efficient_sdp_enabled(), torch.backends.cuda.cudnn_sdp_enabled()
+    switch_on()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(algorithms, warn_only=warns)
+        torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = picks
+        torch.backends.cuda.enable_mem_efficient_sdp(efficient)
+        torch.backends.cuda.enable_cudnn_sdp(cudnn)
 
 
 def repeatable(gpu: bool) -> str:

@@ -13,7 +13,10 @@ from smt_bench.machine.states import WEIGHT, Demand
 
 GB = 1e9
 CPU_LIMIT = 1_000_000_000  # parameters; above, a CPU would take months
-ACTIVATIONS = 6 * GB  # with gradient checkpointing, batch 16 x 256 tokens, logits included; `plan` will do better
+ACTIVATIONS = (
+    6 * GB
+)  # of TOKENS with gradient checkpointing, logits included; both grow with the tokens. `plan` will do better
+TOKENS = 16 * 256  # of a forward pass
 FRAMEWORK = 1 * GB  # per GPU: context and workspaces
 MEMORY_SHARE = 0.9  # of main memory that a run may take
 
@@ -79,6 +82,7 @@ def check(
     spread: Spread,
     instead: Sequence[str] = (),
     kind: str | None = None,
+    tokens: int = TOKENS,
 ) -> None:
     """Refuses a model that cannot be trained here.
 
@@ -89,6 +93,7 @@ def check(
         spread: of each run over it.
         instead: commands that would work here.
         kind: bf16 or fp32; None: by size.
+        tokens: of a forward pass, padding included.
 
     Raises:
         ValueError: what is needed, what was found, and what would work here.
@@ -97,13 +102,13 @@ def check(
     kind = kind or ("bf16" if parameters > CPU_LIMIT else "fp32")
     own = replace(here, gpus=here.gpus[: spread.gpus_per_run])
     if own.gpus and spread.processes > 1:
-        _check_share(model, demands, kind, min(own.gpus), spread)
+        _check_share(model, demands, kind, min(own.gpus), spread, tokens)
         return
     states = max(d.states(kind) for d in demands)
     room: float
     if own.gpus:
         used = own.gpus if device_map(parameters, own) else sorted(own.gpus)[-1:]
-        need, room = states + ACTIVATIONS + FRAMEWORK * len(used), sum(used)
+        need, room = states + activations(tokens) + FRAMEWORK * len(used), sum(used)
     else:
         need = states * spread.processes
         room = MEMORY_SHARE * own.memory if parameters <= CPU_LIMIT else 0
@@ -112,7 +117,7 @@ def check(
     if parameters <= CPU_LIMIT:
         what = f"{need / GB:.1f} GB of memory"
     else:
-        least = states + ACTIVATIONS
+        least = states + activations(tokens)
         what = f"{(least + 4 * FRAMEWORK) / GB:.0f} GB of GPU memory in all, e.g. 4 GPUs of at least "
         what += f"{(least / 4 + FRAMEWORK) / GB:.0f} GB each"
     dense = [d.method for d in demands if d.dense]
@@ -129,7 +134,7 @@ def check(
     raise ValueError("\n".join(lines))
 
 
-def _check_share(model: str, demands: Sequence[Demand], kind: str, smallest: int, spread: Spread) -> None:
+def _check_share(model: str, demands: Sequence[Demand], kind: str, smallest: int, spread: Spread, tokens: int) -> None:
     """Refuses data-parallel processes whose share does not fit the `smallest` GPU.
 
     Raises:
@@ -137,7 +142,7 @@ def _check_share(model: str, demands: Sequence[Demand], kind: str, smallest: int
     """
 
     def most(how: Spread) -> float:
-        return max(share_bytes(demand, kind, how) for demand in demands)
+        return max(share_bytes(demand, kind, how, tokens) for demand in demands)
 
     need = most(spread)
     if need <= smallest:
@@ -155,16 +160,22 @@ def _check_share(model: str, demands: Sequence[Demand], kind: str, smallest: int
     )
 
 
-def share_bytes(demand: Demand, kind: str, spread: Spread) -> float:
+def activations(tokens: int) -> float:
+    """Bytes by rule."""
+    return ACTIVATIONS * tokens / TOKENS
+
+
+def share_bytes(demand: Demand, kind: str, spread: Spread, tokens: int = TOKENS) -> float:
     """Bytes on one of several data-parallel GPUs, by rule; `plan` counts.
 
     Args:
         demand: the method's.
         kind: bf16 or fp32.
         spread: over several processes.
+        tokens: of a forward pass, over all processes.
     """
     n = spread.processes
-    extra = ACTIVATIONS / n + FRAMEWORK
+    extra = activations(tokens) / n + FRAMEWORK
     if not demand.dense:
         return demand.states(kind) + extra
     weight = demand.parameters * WEIGHT[kind]

@@ -122,7 +122,8 @@ class Planner(MethodChoice):
         command = f"python -m smt_bench run {self.request.experiment} --model"
         small = [entry for entry in registry.REGISTRY.values() if entry.small]
         instead = [f"{command} {entry.name}" + ("" if entry.embedded else " --data FOLDER") for entry in small]
-        fits.check(self.request.model, demands, self.here, self.spread, instead, self.precision)
+        tokens = self.recipe.micro_batch_size * self.recipe.cutoff
+        fits.check(self.request.model, demands, self.here, self.spread, instead, self.precision, tokens)
 
     def demand(self, name: str) -> states.Demand:
         """What a method needs of memory by rule, at the largest fraction asked for; one it cannot take is refused elsewhere."""

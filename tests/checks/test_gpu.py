@@ -14,6 +14,7 @@ from helpers import Cli
 from smt_bench.checks import cost, numerics, resume
 from smt_bench.checks.report import Findings
 from smt_bench.measuring.contestant import Contestant
+from smt_bench.methods import guarded
 from smt_bench.plan.dry import Workload
 from smt_bench.plan.gpu.hardware import find
 
@@ -93,6 +94,33 @@ def test_methods_that_step_otherwise_on_the_device_fail(tmp_path: Path, monkeypa
     assert verdicts(found) == {"smt": "FAIL", "lora": "pass"}
 
 
+def test_kernels_are_held_against_the_plain_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU both are plain; what differs while the kernels are in use, fails."""
+    plain = numerics.taken
+
+    def other(*args: Any) -> dict[str, Any]:
+        made = plain(*args)
+        assert args[4] == "bf16" and made["weights"]["lm_head.weight"].dtype == torch.bfloat16
+        if args[0] == "spiel" and not guarded.left:
+            name = "model.layers.0.self_attn.v_proj.weight"
+            made["weights"][name] = made["weights"][name] + 1e-2
+        return made
+
+    monkeypatch.setattr(guarded, "left", {})
+    monkeypatch.setattr(numerics, "taken", other)
+    found = findings(tmp_path)
+    numerics.kernels(found, CPU, 4)
+    assert [f.verdict for f in found.found] == ["pass", "FAIL"] and found.found[0].numbers["weights"] == 0
+    assert not guarded.left
+
+
+def test_a_kernel_that_was_left_fails(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(guarded.left, "a kernel", "CompilationError: no such thing")
+    monkeypatch.setattr(numerics, "WAYS", {"per_block": numerics.WAYS["per_block"]})
+    done = cli("check", "gpu", "--device", "cpu", "--parts", "ways")
+    assert done.returncode == 1 and "a kernel" in done.stdout and "CompilationError: no such thing" in done.stdout
+
+
 def test_an_error_is_a_finding_and_the_next_check_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> torch.Tensor:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -118,6 +146,29 @@ def test_a_run_that_does_not_go_on_where_it_was_fails(tmp_path: Path, monkeypatc
     found = findings(tmp_path)
     resume.resume(found, CPU, ("lora",))
     assert verdicts(found) == {"lora": "FAIL"}
+
+
+def test_resuming_is_checked_under_what_the_option_sets_and_has_to_repeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, calls = list[tuple[bool, bool, bool]](), list[int]()
+
+    def drifting(run: Any, planner: Any, device: Any, keeper: Any, stop: Any) -> Any:
+        strict = not torch.is_deterministic_algorithms_warn_only_enabled()
+        kernels = torch.backends.cuda.mem_efficient_sdp_enabled()
+        seen.append((torch.are_deterministic_algorithms_enabled(), strict, kernels))
+        if stop is not None:
+            raise resume._Stopped
+        keeper.resumed.extend([5] if keeper.files else [])
+        calls.append(1)
+        return {"weight": str(len(calls))}, [1.0]
+
+    monkeypatch.setattr(resume, "trained", drifting)
+    found = findings(tmp_path)
+    resume.resume(found, CPU, ("lora",))
+    assert verdicts(found) == {"lora": "FAIL"} and "repeat is not bit by bit the same" in found.found[0].says
+    assert set(seen) == {(True, True, False)}
+    assert not torch.are_deterministic_algorithms_enabled() and torch.backends.cuda.mem_efficient_sdp_enabled()
 
 
 def test_steps_cost_what_was_counted_or_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +198,21 @@ def test_too_little_memory_is_no_fault_and_no_time_skips(tmp_path: Path, monkeyp
     found.seconds = 0.0
     cost.cost(found, CPU, {}, "tiny", 1, 2, 16)
     assert all("s are left" in f.says for f in found.found)
+
+
+def test_what_does_not_fit_whole_is_measured_with_fewer_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def planned(layers: int) -> int:
+        phases = cost.DryRuns(Workload("tiny", 2, 16, "fp32", False, gpu=False, layers=layers)).run("full", {}, None, 9)
+        return max(phase.peak_bytes for phase in phases.account.phases)
+
+    work = Workload("tiny", 2, 16, "fp32", False, gpu=False)  # 6 layers
+    monkeypatch.setattr(cost, "ROUNDS", 1)
+    for memory, what in ((planned(6), "full"), (planned(3), "full, 3 of 6 layers"), (1000, "full")):
+        here = cost.fits.Machine((), round(memory / cost.fits.MEMORY_SHARE) + 10)
+        monkeypatch.setattr(cost.fits, "here", lambda here=here: here)
+        found = findings(tmp_path)
+        cost._case(found, "full", "full", {}, work, CPU, {})
+        assert verdicts(found) == {what: "skipped" if memory == 1000 else "noted"}
 
 
 def test_rates_stand_beside_the_datasheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

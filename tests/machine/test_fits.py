@@ -69,6 +69,16 @@ def test_one_card_holds_what_is_alive_and_no_more() -> None:
     assert lacking(Demand("lora", P, P // 2, False), card, "bf16")  # the fraction counts
 
 
+def test_activations_grow_with_the_tokens_of_a_forward_pass() -> None:
+    assert share_bytes(LORA, "bf16", Spread(2), 8192) - share_bytes(LORA, "bf16", Spread(2)) == pytest.approx(3 * GB)
+    card = Machine((24 * 2**30,), 0)
+    check("llama-7b", [LORA], card, ALONE)
+    with pytest.raises(ValueError, match="does not fit this machine"):
+        check("llama-7b", [LORA], card, ALONE, tokens=16 * 512)
+    with pytest.raises(ValueError, match="the smallest has 26 GB"):
+        check("llama-7b", [LORA], Machine((24 * 2**30,) * 2, 0), Spread(2), tokens=32 * 512)
+
+
 def test_sparse_methods_need_the_model_in_every_process() -> None:
     check("llama-7b", [LORA], Machine(A100, 0), Spread(4))
     with pytest.raises(ValueError, match="every process holds the model"):
