@@ -119,7 +119,7 @@ def _case(
         settings = {**config, "block_size": "auto"} if name == "smt" and _narrow(shapes) else config
         make = partial(methods.build, name, settings, fraction, 0, STEPS)
         capacity = make().capacity(shapes)
-        demand = demand_of(make(), capacity.total, capacity.trainable)
+        demand = demand_of(make(), capacity.total, capacity.trainable, capacity.kept)
         why = fits.lacking(demand, here, workload.precision, workload.optimizer_dtype)
         if why is None:
             dry = DryRuns(workload).run(name, settings, fraction, STEPS)
