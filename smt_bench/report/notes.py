@@ -60,6 +60,9 @@ def spread(summary: pd.DataFrame) -> str:
     text = f"{seeds(counts)} per trained cell." if counts else "No trained cell has a finished run."
     if any(n > 1 for n in counts):
         text += " ±: 95 % Student-t interval over seeds."
+        several = summary["trained"] & (summary["n_seeds"] > 1)
+        if (several & summary["accuracy"].notna() & summary["ci95"].isna()).any():
+            text += " No ± there: all seeds gave the same accuracy, which is no spread to judge by."
     if any(n == 1 for n in counts):
         text += " One seed says nothing about the spread between seeds: no ± there."
     if ((summary["n_seeds"] > 0) & ~summary["trained"]).any():
