@@ -86,8 +86,18 @@ def make_canonical(made: Any, told: Callable[[str, Any, Any], str] | None = None
         try:
             object.__setattr__(made, one.name, canonical(kinds[one.name], value, limits))
         except Unfit as unfit:
-            what = f"{one.name}={short(value)}" if told is None else told(one.name, value, unfit.value)
-            raise ValueError(f"{what}: choose {_words(kinds[one.name], limits)}") from None
+            kind = kinds[one.name]
+            if told is None:
+                what = f"{one.name}={short(value)}"
+            else:  # an option that may be left out is not called "null" by anybody
+                what, kind = told(one.name, value, unfit.value), _given(kind)
+            raise ValueError(f"{what}: choose {_words(kind, limits)}") from None
+
+
+def _given(kind: Any) -> Any:
+    """An annotation without None."""
+    parts = [part for part in get_args(kind) if part is not NoneType]
+    return Union[tuple(parts)] if get_origin(kind) in (Union, UnionType) and parts else kind  # noqa: UP007 - of several
 
 
 def short(value: Any) -> str:

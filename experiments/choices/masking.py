@@ -42,7 +42,7 @@ def label(record: Record) -> str:
 def neutral(record: Record) -> Record:
     """The record as its row has it: the loss is in the label, and no table refuses to compare the two."""
     run, name = record["run"], label(record)
-    data = {**run["data"], "train_on_inputs": "as the rows say"}
+    data = {**run["data"], "train_on_inputs": "loss as the rows say"}
     return record | {"run": {**run, "data": data, "method": {**run["method"], "name": name}}}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +29,8 @@ from smt_bench.machine.spread import MOST, Spread
 from smt_bench.models import registry
 
 LEAST = 0.001  # of the peaks: slower is something else
+MOST_EFFECT = 100  # points
+GPU, ATTENTION = "a100-80gb", "flash"
 
 if TYPE_CHECKING:
     from smt_bench.plan.rows import DryPlanner
@@ -46,14 +47,14 @@ def plan(
     of: Annotated[str | None, typer.Argument(metavar="[EXPERIMENT]", help="After power: the experiment.")] = None,
     model: Annotated[str, typer.Option(help="Registered model, Hugging Face id or local folder.")] = registry.PAPER,
     gpus: Annotated[int, typer.Option(help="GPUs, data-parallel.")] = 1,
-    gpu: Annotated[str, typer.Option(help="Kind of GPU, e.g. a100-40gb.")] = "a100-80gb",
+    gpu: Annotated[str, typer.Option(help="Kind of GPU, e.g. a100-40gb.")] = GPU,
     batch_size: BatchSize = None,
     length: Length = None,
     layers: Layers = None,
     precision: Precision = None,
     optimizer_dtype: OptimizerDtype = None,
     checkpointing: Checkpointing = None,
-    attention: Annotated[str, typer.Option(help="flash or eager.")] = "flash",
+    attention: Annotated[str, typer.Option(help="flash or eager.")] = ATTENTION,
     bits: Annotated[int | None, typer.Option(help="4: a quantized base (by rule).")] = None,
     zero_stage: Annotated[
         int | None, typer.Option("--zero", help="0 to 3; default: the first of 0, 2, 3 that fits.")
@@ -90,8 +91,22 @@ def plan(
             if of is None
             else f"plan {experiment} {of}: only power takes one"
         )
-    if effect is not None and (of is None or not (math.isfinite(effect) and effect > 0)):
-        raise ValueError(f"--effect {effect:g}: a difference above 0, of `plan power EXPERIMENT`")
+    if effect is not None and (of is None or not 0 < effect <= MOST_EFFECT):
+        raise ValueError(
+            f"--effect {effect:g}: a difference above 0, of `plan power EXPERIMENT`, at most {MOST_EFFECT} points"
+        )
+    if of is not None:
+        on_cost = {
+            "gpus": gpus > 1, "gpu": gpu != GPU, "batch-size": batch_size, "length": length, "layers": layers,
+            "precision": precision, "optimizer-dtype": optimizer_dtype, "checkpointing": checkpointing is not None,
+            "attention": attention != ATTENTION, "bits": bits, "zero": zero_stage is not None, "offload": offload,
+            "efficiency": efficiency, "calibrate": calibrate,
+        }  # fmt: skip
+        for option, given in on_cost.items():
+            if given:
+                raise ValueError(
+                    f"--{option}: plan power says what differences can be told, not what runs cost: leave it out"
+                )
     where = find(gpu)
     shares = _check(gpus, batch_size, bits, efficiency, calibrate)
     if not as_json:

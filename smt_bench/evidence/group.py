@@ -125,7 +125,7 @@ class Answers:
             np.stack([np.pad(column, (0, most - column.size)) for column in columns])
             for columns in ([-h.loglik for h in self.heldout], [h.tokens for h in self.heldout])
         )
-        return ratios(losses, tokens.mean(axis=0), items, self._fixed)
+        return ratios(losses, tokens, items, self._fixed)
 
     def over_examples(self, tasks: Sequence[str]) -> float | None:
         """Standard error of the mean accuracy (points) over new examples, of these very runs; None where it cannot be known."""

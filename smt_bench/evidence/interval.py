@@ -41,6 +41,8 @@ from scipy.special import stdtr, stdtrit
 
 from smt_bench.evidence.sides import Array, Side
 
+ROUNDING = 1e-12  # relative: values closer than this are equal
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -179,6 +181,14 @@ def _rest(side: Side) -> float:
     return float((np.bincount(items.stratum_G, squares_G) * items.sizes_T / (items.sizes_T - 1)).sum())
 
 
+def spread(values: Sequence[float] | Array) -> float:
+    """Variance of values; 0 of a single one, and of those that differ by rounding alone (one sum in two orders)."""
+    x = np.asarray(values, dtype=float)
+    if x.size < 2 or np.ptp(x) <= ROUNDING * np.abs(x).max():
+        return 0.0
+    return float(x.var(ddof=1))
+
+
 def mean_of(values: Sequence[float] | Array) -> Estimate:
     """The mean of independent values (e.g. of seeds), with Student's t.
 
@@ -188,7 +198,7 @@ def mean_of(values: Sequence[float] | Array) -> Estimate:
     x = np.sort(np.asarray(values, dtype=float))
     if x.size == 0:
         raise ValueError("mean of no values: leave the cell blank instead")
-    variance = float(x.var(ddof=1)) if x.size > 1 else 0.0
+    variance = spread(x)
     if variance <= 0:  # equal values have no spread to judge by: no interval, rather than one of width 0
         return Estimate(float(x.mean()), None, x.size - 1, int(x.size))
     parts = Parts(variance, 0.0, math.inf, 1)

@@ -96,15 +96,17 @@ def accuracies(correct: Sequence[NDArray[Any]], items: Items, scale: float = 100
     return Side(value_S, items.summed(np.hstack(parts)), items, flips, fixed)
 
 
-def ratios(part_SN: Array, weight_N: Array, items: Items, fixed: bool = False) -> Side:
+def ratios(part_SN: Array, weight_SN: Array, items: Items, fixed: bool = False) -> Side:
     """sum(parts) / sum(weights) over items, e.g. nats per token.
 
     Args:
         part_SN: e.g. negative log-likelihood of every response (nats).
-        weight_N: e.g. its tokens.
+        weight_SN: e.g. its tokens; of data that vary with the seed every run has its own. (N) where all have the same.
         items: of one stratum.
         fixed: as in `Side`.
     """
-    total = weight_N.sum()
-    value_S = part_SN.sum(axis=1) / total
-    return Side(value_S, items.summed((part_SN - value_S[:, None] * weight_N) / total), items, 0.0, fixed)
+    weight_SN = np.broadcast_to(weight_SN, part_SN.shape)
+    total_S = weight_SN.sum(axis=1)
+    value_S = part_SN.sum(axis=1) / total_S
+    left_SN = part_SN - value_S[:, None] * weight_SN
+    return Side(value_S, items.summed(left_SN / total_S[:, None]), items, 0.0, fixed)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from smt_bench.evidence.interval import Estimate, mean_of
+from smt_bench.evidence.interval import Estimate, mean_of, spread
 
 Values = Sequence[float] | NDArray[np.float64]
 
@@ -38,10 +38,11 @@ def one_more(values: Values, items_variance: float = 0.0) -> float | None:
         None where there is no spread to judge by.
     """
     x = np.asarray(values, dtype=float)
-    if x.size < 2 or x.std(ddof=1) == 0:
+    variance = spread(x)
+    if variance <= 0:
         return None
     quantile = float(stdtrit(x.size - 1, 0.975))
-    return quantile * math.sqrt(float(x.var(ddof=1)) * (1 + 1 / x.size) + 2 * items_variance)
+    return quantile * math.sqrt(variance * (1 + 1 / x.size) + 2 * items_variance)
 
 
 def rank_correlation(score: Values, benefit: Values) -> float:

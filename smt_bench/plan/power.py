@@ -113,13 +113,13 @@ def _guessed(planner: DryPlanner) -> Design:
 def power_table(experiment: TrainingExperiment, planner: DryPlanner, results: Path, effect: float) -> Table:
     """By number of seeds the smallest differences that are found with 80 % power, and how many seeds `effect` (points) needs."""
     found = design(experiment, planner, results)
-    claims = max(len(experiment.cells(planner)) - 1, 1)
+    family = max(len(experiment.cells(planner)) - 1, 1)
     rows: list[list[Cell]] = []
     data: list[dict[str, Cell]] = []
     for seeds in SEEDS:
         line: dict[str, Cell] = {"seeds": seeds}
         for name, parts in (("points", found.points), ("nats", found.nats)):
-            for kind, alpha in (("one", ALPHA), ("family", ALPHA / claims)):
+            for kind, alpha in (("one", ALPHA), ("family", ALPHA / family)):
                 line[f"{name}_{kind}"] = None if parts is None else smallest_at(parts, seeds, alpha)
         data.append(line)
         shown = [line[f"{name}_{kind}"] for name in ("points", "nats") for kind in ("one", "family")]
@@ -127,16 +127,16 @@ def power_table(experiment: TrainingExperiment, planner: DryPlanner, results: Pa
     header = [
         "seeds",
         "points, one comparison",
-        f"points, {claims} claims",
+        f"points, {family} comparisons",
         "NLL (nats), one",
-        f"NLL (nats), {claims} claims",
+        f"NLL (nats), {family} comparisons",
     ]
-    needs = [_needs(found.points, effect, alpha) for alpha in (ALPHA, ALPHA / claims)]
+    needs = [_needs(found.points, effect, alpha) for alpha in (ALPHA, ALPHA / family)]
     lines = [
-        f"{effect:g} point{'' if effect == 1 else 's'}: one comparison needs {needs[0]}, the strictest of {claims} "
-        f"claims {needs[1]}.",
-        "The smallest true difference that is found with 80 % power: two-sided test at 5 %, for claims at Holm's "
-        f"strictest step, one claim per planned cell but the first ({claims}).",
+        f"{effect:g} point{'' if effect == 1 else 's'}: one comparison needs {needs[0]}, the strictest of {family} "
+        f"{needs[1]}.",
+        "The smallest true difference that is found with 80 % power: two-sided test at 5 %, for several at Holm's strictest "
+        f"step; {family}: every planned cell against one, of which a table's own claims may be some or more.",
         f"With any number of seeds {1.96 * math.sqrt(found.points.items):.1f} points stay uncertain (95 %) for the test items.",
         f"Variances: {found.source}.",
     ]

@@ -59,6 +59,11 @@ def inputs_of(record: Record, model: str | None, source: str | None) -> tuple[Ru
         )
     run = Run.from_dict(record["run"])
     located = locate.locate(model or run.model.name)
+    if located.ref.revision != run.model.revision and run.model.weights == located.ref.weights == "embedded":
+        raise ValueError(
+            f"record {record['key']} is of {run.model.name}'s weights {run.model.revision}, which came with another version of "
+            f"smt-bench (here {located.ref.revision}): use that version"
+        )
     if located.ref.revision != run.model.revision:
         raise ValueError(
             f"model {located.ref.name} here has revision {located.ref.revision}, the record's {run.model.revision}: pass its "

@@ -120,10 +120,12 @@ def take_winners(experiment: Experiment, planner: Planner, store: Store) -> None
         raise ValueError(f"--tuned: {name} uses no rates that could be tuned: leave it out")
     planner.winners = {}
     names = [method for method in experiment.method_names(planner) if planner.trains(method)]
+    if not names:
+        raise ValueError("--tuned: no method that runs here trains anything: leave it out")
     cell = next(cell for cell in experiment.cells(planner) if cell.method in names)
     run, _ = planner.run(cell.method, cell.fraction, planner.seeds()[0], cell.lr, **cell.changes)
     place = folder(store, name, model, planner.family.subfolder) / TUNING
-    planner.winners = winners(place, run, names, f"python -m smt_bench tune {name} --model {model}")
+    planner.winners = winners(place, run, planner, names, f"python -m smt_bench tune {name} --model {model}")
 
 
 def union(parts: Sequence[Leg]) -> list[tuple[Question, Capacity | None]]:

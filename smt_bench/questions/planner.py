@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -190,6 +191,13 @@ class Planner(MethodChoice):
             return made.with_layers(self._asked_layers()).to_dict()
         with setting_named(name, made.to_dict()):
             return made.with_layers(self.inventory.resolve(layers, lenient)).to_dict()
+
+    def as_usual(self) -> Planner:
+        """The planner as it were with the model's recipe and no method's setting or layers asked for."""
+        made = copy(self)
+        made.request = replace(self.request, settings=(), targets=(), recipe=None)
+        made.recipe = recipe(self.entry.recipe, self.family.name, self.request.preset)
+        return made
 
     def _asked_layers(self) -> tuple[str, ...]:
         try:

@@ -45,6 +45,7 @@ MOST_WIDER = 2
 TOP = 3
 FIRST, AGAIN = TUNING_SEEDS, (TUNING_SEEDS + 1, TUNING_SEEDS + 2, TUNING_SEEDS + 3)
 FILE = "tuning.json"
+UNSAID = {"select": "last"}  # what a question does not say where it is as it always was
 
 
 @dataclass(frozen=True)
@@ -180,11 +181,14 @@ class Tuning(TrainingExperiment):
         """
         fractions = middle(planner)
         if len(fractions) > 1:
-            raise ValueError("tune: --fractions: choose one: what is found there is used at all fractions")
+            raise ValueError("tune: --fraction: choose one: what is found there is used at all fractions")
+        names = self.method_names(planner)
+        if not names:
+            raise ValueError("tune: --methods: none of them trains anything: name one that does, see `list methods`")
         steps = planner.request.steps or planner.recipe.steps or 1000
         fixed = {(method, what) for method, what, _ in planner.request.settings}
         found = {}
-        for cell in grid(planner, self.method_names(planner), fractions):
+        for cell in grid(planner, names, fractions):
             spans = methods.find(cell.method).search(steps)
             own = {name: span for name, span in spans.items() if (cell.method, name) not in fixed}
             found[cell.method] = Space(cell.fraction, planner.recipe.lr(cell.method), own)
@@ -213,7 +217,7 @@ class Tuning(TrainingExperiment):
 
         low, high, wider = -DECADES, DECADES, list[str]()
         trials = drawn(self.count, low, high, "", 0)
-        declared = self._declared(spaces, trials[0].runs[0])
+        declared = self._declared(spaces, trials[0].runs[0], asked_for(planner, list(spaces)))
 
         def now(stage: str) -> Search:
             return Search(declared, trials, low, high, wider, stage, planned)
@@ -332,28 +336,38 @@ class Tuning(TrainingExperiment):
                 ends |= {"low"} if part < EDGE else {"high"} if part > 1 - EDGE else set()
         return min(ends, key=("low", "high").index) if ends else None
 
-    def _declared(self, spaces: Mapping[str, Space], run: Run) -> dict[str, Any]:
+    def _declared(self, spaces: Mapping[str, Space], run: Run, asked: Mapping[str, Any]) -> dict[str, Any]:
         rules = {
             "version": VERSION, "decades": DECADES, "wider": WIDER, "edge": EDGE, "most_wider": MOST_WIDER, "top": TOP,
             "seeds": [FIRST, *AGAIN], "choice": "mean held-out loss on the tune part over the later seeds",
         }  # fmt: skip
-        return {
+        made = {
             "experiment": self.inner.name,
             "trials": self.count,
             "rules": rules,
             "spaces": {name: space.to_dict() for name, space in spaces.items()},
             "under": under(run),
         }
+        return made | ({"asked": dict(asked)} if asked else {})  # a tuning as the recipe has it keeps its hash
 
 
 def under(run: Run) -> dict[str, Any]:
     """What a tuning holds fixed: model, data and training but for what it searches."""
     asked = run.to_dict()
     data = {k: v for k, v in asked["data"].items() if k not in ("varies", "split_seed", "heldout_seed")}
-    if run.data.varies:
-        data = {k: v for k, v in data.items() if k not in ("train_sha256", "tune", "heldout")}
-    train = {k: v for k, v in asked["train"].items() if k not in ("lr", "weight_decay", "select", "select_every")}
+    train = {k: v for k, v in asked["train"].items() if k not in ("lr", "weight_decay")}
     return {"model": asked["model"], "data": data, "train": train}
+
+
+def asked_for(planner: Planner, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """By method its settings that are not those of the model's recipe, because of `--set`, `--targets` or `--recipe`."""
+    steps, plain = planner.steps, planner.as_usual()
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        usual = plain.config(name, steps)
+        own = {k: v for k, v in planner.config(name, steps).items() if v != usual.get(k)}
+        found |= {name: own} if own else {}
+    return found
 
 
 def declare(folder: Path, search: Search) -> bool:
@@ -369,7 +383,12 @@ def conclude(folder: Path, search: Search, winners: Mapping[str, Trial | None]) 
     """Adds what a finished tuning found."""
     there = _read(folder)
     found = {
-        name: {"lr": trial.cell.lr, "settings": dict(trial.cell.changes), "keys": [run.key for run in trial.runs]}
+        name: {
+            "lr": trial.cell.lr,
+            "settings": dict(trial.cell.changes),
+            "version": trial.runs[0].method.version,
+            "keys": [run.key for run in trial.runs],
+        }
         for name, trial in winners.items()
         if trial is not None
     }
@@ -378,12 +397,13 @@ def conclude(folder: Path, search: Search, winners: Mapping[str, Trial | None]) 
     _write(folder, {**there, "tunings": {**there["tunings"], search.hash: kept}})
 
 
-def winners(folder: Path, planned: Run, names: Sequence[str], what: str) -> dict[str, Winner]:
+def winners(folder: Path, planned: Run, planner: Planner, names: Sequence[str], what: str) -> dict[str, Winner]:
     """What the latest tuning in `folder` found.
 
     Args:
         folder: of the tuning.
         planned: one of the runs that are to use it.
+        planner: of these runs.
         names: methods that need it.
         what: the command that makes one.
 
@@ -397,20 +417,42 @@ def winners(folder: Path, planned: Run, names: Sequence[str], what: str) -> dict
     found = there["tunings"][latest]
     if "winners" not in found:
         raise ValueError(f"--tuned: tuning {latest} is not finished: `{what}` goes on with it")
+    again = f"tune anew with `{what}` and the same options"
     here, then = under(planned), found["declared"]["under"]
-    for part, values in here.items():
-        for name, value in values.items():
-            if then[part].get(name) != value:
+    # Where data vary with the seed, those of the tuning are one draw of many; how often one looks for the best is no condition.
+    free = {"select_every", *(("train_sha256", "tune", "heldout") if planned.data.varies else ())}
+    for part in here:
+        for name in sorted((here[part].keys() | then[part].keys()) - free):
+            was, now = (values[part].get(name, UNSAID.get(name)) for values in (then, here))
+            if was != now:
                 raise ValueError(
-                    f"--tuned: tuning {latest} was made with {part} {name}={then[part].get(name)}, here it is {value}: tune anew "
-                    f"with `{what}` and the same options"
+                    f"--tuned: tuning {latest} was made with {part} {name}={was}, here it is {now}: {again}"
                 )
     lacking = [name for name in names if name not in found["winners"]]
     if lacking:
         raise ValueError(
             f"--tuned: tuning {latest} found nothing for {', '.join(lacking)}: `{what}` with these methods"
         )
+    for name, setting, _ in planner.request.settings:
+        if setting in found["declared"]["spaces"].get(name, {"spans": {}})["spans"]:
+            raise ValueError(
+                f"--set {name}.{setting}: tuning {latest} searched it: leave it out, or {again}, --set among them"
+            )
+    asked, fixed = asked_for(planner, names), found["declared"].get("asked", {})
+    for name in names:
+        was, now = (values.get(name, {}) for values in (fixed, asked))
+        if was != now:
+            raise ValueError(
+                f"--tuned: tuning {latest} was made with {_told(name, was)}, here {_told(name, now)}: {again}"
+            )
+        version = methods.find(name).version
+        if found["winners"][name].get("version", version) != version:
+            raise ValueError(f"--tuned: tuning {latest} is of another version of {name}: {again}")
     return {name: Winner(values["lr"], dict(values["settings"]), latest) for name, values in found["winners"].items()}
+
+
+def _told(name: str, settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}.{k}={v}" for k, v in settings.items()) or f"{name} as its recipe has it"
 
 
 def _read(folder: Path) -> dict[str, Any]:

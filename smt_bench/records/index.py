@@ -132,8 +132,8 @@ class _Damaged(Exception):
 
 
 def describe(runs: Sequence[Question]) -> dict[str, str]:
-    """By key, each run in a few words, e.g. "smt 0.84 % seed 0 scope=random": settings only where they vary."""
-    settings = varied(runs)
+    """By key, each run in a few words, e.g. "smt 0.84 % seed 0 scope=random": settings, rate and steps only where they vary."""
+    settings = varied(runs, training=True)
     return {run.key: " ".join([_words(run), *_plain(settings.get(run.key, {}))]) for run in runs}
 
 
@@ -148,21 +148,31 @@ def _plain(settings: dict[str, Any]) -> list[str]:
     return [f"{k}={','.join(map(str, v)) if isinstance(v, list) else v}" for k, v in settings.items()]
 
 
-def varied(questions: Sequence[Question]) -> dict[str, dict[str, Any]]:
-    """By key, the method's settings that are not the same in all runs of that method."""
-    runs = [run for run in questions if isinstance(run, Run)]
+def varied(questions: Sequence[Question], training: bool = False) -> dict[str, dict[str, Any]]:
+    """By key, the method's settings, and what the loss is on, that are not the same in all runs of that method.
+
+    Args:
+        questions: of which runs that train count.
+        training: learning rate and steps too.
+    """
+    asked = {run.key: (run.method.name, _asked(run, training)) for run in questions if isinstance(run, Run)}
     values: dict[tuple[str, str], set[str]] = {}
-    for run in runs:
-        for name, value in run.method.config.items():
-            values.setdefault((run.method.name, name), set()).add(json.dumps(value))
+    for method, settings in asked.values():
+        for name, value in settings.items():
+            values.setdefault((method, name), set()).add(json.dumps(value))
     # A setting that only some configs have varies too.
-    sizes = Counter(run.method.name for run in runs)
-    present = Counter((run.method.name, name) for run in runs for name in run.method.config)
+    sizes = Counter(method for method, _ in asked.values())
+    present = Counter((method, name) for method, settings in asked.values() for name in settings)
     return {
-        run.key: {
+        key: {
             name: value
-            for name, value in run.method.config.items()
-            if len(values[run.method.name, name]) > 1 or present[run.method.name, name] < sizes[run.method.name]
+            for name, value in settings.items()
+            if len(values[method, name]) > 1 or present[method, name] < sizes[method]
         }
-        for run in runs
+        for key, (method, settings) in asked.items()
     }
+
+
+def _asked(run: Run, training: bool) -> dict[str, Any]:
+    found = {**run.method.config, "train_on_inputs": run.data.train_on_inputs}
+    return found | ({"lr": run.train.lr, "steps": run.train.steps} if training else {})

@@ -60,6 +60,9 @@ def spread(summary: pd.DataFrame) -> str:
     text = f"{seeds(counts)} per trained cell." if counts else "No trained cell has a finished run."
     if any(n > 1 for n in counts):
         text += " ±: 95 % Student-t interval over seeds."
+        several = summary["trained"] & (summary["n_seeds"] > 1)
+        if (several & summary["accuracy"].notna() & summary["ci95"].isna()).any():
+            text += " No ± there: all seeds gave the same accuracy, which is no spread to judge by."
     if any(n == 1 for n in counts):
         text += " One seed says nothing about the spread between seeds: no ± there."
     if ((summary["n_seeds"] > 0) & ~summary["trained"]).any():
@@ -74,12 +77,13 @@ def setting(found: Sequence[Group]) -> list[str]:
     run = next((g.run for g in found if g.trains), found[0].run)
     model, data, train, evaluation = (run[part] for part in ("model", "data", "train", "evaluation"))
     way = data["train_on_inputs"]  # or, where the rows differ in it, a text
-    loss = way if isinstance(way, str) else "prompt and response" if way else "response only"
+    said = f"{'prompt and response' if way else 'response only'} (train_on_inputs={way})"
+    loss = way if isinstance(way, str) else f"loss on {said}"
     content = "other facts or records with every seed" if data.get("varies") else f"SHA-256 {data['train_sha256'][:12]}"
     lines = [
         f"Model: {markdown(model['name'])}, weights {markdown(model['weights'])}, revision {markdown(model['revision'])}.",
-        f"Training data: {markdown(data['train'])} ({content}), template {data['template']}, loss on "
-        f"{loss} (train_on_inputs={data['train_on_inputs']}), cut-off {data['cutoff']} tokens, {data['heldout']} "
+        f"Training data: {markdown(data['train'])} ({content}), template {data['template']}, "
+        f"{loss}, cut-off {data['cutoff']} tokens, {data['heldout']} "
         "examples held out.",
         *parts(found),
         *repeats(found),

@@ -12,6 +12,7 @@ import pytest
 from helpers import Cli
 
 from smt_bench.questions.again import LOSS, NATS, compare, unlike
+from smt_bench.records.runs import Run
 from smt_bench.records.store import Store
 from smt_bench.records.trust import sealed
 
@@ -101,9 +102,20 @@ def test_elsewhere_small_differences_are_allowed(made: Path) -> None:
         ("tune speed --model bench-60m", "tune speed: it has no rates"),
         ("tune learning-rate", "tune learning-rate: it has no rates"),
         ("tune plateau --trials 0", "--trials 0: choose a whole number"),
-        ("tune plateau --fraction 1,2", "--fractions: choose one"),
+        ("tune plateau --fraction 1,2", "--fraction: choose one"),
     ],
 )
 def test_bad_input_is_one_line(cli: Cli, made: Path, words: str, said: str) -> None:
     done = cli(*words.format(key=record_of(made)["key"]).split(), "--results", str(made))
     assert done.returncode == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_embedded_weights_of_another_version_are_named_so(cli: Cli, made: Path, tmp_path: Path) -> None:
+    record = record_of(made)
+    record["run"]["model"]["revision"] = "v1-0123456789abcdef"
+    record["key"] = Run.from_dict(record["run"]).key
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / f"{record['key']}.json").write_text(sealed(record))
+    done = cli("check", "record", record["key"], "--results", str(tmp_path))
+    assert done.returncode == 2 and "which came with another version of smt-bench" in done.stderr
+    assert done.stderr.count("\n") == 1 and "--model" not in done.stderr

@@ -73,6 +73,18 @@ def test_a_ratio_is_linearised() -> None:
     )
 
 
+def test_runs_with_tokens_of_their_own_have_ratios_of_their_own() -> None:
+    """Where data vary with the seed, a run's value is its own losses over its own tokens, as its cell in a table has it."""
+    rng = np.random.default_rng(3)
+    weight = rng.integers(1, 9, (3, 40)).astype(float)
+    part = weight * rng.uniform(0.5, 1.5, (3, 40))
+    side = ratios(part, weight, Items.of([range(40)]))
+    assert side.value_S == pytest.approx(part.sum(axis=1) / weight.sum(axis=1), rel=1e-14)
+    assert side.influence_SG.sum(axis=1) == pytest.approx(np.zeros(3), abs=1e-12)
+    same = np.broadcast_to(weight[0], part.shape)
+    assert np.array_equal(ratios(part, weight[0], side.items).value_S, ratios(part, same, side.items).value_S)
+
+
 def test_items_of_one_source_count_together() -> None:
     """Every item asked twice says no more than once."""
     rng = np.random.default_rng(3)

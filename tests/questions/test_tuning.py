@@ -177,24 +177,70 @@ def test_a_tuning_is_declared_before_it_runs_and_used_only_under_its_conditions(
     first, done = stages[0], stages[-1]
     run = planner.question("lora", 0.04, 0)
     with pytest.raises(ValueError, match="nothing was tuned yet: `tune it`"):
-        tuning.winners(tmp_path, run, ["lora"], "tune it")
+        tuning.winners(tmp_path, run, planner, ["lora"], "tune it")
     assert tuning.declare(tmp_path, first) and not tuning.declare(tmp_path, first)
     with pytest.raises(ValueError, match="is not finished"):
-        tuning.winners(tmp_path, run, ["lora"], "tune it")
+        tuning.winners(tmp_path, run, planner, ["lora"], "tune it")
     tuning.conclude(tmp_path, done, {name: made.winner(done, name) for name in METHODS})
-    found = tuning.winners(tmp_path, run, ["lora"], "tune it")
+    found = tuning.winners(tmp_path, run, planner, ["lora"], "tune it")
     assert found["lora"].tuning == first.hash and found["lora"].lr == made.winner(done, "lora").cell.lr  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="found nothing for dora"):
-        tuning.winners(tmp_path, run, ["dora"], "tune it")
+        tuning.winners(tmp_path, run, planner, ["dora"], "tune it")
     with pytest.raises(ValueError, match="train steps=220, here it is 10"):
-        tuning.winners(tmp_path, replace(run, train=replace(run.train, steps=10)), ["lora"], "tune it")
+        tuning.winners(tmp_path, replace(run, train=replace(run.train, steps=10)), planner, ["lora"], "tune it")
+    with pytest.raises(ValueError, match="train select=last, here it is best"):
+        best = replace(run, train=replace(run.train, select="best", select_every=22))
+        tuning.winners(tmp_path, best, planner, ["lora"], "tune it")
     path = tmp_path / tuning.FILE
     path.write_text(path.read_text().replace('"trials": 8', '"trials": 9'))
     with pytest.raises(ValueError, match="was changed after it was declared"):
-        tuning.winners(tmp_path, run, ["lora"], "tune it")
+        tuning.winners(tmp_path, run, planner, ["lora"], "tune it")
     path.write_text(json.dumps({"schema": 2}))
     with pytest.raises(ValueError, match="newer version"):
-        tuning.winners(tmp_path, run, ["lora"], "tune it")
+        tuning.winners(tmp_path, run, planner, ["lora"], "tune it")
+
+
+def asked(*settings: tuple[str, str, object], methods: tuple[str, ...] = METHODS, **more: Any) -> Planner:
+    made = Planner(
+        Request("plateau", "tiny", methods=methods, fractions_pct=(4.0,), tunes=True, settings=settings, **more),
+        fits.here(),
+    )
+    made.open()
+    return made
+
+
+def test_what_was_asked_for_is_in_a_tunings_hash_and_a_condition_of_its_use(planner: Planner, tmp_path: Path) -> None:
+    """Rates found for one block side, on some layers, for the best weights or by another version are not those of another."""
+    usual = walked(planner, bowl)[1][-1]
+    assert "asked" not in usual.declared
+    others = [
+        asked(("smt", "block_size", 16)),
+        asked(methods=("full", "lora"), targets=("mlp",)),
+        asked(select="best"),
+        asked(("lora", "alpha_per_rank", 3.0)),
+    ]
+    hashes = {walked(other, bowl)[1][-1].hash for other in others}
+    assert len(hashes | {usual.hash}) == 5
+
+    made, stages = walked(others[0], bowl)
+    tuning.declare(tmp_path, stages[0])
+    tuning.conclude(tmp_path, stages[-1], {name: made.winner(stages[-1], name) for name in METHODS})
+    run = planner.question("lora", 0.04, 0)
+    assert tuning.winners(tmp_path, run, others[0], METHODS, "tune it")
+    assert tuning.winners(tmp_path, run, planner, ["lora"], "tune it")  # its own settings were the recipe's
+    with pytest.raises(ValueError, match="made with smt.block_size=16, here smt as its recipe has it"):
+        tuning.winners(tmp_path, run, planner, METHODS, "tune it")
+    with pytest.raises(ValueError, match="--set lora.alpha_per_rank: tuning .* searched it"):
+        tuning.winners(tmp_path, run, others[3], ["lora"], "tune it")
+    path = tmp_path / tuning.FILE
+    path.write_text(path.read_text().replace('"version": ', '"version": 9'))
+    with pytest.raises(ValueError, match="changed after|another version of lora"):
+        tuning.winners(tmp_path, run, planner, ["lora"], "tune it")
+
+
+def test_what_trains_nothing_cannot_be_tuned() -> None:
+    with pytest.raises(ValueError, match="none of them trains anything"):
+        Tuning(Plateau(), Records(bowl), 2).runs(asked(methods=("base",)))  # type: ignore[arg-type]
 
 
 def test_the_curve_is_the_median_of_the_best_and_its_band_holds_the_truth() -> None:

@@ -111,6 +111,9 @@ def test_margins_of_the_table_command_reach_the_decisions():
 def test_interval_and_seed_counts_are_shown():
     same = table3(three_seeds(), "tiny")
     assert cells(same)["SMT"] == {"1 %": "62.5 ± 31.1"} and "3 seeds per trained cell" in same.to_markdown()
+    assert "all seeds gave the same" not in same.to_markdown()
+    equal = table3([record("smt", 1.0, s, HALF) for s in range(3)], "tiny")
+    assert cells(equal)["SMT"] == {"1 %": "50.0"} and "all seeds gave the same accuracy" in equal.to_markdown()
     mixed = cells(table3([*three_seeds(), record("lora", 1.0, 0, HALF), record("base", None, 0, HALF)], "tiny"))
     assert mixed["SMT"]["1 %"] == "**62.5 ± 31.1** n=3" and mixed["LoRA"]["1 %"] == "50.0 n=1"
     assert mixed["base"]["0 %"] == "50.0"

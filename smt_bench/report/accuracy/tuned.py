@@ -1,4 +1,4 @@
-"""As published and tuned side by side: methods with the recipe's rates and settings, and with those that a tuning found."""
+"""Untuned and tuned side by side: methods with the recipe's rates and settings, and with those that a tuning found."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def write_beside(records: Sequence[Record], folder: Path, model: str, tuning: st
     """Writes the table; nothing where a method has several variants, which a row of its own would mix.
 
     Args:
-        records: as published and of one tuning.
+        records: with the recipe's settings and of one tuning.
         folder: where the files go.
         model: for the title.
         tuning: its hash.
@@ -59,7 +59,7 @@ def write_beside(records: Sequence[Record], folder: Path, model: str, tuning: st
     pairs = [row for row in order if f"{row} (tuned)" in there]
     claims = tuple(Claim(f"{row} gains by being tuned", f"{row} (tuned)", row) for row in pairs)
     sheet = Sheet(
-        "tuned", "As published and tuned", label, tuple(order), pairs[0] if pairs else order[0], claims,
+        "tuned", "The recipe's settings and tuned ones", label, tuple(order), pairs[0] if pairs else order[0], claims,
         remarks=(found([r for r in records if r["run"].get("tuning")], tuning),
                  "Each method was searched by as many trials, on other seeds and on the other part of the held-out examples."),
         first="method",

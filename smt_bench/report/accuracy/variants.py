@@ -11,6 +11,7 @@ import numpy as np
 
 from smt_bench.evidence.cells import Cells, Group, common_tasks, groups, in_order, summarise
 from smt_bench.evidence.claims import Sheet, Weighed, matches_paper, weighed
+from smt_bench.evidence.interval import spread
 from smt_bench.evidence.pairs import compare
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.words import percent, task_title
@@ -134,9 +135,14 @@ def _lines(found: Sequence[Group], sheet: Sheet, judged: Sequence[Weighed], comp
     summary = summarise(in_order(found)) if _distinct(found) else None
     lines = verdict_lines(judged, sheet.name)
     lines += sheet.remarks
-    tasks = [task_title(t) for t in common_tasks(found)]
-    lines.append(f"Accuracy: mean over {', '.join(tasks) or 'no task'}, every task counting the same.")
-    lines.append(f"±: 95 % over seeds. Differences from {sheet.reference}: {INTERVAL} Held-out NLL in nats per token.")
+    tasks = common_tasks(found)
+    told = ", ".join(map(task_title, tasks)) or "no task"
+    lines.append(f"Accuracy: mean over {told}, every task counting the same.")
+    equal = any(g.trains and len(g.done) > 1 and tasks and not spread(g.answers.accuracies(tasks)) for g in found)
+    where = ", none where all seeds gave the same" if equal else ""
+    lines.append(
+        f"±: 95 % over seeds{where}. Differences from {sheet.reference}: {INTERVAL} Held-out NLL in nats per token."
+    )
     lines += sources(found, common_tasks(found))
     if comparable:
         cut = any(limited(g, common_tasks(found)) for g in found)

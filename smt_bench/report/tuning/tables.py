@@ -63,7 +63,7 @@ def found_table(found: Found) -> Table:
                 "near_best": near,
                 "runs": runs,
                 "seconds": seconds,
-                "as_published": words(usual),
+                "recipe": words(usual),
                 "chosen": None if winner is None else words(dict(winner.knobs)),
                 "keys": " ".join(key for t in own for key in t.keys),
             }
@@ -71,7 +71,7 @@ def found_table(found: Found) -> Table:
         if winner is not None:
             edges += _edges(found, winner)
     header = [
-        "method", "trainable", "as published", "found", "trials", "without a number", "best trial", "chosen, later seeds",
+        "method", "trainable", "recipe", "found", "trials", "without a number", "best trial", "chosen, later seeds",
         f"within {100 * NEAR:g} % of the best", "runs", "minutes",
     ]  # fmt: skip
     first, *later = found.seeds
@@ -102,7 +102,8 @@ def _edges(found: Found, winner: TrialRow) -> list[str]:
     lines = []
     for knob, span in found.spans[winner.method].items():
         part = span.part(winner.knobs[knob])
-        if span.low < span.high and not EDGE <= part <= 1 - EDGE:
+        beyond = part > 1 - EDGE or (part < EDGE and span.low > 0)  # no setting that is searched can be below 0
+        if span.low < span.high and beyond:
             end = "lower" if part < EDGE else "upper"
             lines.append(
                 f"{title(winner.method)}: {knob} {winner.knobs[knob]:g} lies at the {end} edge of {span.low:g} to {span.high:g}: "

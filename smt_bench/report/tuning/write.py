@@ -15,13 +15,14 @@ NO_BANDS = 'no curves of the best of so many trials: the bands need the package 
 def write(found: Found, folder: Path) -> list[Path]:
     """Writes tables and figures; returns the files, the main table first. Without `opda` there are no tuning curves."""
     main = found_table(found)
-    bands = find_spec("opda") is not None
-    main.notes = [*main.notes, "Best of so many trials: tuning_curve.md." if bands else f"Here {NO_BANDS}."]
+    table, curves = curve_table(found) if find_spec("opda") is not None else (None, {})
+    if curves:
+        main.notes = [*main.notes, "Best of so many trials: tuning_curve.md."]
+    elif table is None:
+        main.notes = [*main.notes, f"Here {NO_BANDS}."]
     files = [*main.write(folder, "tuning"), *trials_table(found).write(folder, "tuning_trials")]
     if any(t.loss is not None for t in found.trials):
         files += draw_knobs(found, folder)
-    if bands:
-        table, curves = curve_table(found)
-        if curves:
-            files += [*table.write(folder, "tuning_curve"), *draw_curves(found, curves, folder)]
+    if table is not None and curves:
+        files += [*table.write(folder, "tuning_curve"), *draw_curves(found, curves, folder)]
     return files
