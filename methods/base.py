@@ -48,6 +48,7 @@ class Capacity:
         trainable: trainable numbers that follow.
         unit_numbers: trainable numbers of one unit; the smallest step the method can take.
         total: all base parameters, the denominator of the papers' "#Params%".
+        kept: bytes that a warm-up needs beside the model, where it is neither the tuning phase's nor full fine-tuning's.
     """
 
     unit: str
@@ -55,6 +56,7 @@ class Capacity:
     trainable: int
     unit_numbers: int
     total: int
+    kept: int = 0
 
     @property
     def fraction(self) -> float:

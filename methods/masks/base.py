@@ -16,7 +16,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -53,6 +53,8 @@ MaskT_co = TypeVar("MaskT_co", bound=MaskConfig, default=MaskConfig, covariant=T
 
 class Mask(Method[MaskT_co]):
     """Everything but the choice."""
+
+    bytes_per_number: ClassVar[int] = 28  # index, pretrained value, delta, gradient twice, two moments
 
     def __init__(self, config: MaskT_co, fraction: float | None, seed: int, steps: int) -> None:
         super().__init__(config, fraction, seed, steps)

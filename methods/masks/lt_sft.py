@@ -18,16 +18,16 @@ Deviations / decisions:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from smt_bench.methods.base import ParamGroup, Shapes
+from smt_bench.methods.base import Capacity, ParamGroup, Shapes
 from smt_bench.methods.masks.base import Mask, MaskConfig
 from smt_bench.methods.masks.choice import largest
-from smt_bench.methods.modules import freeze, linears
+from smt_bench.methods.modules import freeze, linears, numel, targeted
 from smt_bench.methods.products import wide
 from smt_bench.methods.search import Span
 from smt_bench.methods.settings import setting
@@ -97,6 +97,11 @@ class LtSft(Mask[LtSftConfig]):
     def warmup_steps(self) -> int:
         """The first round."""
         return max(1, round(self.config.warmup_share * self.steps))
+
+    def capacity(self, shapes: Shapes) -> Capacity:
+        """As all masks; the first round has float32 weights, gradients and moments, and what the weights were."""
+        held = sum(numel(shape) for shape in targeted(shapes, self.config.targets).values())
+        return replace(super().capacity(shapes), kept=16 * held)
 
     @property
     def trains_dense(self) -> bool:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 from typing_extensions import TypeVar
 
-from smt_bench.methods.base import ParamGroup, Shapes
+from smt_bench.methods.base import Capacity, ParamGroup, Shapes
 from smt_bench.methods.masks.base import Mask, MaskConfig
 from smt_bench.methods.masks.watch import Look, Watch
+from smt_bench.methods.modules import numel, targeted
 from smt_bench.methods.search import Span
 from smt_bench.methods.settings import setting
 
@@ -44,6 +45,11 @@ class WatchedMask(Mask[WatchedT_co]):
         super().__init__(config, fraction, seed, steps)
         self._sums: dict[str, torch.Tensor] = {}
         self._watch: Watch | None = None
+
+    def capacity(self, shapes: Shapes) -> Capacity:
+        """As all masks; the warm-up keeps a float32 sum per targeted weight."""
+        held = sum(numel(shape) for shape in targeted(shapes, self.config.targets).values())
+        return replace(super().capacity(shapes), kept=4 * held)
 
     @property
     @abstractmethod

@@ -44,6 +44,7 @@ class SpielMa(Spiel):
     look: ClassVar[tuple[str, str] | None] = ("#56B4E9", "D")
     order: ClassVar[int] = 21
     Config: ClassVar[type[MethodConfig]] = ScheduleConfig
+    bytes_per_number: ClassVar[int] = 20  # index, pretrained value, delta, gradient twice; SM3 has no moments
     decays: ClassVar[tuple[float, float]] = (0.001, 3.0)  # higher rates: less decay for the same effect (appendix C)
 
     def __init__(self, config: ScheduleConfig, fraction: float | None, seed: int, steps: int) -> None:

@@ -112,7 +112,7 @@ def _case(
     make = partial(methods.build, name, config, fraction, 0, STEPS)
     capacity = make().capacity(shapes)
     here = fits.here() if device.type == "cuda" else fits.Machine((), fits.here().memory)
-    demand = demand_of(make(), capacity.total, capacity.trainable)
+    demand = demand_of(make(), capacity.total, capacity.trainable, capacity.kept)
     if why := fits.lacking(demand, here, workload.precision, workload.optimizer_dtype):
         found.add("cost", what, "skipped", why)
         return

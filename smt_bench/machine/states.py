@@ -38,6 +38,7 @@ class Demand:
         trainable: numbers that it installs; 0 where it trains the weights themselves.
         dense: whether some phase trains all parameters.
         per_number: bytes for each number that it installs.
+        kept: bytes that its warm-up needs beside the model.
     """
 
     method: str
@@ -45,11 +46,12 @@ class Demand:
     trainable: int
     dense: bool
     per_number: int = INSTALLED
+    kept: int = 0
 
     def states(self, precision: str, optimizer_dtype: str = "fp32") -> int:
         """Bytes alive between two steps and in the update, in the phase that needs most."""
         return self.parameters * WEIGHT[precision] + max(
-            self.update(precision, optimizer_dtype), self.trainable * self.per_number
+            self.update(precision, optimizer_dtype), self.trainable * self.per_number, self.kept
         )
 
     def update(self, precision: str, optimizer_dtype: str = "fp32") -> int:

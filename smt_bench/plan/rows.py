@@ -84,7 +84,7 @@ def make_row(
     assert trained.get("tuning", 0) == capacity.trainable, f"{run.method.name}: {trained} train, planned {capacity}"
     account, work = dry.account, runs.workload
     method = methods.build(run.method.name, run.method.config, run.method.fraction, run.seed, run.train.steps)
-    rule = demand_of(method, capacity.total, capacity.trainable)
+    rule = demand_of(method, capacity.total, capacity.trainable, capacity.kept)
     row.rule = rule.states(work.precision, work.optimizer_dtype)
     if target.bits is not None:
         if trained and max(trained.values()) == anatomy.total:

@@ -58,13 +58,15 @@ def check_fraction(name: str, fraction: float | None, capacity: Capacity) -> Non
         )
 
 
-def demand_of(method: Method, total: int, trainable: int) -> Demand:
+def demand_of(method: Method, total: int, trainable: int, kept: int = 0) -> Demand:
     """What a method needs of memory by rule.
 
     Args:
         method: with its settings.
         total: numbers in the base model.
         trainable: that it trains in the end.
+        kept: bytes that its warm-up keeps.
     """
     installed = 0 if method.trains_dense and not method.warmup_steps else trainable
-    return Demand(method.name, total, installed, method.trains_dense, method.bytes_per_number)
+    dense = method.trains_dense and not kept  # what a warm-up keeps says all of it
+    return Demand(method.name, total, installed, dense, method.bytes_per_number, kept)

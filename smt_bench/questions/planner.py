@@ -132,10 +132,10 @@ class Planner(MethodChoice):
         with setting_named(name, config):
             method = methods.build(name, config, fraction, 0, 1000)
         try:
-            trainable = method.capacity(self.shapes).trainable
+            capacity = method.capacity(self.shapes)
         except ValueError:
-            trainable = round((fraction or 0) * total)
-        return demand_of(method, total, trainable)
+            return demand_of(method, total, round((fraction or 0) * total))
+        return demand_of(method, total, capacity.trainable, capacity.kept)
 
     def open(self) -> None:
         """Reads data and locates the weights; downloads where neither is here."""

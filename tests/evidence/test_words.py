@@ -55,7 +55,7 @@ def test_the_rate_is_the_recipes_then_the_methods_then_that_of_all_others(others
 @pytest.mark.parametrize(
     ("recipe", "steps", "smt", "spiel"),
     [
-        ("paper", 31_000, {"warmup_steps": 100}, {"update_every": 20, "estimate_steps": 5, "weight_decay": 30.0}),
+        ("paper", 31_000, {"warmup_steps": 100}, {"update_every": 160, "estimate_steps": 40, "weight_decay": 3.75}),
         ("paper", 40, {"warmup_steps": 10}, {"update_every": 8, "estimate_steps": 4}),
         ("tiny", 220, {"warmup_steps": 5, "block_size": 32}, {"update_every": 20, "estimate_steps": 5}),
         ("tiny", 3, {"warmup_steps": 1}, {"update_every": 2, "estimate_steps": 1}),

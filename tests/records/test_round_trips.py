@@ -43,6 +43,7 @@ def made(kind: Any, **own: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """Values of a dataclass: every field by its own strategy, or by its type's."""
     by_type = {
         "str": words, "int": st.integers(), "float": floats, "bool": st.booleans(), "float | None": st.none() | floats,
+        "str | None": st.none() | words,
         "dict[str, Any]": configs, "dict[str, str]": st.dictionaries(words, words, max_size=3),
         "tuple[float, float]": st.tuples(floats, floats), "tuple[str, ...]": st.lists(words, max_size=2).map(tuple),
     }  # fmt: skip

@@ -20,7 +20,7 @@ from torch import nn
 
 from smt_bench.data.prompts import IGNORED, Encoded
 from smt_bench.machine.spread import ALONE
-from smt_bench.measuring.turns import CLIP
+from smt_bench.measuring.contestant import CLIP
 from smt_bench.methods.base import Capacity, MethodConfig, ParamGroup
 from smt_bench.methods.full import Full
 from smt_bench.questions.capacity import check_fraction

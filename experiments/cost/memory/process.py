@@ -70,7 +70,7 @@ def _weigh(
     make = partial(methods.build, entry["name"], entry["config"], entry["fraction"], seed, steps)
     method = make()
     capacity = method.capacity(shapes)
-    rule = demand_of(method, capacity.total, capacity.trainable)
+    rule = demand_of(method, capacity.total, capacity.trainable, capacity.kept)
     contestant = Contestant(entry["name"], make, build, selecting=1, updater=updater)
     contestant.batch, contestant.settings = batch, OptimizerSettings(RATE)
     memory.end_phase()
