@@ -44,6 +44,8 @@ REGISTRY: Registry[Experiment | Bundle] = Registry(
         "memory": "smt_bench.experiments.cost.memory.experiment:Memory",
         "kernels": "smt_bench.experiments.cost.kernels.experiment:Kernels",
         "frozen-warmup": "smt_bench.experiments.why.frozen_warmup:FrozenWarmup",
+        "spiel-schedule": "smt_bench.experiments.choices.spiel_schedule:SpielSchedule",
+        "spiel-ages": "smt_bench.experiments.why.spiel_ages:SpielAges",
         "masking": "smt_bench.experiments.choices.masking:Masking",
         "rate-transfer": "smt_bench.experiments.choices.rate_transfer:RateTransfer",
         "learning-rate": "smt_bench.experiments.accuracy.learning_rate:LearningRate",

@@ -81,8 +81,6 @@ _TOKENIZER = "needs a tokenizer, which no method sees"
 _TRAINER = "needs calls from peft's own trainer while it trains"
 _PART_OF_SIZE = "is part of the size, which the trainable fraction decides"
 _LORA_REFUSED_VALUES = {
-    ("init_lora_weights", "eva"): _DATA,
-    ("init_lora_weights", "loftq"): "quantizes the base, which no run here has yet",
     ("init_lora_weights", "corda"): _DATA,
     ("init_lora_weights", "lora_ga"): _DATA,
 }
@@ -90,7 +88,8 @@ _LORA_REFUSED = {
     "alora_invocation_tokens": "needs the place of these tokens in every batch",
     "layer_replication": "makes another model",
     "arrow_config": "routes between LoRA adapters trained before",
-    **dict.fromkeys(("eva_config", "corda_config", "lora_ga_config"), _DATA),
+    **dict.fromkeys(("corda_config", "lora_ga_config"), _DATA),
+    **dict.fromkeys(("eva_config", "loftq_config"), "is decided here, see methods/peft_tuners/starts.py"),
 }
 
 _MODEL = "follows from the model"
@@ -196,6 +195,7 @@ KNOBS: dict[str, Knob] = {
     ),
 }  # fmt: skip
 
+OWN_STARTS = ("eva", "loftq")  # of LoRA, which peft prepares with data, or on a GPU
 SAID_AS = {"target_modules": "targets"}
 # Of every tuner: the first are decided here, the others would change the model itself or are for peft's files.
 OURS = {

@@ -23,7 +23,7 @@ from smt_bench.methods.modules import freeze, replace_module, targeted, total_pa
 from smt_bench.methods.peft_tuners import options, saving, sizes
 from smt_bench.methods.peft_tuners.budget import Outside, nearest
 from smt_bench.methods.peft_tuners.derived import DERIVED
-from smt_bench.methods.peft_tuners.knobs import KNOBS, Knob
+from smt_bench.methods.peft_tuners.knobs import KNOBS, OWN_STARTS, Knob
 from smt_bench.methods.roles import reads_text
 
 _COUNTED: dict[tuple[str, str, int, int], int] = {}  # by method, settings, shapes and units: planning asks often
@@ -112,6 +112,12 @@ class PeftTuner(Method[TunerSettings]):
     order = 40
     Config: ClassVar[type[MethodConfig]] = TargetedSettings
     tuner: ClassVar[str]
+    starts: ClassVar[tuple[str, ...]] = ()  # values of `init_lora_weights` that the class itself carries out
+
+    @property
+    def begins(self) -> Any:
+        """How LoRA's factors begin, where the tuner has any."""
+        return dict(self.config.options).get("init_lora_weights", True)
 
     @property
     def knob(self) -> Knob:
@@ -129,7 +135,9 @@ class PeftTuner(Method[TunerSettings]):
         return "float32 parameters of the tuner"
 
     def check(self) -> None:
-        """Tokens have to be named where they are what trains."""
+        """Tokens have to be named where they are what trains; a start has to be prepared."""
+        if self.begins in OWN_STARTS and self.begins not in self.starts:
+            raise ValueError(f"init_lora_weights={self.begins!r}: only peft:lora prepares it: choose that method")
         if self.knob.layers == "embedding" and not dict(self.config.options).get("token_indices"):
             raise ValueError(
                 f"token_indices=[]: no token would train: choose some, --set {self.name}.token_indices=[...]"
@@ -256,8 +264,9 @@ class PeftTuner(Method[TunerSettings]):
 
         None where the tuner changed the base's weights before it trained, and where peft would look for it in other layers.
         """
-        start = dict(self.config.options).get("init_lora_weights", True)
-        if not (isinstance(start, bool) or start == "gaussian"):  # PiSSA and its like begin by changing the base
+        if not (
+            isinstance(self.begins, bool) or self.begins in ("gaussian", "eva")
+        ):  # PiSSA and its like begin by changing the base
             return None
         if self.tuner == "lora" and saving.renames(model):
             return None

@@ -11,7 +11,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from smt_bench.methods.peft_tuners.knobs import KNOBS, OURS, SAID_AS
+from smt_bench.methods.peft_tuners.knobs import KNOBS, OURS, OWN_STARTS, SAID_AS
 from smt_bench.methods.settings import short
 
 
@@ -100,6 +100,8 @@ def made(tuner: str, values: Mapping[str, Any]) -> Any:
             and not any(kind is dict or get_origin(kind) is dict for kind in of)
         ):
             found[name] = inner[0](**found[name])
+    if found.get("init_lora_weights") in OWN_STARTS:  # carried out here, see `starts`
+        found["init_lora_weights"] = True
     return config_class(tuner)(task_type="CAUSAL_LM", **found)
 
 

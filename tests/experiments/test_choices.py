@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import EIGHT
+from made_up import EIGHT, record
 from papers import read, smt
 
 from smt_bench.cli.app import main
 from smt_bench.evidence.verdicts import HOLDS, OPEN, REFUTED, overall
-from smt_bench.experiments.choices import qkv, selection, warmup
+from smt_bench.experiments.choices import qkv, selection, spiel_schedule, warmup
+from smt_bench.records.runs import Run
 from smt_bench.records.store import Record
 
 
@@ -134,3 +135,28 @@ def test_an_ablation_end_to_end(
     assert cli("table", "block-size").startswith(printed.split("- Claim by claim")[0])
     done = [row for row in json.loads(cli("run", "paper", *args, "--dry-run", "--json")) if row["status"] == "done"]
     assert {row["settings"]["block_size"] for row in done} == {32, 64}
+
+
+def scheduled(seed: int, every: int, rates: str, share: float) -> Record:
+    right = [int(i < round(400 * share)) for i in range(400)]
+    made = record("spiel", 4.0, seed, {"boolq": right}, nll=1.0)
+    made["run"]["method"]["config"] = {"update_every": every, "estimate_steps": 5} | (
+        {"rates": rates} if rates != "linear" else {}
+    )
+    made["key"] = Run.from_dict(made["run"]).key
+    return made
+
+
+def test_spiels_table5_asks_for_the_schedule_and_for_how_often(tmp_path: Path) -> None:
+    made = [
+        scheduled(s, every, rates, (0.75 if every == 10 else 0.5) + 0.005 * s)
+        for s in range(4) for rates in ("linear", "cosine") for every in (10, 20, 40, 80)
+    ]  # fmt: skip
+    files = spiel_schedule.SpielSchedule().render(made, tmp_path, "tiny")
+    claims = read(files[3])
+    assert len(claims) == 6
+    frequent = [c for c in claims if "twice as often" in c["claim"]]
+    assert {c["verdict"] for c in frequent} == {HOLDS}
+    # Mean of MMLU and TyDiQA: 52.0 and 56.4 every 10 steps, 50.7 and 56.2 every 20, linear; 51.8, 56.3 and 51.6, 56.5, cosine.
+    assert [float(c["printed_difference"]) for c in frequent] == pytest.approx([0.75, 0.0], abs=1e-9)
+    assert [r["row"] for r in read(files[1])][:2] == ["linear, every 10", "linear, every 20"]

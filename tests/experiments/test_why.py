@@ -11,7 +11,7 @@ from made_up import record
 from papers import measured, read, smt
 
 from smt_bench.evidence.verdicts import HOLDS, OPEN, REFUTED
-from smt_bench.experiments.why import anatomy, criteria, gradients, saturation
+from smt_bench.experiments.why import anatomy, criteria, gradients, saturation, spiel_ages
 from smt_bench.records.runs import Run
 from smt_bench.records.store import Record
 
@@ -129,3 +129,39 @@ def test_saturation_verdicts(own: float, verdict: str, tmp_path: Path) -> None:
     files = saturation.Saturation().render([saturated(s, own) for s in range(3)], tmp_path, "tiny")
     assert [f.name for f in files] == ["saturation.md", "saturation.csv", "own.md", "own.csv"]
     assert f"(√d_k twice as large) raises Q's gradient against V's: {verdict}" in files[0].read_text()
+
+
+def aged(name: str, seed: int, histogram: dict[str, int], fraction: float = 4.0) -> Record:
+    made = record(name, fraction, seed, {"boolq": [1, 0]}, nll=1.0, steps=100)
+    made["run"]["method"]["config"] = {"update_every": 20, "estimate_steps": 5}
+    made["key"] = Run.from_dict(made["run"]).key
+    made["method"] = {"updates": 4, "replaced": 150, "age_histogram": histogram}
+    made["capacity"] = {"unit": "deltas", "units": 100, "trainable": 100, "total": 2500, "fraction": 0.04}
+    return made
+
+
+def test_figure2_of_spiel_says_who_settles_early(tmp_path: Path) -> None:
+    def late(seed: int) -> dict[str, int]:
+        return {"5": 40 + seed, "40": 20, "80": 40 - seed}
+
+    def early(seed: int) -> dict[str, int]:
+        return {"5": 80, "40": 15 - seed, "80": 5 + seed}
+
+    made = [aged("spiel", s, late(s)) for s in range(3)] + [aged("spiel-ma", s, early(s)) for s in range(3)]
+    files = spiel_ages.SpielAges().render(made, tmp_path / "a", "tiny")
+    rows = read(files[1])
+    assert [r["method"] for r in rows] == ["spiel", "spiel-ma"]
+    assert float(rows[0]["mean_time_pct"]) == pytest.approx(
+        np.mean([0.05 * (40 + s) + 8 + 0.8 * (40 - s) for s in range(3)])
+    )
+    assert float(rows[0]["late_pct"]) == pytest.approx(39) and float(rows[1]["late_pct"]) == pytest.approx(6)
+    assert rows[0]["moved_per_delta"] == "1.5"
+    assert "% of the run, holds." in files[0].read_text()
+    assert matplotlib.image.imread(files[2]).shape[1] == 680
+    turned = [aged("spiel", s, early(s)) for s in range(3)] + [aged("spiel-ma", s, late(s)) for s in range(3)]
+    assert "does not hold." in spiel_ages.SpielAges().render(turned, tmp_path / "b", "tiny")[0].read_text()
+    one = spiel_ages.SpielAges().render([made[0], made[3]], tmp_path / "c", "tiny")[0].read_text()
+    assert "cannot be told (one seed)" in one
+    assert (
+        "needs runs of both methods" in spiel_ages.SpielAges().render(made[:3], tmp_path / "d", "tiny")[0].read_text()
+    )
