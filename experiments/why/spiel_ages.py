@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 
 from smt_bench.evidence.interval import mean_of
 from smt_bench.evidence.stats import mean_ci
-from smt_bench.evidence.verdicts import judge
+from smt_bench.evidence.verdicts import Claim, judge
 from smt_bench.evidence.words import family_title, percent, title
 from smt_bench.experiments.why.projections import blank
 from smt_bench.questions.experiment import TrainingExperiment
@@ -35,6 +35,7 @@ from smt_bench.report.numbers import written
 from smt_bench.report.table import Table
 
 METHODS = ("spiel", "spiel-ma")
+CLAIM = "SpIEL-MA introduces fewer new indices late in training (section 6)"
 LATE = 0.5  # of the run: what is grown after it is called late
 MATTERS = 1.0  # points of the run
 Cells = Mapping[tuple[str, float], Sequence[Record]]
@@ -81,6 +82,10 @@ class SpielAges(TrainingExperiment):
     def cells(self, planner: Planner) -> list[Cell]:
         """Methods x fractions."""
         return grid(planner, self.method_names(planner), middle(planner))
+
+    def declares(self, planned: Sequence[Record]) -> Sequence[Claim]:
+        """Its one claim: the first method's deltas are the later ones."""
+        return [Claim(CLAIM, *METHODS)]
 
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """One row per method and fraction; the verdict below; figure 2."""
@@ -160,9 +165,7 @@ def _verdicts(cells: Cells) -> list[str]:
         f"{percent(100 * fraction)}: {difference} % of the run, {verdict}"
         for fraction, difference, verdict in zip(differences, shown, told)
     )
-    return [
-        f"Claim: SpIEL-MA introduces fewer new indices late in training (section 6): SpIEL-AG's deltas minus SpIEL-MA's, {said}."
-    ]
+    return [f"Claim: {CLAIM}: SpIEL-AG's deltas minus SpIEL-MA's, {said}."]
 
 
 def _draw(cells: Cells, folder: Path) -> list[Path]:

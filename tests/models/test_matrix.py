@@ -18,7 +18,8 @@ def test_the_page_has_every_architecture_and_method() -> None:
     rows = page()
     assert list(rows) == list(ARCHITECTURES) and all(list(row) == matrix.names() for row in rows.values())
     own = [name for name in matrix.names() if not name.startswith("peft:")]
-    assert {row[name] for row in rows.values() for name in own} == {matrix.WORKS}
+    lost = {(model, name) for model, row in rows.items() for name in own if row[name] != matrix.WORKS}
+    assert lost == {("mamba", "s2ft")}  # whose in_proj is coupled with nothing
     shown = (matrix.DOCS / "architectures.md").read_text(encoding="utf-8")
     lines = {
         line.split("|")[1].strip(): line.split("|")[4].strip() for line in shown.splitlines() if line.startswith("| ")
