@@ -21,6 +21,8 @@ from typing import Any
 
 import torch
 
+CHUNK = 1 << 24  # numbers that are updated at a time
+
 
 def bias_correction(age_D: torch.Tensor, beta: float) -> torch.Tensor:
     """1 - beta^age per weight; through expm1, since 1 - 0.999^1 in float32 keeps only four digits."""
@@ -77,26 +79,40 @@ class SpielAdamW(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            lr, (beta1, beta2) = group["lr"], group["betas"]
             for param in group["params"]:
                 if param.grad is None:
                     continue
                 state = self._state(param)
-                mean_D, square_D, age_D = state["exp_avg"], state["exp_avg_sq"], state["age"]
-                age_D += 1
-                decay = 1 - lr * group["weight_decay"]
-                if not self.transformers:
-                    param.mul_(decay)
-                mean_D.lerp_(param.grad, 1 - beta1)
-                square_D.mul_(beta2).addcmul_(param.grad, param.grad, value=1 - beta2)
-                if self.transformers:
-                    root_D = square_D.sqrt().add_(group["eps"]).div_(bias_correction(age_D, beta2).sqrt_())
-                else:
-                    root_D = (square_D / bias_correction(age_D, beta2)).sqrt_().add_(group["eps"])
-                param.addcdiv_(mean_D / bias_correction(age_D, beta1), root_D, value=-lr)
-                if self.transformers:
-                    param.mul_(decay)
+                wholes = (param, param.grad, state["exp_avg"], state["exp_avg_sq"], state["age"])
+                # All of a model's deltas are one tensor: temporaries as large as that would be the peak.
+                for own, grad_D, mean_D, square_D, age_D in zip(*(whole.split(CHUNK) for whole in wholes), strict=True):
+                    self._update(own, grad_D, mean_D, square_D, age_D, group)
         return loss
+
+    def _update(
+        self,
+        param: torch.Tensor,
+        grad_D: torch.Tensor,
+        mean_D: torch.Tensor,
+        square_D: torch.Tensor,
+        age_D: torch.Tensor,
+        group: dict[str, Any],
+    ) -> None:
+        """One update of some numbers, in place; every number by itself."""
+        lr, (beta1, beta2) = group["lr"], group["betas"]
+        age_D += 1
+        decay = 1 - lr * group["weight_decay"]
+        if not self.transformers:
+            param.mul_(decay)
+        mean_D.lerp_(grad_D, 1 - beta1)
+        square_D.mul_(beta2).addcmul_(grad_D, grad_D, value=1 - beta2)
+        if self.transformers:
+            root_D = square_D.sqrt().add_(group["eps"]).div_(bias_correction(age_D, beta2).sqrt_())
+        else:
+            root_D = (square_D / bias_correction(age_D, beta2)).sqrt_().add_(group["eps"])
+        param.addcdiv_(mean_D / bias_correction(age_D, beta1), root_D, value=-lr)
+        if self.transformers:
+            param.mul_(decay)
 
     @torch.no_grad()
     def reseed(

@@ -7,11 +7,11 @@ from typing import Any
 
 from smt_bench.data.prompts import Example, token_ids
 from smt_bench.data.tasks import find_task
+from smt_bench.evaluation.beams import prompt_bytes
 from smt_bench.evaluation.lm_eval_adapter import documents
 from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
 
 _UNSAID = 2048  # lm-eval's assumption about a model that says nothing
-HIDDEN = 8  # hidden states of one layer alive together: input, norm, queries, attention, two sums, ...
 SHARE = 0.5  # of free memory; the rest is for what is not counted
 MOST_PROMPTS = 256  # beyond, a GPU is busy anyway
 LONGEST = 32  # texts with the most characters, among which the one with the most tokens is looked for
@@ -43,27 +43,6 @@ def prompts_cut(
             room = limit + 1  # the last token is only predicted
         found[name] = sum(len(token_ids(tokenizer, text)) > room for text in texts)
     return found
-
-
-def prompt_bytes(config: Any, settings: EvalSettings, length: int, element: int, generates: bool) -> int:
-    """Bytes that one prompt takes while it is answered: keys and values of every beam, hidden states, logits in float32.
-
-    Args:
-        config: the model's.
-        settings: beams, new tokens.
-        length: tokens of the longest prompt, with room for its answer.
-        element: bytes of a number of the model.
-        generates: whether answers are generated; options are scored without a cache.
-    """
-    text = getattr(config, "text_config", None) or config
-    heads = text.num_attention_heads
-    width = getattr(text, "head_dim", None) or text.hidden_size // heads
-    kept = 2 * text.num_hidden_layers * (getattr(text, "num_key_value_heads", None) or heads) * width
-    hidden = HIDDEN * text.hidden_size + 2 * (getattr(text, "intermediate_size", None) or 4 * text.hidden_size)
-    if not generates:
-        return int(length * (element * hidden + 8 * text.vocab_size))  # of every position, and their log-softmax
-    # Reordering the beams copies the cache.
-    return int(settings.beams * (length * element * (2 * kept + hidden) + 8 * text.vocab_size))
 
 
 def batch_size(row: int, free: int | None) -> int:
@@ -100,7 +79,7 @@ def fitting(
     if free is None:
         return batch_size(1, None)
     limit, element = positions(model.config, tokenizer), next(model.parameters()).element_size()
-    rows = [prompt_bytes(model.config, settings, min(limit, cutoff), element, False)]
+    rows = [prompt_bytes(model.config, settings.beams, min(limit, cutoff), element, False)]
     for name, examples in tests.items():
         task = find_task(name)
         generates = settings.protocol_of(task) == "llm-adapters"
@@ -110,5 +89,5 @@ def fitting(
         ]
         longest = max(len(token_ids(tokenizer, text)) for text in sorted(texts, key=len)[-LONGEST:])
         length = min(limit, longest + (settings.new_tokens(task) if generates else 0))
-        rows.append(prompt_bytes(model.config, settings, length, element, generates))
+        rows.append(prompt_bytes(model.config, settings.beams, length, element, generates))
     return batch_size(max(rows), free)

@@ -83,8 +83,9 @@ def check(
     instead: Sequence[str] = (),
     kind: str | None = None,
     tokens: int = TOKENS,
+    judging: int = 0,
 ) -> None:
-    """Refuses a model that cannot be trained here.
+    """Refuses a model that cannot be trained here, or not be judged.
 
     Args:
         model: name as given.
@@ -94,6 +95,7 @@ def check(
         instead: commands that would work here.
         kind: bf16 or fp32; None: by size.
         tokens: of a forward pass, padding included.
+        judging: bytes of one prompt while it is answered, beams and their cache included.
 
     Raises:
         ValueError: what is needed, what was found, and what would work here.
@@ -102,13 +104,13 @@ def check(
     kind = kind or ("bf16" if parameters > CPU_LIMIT else "fp32")
     own = replace(here, gpus=here.gpus[: spread.gpus_per_run])
     if own.gpus and spread.processes > 1:
-        _check_share(model, demands, kind, min(own.gpus), spread, tokens)
+        _check_share(model, demands, kind, min(own.gpus), spread, tokens, judging)
         return
     states = max(d.states(kind) for d in demands)
     room: float
     if own.gpus:
         used = own.gpus if device_map(parameters, own) else sorted(own.gpus)[-1:]
-        need, room = states + activations(tokens) + FRAMEWORK * len(used), sum(used)
+        need, room = states + max(activations(tokens), judging) + FRAMEWORK * len(used), sum(used)
     else:
         need = states * spread.processes
         room = MEMORY_SHARE * own.memory if parameters <= CPU_LIMIT else 0
@@ -117,7 +119,7 @@ def check(
     if parameters <= CPU_LIMIT:
         what = f"{need / GB:.1f} GB of memory"
     else:
-        least = states + activations(tokens)
+        least = states + max(activations(tokens), judging)
         what = f"{(least + 4 * FRAMEWORK) / GB:.0f} GB of GPU memory in all, e.g. 4 GPUs of at least "
         what += f"{(least / 4 + FRAMEWORK) / GB:.0f} GB each"
     dense = [d.method for d in demands if d.dense]
@@ -134,7 +136,9 @@ def check(
     raise ValueError("\n".join(lines))
 
 
-def _check_share(model: str, demands: Sequence[Demand], kind: str, smallest: int, spread: Spread, tokens: int) -> None:
+def _check_share(
+    model: str, demands: Sequence[Demand], kind: str, smallest: int, spread: Spread, tokens: int, judging: int
+) -> None:
     """Refuses data-parallel processes whose share does not fit the `smallest` GPU.
 
     Raises:
@@ -142,7 +146,7 @@ def _check_share(model: str, demands: Sequence[Demand], kind: str, smallest: int
     """
 
     def most(how: Spread) -> float:
-        return max(share_bytes(demand, kind, how, tokens) for demand in demands)
+        return max(share_bytes(demand, kind, how, tokens, judging) for demand in demands)
 
     need = most(spread)
     if need <= smallest:
@@ -165,7 +169,7 @@ def activations(tokens: int) -> float:
     return ACTIVATIONS * tokens / TOKENS
 
 
-def share_bytes(demand: Demand, kind: str, spread: Spread, tokens: int = TOKENS) -> float:
+def share_bytes(demand: Demand, kind: str, spread: Spread, tokens: int = TOKENS, judging: int = 0) -> float:
     """Bytes on one of several data-parallel GPUs, by rule; `plan` counts.
 
     Args:
@@ -173,9 +177,10 @@ def share_bytes(demand: Demand, kind: str, spread: Spread, tokens: int = TOKENS)
         kind: bf16 or fp32.
         spread: over several processes.
         tokens: of a forward pass, over all processes.
+        judging: bytes of one prompt while it is answered.
     """
     n = spread.processes
-    extra = activations(tokens) / n + FRAMEWORK
+    extra = max(activations(tokens) / n, judging) + FRAMEWORK
     if not demand.dense:
         return demand.states(kind) + extra
     weight = demand.parameters * WEIGHT[kind]

@@ -15,6 +15,7 @@ from smt_bench import methods
 from smt_bench.data import families
 from smt_bench.data.datasets import HELDOUT_SEED, DataSet, content_hash, load, unread
 from smt_bench.data.fetch import fetch_data
+from smt_bench.evaluation.beams import prompt_bytes
 from smt_bench.evaluation.protocols import EVALUATION_VERSION
 from smt_bench.machine import facts, fits, states
 from smt_bench.machine.spread import ALONE, Spread
@@ -124,7 +125,16 @@ class Planner(MethodChoice):
         small = [entry for entry in registry.REGISTRY.values() if entry.small]
         instead = [f"{command} {entry.name}" + ("" if entry.embedded else " --data FOLDER") for entry in small]
         tokens = self.recipe.micro_batch_size * self.recipe.cutoff
-        fits.check(self.request.model, demands, self.here, self.spread, instead, self.precision, tokens)
+        judging = self._judging() if self.here.gpus else 0
+        fits.check(self.request.model, demands, self.here, self.spread, instead, self.precision, tokens, judging)
+
+    def _judging(self) -> int:
+        """Bytes of one prompt of the cut-off's length while it is answered."""
+        r = self.recipe
+        generates = (self.request.protocol or r.protocol) == "llm-adapters"
+        length = r.cutoff + (max(r.max_new_tokens, r.max_new_tokens_math) if generates else 0)
+        element = states.WEIGHT[self.precision]
+        return prompt_bytes(build.config(self.request.model), r.beams, length, element, generates)
 
     def demand(self, name: str) -> states.Demand:
         """What a method needs of memory by rule, at the largest fraction asked for; one it cannot take is refused elsewhere."""

@@ -11,10 +11,11 @@ from transformers import LlamaConfig
 
 from smt_bench.data.prompts import TEMPLATE, Example, token_ids
 from smt_bench.data.tasks import find_task
+from smt_bench.evaluation.beams import prompt_bytes
 from smt_bench.evaluation.evaluate import evaluate
 from smt_bench.evaluation.lm_eval_adapter import documents, lm_eval_classes
 from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
-from smt_bench.evaluation.room import batch_size, fitting, positions, prompt_bytes, prompts_cut
+from smt_bench.evaluation.room import batch_size, fitting, positions, prompts_cut
 
 WORDS = (0, 3, 9, 20, 60, 61)
 CHOICE = "Answer1: a Answer2: b Answer3: c"
@@ -73,14 +74,14 @@ def test_prompts_at_a_time_follow_what_a_gpu_has_left() -> None:
         hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32, vocab_size=32000
     )
     settings = EvalSettings("llm-adapters", 4, 32, 256, 32, "llm-adapters")
-    row = prompt_bytes(config, settings, 288, 2, True)
+    row = prompt_bytes(config, settings.beams, 288, 2, True)
     cache = 2 * 32 * 4096 * 2 * 288 * 4
     assert cache == 603_979_776 and 2 * cache < row < 2.3 * cache
     assert [batch_size(row, free) for free in (10**9, 10 * 10**9, 60 * 10**9, 10**15)] == [1, 2, 16, 256]
     assert batch_size(row, None) == EVAL_BATCH, "a CPU keeps the batch it had"
-    fewer = prompt_bytes(LlamaConfig(**{**config.to_dict(), "num_key_value_heads": 8}), settings, 288, 2, True)
+    fewer = prompt_bytes(LlamaConfig(**{**config.to_dict(), "num_key_value_heads": 8}), settings.beams, 288, 2, True)
     assert row - fewer == pytest.approx(2 * cache * 3 / 4), "grouped keys and values are as many fewer"
-    scored = prompt_bytes(config, settings, 288, 2, False)
+    scored = prompt_bytes(config, settings.beams, 288, 2, False)
     assert scored > 8 * 288 * 32000, "logits of every position"
 
 
@@ -89,7 +90,7 @@ def test_the_longest_prompt_decides_how_many_fit() -> None:
     settings = EvalSettings("likelihood", 1, 4, 8, 32, TEMPLATE)
     assert fitting(model, TESTS, tokenizer, settings, 64, None) == EVAL_BATCH
     short = {"gsm8k": TESTS["gsm8k"][:1]}
-    free = 100 * prompt_bytes(model.config, settings, 64, 4, False)
+    free = 100 * prompt_bytes(model.config, settings.beams, 64, 4, False)
     assert (
         fitting(model, short, tokenizer, settings, 64, free) > fitting(model, TESTS, tokenizer, settings, 64, free) >= 1
     )

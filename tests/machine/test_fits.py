@@ -79,6 +79,15 @@ def test_activations_grow_with_the_tokens_of_a_forward_pass() -> None:
         check("llama-7b", [LORA], Machine((24 * 2**30,) * 2, 0), Spread(2), tokens=32 * 512)
 
 
+def test_the_beams_of_one_prompt_have_to_fit_too() -> None:
+    card = Machine((24 * 2**30,), 0)
+    check("llama-7b", [LORA], card, ALONE, judging=GB)
+    with pytest.raises(ValueError, match="does not fit this machine"):
+        check("llama-7b", [LORA], card, ALONE, judging=20 * GB)
+    with pytest.raises(ValueError, match="the smallest has 26 GB"):
+        check("llama-7b", [LORA], Machine((24 * 2**30,) * 2, 0), Spread(2), judging=20 * GB)
+
+
 def test_sparse_methods_need_the_model_in_every_process() -> None:
     check("llama-7b", [LORA], Machine(A100, 0), Spread(4))
     with pytest.raises(ValueError, match="every process holds the model"):

@@ -16,6 +16,7 @@ from torch import nn
 
 from smt_bench.data.batches import Batch
 from smt_bench.methods.deltas import DeltaGradient, SpielLinear
+from smt_bench.methods.spiel import optim
 from smt_bench.methods.spiel.optim import SpielAdamW
 from smt_bench.training.step import Step
 
@@ -245,3 +246,14 @@ def toy_process(rank: int, meeting: str, x: torch.Tensor, expected: list[torch.T
 def test_two_processes_equal_one(tmp_path: Path):
     x = torch.randn(10, 6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     mp.spawn(toy_process, (str(tmp_path / "meeting"), x, toy_run(x, 0, 1)), nprocs=2)
+
+
+def test_chunks_change_no_bit(monkeypatch: pytest.MonkeyPatch):
+    losses = []
+    for chunk in (1 << 24, 7):
+        monkeypatch.setattr(optim, "CHUNK", chunk)
+        model = llama()
+        method, optimizer = start(model)
+        train(model, method, optimizer, batches(8))
+        losses.append([p.detach().clone() for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*losses))
