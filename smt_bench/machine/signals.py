@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -94,6 +95,33 @@ class Stop:
                     os.write(2, f"{self._in_imports}\n".encode())
                 os._exit(EXIT_CODE)
             raise Stopped
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Inside, a signal waits for the end: native code that calls back does not survive an exception everywhere.
+
+    A second Ctrl-C leaves at once. Changes nothing outside the main thread, and nothing about signals that nobody handles.
+    """
+    came: list[int] = []
+
+    def keep(number: int, _frame: FrameType | None) -> None:
+        if came and number == signal.SIGINT:
+            os._exit(EXIT_CODE)
+        came.append(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {n: handler for n in SIGNALS if callable(handler := signal.getsignal(n))}
+    for number in before:
+        signal.signal(number, keep)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _importing(frame: FrameType | None) -> bool:

@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_map
 
 from smt_bench import methods
 from smt_bench.data.prompts import IGNORED
+from smt_bench.machine.signals import deferred
 from smt_bench.machine.states import OPTIMIZER_DTYPES
 from smt_bench.measuring.account import Account, Phase
 from smt_bench.measuring.accountant import Accountant
@@ -183,7 +184,7 @@ def dry_run(workload: Workload, method: Method, warmups: dict[str, Warmup], sett
         run.operations["warmup"], run.saved["warmup"] = known.operations, known.saved
         with fakes:
             method.warmup(model)
-    with _kernels(workload), fakes:
+    with deferred(), _kernels(workload), fakes:
         run.attach()
         run.tuning()
     return DryRun(run.account, run.operations, method.warmup_steps, run.saved)
@@ -192,7 +193,7 @@ def dry_run(workload: Workload, method: Method, warmups: dict[str, Warmup], sett
 def _warm_up(workload: Workload, method: Method) -> Warmup:
     """The warm-up of a method that is then thrown away."""
     fakes, _, run = _prepare(workload, method)
-    with _kernels(workload), fakes:
+    with deferred(), _kernels(workload), fakes:
         run.warmup()
     found = run.account
     return Warmup(
