@@ -61,9 +61,9 @@ class LoraPlus(PeftTuner):
         if self.begins == "eva" and self.warmup_steps >= self.steps:
             raise ValueError(f"eva_steps={self.warmup_steps}: choose fewer than the {self.steps} steps of the run")
         if self.begins == "loftq":
-            starts.check_loftq()
             if dict(self.config.options).get("use_dora"):
                 raise ValueError("init_lora_weights='loftq': not with use_dora: leave one of them out")
+            starts.check_loftq()
 
     @property
     def warmup_steps(self) -> int:
