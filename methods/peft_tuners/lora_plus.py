@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
-from smt_bench.methods.base import ParamGroup
+from smt_bench.methods.base import Capacity, ParamGroup, Shapes
 from smt_bench.methods.modules import freeze, linears
 from smt_bench.methods.peft_tuners import starts
 from smt_bench.methods.peft_tuners.method import PeftTuner, TargetedSettings
@@ -70,6 +70,11 @@ class LoraPlus(PeftTuner):
         """EVA's, which only look."""
         assert isinstance(self.config, LoraPlusSettings)
         return self.config.eva_steps if self.begins == "eva" else 0
+
+    def capacity(self, shapes: Shapes) -> Capacity:
+        """As every tuner; EVA's steps keep a float32 sum per distinct input of a block."""
+        found = super().capacity(shapes)
+        return replace(found, kept=4 * starts.numbers(self.layers(shapes))) if self.begins == "eva" else found
 
     def warmup(self, model: nn.Module) -> list[ParamGroup]:
         """Looks at the inputs of the layers that get an adapter; nothing trains."""

@@ -26,6 +26,7 @@ from torch import nn
 
 from smt_bench.methods.base import Average
 from smt_bench.methods.modules import has_values
+from smt_bench.methods.roles import role
 
 NF4_BLOCK = 64
 
@@ -76,6 +77,17 @@ class Inputs:
         self._last = None
         vectors = {name: _leading(average(sum_II), rank) for name, sum_II in self.sums.items()}
         return {name: vectors[owner] for name, owner in self.owner.items()}
+
+
+def numbers(layers: Mapping[str, tuple[int, ...]]) -> int:
+    """How many numbers the sums hold: I x I per distinct input, which Q, K and V share, and gate and up.
+
+    Args:
+        layers: name -> shape of the weight, (O, I).
+    """
+    shared = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "mlp", "up_proj": "mlp"}
+    sides = {(path.rpartition(".")[0], shared.get(role(path), path)): shape[1] for path, shape in layers.items()}
+    return sum(side**2 for side in sides.values())
 
 
 def _leading(sum_II: torch.Tensor, rank: int) -> torch.Tensor:

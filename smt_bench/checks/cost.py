@@ -111,7 +111,7 @@ def _case(
     here = fits.here() if device.type == "cuda" else fits.Machine((), fits.here().memory)
     room = ROOM * max(here.gpus) if here.gpus else fits.MEMORY_SHARE * here.memory
     own = build.config(workload.model, workload.layers).get_text_config().num_hidden_layers
-    fraction, first = None if name == "full" else FRACTION, ""
+    fraction, first = FRACTION if methods.find(name).takes_fraction else None, ""
     for share in SHARES:
         if share > 1:
             workload = replace(workload, layers=max(1, own // share))

@@ -118,7 +118,7 @@ def taken(
 ) -> dict[str, Any]:
     """Some steps of a method on a device: losses, merged weights on the CPU, and what it chose."""
     model = random_model(MODEL, precision, torch.device("cpu"), 0, LAYERS).to(device)
-    method = methods.build(name, config, None if name == "full" else FRACTION, 0, 1000)
+    method = methods.build(name, config, FRACTION if methods.find(name).takes_fraction else None, 0, 1000)
     batch, settings, losses = random_batch(MODEL, 2, 64, 0, device), OptimizerSettings(1e-3), list[float]()
 
     def updater(groups: Any) -> Updater:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from smt_bench import methods
 from smt_bench.checks.report import Findings
 from smt_bench.execute import training_loop
 from smt_bench.machine import determinism, fits
@@ -39,7 +40,7 @@ def resume(found: Findings, device: torch.device, names: tuple[str, ...] = METHO
     for name in names:
         # The option itself, and not its warnings: an operation that it refuses ends a run as well.
         with found.guarded("resume", name), determinism.switched_on():
-            run, _ = planner.run(name, None if name == "full" else FRACTION, 0)
+            run, _ = planner.run(name, FRACTION if methods.find(name).takes_fraction else None, 0)
             _one(found, name, run, planner, device)
 
 

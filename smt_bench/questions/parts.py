@@ -13,7 +13,7 @@ from smt_bench.questions import refusals
 from smt_bench.questions.experiment import Experiment, TrainingExperiment
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
-from smt_bench.questions.tuning import winners
+from smt_bench.questions.tuned import winners
 from smt_bench.records.index import folder
 from smt_bench.records.runs import Question
 from smt_bench.records.store import Store

@@ -70,7 +70,7 @@ class Planner(MethodChoice):
         self.opened = False
         self._attached: set[str] = set()
         self.left_out: dict[str, str] = {}
-        self.winners: Mapping[str, Any] = {}  # of a tuning, by method; see `questions.tuning`
+        self.winners: Mapping[str, Any] = {}  # of a tuning, by method; see `questions.tuned`
 
     @property
     def template(self) -> str:

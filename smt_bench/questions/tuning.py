@@ -15,7 +15,6 @@ Rates are searched around the recipe's, as far up and down for every method; wha
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -24,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench import methods
-from smt_bench.machine.files import write_text
 from smt_bench.methods.base import Capacity
 from smt_bench.methods.search import Span
 from smt_bench.questions.experiment import TrainingExperiment
 from smt_bench.questions.grid import Cell, grid, middle
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import TUNING_SEEDS
+from smt_bench.questions.tuned import asked_for, under
 from smt_bench.records import heldout
 from smt_bench.records.runs import Run, digest
 from smt_bench.records.store import FINISHED, Record, Store
@@ -44,8 +43,6 @@ EDGE = 0.1  # part of the range of rates, at each end, in which a best trial wid
 MOST_WIDER = 2
 TOP = 3
 FIRST, AGAIN = TUNING_SEEDS, (TUNING_SEEDS + 1, TUNING_SEEDS + 2, TUNING_SEEDS + 3)
-FILE = "tuning.json"
-UNSAID = {"select": "last"}  # what a question does not say where it is as it always was
 
 
 @dataclass(frozen=True)
@@ -84,21 +81,6 @@ class Trial:
     cell: Cell
     stage: int
     runs: tuple[Run, ...]
-
-
-@dataclass(frozen=True)
-class Winner:
-    """What a tuning found for one method.
-
-    Attributes:
-        lr: peak learning rate.
-        settings: of the method.
-        tuning: hash of the tuning.
-    """
-
-    lr: float
-    settings: dict[str, Any]
-    tuning: str
 
 
 @dataclass
@@ -349,129 +331,3 @@ class Tuning(TrainingExperiment):
             "under": under(run),
         }
         return made | ({"asked": dict(asked)} if asked else {})  # a tuning as the recipe has it keeps its hash
-
-
-def under(run: Run) -> dict[str, Any]:
-    """What a tuning holds fixed: model, data and training but for what it searches."""
-    asked = run.to_dict()
-    data = {k: v for k, v in asked["data"].items() if k not in ("varies", "split_seed", "heldout_seed")}
-    train = {k: v for k, v in asked["train"].items() if k not in ("lr", "weight_decay")}
-    return {"model": asked["model"], "data": data, "train": train}
-
-
-def asked_for(planner: Planner, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """By method its settings that are not those of the model's recipe, because of `--set`, `--targets` or `--recipe`."""
-    steps, plain = planner.steps, planner.as_usual()
-    found: dict[str, dict[str, Any]] = {}
-    for name in names:
-        usual = plain.config(name, steps)
-        own = {k: v for k, v in planner.config(name, steps).items() if v != usual.get(k)}
-        found |= {name: own} if own else {}
-    return found
-
-
-def declare(folder: Path, search: Search) -> bool:
-    """Writes a tuning down before its first trial; whether it was new."""
-    there = _read(folder)
-    new = search.hash not in there["tunings"]
-    kept = there["tunings"].get(search.hash, {"declared": search.declared})
-    _write(folder, {**there, "latest": search.hash, "tunings": {**there["tunings"], search.hash: kept}})
-    return new
-
-
-def conclude(folder: Path, search: Search, winners: Mapping[str, Trial | None]) -> None:
-    """Adds what a finished tuning found."""
-    there = _read(folder)
-    found = {
-        name: {
-            "lr": trial.cell.lr,
-            "settings": dict(trial.cell.changes),
-            "version": trial.runs[0].method.version,
-            "keys": [run.key for run in trial.runs],
-        }
-        for name, trial in winners.items()
-        if trial is not None
-    }
-    ends = {"low": search.low, "high": search.high, "wider": search.wider}
-    kept = {"declared": search.declared, "searched": ends, "winners": found}
-    _write(folder, {**there, "tunings": {**there["tunings"], search.hash: kept}})
-
-
-def winners(folder: Path, planned: Run, planner: Planner, names: Sequence[str], what: str) -> dict[str, Winner]:
-    """What the latest tuning in `folder` found.
-
-    Args:
-        folder: of the tuning.
-        planned: one of the runs that are to use it.
-        planner: of these runs.
-        names: methods that need it.
-        what: the command that makes one.
-
-    Raises:
-        ValueError: there is none, it is not finished, was made under other conditions, or found nothing for a method.
-    """
-    there = _read(folder)
-    latest = there["latest"]
-    if latest is None:
-        raise ValueError(f"--tuned: nothing was tuned yet: `{what}` does it")
-    found = there["tunings"][latest]
-    if "winners" not in found:
-        raise ValueError(f"--tuned: tuning {latest} is not finished: `{what}` goes on with it")
-    again = f"tune anew with `{what}` and the same options"
-    here, then = under(planned), found["declared"]["under"]
-    # Where data vary with the seed, those of the tuning are one draw of many; how often one looks for the best is no condition.
-    free = {"select_every", *(("train_sha256", "tune", "heldout") if planned.data.varies else ())}
-    for part in here:
-        for name in sorted((here[part].keys() | then[part].keys()) - free):
-            was, now = (values[part].get(name, UNSAID.get(name)) for values in (then, here))
-            if was != now:
-                raise ValueError(
-                    f"--tuned: tuning {latest} was made with {part} {name}={was}, here it is {now}: {again}"
-                )
-    lacking = [name for name in names if name not in found["winners"]]
-    if lacking:
-        raise ValueError(
-            f"--tuned: tuning {latest} found nothing for {', '.join(lacking)}: `{what}` with these methods"
-        )
-    for name, setting, _ in planner.request.settings:
-        if setting in found["declared"]["spaces"].get(name, {"spans": {}})["spans"]:
-            raise ValueError(
-                f"--set {name}.{setting}: tuning {latest} searched it: leave it out, or {again}, --set among them"
-            )
-    asked, fixed = asked_for(planner, names), found["declared"].get("asked", {})
-    for name in names:
-        was, now = (values.get(name, {}) for values in (fixed, asked))
-        if was != now:
-            raise ValueError(
-                f"--tuned: tuning {latest} was made with {_told(name, was)}, here {_told(name, now)}: {again}"
-            )
-        version = methods.find(name).version
-        if found["winners"][name].get("version", version) != version:
-            raise ValueError(f"--tuned: tuning {latest} is of another version of {name}: {again}")
-    return {name: Winner(values["lr"], dict(values["settings"]), latest) for name, values in found["winners"].items()}
-
-
-def _told(name: str, settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}.{k}={v}" for k, v in settings.items()) or f"{name} as its recipe has it"
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    path = folder / FILE
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if found["schema"] > 1:
-            raise ValueError(f"{path} was written by a newer version: update smt-bench")
-        for name, kept in found["tunings"].items():
-            if digest(kept["declared"]) != name:
-                raise ValueError(
-                    f"{path}: tuning {name} was changed after it was declared: move the file away and tune anew"
-                )
-        return found
-    except FileNotFoundError:
-        return {"schema": 1, "latest": None, "tunings": {}}
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError):
-        raise ValueError(f"{path} is damaged: move it away and tune anew") from None
-
-
-def _write(folder: Path, values: Mapping[str, Any]) -> None:
-    write_text(folder / FILE, json.dumps(values, indent=1) + "\n")

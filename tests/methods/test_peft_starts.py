@@ -50,6 +50,9 @@ def test_evas_start_are_the_leading_right_singular_vectors_of_what_layers_see() 
             lambda _, args, name=name: seen.setdefault(name, []).append(args[0].detach().flatten(0, -2).double())
         )
     look(method, model, 1, LOOKS)
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    sums = method.state_dict()["sums"].values()
+    assert method.capacity(shapes).kept == sum(t.nbytes for t in sums)  # what the gate counts
     inputs = {name: torch.cat(parts) for name, parts in seen.items()}  # not what comes after
     before = tiny_llama().train()(input_ids=batch(9)).logits
     method.attach(model)

@@ -15,7 +15,7 @@ import pytest
 from smt_bench.experiments.accuracy.plateau import Plateau
 from smt_bench.machine import fits
 from smt_bench.methods.search import Span
-from smt_bench.questions import tuning
+from smt_bench.questions import tuned
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
 from smt_bench.questions.tuning import AGAIN, FIRST, MOST_WIDER, TOP, Search, Tuning
@@ -177,27 +177,27 @@ def test_a_tuning_is_declared_before_it_runs_and_used_only_under_its_conditions(
     first, done = stages[0], stages[-1]
     run = planner.question("lora", 0.04, 0)
     with pytest.raises(ValueError, match="nothing was tuned yet: `tune it`"):
-        tuning.winners(tmp_path, run, planner, ["lora"], "tune it")
-    assert tuning.declare(tmp_path, first) and not tuning.declare(tmp_path, first)
+        tuned.winners(tmp_path, run, planner, ["lora"], "tune it")
+    assert tuned.declare(tmp_path, first) and not tuned.declare(tmp_path, first)
     with pytest.raises(ValueError, match="is not finished"):
-        tuning.winners(tmp_path, run, planner, ["lora"], "tune it")
-    tuning.conclude(tmp_path, done, {name: made.winner(done, name) for name in METHODS})
-    found = tuning.winners(tmp_path, run, planner, ["lora"], "tune it")
+        tuned.winners(tmp_path, run, planner, ["lora"], "tune it")
+    tuned.conclude(tmp_path, done, {name: made.winner(done, name) for name in METHODS})
+    found = tuned.winners(tmp_path, run, planner, ["lora"], "tune it")
     assert found["lora"].tuning == first.hash and found["lora"].lr == made.winner(done, "lora").cell.lr  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="found nothing for dora"):
-        tuning.winners(tmp_path, run, planner, ["dora"], "tune it")
+        tuned.winners(tmp_path, run, planner, ["dora"], "tune it")
     with pytest.raises(ValueError, match="train steps=220, here it is 10"):
-        tuning.winners(tmp_path, replace(run, train=replace(run.train, steps=10)), planner, ["lora"], "tune it")
+        tuned.winners(tmp_path, replace(run, train=replace(run.train, steps=10)), planner, ["lora"], "tune it")
     with pytest.raises(ValueError, match="train select=last, here it is best"):
         best = replace(run, train=replace(run.train, select="best", select_every=22))
-        tuning.winners(tmp_path, best, planner, ["lora"], "tune it")
-    path = tmp_path / tuning.FILE
+        tuned.winners(tmp_path, best, planner, ["lora"], "tune it")
+    path = tmp_path / tuned.FILE
     path.write_text(path.read_text().replace('"trials": 8', '"trials": 9'))
     with pytest.raises(ValueError, match="was changed after it was declared"):
-        tuning.winners(tmp_path, run, planner, ["lora"], "tune it")
+        tuned.winners(tmp_path, run, planner, ["lora"], "tune it")
     path.write_text(json.dumps({"schema": 2}))
     with pytest.raises(ValueError, match="newer version"):
-        tuning.winners(tmp_path, run, planner, ["lora"], "tune it")
+        tuned.winners(tmp_path, run, planner, ["lora"], "tune it")
 
 
 def asked(*settings: tuple[str, str, object], methods: tuple[str, ...] = METHODS, **more: Any) -> Planner:
@@ -223,19 +223,19 @@ def test_what_was_asked_for_is_in_a_tunings_hash_and_a_condition_of_its_use(plan
     assert len(hashes | {usual.hash}) == 5
 
     made, stages = walked(others[0], bowl)
-    tuning.declare(tmp_path, stages[0])
-    tuning.conclude(tmp_path, stages[-1], {name: made.winner(stages[-1], name) for name in METHODS})
+    tuned.declare(tmp_path, stages[0])
+    tuned.conclude(tmp_path, stages[-1], {name: made.winner(stages[-1], name) for name in METHODS})
     run = planner.question("lora", 0.04, 0)
-    assert tuning.winners(tmp_path, run, others[0], METHODS, "tune it")
-    assert tuning.winners(tmp_path, run, planner, ["lora"], "tune it")  # its own settings were the recipe's
+    assert tuned.winners(tmp_path, run, others[0], METHODS, "tune it")
+    assert tuned.winners(tmp_path, run, planner, ["lora"], "tune it")  # its own settings were the recipe's
     with pytest.raises(ValueError, match="made with smt.block_size=16, here smt as its recipe has it"):
-        tuning.winners(tmp_path, run, planner, METHODS, "tune it")
+        tuned.winners(tmp_path, run, planner, METHODS, "tune it")
     with pytest.raises(ValueError, match="--set lora.alpha_per_rank: tuning .* searched it"):
-        tuning.winners(tmp_path, run, others[3], ["lora"], "tune it")
-    path = tmp_path / tuning.FILE
+        tuned.winners(tmp_path, run, others[3], ["lora"], "tune it")
+    path = tmp_path / tuned.FILE
     path.write_text(path.read_text().replace('"version": ', '"version": 9'))
     with pytest.raises(ValueError, match="changed after|another version of lora"):
-        tuning.winners(tmp_path, run, planner, ["lora"], "tune it")
+        tuned.winners(tmp_path, run, planner, ["lora"], "tune it")
 
 
 def test_what_trains_nothing_cannot_be_tuned() -> None:
