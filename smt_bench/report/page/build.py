@@ -69,8 +69,10 @@ def page(results: Path) -> str:
         raise ValueError(f"{results} holds no runs and no tables: `run` makes some")
     points, most = (60, 3000) if len(keys) <= FEW else (24, 0)
     read = store.mapped(keys, partial(both, points=points, most=most, pool={}))
-    records = {small["key"]: whole(small, store.again) for small, _ in read}
     details = {made["key"]: made for _, made in read}
+    records = {small["key"]: whole(small, store.again) for small, _ in read}
+    for key, record in records.items():  # what `records.partial` leaves in the files and points ask of every record
+        record |= {name: details[key][name] for name in ("seconds", "memory_bytes") if name in details[key]}
     parts = _parts(found, records, details)
     tunings = [chart for study in found for chart in _tuning(study, records)]
     judged = claims.judged(found, details)

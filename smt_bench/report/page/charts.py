@@ -14,6 +14,7 @@ from smt_bench.report.canvas import look
 from smt_bench.report.page.points import Field, Point, Quantity, state
 
 WIDTH, HEIGHT = 620, 330  # pixels of the static figure; the live one is as wide as its column
+SEEDS = 10  # runs of a cell that are drawn one by one; more hide each other
 STATES = {
     "front": "on the front: nothing cheaper has a better mean",
     "open": "behind by its mean, but that cannot be told",
@@ -92,8 +93,10 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _finished(chart: Any, height: int = HEIGHT) -> dict[str, Any]:
+def _finished(chart: Any, rows: Mapping[str, Sequence[Mapping[str, Any]]], height: int = HEIGHT) -> dict[str, Any]:
+    """The whole spec; rows are put in behind altair's back, which would look through each."""
     made: dict[str, Any] = chart.properties(width=WIDTH, height=height).to_dict()
+    made["datasets"] = dict(rows)
     made["config"] = CONFIG
     made["autosize"] = {"type": "fit-x", "contains": "padding"}
     return made
@@ -127,7 +130,7 @@ def pareto(id_: str, about: str, found: Field) -> Chart | None:
         {"method": title(p.method), "cell": p.label, "seed": run["seed"], "key": run["key"], "href": f"#run-{run['key']}"}
         | {q.name: run[q.name] for q in present if q.name in run}
         for p in found.points
-        for run in p.runs
+        for run in p.runs[:SEEDS]
     ]  # fmt: skip
     axes = [
         {"name": q.name, "title": q.title, "high": q.high, "log": _log(found, q), "judged": q.kind == "judged"}
@@ -144,6 +147,8 @@ def pareto(id_: str, about: str, found: Field) -> Chart | None:
         "Large marks: means over seeds, with 95 % intervals over seeds; small dots: single runs (choose one to open its page). "
         "Filled: " + STATES["front"] + ". Hollow: " + STATES["open"] + ". Faint: " + STATES["dominated"] + ".",
     ]
+    if any(len(p.runs) > SEEDS for p in found.points):
+        notes.append(f"Small dots: the first {SEEDS} seeds of a cell; means are over all.")
     if len(found.compared) < len(found.points):
         notes.append(
             f"Of {len(found.points)} cells the best {len(found.compared)} (of every fraction) were compared in pairs."
@@ -229,8 +234,7 @@ def _pareto_spec(
         return channel(f"{which}:Q", title=q.title, axis=axis, scale=_scale(alt, scales[q.name] == "log", padding=14))
 
     shape = alt.Shape("method:N", scale=alt.Scale(domain=names, range=shapes), title=None)
-    cells = alt.Chart(alt.Data(values=rows["cells"], name="cells"))
-    runs = alt.Chart(alt.Data(values=rows["runs"], name="runs"))
+    cells, runs = (alt.Chart(alt.NamedData(name=name)) for name in ("cells", "runs"))
     told = [
         alt.Tooltip("cell:N", title="cell"),
         alt.Tooltip("x:Q", title="x", format=".4~g"),
@@ -257,7 +261,7 @@ def _pareto_spec(
         cells.transform_filter("datum.state == 'front'").mark_point(filled=True, **point).encode(**look_like),
         cells.transform_filter("datum.state != 'front'").mark_point(filled=False, **point).encode(**look_like),
     ]  # fmt: skip
-    return _finished(alt.layer(*layers))
+    return _finished(alt.layer(*layers), rows)
 
 
 def learning(id_: str, about: str, found: Field, curves: Mapping[str, Mapping[str, Any]]) -> Chart | None:
@@ -269,7 +273,7 @@ def learning(id_: str, about: str, found: Field, curves: Mapping[str, Mapping[st
          "seed": run["seed"],
          "run": run["key"], "href": f"#run-{run['key']}"}
         for p in found.points
-        for run in p.runs
+        for run in p.runs[:SEEDS]
         if curves.get(run["key"], {}).get("losses")
     ]  # fmt: skip
     if not runs:
@@ -278,7 +282,7 @@ def learning(id_: str, about: str, found: Field, curves: Mapping[str, Mapping[st
     first = budgets[-1]
     rows = [row for run in runs if run["budget"] in (first, "no fraction") for row in expanded(run, curves)]
     pick = alt.param(name="budget", value=first, bind=alt.binding_select(options=budgets, name="Trainable fraction "))
-    shown = alt.Chart(alt.Data(values=rows, name="curves")).transform_filter(
+    shown = alt.Chart(alt.NamedData(name="curves")).transform_filter(
         "datum.budget == budget || datum.budget == 'no fraction'"
     )
     colour = _colour(alt, [p.method for p in found.points])
@@ -290,7 +294,7 @@ def learning(id_: str, about: str, found: Field, curves: Mapping[str, Mapping[st
     told += [alt.Tooltip("loss:Q", format=".4~g"), alt.Tooltip("run:N")]
     lines = shown.mark_line(strokeWidth=1.3, opacity=0.85).encode(x=x, y=y, color=colour, detail="run:N")
     spots = shown.mark_circle(size=40, opacity=0.001, cursor="pointer").encode(x=x, y=y, tooltip=told)
-    spec = _finished(alt.layer(lines, spots).add_params(pick), 280)
+    spec = _finished(alt.layer(lines, spots).add_params(pick), {"curves": rows}, 280)
     # What is there to be hovered over is not drawn on paper.
     still = {**spec, "layer": [layer for layer in spec["layer"] if layer["mark"].get("opacity") != 0.001]}
     said = f"Training loss by optimizer step of {len(runs)} runs, {about}, at {first} trainable."
@@ -341,14 +345,14 @@ def blocks(id_: str, about: str, found: Field, runs: Mapping[str, Mapping[str, A
     if not rows:
         return None
     pick = alt.param(name="cell", value=labels[-1], bind=alt.binding_select(options=labels, name="Cell "))
-    base = alt.Chart(alt.Data(values=rows)).transform_filter("datum.cell == cell")
+    base = alt.Chart(alt.NamedData(name="values")).transform_filter("datum.cell == cell")
     place = {"x": alt.X("layer:O", title="layer", axis=alt.Axis(labelAngle=0)), "y": alt.Y("matrix:N", title=None)}
     told = [alt.Tooltip(f"{name}:N") for name in ("cell", "layer", "matrix", "blocks", "runs")]
     scale = alt.Scale(scheme="viridis", domainMin=0)
     heat = base.mark_rect().encode(
         **place, color=alt.Color("blocks:Q", scale=scale, title="blocks, mean over seeds"), tooltip=told
     )
-    spec = _finished(alt.layer(heat).add_params(pick), 30 * len({r["matrix"] for r in rows}) + 20)
+    spec = _finished(alt.layer(heat).add_params(pick), {"values": rows}, 30 * len({r["matrix"] for r in rows}) + 20)
     said = f"Number of chosen blocks by layer and matrix, {about}, {labels[-1]}, mean over seeds."
     return Chart(f"blocks-{id_}", f"Where the chosen blocks lie, {about}", said, spec, static(spec))
 
@@ -369,7 +373,7 @@ def tuning(id_: str, about: str, rows: Sequence[Mapping[str, Any]]) -> Chart | N
     y = alt.Y(
         "loss:Q", title="held-out loss to choose by (nats per token)", scale=_scale(alt, _logs(known), padding=10)
     )
-    base = alt.Chart(alt.Data(values=list(known)))
+    base = alt.Chart(alt.NamedData(name="values"))
     shape = alt.Shape("method:N", scale=alt.Scale(domain=names, range=shapes), title=None)
     seen = {"x": x, "y": y, "color": _colour(alt, methods), "shape": shape, "tooltip": told}
     tried = base.transform_filter("!datum.chosen").mark_point(size=55, strokeWidth=1.5, cursor="pointer").encode(**seen)
@@ -378,7 +382,7 @@ def tuning(id_: str, about: str, rows: Sequence[Mapping[str, Any]]) -> Chart | N
         .mark_point(size=170, filled=True, opacity=1, cursor="pointer")
         .encode(**seen)
     )
-    spec = _finished(alt.layer(tried, chosen))
+    spec = _finished(alt.layer(tried, chosen), {"values": known})
     best = {row["method"]: min(r["loss"] for r in known if r["method"] == row["method"]) for row in known}
     said = f"Held-out loss of {len(known)} trials against their learning rate; best: " + ", ".join(
         f"{name} {value:.4g}" for name, value in best.items()
@@ -397,7 +401,7 @@ def best_of(id_: str, about: str, rows: Sequence[Mapping[str, Any]]) -> Chart | 
     if not known:
         return None
     methods = [row["name"] for row in known]
-    base = alt.Chart(alt.Data(values=list(known)))
+    base = alt.Chart(alt.NamedData(name="values"))
     x, colour = alt.X("trials:Q", title="trials", scale=alt.Scale(nice=False)), _colour(alt, methods)
     y = alt.Y("median:Q", title="best held-out loss so far (nats per token)", scale=alt.Scale(zero=False))
     told = [alt.Tooltip("method:N"), alt.Tooltip("trials:Q")] + [
@@ -408,7 +412,7 @@ def best_of(id_: str, about: str, rows: Sequence[Mapping[str, Any]]) -> Chart | 
     line = base.mark_line(strokeWidth=1.6, point=alt.OverlayMarkDef(size=30)).encode(
         x=x, y=y, color=colour, tooltip=told
     )
-    spec = _finished(alt.layer(band, line))
+    spec = _finished(alt.layer(band, line), {"values": known})
     said = f"Median of the lowest held-out loss among so many trials, by method, {about}; numbers in the table tuning_curve."
     return Chart(f"curve-{id_}", f"Tuning curves, {about}", said, spec, static(spec))
 
@@ -418,7 +422,7 @@ def of_a_run() -> dict[str, dict[str, Any]]:
     import altair as alt
 
     def empty() -> Any:
-        return alt.Chart(alt.Data(values=[], name="values"))
+        return alt.Chart(alt.NamedData(name="values"))
 
     step = alt.X("step:Q", title="optimizer step", scale=alt.Scale(nice=False))
     made = {}
@@ -427,13 +431,13 @@ def of_a_run() -> dict[str, dict[str, Any]]:
         line = empty().mark_line(strokeWidth=1.4, color=ACCENT)
         line = line.encode(x=step, y=alt.Y("value:Q", title=label, scale=alt.Scale(zero=False)))
         spots = empty().mark_circle(size=50, opacity=0.001).encode(x="step:Q", y="value:Q", tooltip=told)
-        made[f"run-{name}"] = _finished(alt.layer(line, spots), 200)
+        made[f"run-{name}"] = _finished(alt.layer(line, spots), {"values": []}, 200)
     place = {"x": alt.X("layer:O", title="layer", axis=alt.Axis(labelAngle=0)), "y": alt.Y("matrix:N", title=None)}
     told = [alt.Tooltip(f"{name}:N") for name in ("layer", "matrix", "blocks")]
     colour = alt.Color("blocks:Q", title="blocks", scale=alt.Scale(scheme="viridis", domainMin=0))
-    made["run-blocks"] = _finished(alt.layer(empty().mark_rect().encode(**place, color=colour, tooltip=told)), 150)
+    made["run-blocks"] = _finished(alt.layer(empty().mark_rect().encode(**place, color=colour, tooltip=told)), {"values": []}, 150)
     where = {"x": alt.X("column:O", title="block column", axis=alt.Axis(labelOverlap=True, labelAngle=0)),
              "y": alt.Y("row:O", title="block row", axis=alt.Axis(labelOverlap=True))}  # fmt: skip
     told = [alt.Tooltip(f"{name}:O") for name in ("row", "column")]
-    made["run-places"] = _finished(alt.layer(empty().mark_rect(color=ACCENT).encode(**where, tooltip=told)), 220)
+    made["run-places"] = _finished(alt.layer(empty().mark_rect(color=ACCENT).encode(**where, tooltip=told)), {"values": []}, 220)
     return made

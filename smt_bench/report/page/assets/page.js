@@ -122,6 +122,8 @@ function filled(spec, values) {
   const made = structuredClone(spec);
   made.datasets = { ...made.datasets, ...values };
   made.width = "container";
+  const columns = Math.max(2, Math.min(6, Math.floor(document.body.clientWidth / 110)));
+  made.config = { ...made.config, legend: { ...made.config.legend, columns } };
   return made;
 }
 
@@ -143,6 +145,7 @@ async function drawn(place, spec) {
   const target = make("div");
   place.append(target);
   const result = await embed(target, spec, { actions: false, renderer: "svg", tooltip: { theme: "custom" } });
+  target.querySelector("svg").setAttribute("aria-hidden", "true"); // the figure's label says what it shows
   result.view.addEventListener("click", (_, item) => { if (item?.datum?.href) location.hash = item.datum.href; });
   place.view = result.view;
 }
