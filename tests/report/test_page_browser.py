@@ -131,7 +131,7 @@ def test_a_front_s_axes_can_be_chosen_and_hover_shows_cell_and_run(visit: Visit)
     figure.locator(".live svg .role-mark.mark-symbol path").last.hover(force=True)
     tip = page.locator("#vg-tooltip-element.visible")
     tip.wait_for()
-    assert re.search(r"cell:\s*\S+", tip.inner_text()) and re.search(r"runs?:\s*[0-9a-f]{16}", tip.inner_text())
+    assert re.search(r"cell\s+\S+", tip.inner_text()) and re.search(r"runs?\s+[0-9a-f]{16}", tip.inner_text())
 
 
 def test_a_click_on_a_mark_opens_its_runs(visit: Visit) -> None:
