@@ -1,6 +1,5 @@
 """The command line: `run`, `tune`, `plan`, `status`, `cancel`, `list`, `show`, `table`, `figure`, `report`, `compare`,
-`records`, `export`,
-`add`, `subtract`, `fetch`, `audit`, `check`.
+`records`, `export`, `add`, `subtract`, `fetch`, `audit`, `check`.
 
 Bad input is one line on standard error (what, value, remedy) and exit code 2; an interrupted sweep ends with 130, one with
 failed runs with 1. Heavy libraries are imported inside the commands, so that `--help` is quick.
@@ -38,7 +37,23 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (run, tune, plan, show, table, figure, report, compare, records, export, add, subtract, fetch, status, cancel):
+for command in (
+    run,
+    tune,
+    plan,
+    show,
+    table,
+    figure,
+    report,
+    compare,
+    records,
+    export,
+    add,
+    subtract,
+    fetch,
+    status,
+    cancel,
+):
     app.command()(command)
 app.command("list")(list_)
 app.add_typer(audit, name="audit")

@@ -46,7 +46,9 @@ def compare(
 
 
 def records(
-    file: Annotated[Path, typer.Argument(help="New file: NAME.parquet, one row per run; NAME.jsonl, all of every record.")],
+    file: Annotated[
+        Path, typer.Argument(help="New file: NAME.parquet, one row per run; NAME.jsonl, all of every record.")
+    ],
     results: Results = Path("results"),
 ) -> None:
     """Writes all records into one file for other tools."""

@@ -9,22 +9,30 @@ from typing import Any
 from smt_bench.records import heldout
 from smt_bench.records.trust import Record
 
-LISTS = frozenset({"examples", "losses", "grad_norms", "blocks", "traceback", "sha256"})  # one value per step or example
+LISTS = frozenset(
+    {"examples", "losses", "grad_norms", "blocks", "traceback", "sha256"}
+)  # one value per step or example
 
 
 def row(record: Record) -> dict[str, Any]:
     """Dotted names and plain values; lists as JSON text. What a record does not have is not there."""
-    made: dict[str, Any] = {}
-    _add(made, "", record)
+    made = flat({name: part for name, part in record.items() if name != "result"})
     if "kind" not in record["run"]:
-        for part in ("tune", "report"):
-            made[f"heldout.nll_{part}"] = heldout.nll(record, part)  # type: ignore[arg-type]  # the two parts
+        parts: tuple[heldout.Part, ...] = ("tune", "report")
+        made |= {f"heldout.nll_{part}": heldout.nll(record, part) for part in parts}
+    return made
+
+
+def flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values by dotted names, without what is None or has one value per step or example."""
+    made: dict[str, Any] = {}
+    _add(made, "", values)
     return made
 
 
 def _add(made: dict[str, Any], prefix: str, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
-        if name in LISTS or (prefix == "" and name == "result"):
+        if name in LISTS:
             continue
         if isinstance(value, dict):
             _add(made, f"{prefix}{name}.", value)

@@ -33,7 +33,13 @@ def booktabs(markdown: str) -> str:
             continue
         header, rule, *body = rows
         columns = "".join("r" if cell.strip().endswith(":") else "l" for cell in rule)
-        made += [r"\begin{table}", r"\centering", rf"\caption{{{escaped(title)}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+        made += [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escaped(title)}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+        ]
         made += [_line(header), r"\midrule", *map(_line, body), r"\bottomrule", r"\end{tabular}"]
         made += [f"% {' '.join(note.split())}" for note in notes]
         made += [r"\end{table}", ""]

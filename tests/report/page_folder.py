@@ -33,6 +33,11 @@ def fill(folder: Path) -> list[str]:
         bad.pop(part, None)
     store.write(bad)
     Index.read(folder / "hostile" / "x").add([question(bad["run"])])
-    table = Table(HOSTILE, ["a", HOSTILE], [["=1+1", f"[x](javascript:alert(1)) ![y](http://z/) {HOSTILE}"], ["b", "2"]], [HOSTILE])
+    table = Table(
+        HOSTILE,
+        ["a", HOSTILE],
+        [["=1+1", f"[x](javascript:alert(1)) ![y](http://z/) {HOSTILE}"], ["b", "2"]],
+        [HOSTILE],
+    )
     table.write(folder / "hostile" / "x", "table")
     return keys

@@ -162,7 +162,11 @@ def test_claims_have_place_evidence_verdict_and_their_runs(plateau: list[Record]
     runs = {d["key"]: d for _, d in store.mapped(there[0].keys, partial(both, points=5, most=0, pool={}))}
     rows = claims.judged(there, runs)
     first = next(r for r in rows if r.statement == "SMT beats LoRA at the same fraction, at 2 %")
-    assert first.source == "section 1, table 3" and first.verdict == "holds" and first.table == "table-plateau-tiny-table3_claims"
+    assert (
+        first.source == "section 1, table 3"
+        and first.verdict == "holds"
+        and first.table == "table-plateau-tiny-table3_claims"
+    )
     assert {(runs[k]["run"]["method"]["name"], runs[k]["run"]["method"]["fraction"]) for k in first.keys} == {
         ("smt", 0.02), ("lora", 0.02)}  # fmt: skip
     assert len(first.keys) == 6
@@ -174,7 +178,9 @@ def test_claims_have_place_evidence_verdict_and_their_runs(plateau: list[Record]
 
 
 def test_text_from_elsewhere_stays_text(tmp_path: Path) -> None:
-    (tmp_path / "t.md").write_text(f"## {HOSTILE}\n\n| a |\n| - |\n| {HOSTILE} [x](javascript:alert(1)) ![y](http://z/p.png) <http://z> |\n\n- {HOSTILE}\n")
+    (tmp_path / "t.md").write_text(
+        f"## {HOSTILE}\n\n| a |\n| - |\n| {HOSTILE} [x](javascript:alert(1)) ![y](http://z/p.png) <http://z> |\n\n- {HOSTILE}\n"
+    )
     (shown,) = markup.tables(tmp_path / "t.md", "x")
 
     class Tags(HTMLParser):
@@ -189,13 +195,17 @@ def test_text_from_elsewhere_stays_text(tmp_path: Path) -> None:
     assert "window.hacked" in shown.html  # shown, as text
 
 
-def test_without_its_packages_the_command_says_what_to_install(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_packages_the_command_says_what_to_install(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import importlib.util
 
     (tmp_path / "results").mkdir()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     done = cli("report")
-    assert done.returncode == 2 and 'pip install "smt-bench[report]"' in done.stderr and len(done.stderr.splitlines()) == 1
+    assert (
+        done.returncode == 2 and 'pip install "smt-bench[report]"' in done.stderr and len(done.stderr.splitlines()) == 1
+    )
 
 
 @pytest.mark.parametrize("what", ["no folder", "empty"])

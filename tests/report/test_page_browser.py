@@ -50,13 +50,17 @@ def visit(browser: Any, written: tuple[str, list[str]]) -> Iterator[Visit]:
     opened, said = [], []
 
     def call(hash_: str = "", **options: Any) -> Any:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | options)
+        context = browser.new_context(
+            **{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | options
+        )
         opened.append(context)
         page = context.new_page()
         page.set_default_timeout(WAIT)
         page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda r: said.append(r.url) if r.url.split(":")[0] not in ("file", "data", "blob") else None)
+        page.on(
+            "request", lambda r: said.append(r.url) if r.url.split(":")[0] not in ("file", "data", "blob") else None
+        )
         page.goto(written[0] + hash_)
         return page
 
@@ -150,7 +154,14 @@ def test_a_run_has_a_page(visit: Visit, written: tuple[str, list[str]]) -> None:
     run.locator("figure svg").first.wait_for()
     page.wait_for_function("document.querySelectorAll('#run figure svg').length >= 4")
     text = run.inner_text()
-    for part in ("Training loss", "Chosen blocks", "Predictions", "Configuration", "Environment", "method.config.block_size"):
+    for part in (
+        "Training loss",
+        "Chosen blocks",
+        "Predictions",
+        "Configuration",
+        "Environment",
+        "method.config.block_size",
+    ):
         assert part in text
     assert page.locator("#main").is_hidden() and page.evaluate("document.activeElement.id") == "run"
     run.locator("summary").first.click()

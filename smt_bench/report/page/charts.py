@@ -435,9 +435,13 @@ def of_a_run() -> dict[str, dict[str, Any]]:
     place = {"x": alt.X("layer:O", title="layer", axis=alt.Axis(labelAngle=0)), "y": alt.Y("matrix:N", title=None)}
     told = [alt.Tooltip(f"{name}:N") for name in ("layer", "matrix", "blocks")]
     colour = alt.Color("blocks:Q", title="blocks", scale=alt.Scale(scheme="viridis", domainMin=0))
-    made["run-blocks"] = _finished(alt.layer(empty().mark_rect().encode(**place, color=colour, tooltip=told)), {"values": []}, 150)
+    made["run-blocks"] = _finished(
+        alt.layer(empty().mark_rect().encode(**place, color=colour, tooltip=told)), {"values": []}, 150
+    )
     where = {"x": alt.X("column:O", title="block column", axis=alt.Axis(labelOverlap=True, labelAngle=0)),
              "y": alt.Y("row:O", title="block row", axis=alt.Axis(labelOverlap=True))}  # fmt: skip
     told = [alt.Tooltip(f"{name}:O") for name in ("row", "column")]
-    made["run-places"] = _finished(alt.layer(empty().mark_rect(color=ACCENT).encode(**where, tooltip=told)), {"values": []}, 220)
+    made["run-places"] = _finished(
+        alt.layer(empty().mark_rect(color=ACCENT).encode(**where, tooltip=told)), {"values": []}, 220
+    )
     return made
