@@ -27,6 +27,7 @@ def fill(folder: Path) -> list[str]:
     (folder / "runs").mkdir()
     for key in keys:
         shutil.copy(REFERENCE / "runs" / f"{key}.json", folder / "runs")
+    _tuning(folder / PLACE / "tuning", [k for k in keys if k in _of(folder, keys, ("lora", "dora"))])
     store = Store(folder)
     bad = record("lora", 1.0, model=HOSTILE) | {"status": "failed", "message": HOSTILE}
     for part in ("evaluation", "heldout"):
@@ -41,3 +42,25 @@ def fill(folder: Path) -> list[str]:
     )
     table.write(folder / "hostile" / "x", "table")
     return keys
+
+
+def _of(folder: Path, keys: list[str], methods: tuple[str, ...]) -> set[str]:
+    return {r["key"] for r in Store(folder).records(keys) if r["run"]["method"]["name"] in methods}
+
+
+def _tuning(folder: Path, keys: list[str]) -> None:
+    """A finished tuning whose trials are some of the runs, as `tune` would leave it."""
+    folder.mkdir()
+    spaces = {"lora": {"spans": {"dropout": {"low": 0.0, "high": 0.2}}}, "dora": {"spans": {}}}
+    said = {"declared": {"spaces": spaces}, "winners": {"lora": {"lr": 2e-3, "keys": keys[:1]}}}
+    values = {"schema": 1, "latest": "ab", "tunings": {"ab": said}}
+    (folder / "tuning.json").write_text(json.dumps(values), encoding="utf-8")
+    index = {"schema": 1, "latest": "s", "settings": {"s": keys}, "names": {}}
+    (folder / "runs.json").write_text(json.dumps(index), encoding="utf-8")
+    lines = [
+        "method,trials,seconds,median_best,low,high",
+        "lora,1,3,0.5,0.4,0.7",
+        "lora,2,6,0.45,,0.6",
+        "dora,1,3,0.6,0.5,",
+    ]
+    (folder / "tuning_curve.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")

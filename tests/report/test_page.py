@@ -235,5 +235,10 @@ def test_the_page_holds_all_and_is_small(cli: Cli, tmp_path: Path) -> None:
     links = set(re.findall(r'href="#([^"]+)"', text))
     assert {link for link in links if not link.startswith("run-")} <= ids  # every link leads somewhere
     assert all(f"run-{key}" in links for key in keys)
+    trials = values["charts"]["tuning-plateau-tiny-tuning"]["spec"]["datasets"]["values"]
+    assert {t["method"] for t in trials} == {"LoRA", "DoRA"} and sum(t["chosen"] for t in trials) == 1
+    assert len({t["seed"] for t in trials}) == 1  # the first tuning seed alone: later ones are of the best trials only
+    curve = values["charts"]["curve-plateau-tiny-tuning"]["spec"]["datasets"]["values"]
+    assert [c.get("low") for c in curve] == [0.4, None, 0.5] and "low" not in curve[1]  # no number, no 0
     # Numbers written in a static figure are those of vega, not shortened with the coordinates.
     assert ">0.1<" in text or ">0.2<" in text

@@ -403,12 +403,13 @@ def best_of(id_: str, about: str, rows: Sequence[Mapping[str, Any]]) -> Chart | 
     methods = [row["name"] for row in known]
     base = alt.Chart(alt.NamedData(name="values"))
     x, colour = alt.X("trials:Q", title="trials", scale=alt.Scale(nice=False)), _colour(alt, methods)
-    y = alt.Y("median:Q", title="best held-out loss so far (nats per token)", scale=alt.Scale(zero=False))
+    label = "best held-out loss so far (nats per token)"
+    y = alt.Y("median:Q", title=label, scale=alt.Scale(zero=False))
     told = [alt.Tooltip("method:N"), alt.Tooltip("trials:Q")] + [
         alt.Tooltip(f"{n}:Q", format=".4~g") for n in ("median", "low", "high")
     ]
     band = base.transform_filter("isValid(datum.low) && isValid(datum.high)").mark_area(opacity=0.13).encode(
-        x=x, y=alt.Y("low:Q", title=y.title), y2="high:Q", color=colour)  # fmt: skip
+        x=x, y=alt.Y("low:Q", title=label), y2="high:Q", color=colour)  # fmt: skip
     line = base.mark_line(strokeWidth=1.6, point=alt.OverlayMarkDef(size=30)).encode(
         x=x, y=y, color=colour, tooltip=told
     )
