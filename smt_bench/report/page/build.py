@@ -12,23 +12,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from smt_bench.evidence.cells import common_tasks, groups
 from smt_bench.evidence.verdicts import rule as verdict_rule
-from smt_bench.evidence.words import family_title, percent, task_title, title
+from smt_bench.evidence.words import family_title, percent, title
 from smt_bench.records import heldout
 from smt_bench.records.partial import whole
 from smt_bench.records.store import Record, Store
 from smt_bench.report.accuracy.tuned import apart, untrained
-from smt_bench.report.numbers import written
-from smt_bench.report.page import answers, charts, claims, markup
-from smt_bench.report.page.charts import Chart
+from smt_bench.report.page import answers, charts, claims, fronts, rows, tunings
 from smt_bench.report.page.details import both
+from smt_bench.report.page.drawing import Chart
 from smt_bench.report.page.folder import Study, slug, studies
-from smt_bench.report.page.points import BY_NAME, QUANTITIES, Field, field_of, state
+from smt_bench.report.page.points import BY_NAME, Field, field_of
 
 ASSETS = Path(__file__).parent / "assets"
 FEW = 800  # records that the page holds closely: curves of 60 points, answers one by one; beyond, less of each
-PICTURES = 900_000  # characters of figures that lie in the page; others are named
 COSTS = ("fraction", "state", "peak", "seconds")
 
 
@@ -74,7 +71,7 @@ def page(results: Path) -> str:
     for key, record in records.items():  # what `records.partial` leaves in the files and points ask of every record
         record |= {name: details[key][name] for name in ("seconds", "memory_bytes") if name in details[key]}
     parts = _parts(found, records, details)
-    tunings = [chart for study in found for chart in _tuning(study, records)]
+    tuned = [chart for study in found for chart in tunings.figures(study, records)]
     judged = claims.judged(found, details)
     sizes = Counter(row.study.place for row in judged)
     judged.sort(key=lambda row: ("(" in row.verdict, -sizes[row.study.place]))  # what one seed cannot decide comes last
@@ -87,15 +84,15 @@ def page(results: Path) -> str:
         "claims": judged,
         "computed": computed,
         "tally": claims.tally,
-        "tunings": tunings,
-        "studies": _shown(found),
-        "runs": [_run(records[key], details[key], found) for key in records],
+        "tunings": tuned,
+        "studies": rows.shown(found),
+        "runs": [rows.run_row(records[key], details[key]) for key in records],
         "answers": answers,
         "costs": [BY_NAME[name] for name in COSTS],
-        "cells": _cells,
+        "cells": rows.cells,
         "conditions": conditions,
         "rules": [answers.rule(), verdict_rule()],
-        "data": packed(parts, tunings, details, _where(found)),
+        "data": packed(parts, tuned, details, rows.where(found)),
         "vega": _compressed(vega().encode()),
         "css": (ASSETS / "page.css").read_text(encoding="utf-8"),
         "js": (ASSETS / "page.js").read_text(encoding="utf-8"),
@@ -141,13 +138,13 @@ def _compressed(content: bytes) -> str:
 
 
 def packed(
-    parts: Sequence[Part], tunings: Sequence[Chart], details: Mapping[str, Any], where: Mapping[str, list[str]]
+    parts: Sequence[Part], tuned: Sequence[Chart], details: Mapping[str, Any], where: Mapping[str, list[str]]
 ) -> str:
     """What the script works on: specs of figures and details of runs, compressed."""
-    drawn = [chart for part in parts for chart in part.charts] + list(tunings)
+    drawn = [chart for part in parts for chart in part.charts] + list(tuned)
     figures = {c.id: {"spec": c.spec, "axes": list(c.axes), "rows": dict(c.rows)} for c in drawn}
     figures |= {name: {"spec": spec, "axes": [], "rows": {}} for name, spec in charts.of_a_run().items()}
-    values = {"charts": figures, "runs": details, "where": where}
+    values = {"charts": figures, "runs": details, "where": where, "states": fronts.STATES}
     return _compressed(json.dumps(values, separators=(",", ":"), allow_nan=False).encode())
 
 
@@ -185,7 +182,7 @@ def _parts(found: Sequence[Study], records: Mapping[str, Record], details: Mappi
         part = Part(study, _about(study, tuned, field, [p.about for p in kept]), tuned, field, [])
         about = part.about
         drawn = (
-            charts.pareto(part.id, about, field),
+            fronts.pareto(part.id, about, field),
             charts.learning(part.id, about, field, details),
             charts.blocks(part.id, about, field, details),
         )
@@ -217,127 +214,3 @@ def conditions(part: Part) -> str:
     if (record.get("heldout") or {}).get("nll") is not None:
         told.append(f"{len(heldout.examples(record, 'report')[1]):,} held-out examples")
     return " · ".join(told)
-
-
-def _tuning(study: Study, records: Mapping[str, Record]) -> list[Chart]:
-    """The trials of the latest tuning of a folder, and its tuning curves where they were written."""
-    if not study.tunings:
-        return []
-    said = list(study.tunings.values())[-1]
-    chosen = {key for winner in (said.get("winners") or {}).values() for key in winner.get("keys", ())}
-    own = [records[key] for key in study.keys if key in records and "kind" not in records[key]["run"]]
-    seeds = [r["run"]["seed"] for r in own]
-    first = [r for r in own if r["run"]["seed"] == min(seeds)]
-    spaces = said.get("declared", {}).get("spaces", {})
-    rows = []
-    for record in first:
-        run = record["run"]
-        name = run["method"]["name"]
-        searched = spaces.get(name, {}).get("spans", {})
-        settings = ", ".join(f"{k} {run['method']['config'][k]:.4g}" for k in searched if k in run["method"]["config"])
-        rows.append(
-            {"name": name, "method": title(name), "lr": run["train"]["lr"], "loss": heldout.nll(record, "tune"),
-             "settings": settings or "only the rate", "seed": run["seed"], "key": record["key"], "href": f"#run-{record['key']}",
-             "chosen": record["key"] in chosen}
-        )  # fmt: skip
-    curve = study.folder / "tuning_curve.csv"
-    curves = [
-        {"name": row["method"], "method": title(row["method"]), "trials": int(row["trials"])}
-        | {
-            to: float(row[of])
-            for to, of in (("median", "median_best"), ("low", "low"), ("high", "high"))
-            if row.get(of)
-        }
-        for row in (folder_rows(curve) if curve.exists() else [])
-    ]
-    about = study.place.removesuffix("/tuning").replace("/", " on ", 1).replace("/", ", ")
-    made = [charts.tuning(study.id, about, rows), charts.best_of(study.id, about, curves)]
-    return [chart for chart in made if chart is not None]
-
-
-def folder_rows(path: Path) -> list[dict[str, str]]:
-    """A CSV file's rows, as `folder.rows`."""
-    from smt_bench.report.page.folder import rows
-
-    return rows(path)
-
-
-def _shown(found: Sequence[Study]) -> list[dict[str, Any]]:
-    """Every folder with its tables and figures as HTML; the figures as long as there is room."""
-    made, room = [], PICTURES
-    for study in found:
-        pictures = []
-        for path in study.figures:
-            content = markup.picture(path) if room > 0 else ""
-            room -= len(content)
-            pictures.append(
-                {
-                    "id": f"figure-{study.id}-{slug(path.stem)}",
-                    "name": path.stem,
-                    "content": content if room > 0 else "",
-                }
-            )
-        tables = [table for path in study.tables for table in markup.tables(path, study.id)]
-        if tables or pictures:
-            made.append({"study": study, "tables": tables, "pictures": pictures})
-    return made
-
-
-def _where(found: Sequence[Study]) -> dict[str, list[str]]:
-    where: dict[str, list[str]] = {}
-    for study in found:
-        for key in study.keys:
-            where.setdefault(key, []).append(study.place)
-    return where
-
-
-def _cells(part: Part) -> dict[str, Any]:
-    """The table of a part's cells: header, and rows of text with the keys behind each."""
-    found = part.found
-    shown = [q for q in QUANTITIES if any(q.name in p.values for p in found.points)]
-    y = next((q for q in shown if q.kind == "judged"), shown[0])
-    x = BY_NAME["fraction"]
-    rows = []
-    for p in ([found.base] if found.base else []) + found.points:
-        numbers = [written(*_both(p.values.get(q.name), q.digits)) or "" for q in shown]
-        standing = "" if p is found.base or x.name not in p.values else charts.STATES[state(found, x, y, p)]
-        rows.append({"label": p.label, "seeds": len(p.runs), "numbers": numbers, "standing": standing, "keys": p.keys})
-    return {"header": [q.title for q in shown], "rows": rows, "lost": found.lost, "x": x.title, "y": y.title,
-            "tasks": [task_title(name) for name in found.tasks]}  # fmt: skip
-
-
-def _both(value: tuple[float, float | None] | None, digits: int) -> tuple[float | None, int, float | None]:
-    return (None, digits, None) if value is None else (value[0], digits, value[1])
-
-
-def _run(record: Record, made: Mapping[str, Any], found: Sequence[Study]) -> dict[str, Any]:
-    """A row of the table of all runs."""
-    run = record["run"]
-    row: dict[str, Any] = {
-        "key": record["key"],
-        "status": record["status"],
-        "model": run["model"]["name"],
-        "seed": run["seed"],
-    }
-    if "kind" in run:
-        return row | {
-            "method": run["kind"],
-            "data": "",
-            "share": "",
-            "accuracy": "",
-            "nll": "",
-            "seconds": "",
-            "lr": "",
-        }
-    tasks = common_tasks(groups([record])) if record["status"] == "done" else []
-    values = {q.name: q.value(record, tasks) for q in QUANTITIES} if record["status"] == "done" else {}
-    fraction = run["method"]["fraction"]
-    return row | {
-        "method": title(run["method"]["name"]),
-        "data": family_title(run["data"]["family"]),
-        "share": "" if fraction is None else f"{100 * fraction:.4g}",
-        "accuracy": written(values.get("accuracy"), 1) or "",
-        "nll": written(values.get("nll"), 4) or "",
-        "seconds": written(values.get("seconds"), 1) or "",
-        "lr": f"{run['train']['lr']:g}" if run["train"]["lr"] else "",
-    }

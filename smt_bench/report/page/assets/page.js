@@ -102,13 +102,13 @@ function enhanced(table) {
 
 // ---- figures
 
-// As `projected` in charts.py: the rows of a front with its axes set.
-function projected(rows, axes, x, y) {
+// As `projected` in fronts.py: the rows of a front with its axes set.
+function projected(rows, axes, states, x, y) {
   const title = Object.fromEntries(axes.map((axis) => [axis.name, axis.title]));
   const one = (row) => {
     const made = { ...row, state: row[`state_${x}_${y}`] ?? "open", x_title: title[x], y_title: title[y] };
     for (const [a, q] of [["x", x], ["y", y]]) for (const end of ["", "_low", "_high"]) made[a + end] = row[q + end] ?? row[q];
-    made.standing = { front: "on the front", open: "behind by its mean, which cannot be told", dominated: "surely worse than a cell that costs no more" }[made.state];
+    made.standing = states[made.state];
     return made;
   };
   const known = (row) => row[x] !== undefined && row[y] !== undefined;
@@ -151,14 +151,14 @@ async function drawn(place, spec) {
 }
 
 async function live(figure) {
-  const { charts, runs } = await data();
+  const { charts, runs, states } = await data();
   const { spec, axes, rows } = charts[figure.dataset.chart];
   const place = figure.querySelector(".live"), still = figure.querySelector(".static");
   place.hidden = false;
   const draw = async () => {
     if (axes.length) {
       const [x, y] = chosen.map((select) => select.value);
-      await drawn(canvas, reaxed(filled(spec, projected(rows, axes, x, y)), axes, x, y));
+      await drawn(canvas, reaxed(filled(spec, projected(rows, axes, states, x, y)), axes, x, y));
     } else await drawn(canvas, filled(spec, rows.curves ? { curves: expanded(rows.curves, runs) } : {}));
   };
   const canvas = make("div");
