@@ -20,7 +20,7 @@ from smt_bench.evidence.cells import common_tasks, groups
 from smt_bench.evidence.decisions import AHEAD, BEHIND, OPEN, WITHIN, benjamini_hochberg
 from smt_bench.evidence.pairs import compare, decided
 from smt_bench.records.store import Record, Store
-from smt_bench.report.page import answers, claims, markup
+from smt_bench.report.page import answers, claims, fronts, markup
 from smt_bench.report.page.details import both, by_layer, details, thin
 from smt_bench.report.page.folder import studies
 from smt_bench.report.page.points import BY_NAME, Field, Point, field_of, state, surely_better
@@ -128,6 +128,28 @@ def test_times_are_told_apart_only_where_their_intervals_do_not_meet() -> None:
     assert state(made(fast, slow, zones=zones), SECONDS, ACCURACY, slow) == "dominated"
     assert state(made(fast, vague, zones=zones), SECONDS, ACCURACY, vague) == "open"
     assert state(made(fast, single, zones=zones), SECONDS, ACCURACY, single) == "open"
+
+
+def test_a_static_figure_says_what_vega_wrote(found: Field) -> None:
+    convert = pytest.importorskip("vl_convert", reason="the page needs the extra 'report'")
+    chart = fronts.pareto("x", "tiny", found)
+    assert chart is not None
+    words = re.compile(r"<text[^>]*>([^<]*)</text>")
+    written = words.findall(convert.vegalite_to_svg(json.dumps(chart.spec)))
+    assert words.findall(chart.svg) == written and len(written) > 15  # coordinates are shortened, numbers are not
+    assert len(chart.svg) < 40_000
+
+
+def test_forgetting_is_an_axis_where_it_was_measured() -> None:
+    records = [record(name, 1.0, seed=s) for name in ("lora", "dora") for s in (0, 1)]
+    assert BY_NAME["general"] not in field_of(records).present()  # type: ignore[union-attr]
+    for i, r in enumerate(records):
+        r["losses"] = {"general-embedded": {"nll": 2.0 + i}, "other": {"nll": 9.0}}
+    found = field_of(records)
+    assert found is not None and [p.values["general"][0] for p in found.points] == [2.5, 4.5]
+    pytest.importorskip("altair", reason="the page needs the extra 'report'")
+    chart = fronts.pareto("x", "tiny", found)
+    assert chart is not None and {"accuracy", "general"} <= {axis["name"] for axis in chart.axes if axis["gives"]}
 
 
 def test_variants_of_a_method_are_no_seeds() -> None:
@@ -240,5 +262,3 @@ def test_the_page_holds_all_and_is_small(cli: Cli, tmp_path: Path) -> None:
     assert len({t["seed"] for t in trials}) == 1  # the first tuning seed alone: later ones are of the best trials only
     curve = values["charts"]["curve-plateau-tiny-tuning"]["spec"]["datasets"]["values"]
     assert [c.get("low") for c in curve] == [0.4, None, 0.5] and "low" not in curve[1]  # no number, no 0
-    # Numbers written in a static figure are those of vega, not shortened with the coordinates.
-    assert ">0.1<" in text or ">0.2<" in text

@@ -21,7 +21,7 @@ def pareto(id_: str, about: str, found: Field) -> Chart | None:
     """What a cell gives against what it costs; None without two quantities."""
     present = found.present()
     costs = [q for q in present if q.name in ("fraction", "state", "peak", "seconds")]
-    judged = [q for q in present if q.kind == "judged"]
+    judged = [q for q in present if q.gives]
     if not costs or not judged:
         return None
     cells = [_cell(found, p, present, costs, judged) for p in found.points]
@@ -32,7 +32,7 @@ def pareto(id_: str, about: str, found: Field) -> Chart | None:
         for run in p.runs[:SEEDS]
     ]  # fmt: skip
     axes = [
-        {"name": q.name, "title": q.title, "high": q.high, "log": _log(found, q), "judged": q.kind == "judged"}
+        {"name": q.name, "title": q.title, "high": q.high, "log": _log(found, q), "gives": q.gives}
         for q in [*costs, *judged]
     ]
     chosen = projected(cells, runs, axes, costs[0].name, judged[0].name)
@@ -60,7 +60,7 @@ def pareto(id_: str, about: str, found: Field) -> Chart | None:
 
 def _log(found: Field, q: Quantity) -> bool:
     values = [p.values[q.name][0] for p in found.points if q.name in p.values]
-    return q.kind != "judged" and min(values) > 0 and max(values) / min(values) > 6
+    return not q.gives and min(values) > 0 and max(values) / min(values) > 6
 
 
 def _cell(

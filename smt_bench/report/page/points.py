@@ -19,6 +19,7 @@ from smt_bench.evidence.stats import mean_ci
 from smt_bench.records import heldout
 from smt_bench.records.store import Record
 
+GENERAL = "general-"  # what sets of general text are called in records
 MOST = 40  # cells whose pairs are compared: 780 pairs; of more the best of every fraction
 SIDES = {AHEAD: BEHIND, BEHIND: AHEAD, WITHIN: WITHIN, OPEN: OPEN}  # a decision from the other side
 Kind = Literal["exact", "measured", "judged"]
@@ -45,6 +46,11 @@ class Quantity:
     kind: Kind
     high: bool
     value: Callable[[Record, Sequence[str]], float | None]
+
+    @property
+    def gives(self) -> bool:
+        """Whether it is what a method is for, not what it costs."""
+        return self.name in ("accuracy", "nll", "general")
 
 
 def _fraction(record: Record, tasks: Sequence[str]) -> float | None:
@@ -79,9 +85,16 @@ def _nll(record: Record, tasks: Sequence[str]) -> float | None:
     return heldout.nll(record, "report")
 
 
+def _general(record: Record, tasks: Sequence[str]) -> float | None:
+    """Loss on the general text of the run; None where it has none, or several."""
+    found = [one.get("nll") for name, one in (record.get("losses") or {}).items() if name.startswith(GENERAL)]
+    return None if len(found) != 1 or found[0] is None else float(found[0])
+
+
 QUANTITIES = (
     Quantity("accuracy", "accuracy (%)", " %", 1, "judged", True, _accuracy),
     Quantity("nll", "held-out loss (nats per token)", " nats", 4, "judged", False, _nll),
+    Quantity("general", "loss on general text (nats per token; forgetting)", " nats", 4, "measured", False, _general),
     Quantity("fraction", "trainable parameters (% of the model)", " %", 3, "exact", False, _fraction),
     Quantity("state", "trained weights and optimizer state (MB)", " MB", 1, "exact", False, _state),
     Quantity("peak", "peak memory of the run (MB)", " MB", 0, "measured", False, _peak),

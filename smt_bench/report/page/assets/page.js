@@ -163,7 +163,7 @@ async function live(figure) {
   };
   const canvas = make("div");
   const options = (some, value) => some.map((axis) => make("option", { value: axis.name, selected: axis.name === value }, axis.title));
-  const judged = axes.filter((axis) => axis.judged);
+  const judged = axes.filter((axis) => axis.gives);
   const chosen = axes.length ? [
     make("select", { name: "x", onchange: draw }, ...options(axes, axes[0].name)),
     make("select", { name: "y", onchange: draw }, ...options(judged, judged[0].name)),
