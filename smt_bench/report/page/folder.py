@@ -12,7 +12,7 @@ from typing import Any
 
 from smt_bench.records.index import INDEX, Index
 
-OTHERS = frozenset({"runs", "report", "adapters", "order", "slurm"})  # folders that hold no tables of an experiment
+OTHERS = frozenset({"runs", "report", "adapters", "logs", "tracking"})  # folders that hold no tables of an experiment
 TUNING = "tuning.json"
 
 

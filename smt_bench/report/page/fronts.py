@@ -137,7 +137,7 @@ def _pareto_spec(
     faint = alt.condition("datum.state == 'dominated'", alt.value(0.4), alt.value(1.0))
     colour = colour_of(alt, methods)
     of_cell = [*told, alt.Tooltip("standing:N"), alt.Tooltip("seeds:Q"), alt.Tooltip("keys:N", title="runs")]
-    look_like = {
+    look_like: dict[str, Any] = {
         "x": alt.X("x:Q"),
         "y": alt.Y("y:Q"),
         "shape": shape,
@@ -145,7 +145,7 @@ def _pareto_spec(
         "opacity": faint,
         "tooltip": of_cell,
     }
-    point = {"size": 110, "strokeWidth": 1.8, "cursor": "pointer"}
+    point: dict[str, Any] = {"size": 110, "strokeWidth": 1.8, "cursor": "pointer"}
     layers = [
         runs.mark_circle(size=14, opacity=0.5, cursor="pointer").encode(
             x=along("x", x), y=along("y", y), color=colour,
