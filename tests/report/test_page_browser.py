@@ -188,6 +188,8 @@ def test_a_claim_leads_to_its_table_figure_and_runs(visit: Visit) -> None:
     page.go_back()
     row.get_by_role("link", name="figure").click()
     page.locator("[id^=figure-plateau-tiny-figure9] img").first.wait_for()
+    place = page.locator("#figure-plateau-tiny-figure9").bounding_box()
+    assert place is not None and 0 <= place["y"] < 300  # there, and not moved away by what loads above it
     page.go_back()
     row.get_by_role("link", name="6 runs").click()
     page.wait_for_function("document.querySelectorAll('#all-runs tbody tr:not([hidden])').length === 6")

@@ -70,7 +70,7 @@ def tables(path: Path, place: str) -> list[Shown]:
 
 
 def _html(heading: str, lines: list[str]) -> str:
-    text: str = _markdown().render("\n".join(terminal(line) for line in lines))
+    text: str = _markdown().render("\n".join(terminal(line).replace(" %", "\u00a0%") for line in lines))
     text = re.sub(r"<th(?=[ >])", '<th scope="col"', text)
     opening = (
         '<div class="scroll" role="region" tabindex="0" aria-label="{0}"><table class="data"><caption>{0}</caption>'
@@ -79,12 +79,12 @@ def _html(heading: str, lines: list[str]) -> str:
     return text.replace("<table>", opening.format(said)).replace("</table>", "</table></div>")
 
 
-def picture(path: Path) -> str:
-    """A PNG file as a small `data:` address."""
+def picture(path: Path) -> tuple[str, int, int]:
+    """A PNG file as a small `data:` address, its width and height: a page that knows them does not move while it loads."""
     from PIL import Image
 
     with Image.open(path) as image:
         small = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
         content = io.BytesIO()
         small.save(content, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode(), *small.size

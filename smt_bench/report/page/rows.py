@@ -21,17 +21,14 @@ def shown(found: Sequence[Study]) -> list[dict[str, Any]]:
     """Every folder with its tables and figures as HTML; the figures as long as there is room."""
     made, room = [], PICTURES
     for study in found:
-        pictures = []
+        pictures = list[dict[str, Any]]()
         for path in study.figures:
-            content = markup.picture(path) if room > 0 else ""
+            content, width, height = markup.picture(path) if room > 0 else ("", 0, 0)
             room -= len(content)
             pictures.append(
-                {
-                    "id": f"figure-{study.id}-{slug(path.stem)}",
-                    "name": path.stem,
-                    "content": content if room > 0 else "",
-                }
+                {"id": f"figure-{study.id}-{slug(path.stem)}", "name": path.stem, "width": width, "height": height}
             )
+            pictures[-1]["content"] = content if room > 0 else ""
         tables = [table for path in study.tables for table in markup.tables(path, study.id)]
         if tables or pictures:
             made.append({"study": study, "tables": tables, "pictures": pictures})
