@@ -233,6 +233,7 @@ def training_loop(
 
     def on_step(step: int, loss: float) -> None:
         inputs.watch("train", step, t.steps, f"loss {loss:.3f}")
+        inputs.on_step(step, loss)
 
     return Loop(
         run, model, method, _lengths(inputs), encoded, pad_id, device, on_step, inputs.keeper, inputs.spread, best

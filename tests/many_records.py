@@ -40,6 +40,7 @@ COMMANDS = {
     "list runs": ("list", "runs"),
     "run with nothing to do": NOTHING_TO_DO,
     "table": ("table", "plateau"),
+    "report": ("report",),
 }  # fmt: skip
 
 

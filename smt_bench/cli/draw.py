@@ -86,6 +86,7 @@ def table(
     model: Model = registry.DEFAULT,
     results: Results = Path("results"),
     out: Out = None,
+    latex: Annotated[bool, typer.Option("--latex", help="Beside them as LaTeX (booktabs).")] = False,
     margin_points: Annotated[
         float | None, typer.Option(help="Smallest accuracy difference that matters; default 1.")
     ] = None,
@@ -95,6 +96,8 @@ def table(
 ) -> None:
     """Writes an experiment's tables again from stored records, training nothing."""
     from smt_bench.evidence.decisions import Margins, using
+    from smt_bench.machine.files import write_text
+    from smt_bench.report.latex import booktabs
 
     usual = Margins()
     chosen = Margins(
@@ -105,6 +108,9 @@ def table(
     for path in files:
         if path.suffix == ".md":
             show(path.read_text(encoding="utf-8"))
+            if latex:
+                write_text(path.with_suffix(".tex"), booktabs(path.read_text(encoding="utf-8")))
+                say(f"wrote {path.with_suffix('.tex')}")
         say(f"wrote {path}")
 
 

@@ -89,6 +89,9 @@ def run(
         bool, typer.Option("--deterministic", help="On a GPU: repeats and resumed runs the same bit by bit; slower.")
     ] = False,
     keep: Annotated[str | None, typer.Option(help="adapters: keep what each run trains, for `export`.")] = None,
+    track: Annotated[
+        str | None, typer.Option(help="tensorboard, wandb, trackio or mlflow: told of every run as it goes.")
+    ] = None,
     retry: Annotated[str | None, typer.Option(help="failed: do runs again that failed or ran out of memory.")] = None,
     checkpoint_steps: Annotated[int | None, typer.Option(help="Save the state of training every N steps.")] = None,
     checkpoint_minutes: Annotated[float, typer.Option(help="Save it at least that often.")] = 10.0,
@@ -112,7 +115,11 @@ def run(
         raise ValueError(f"--retry {retry}: the choice is failed")
     pace = Pace(checkpoint_steps, 60 * checkpoint_minutes)
     how = how_of(jobs, gpus_per_run, processes, nodes, zero, offload, pace, cluster, partition, time_limit)
-    how = replace(how, deterministic=deterministic)
+    if track is not None:
+        from smt_bench.sweep.tracking import check
+
+        check(track)
+    how = replace(how, deterministic=deterministic, track=track)
     if deterministic:
         determinism.switch_on()
     members = experiments.members(experiment)
@@ -248,15 +255,16 @@ def _do(part: Leg, store: Store, how: How, several: bool) -> int:
     planned_for = planner.here if how.cluster else None
     root = store.root.absolute()
     order = Order(
-        experiment.name, planner.request, root, how.pace, how.spread, planned_for, deterministic=how.deterministic
-    )
+        experiment.name, planner.request, root, how.pace, how.spread, planned_for,
+        deterministic=how.deterministic, track=how.track,
+    )  # fmt: skip
     if how.cluster:
         job, count = submit_missing(runs, store, how, order.write)
         say(f"submitted {count} runs as job {job}: see `status`, `cancel`" if job else "nothing to submit")
         return 0
     try:
         counts = carry_out(
-            runs, store, how, performer(experiment, planner, how.spread, store.root), order.write, print_to()
+            runs, store, how, performer(experiment, planner, how.spread, store.root, how.track), order.write, print_to()
         )
     except Interrupted as stop:
         if parallel.rank() == 0:

@@ -25,10 +25,13 @@ from smt_bench.records.store import Record, Store
 from smt_bench.sweep.loop import Interrupted, Perform
 from smt_bench.sweep.progress import print_to
 from smt_bench.sweep.together import sweep_together
+from smt_bench.sweep.tracking import Tracked
 from smt_bench.training.resume import Keeper, Pace
 
 
-def performer(experiment: Experiment, planner: Planner, spread: Spread, results: Path) -> Perform:
+def performer(
+    experiment: Experiment, planner: Planner, spread: Spread, results: Path, track: str | None = None
+) -> Perform:
     """What answers one question of an experiment in this process, which may be one of several on the same run."""
     keep = results / "adapters" if planner.request.keep else None
     if isinstance(experiment, MeasuringExperiment):
@@ -45,9 +48,13 @@ def performer(experiment: Experiment, planner: Planner, spread: Spread, results:
     def perform(question: Any, watch: Watcher, keeper: Keeper) -> Record:
         inputs = planner.inputs(question.seed)
         layers = inputs.device_map if spread.processes == 1 else None  # else every process holds the model
-        return execute(
-            question, replace(inputs, watch=watch, keeper=keeper, device_map=layers, spread=spread, keep=keep)
-        )
+        inputs = replace(inputs, watch=watch, keeper=keeper, device_map=layers, spread=spread, keep=keep)
+        if track is None:
+            return execute(question, inputs)
+        tracked = Tracked(track, question, results)
+        record = execute(question, replace(inputs, on_step=tracked.step))
+        tracked.end(record)
+        return record
 
     return perform
 
@@ -65,6 +72,7 @@ class Order:
         here: the machine that was planned for; None: whichever reads this.
         trials: where the runs are a tuning's: of each method.
         deterministic: see `machine.determinism`.
+        track: which tracker is told of the runs; None: none.
     """
 
     experiment: str
@@ -75,6 +83,7 @@ class Order:
     here: fits.Machine | None = None
     trials: int | None = None
     deterministic: bool = False
+    track: str | None = None
 
     def write(self) -> Path:
         """As JSON below the results folder, under a name of its own."""
@@ -93,8 +102,8 @@ class Order:
             o = json.loads(path.read_text(encoding="utf-8"))
             here = o["here"] and fits.Machine(tuple(o["here"]["gpus"]), o["here"]["memory"])
             request, pace, spread = Request.from_dict(o["request"]), Pace(**o["pace"]), Spread.from_dict(o["spread"])
-            trials, deterministic = o.get("trials"), o.get("deterministic", False)
-            return cls(o["experiment"], request, Path(o["results"]), pace, spread, here, trials, deterministic)
+            trials, deterministic, track = o.get("trials"), o.get("deterministic", False), o.get("track")
+            return cls(o["experiment"], request, Path(o["results"]), pace, spread, here, trials, deterministic, track)
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"order {path} is not readable ({type(error).__name__}): it is written by `run`") from None
 
@@ -135,7 +144,7 @@ def work(path: Path, only: str | None = None) -> None:
             experiment, planner, runs = order.plan()
             if only is not None:
                 runs = [run for run in runs if run.key == only]
-            perform = performer(experiment, planner, order.spread, order.results)
+            perform = performer(experiment, planner, order.spread, order.results, order.track)
             sweep_together(runs, Store(order.results), perform, print_to(), stop, order.pace)
         except signals.Stopped:  # before there was a run to save
             raise Interrupted("nothing was under way") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from smt_bench.models.locate import Located
 from smt_bench.records.rows import Rows
 from smt_bench.records.runs import ModelRef
 from smt_bench.training.resume import Keeper
+
+
+def unheard(step: int, loss: float) -> None:
+    """Nobody asks for losses."""
 
 
 @dataclass
@@ -26,6 +31,7 @@ class Inputs:
         keeper: of this run's checkpoints; the default keeps none.
         spread: how the run is spread over processes.
         keep: folder for the adapters of the runs; None: they are not kept.
+        on_step: told of every training step's loss.
         rows: what an interrupted measurement has found already; the default keeps nothing.
     """
 
@@ -36,6 +42,7 @@ class Inputs:
     keeper: Keeper = field(default_factory=Keeper)
     spread: Spread = ALONE
     keep: Path | None = None
+    on_step: Callable[[int, float], None] = unheard
     rows: Rows = field(default_factory=Rows)
 
     def source(self, model: ModelRef) -> str:

@@ -11,21 +11,23 @@ import gc
 import os
 import signal
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from smt_bench.machine.files import write_text
 from smt_bench.records.files import BenchWarning, Room, check_writable, set_aside
-from smt_bench.records.partial import Pool, shrunk, whole
+from smt_bench.records.partial import shrunk, whole
 from smt_bench.records.runs import Question, Run
 from smt_bench.records.survey import NAME
 from smt_bench.records.trust import SCHEMA, Damaged, Newer, Record, check, examined, sealed
 
 __all__ = ["FINISHED", "SCHEMA", "Record", "Store", "finished"]
 
+T = TypeVar("T")
 FINISHED = ("done", "diverged")  # outcomes of the question itself; out_of_memory and failed are worth another try
 ROOM = 4 << 20  # bytes kept for a record; 22,000 test examples take 2 MB
 MANY = 2000  # records from which several processes read them
@@ -160,15 +162,24 @@ class Store:
 
     def for_tables(self, keys: Iterable[str]) -> list[Record]:
         """As `records`, for any number of them: what tables do not read stays in the files (`records.partial`)."""
+        return [whole(small, self.again) for small in self.mapped(keys, partial(shrunk, pool={}))]
+
+    def mapped(self, keys: Iterable[str], made: Callable[[Record], T]) -> list[T]:
+        """What `made` makes of every record of `keys` that can be read, in their order; very many are read by several processes.
+
+        Args:
+            keys: of the records.
+            made: a function that can be sent to a process.
+        """
         wanted = list(keys)
         shares = [wanted[i : i + SHARE] for i in range(0, len(wanted), SHARE)]
         collects = gc.isenabled()
         gc.disable()  # nothing here refers to itself, and looking for that among millions of objects takes longer than reading
         try:
             if len(wanted) < MANY:
-                return self._heard(map(partial(_share, self.root), shares))
+                return self._heard(map(partial(_share, self.root, made), shares))
             with ProcessPoolExecutor(min(4, os.cpu_count() or 1), initializer=_leave_signals) as pool:
-                return self._heard(pool.map(partial(_share, self.root), shares))
+                return self._heard(pool.map(partial(_share, self.root, made), shares))
         finally:
             if collects:
                 gc.enable()
@@ -199,19 +210,24 @@ class Store:
             self._warn(f"{error}: left out")
             return None
 
-    def _again(self, key: str) -> Record:
+    def again(self, key: str) -> Record:
+        """A record that was read before.
+
+        Raises:
+            ValueError: it is gone.
+        """
         record = self.read(key)
         if record is None:
             raise ValueError(f"record {self.path(key)} was there a moment ago: repeat the command")
         return record
 
-    def _heard(self, shares: Iterable[tuple[list[Record], list[str]]]) -> list[Record]:
-        records, lines = list[Record](), list[str]()
+    def _heard(self, shares: Iterable[tuple[list[T], list[str]]]) -> list[T]:
+        found, lines = list[T](), list[str]()
         for some, said in shares:
-            records += (whole(small, self._again) for small in some)
+            found += some
             lines += said
         self._warn(*lines)
-        return records
+        return found
 
     def _warn(self, *lines: str) -> None:
         """Says what is left out, once: a sweep looks at the same record again and again; of very many, not each."""
@@ -231,10 +247,9 @@ def _leave_signals() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches every process; the one that waits for them says so
 
 
-def _share(root: Path, keys: list[str]) -> tuple[list[Record], list[str]]:
-    """Some of the records, and what there is to say about them; also in a process of its own."""
+def _share(root: Path, made: Callable[[Record], T], keys: list[str]) -> tuple[list[T], list[str]]:
+    """What is made of some of the records, and what there is to say about them; also in a process of its own."""
     store = Store(root)
     store._tells = False
-    pool: Pool = {}
-    records = [shrunk(record, pool) for key in keys if (record := store._readable(key)) is not None]
-    return records, list(store._told)
+    found = [made(record) for key in keys if (record := store._readable(key)) is not None]
+    return found, list(store._told)

@@ -37,6 +37,7 @@ class How:
         pace: of checkpoints.
         cluster: where the runs are submitted to; None: this machine.
         deterministic: see `machine.determinism`.
+        track: which tracker is told of the runs; None: none.
 
     Raises:
         ValueError: a number that cannot be, or choices that do not go together.
@@ -47,6 +48,7 @@ class How:
     pace: Pace = field(default_factory=Pace)
     cluster: Allocation | None = None
     deterministic: bool = False
+    track: str | None = None
 
     def __post_init__(self) -> None:
         if self.jobs < 1:
