@@ -15,6 +15,7 @@ from smt_bench.measuring.contestant import CLIP
 from smt_bench.measuring.random_inputs import random_batch, random_model
 from smt_bench.methods import guarded
 from smt_bench.methods.base import OptimizerSettings
+from smt_bench.methods.sampled import FUSED as SPIEL_FUSED
 from smt_bench.methods.smt.gradients import FUSED, WAYS
 from smt_bench.methods.smt.install import WRITE as SMT_WRITE
 from smt_bench.methods.spiel.write import WRITE as SPIEL_WRITE
@@ -32,11 +33,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "smt": ("smt", {"block_size": 64, "warmup_steps": 2}),
     "smt, frozen warm-up": ("smt", {"block_size": 64, "warmup_steps": 2, "warmup_trains": False}),
     "spiel": ("spiel", {"update_every": 4, "estimate_steps": 2}),
+    "spiel, sampled": ("spiel", {"update_every": 4, "estimate_steps": 2, "gradient": "sampled"}),
     "lora": ("lora", {"dropout": 0.0}),
     "dora": ("dora", {"dropout": 0.0}),
 }
-KERNELS_OF = ("smt, frozen warm-up", "spiel")  # with a kernel of their own
-KERNELS = (FUSED, SMT_WRITE, SPIEL_WRITE)
+KERNELS_OF = ("smt, frozen warm-up", "spiel", "spiel, sampled")  # with a kernel of their own
+KERNELS = (FUSED, SMT_WRITE, SPIEL_WRITE, SPIEL_FUSED)
 LOSS, MOVED = 1e-4, 0.05  # relative; of the way that the weights went
 
 
