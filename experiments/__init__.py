@@ -43,6 +43,7 @@ REGISTRY: Registry[Experiment | Bundle] = Registry(
         "speed": "smt_bench.experiments.cost.speed.experiment:Speed",
         "memory": "smt_bench.experiments.cost.memory.experiment:Memory",
         "kernels": "smt_bench.experiments.cost.kernels.experiment:Kernels",
+        "spiel-cost": "smt_bench.experiments.cost.spiel_cost.experiment:SpielCost",
         "frozen-warmup": "smt_bench.experiments.why.frozen_warmup:FrozenWarmup",
         "spiel-schedule": "smt_bench.experiments.choices.spiel_schedule:SpielSchedule",
         "spiel-ages": "smt_bench.experiments.why.spiel_ages:SpielAges",
