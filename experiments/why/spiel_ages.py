@@ -1,7 +1,7 @@
 """SpIEL's figure 2: when were the deltas grown that are there at the end?
 
-Claims (SpIEL, section 5.3): SpIEL-MA introduces fewer new indices late in training than SpIEL-AG; larger models keep more of their
-early indices. The second is about two models, and a table about one: it says so, with the numbers to hold beside another model's.
+Claims (SpIEL, section 5.3): SpIEL-MA introduces fewer new indices late in training than SpIEL-AG; larger models keep more of
+their early indices. The second is about two models, and a table about one: it says so, with the numbers to hold beside another's.
 
 Both methods may move the same number of deltas at the same steps; what differs is which are dropped again. So the share of the
 final deltas that were grown in a part of the training says how settled the early choice is. The runs are the plateau's, and are
