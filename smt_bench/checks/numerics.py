@@ -13,9 +13,8 @@ from smt_bench.checks.report import Findings
 from smt_bench.machine import determinism
 from smt_bench.measuring.contestant import CLIP
 from smt_bench.measuring.random_inputs import random_batch, random_model
-from smt_bench.methods import guarded
+from smt_bench.methods import guarded, sampled
 from smt_bench.methods.base import OptimizerSettings
-from smt_bench.methods.sampled import FUSED as SPIEL_FUSED
 from smt_bench.methods.smt.gradients import FUSED, WAYS
 from smt_bench.methods.smt.install import WRITE as SMT_WRITE
 from smt_bench.methods.spiel.write import WRITE as SPIEL_WRITE
@@ -33,12 +32,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "smt": ("smt", {"block_size": 64, "warmup_steps": 2}),
     "smt, frozen warm-up": ("smt", {"block_size": 64, "warmup_steps": 2, "warmup_trains": False}),
     "spiel": ("spiel", {"update_every": 4, "estimate_steps": 2}),
-    "spiel, sampled": ("spiel", {"update_every": 4, "estimate_steps": 2, "gradient": "sampled"}),
     "lora": ("lora", {"dropout": 0.0}),
     "dora": ("dora", {"dropout": 0.0}),
 }
-KERNELS_OF = ("smt, frozen warm-up", "spiel", "spiel, sampled")  # with a kernel of their own
-KERNELS = (FUSED, SMT_WRITE, SPIEL_WRITE, SPIEL_FUSED)
+KERNELS_OF = ("smt, frozen warm-up", "spiel")  # with a kernel of their own
+KERNELS = (FUSED, SMT_WRITE, SPIEL_WRITE)
 LOSS, MOVED = 1e-4, 0.05  # relative; of the way that the weights went
 
 
@@ -58,6 +56,24 @@ def ways(found: Findings, device: torch.device, small: bool) -> None:
                     "ways", what, "pass" if worst <= bound else "FAIL",
                     f"largest error {worst:.1e} of float64, at most {bound:.1e}", error=worst, bound=bound,
                 )  # fmt: skip
+
+
+def deltas(found: Findings, device: torch.device, small: bool) -> None:
+    """SpIEL's gradient at the deltas alone against dense products in float64."""
+    outputs, inputs, tokens = (96, 40, 130) if small else (1024, 768, 1001)
+    way = sampled.fused if device.type == "cuda" else sampled.by_row
+    for dtype, bound in BOUNDS.items():
+        what = f"deltas alone, {way.__name__}, {_name(dtype)}"
+        with found.guarded("ways", what):
+            generator = torch.Generator().manual_seed(tokens)
+            dy_TO, x_TI = (torch.randn(tokens, n, generator=generator).to(device, dtype) for n in (outputs, inputs))
+            places_D = torch.randperm(outputs * inputs, generator=generator)[: outputs * inputs // 50].int().to(device)
+            want_D = (dy_TO.double().cpu().t() @ x_TI.double().cpu()).view(-1)[places_D.long().cpu()]
+            error = float((way(dy_TO, x_TI, places_D).double().cpu() - want_D).norm() / want_D.norm())
+            found.add(
+                "ways", what, "pass" if error <= bound else "FAIL",
+                f"error {error:.1e} of float64, at most {bound:.1e}", error=error, bound=bound,
+            )  # fmt: skip
 
 
 def way_error(way: Any, dtype: torch.dtype, side: int, tokens: int, device: torch.device) -> float:

@@ -14,7 +14,7 @@ from helpers import Cli
 from smt_bench.checks import cost, numerics, resume
 from smt_bench.checks.report import Findings
 from smt_bench.measuring.contestant import Contestant
-from smt_bench.methods import guarded
+from smt_bench.methods import guarded, sampled
 from smt_bench.plan.dry import Workload
 from smt_bench.plan.gpu.hardware import find
 
@@ -73,6 +73,18 @@ def test_a_way_that_is_slightly_wrong_fails(tmp_path: Path, monkeypatch: pytest.
     numerics.ways(found, CPU, small=True)
     got = verdicts(found)
     assert got["off, float32"] == "FAIL" and got["right, float32"] == "pass"
+
+
+def test_gradients_at_deltas_alone_are_held_against_float64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = findings(tmp_path)
+    numerics.deltas(found, CPU, small=True)
+    assert len(found.found) == 3 and {f.verdict for f in found.found} == {"pass"}
+    plain = sampled.by_row
+    monkeypatch.setattr(sampled, "by_row", lambda *args: plain(*args) * 1.01)
+    monkeypatch.setattr(sampled.by_row, "__name__", "by_row")
+    found = findings(tmp_path)
+    numerics.deltas(found, CPU, small=True)
+    assert {f.verdict for f in found.found} == {"FAIL"}
 
 
 def test_methods_that_step_otherwise_on_the_device_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
