@@ -41,7 +41,7 @@ LOSS, MOVED = 1e-4, 0.05  # relative; of the way that the weights went
 
 
 def ways(found: Findings, device: torch.device, small: bool) -> None:
-    """Every way to the block gradients against dense products in float64."""
+    """Every way to the block gradients, and the gradient at deltas alone, against dense products in float64."""
     for name, way in WAYS.items():
         if name == "fused" and device.type != "cuda":
             found.add("ways", name, "skipped", "a Triton kernel, for GPUs")
@@ -56,6 +56,7 @@ def ways(found: Findings, device: torch.device, small: bool) -> None:
                     "ways", what, "pass" if worst <= bound else "FAIL",
                     f"largest error {worst:.1e} of float64, at most {bound:.1e}", error=worst, bound=bound,
                 )  # fmt: skip
+    deltas(found, device, small)
 
 
 def deltas(found: Findings, device: torch.device, small: bool) -> None:
