@@ -205,6 +205,15 @@ def test_the_papers_own_numbers_uphold_its_memory_claims_and_others_refute_them(
     assert "1 GiB" in tables.memory_verdicts(limits, "GiB")[0] and "5 hold" in tables.memory_verdicts(limits, "GiB")[0]
 
 
+def test_every_printed_row_has_a_name_here() -> None:
+    there = {
+        tables.printed_as({"name": name, "variant": v})
+        for name in (*tables.NAMES, "full")
+        for v in ("", "nf4", "sampled")
+    }
+    assert there - {None} == set(published(tables.TABLE)["method"])
+
+
 def test_times_of_one_seed_tell_nothing_and_of_several_what_they_show() -> None:
     def seeds(count: int, ma: float) -> list[tables.Values]:
         return [

@@ -20,6 +20,7 @@ from smt_bench.report.table import Cell, Table, filled
 
 TABLE = "spiel_table3_memory_time"
 NAMES = {"lora": "lora", "spiel": "spiel-ag", "spiel-ma": "spiel-ma"}  # here -> as printed
+VARIANTS = {"": "", "nf4": "q"}  # of an entry -> what the paper puts before the name
 ROWS = ("LoRA", "SpIEL", "SpIEL-MA")
 MODELS = {"llama2-7b": "7B", "llama2-13b": "13B"}
 MATTERS = 1.0  # percent
@@ -36,8 +37,8 @@ def label(entry: dict[str, Any]) -> str:
 
 def printed_as(row: Row) -> str | None:
     """What the paper's table calls a row; None for what it has not."""
-    name = NAMES.get(row["name"])
-    return None if name is None or row["variant"] else name
+    name, before = NAMES.get(row["name"]), VARIANTS.get(row["variant"])
+    return None if name is None or before is None else before + name
 
 
 def write_spiel_cost(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
