@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from smt_bench.methods.base import Average, alone
 from smt_bench.methods.modules import has_values
 from smt_bench.methods.products import as_autocast, product
+from smt_bench.methods.sampled import product_at
 
 
 def index_dtype(numel: int) -> torch.dtype:
@@ -49,7 +50,7 @@ class Candidates:
 
 
 class DeltaGradient(torch.autograd.Function):
-    """A linear map whose weight gradient is computed densely, gathered at the deltas and dropped (equation 6)."""
+    """A linear map whose weight gradient is wanted at the deltas alone (equation 6)."""
 
     @staticmethod
     def forward(
@@ -70,17 +71,14 @@ class DeltaGradient(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Gradients of x, bias and deltas; the dense one, float32 or more precise, lives only inside this call."""
+        """Gradients of x, bias and deltas; where a dense one is made, it lives only inside this call."""
         x, weight_OI = ctx.saved_tensors
         need_x, _, need_bias, need_deltas, _ = ctx.needs_input_grad
         grad_x = (grad @ weight_OI.to(grad.dtype)).to(ctx.x_dtype) if need_x else None
         grad_TO = grad.reshape(-1, grad.shape[-1])
         grad_deltas_D = None
         if need_deltas:
-            grad_n = product(grad_TO.t(), x.reshape(-1, x.shape[-1])).view(-1)
-            grad_deltas_D = grad_n.index_select(0, ctx.layer.indices).to(ctx.layer.deltas.dtype)
-            if ctx.layer.collecting:
-                ctx.layer.collect(grad_n)
+            grad_deltas_D = ctx.layer.gradient(grad_TO, x.reshape(-1, x.shape[-1])).to(ctx.layer.deltas.dtype)
         return grad_x, None, grad_TO.sum(0) if need_bias else None, grad_deltas_D, None
 
 
@@ -96,6 +94,9 @@ class SpielLinear(nn.Module):
         average: over the run's processes, which all have to pick the same candidates.
         deltas_D: zeros that the deltas become, a slice of one tensor for all layers; None: their own.
         regrow: whether an update may grow what it drops: active weights are then candidates, too.
+
+    Attributes:
+        sampled: whether gradients are computed at the deltas alone where `methods.sampled` has that for faster.
     """
 
     indices: torch.Tensor
@@ -110,7 +111,7 @@ class SpielLinear(nn.Module):
         regrow: bool = False,
     ) -> None:
         super().__init__()
-        self.average, self.regrow = average, regrow
+        self.average, self.regrow, self.sampled = average, regrow, False
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
         if not self.weight.is_contiguous():
@@ -152,6 +153,26 @@ class SpielLinear(nn.Module):
         self.indices.copy_(indices_D)
         self.base.copy_(base_D)
         self.write_back()
+
+    @torch.no_grad()
+    def gradient(self, dy_TO: torch.Tensor, x_TI: torch.Tensor) -> torch.Tensor:
+        """The weight gradient dYᵀ X at the deltas, (D,), float32 or more precise; the estimation phase takes what it needs.
+
+        Dense and gathered, or at the deltas alone (`sampled`); only a phase's first pass has to see all of it.
+        """
+        found = self.candidates if self.collecting else None
+        if self.sampled and not (self.collecting and found is None):
+            places = self.indices if found is None else torch.cat([self.indices, found.indices])
+            values = product_at(dy_TO, x_TI, places)
+            if values is not None:
+                if found is not None:
+                    found.step += values[len(self.indices) :]
+                return values[: len(self.indices)]
+        grad_n = product(dy_TO.t(), x_TI).view(-1)
+        grad_D = grad_n.index_select(0, self.indices)
+        if self.collecting:
+            self.collect(grad_n)
+        return grad_D
 
     def move_to(self, indices_D: torch.Tensor, base_D: torch.Tensor) -> None:
         """Keeps indices and pretrained values in these tensors, e.g. slices of larger ones, from now on."""

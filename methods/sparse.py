@@ -18,6 +18,7 @@ from smt_bench.methods.base import Average, ParamGroup, Shapes
 from smt_bench.methods.deltas import SpielLinear
 from smt_bench.methods.flat import Flat, Place, place_of
 from smt_bench.methods.modules import apportion, freeze, numel, replace_module, targeted, total_parameters
+from smt_bench.methods.sampled import FUSED
 from smt_bench.methods.spiel.selection import random_indices
 from smt_bench.methods.spiel.write import WRITE, WriteBack
 
@@ -141,5 +142,6 @@ class Deltas:
 
 
 def kernels_left() -> dict[str, Any]:
-    """For `Method.ran`: the write-back kernel, where it was left, with the reason."""
-    return {"kernels_left": {WRITE: guarded.left[WRITE]}} if WRITE in guarded.left else {}
+    """For `Method.ran`: the kernels of deltas that were left, with the reasons."""
+    left = {name: guarded.left[name] for name in (WRITE, FUSED) if name in guarded.left}
+    return {"kernels_left": left} if left else {}

@@ -22,6 +22,9 @@ class ScheduleConfig(MethodConfig):
         rates: how many deltas move: "linear" (equation 8) or "cosine" (equation 11).
         updates: at gamma and then at "multiples" of S, or "offset": at gamma, S + gamma, 2 S + gamma, ..., estimated over
             gamma + 1 steps but for the first. The latter is what the authors' code does (AlanAnsell/peft, `SftSelector.step`).
+        gradient: "gathered" from the dense gradient of a matrix (section 3.1, and the paper's own times), or "sampled": at the
+            deltas alone (appendix E, equation 16) where that is the faster way by a fixed rule (`methods.sampled`). Its sums are
+            formed in another order, so that rounding differs.
     """
 
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -31,8 +34,9 @@ class ScheduleConfig(MethodConfig):
     weight_decay: float = setting(0.0, at_least=0)
     rates: Literal["linear", "cosine"] = "linear"
     updates: Literal["multiples", "offset"] = "multiples"
+    gradient: Literal["gathered", "sampled"] = "gathered"
 
-    LATER: ClassVar[tuple[str, ...]] = ("rates", "updates")
+    LATER: ClassVar[tuple[str, ...]] = ("rates", "updates", "gradient")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; settings that came later only where they are not the default, so that keys of before stay."""

@@ -47,6 +47,7 @@ from smt_bench.methods.base import Capacity, Method, MethodConfig, OptimizerSett
 from smt_bench.methods.deltas import Candidates, SpielLinear
 from smt_bench.methods.flat import Flat
 from smt_bench.methods.modules import has_values, total_parameters
+from smt_bench.methods.sampled import tried
 from smt_bench.methods.search import Span
 from smt_bench.methods.sparse import Deltas, even_counts, kernels_left, linear_layers, scattered
 from smt_bench.methods.spiel.config import ScheduleConfig, SpielConfig
@@ -128,7 +129,9 @@ class Spiel(Method[ScheduleConfig]):
         self._deltas = Deltas(model, linears, counts, scattered(counts, linears, self.seed), self.average)
         self.layers, self._flat, self._write_back = self._deltas.layers, self._deltas.flat, self._deltas.write
         for name, layer in self.layers.items():
-            layer.regrow = self.regrows
+            layer.regrow, layer.sampled = self.regrows, self.config.gradient == "sampled"
+            if layer.sampled:
+                tried(layer.weight.device, layer.weight.dtype)
             self._born[name] = np.zeros(len(layer.deltas), dtype=np.int32)
         if self._restored is not None:
             state, self._restored = self._restored, None

@@ -17,7 +17,7 @@ from smt_bench.plan.dry import Workload
 
 PARTS = {
     "rates": "products and copies, against the datasheet",
-    "ways": "every way to SMT's block gradients, against float64",
+    "ways": "every way to SMT's block gradients, and SpIEL's gradient at the deltas alone, against float64",
     "methods": "steps of every method, CPU against device; in bf16 with the kernels against without",
     "resume": "a run that is stopped goes on bit by bit",
     "cost": "time and peak of an architecture's steps",

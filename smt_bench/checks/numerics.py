@@ -13,7 +13,7 @@ from smt_bench.checks.report import Findings
 from smt_bench.machine import determinism
 from smt_bench.measuring.contestant import CLIP
 from smt_bench.measuring.random_inputs import random_batch, random_model
-from smt_bench.methods import guarded
+from smt_bench.methods import guarded, sampled
 from smt_bench.methods.base import OptimizerSettings
 from smt_bench.methods.smt.gradients import FUSED, WAYS
 from smt_bench.methods.smt.install import WRITE as SMT_WRITE
@@ -41,7 +41,7 @@ LOSS, MOVED = 1e-4, 0.05  # relative; of the way that the weights went
 
 
 def ways(found: Findings, device: torch.device, small: bool) -> None:
-    """Every way to the block gradients against dense products in float64."""
+    """Every way to the block gradients, and the gradient at deltas alone, against dense products in float64."""
     for name, way in WAYS.items():
         if name == "fused" and device.type != "cuda":
             found.add("ways", name, "skipped", "a Triton kernel, for GPUs")
@@ -56,6 +56,25 @@ def ways(found: Findings, device: torch.device, small: bool) -> None:
                     "ways", what, "pass" if worst <= bound else "FAIL",
                     f"largest error {worst:.1e} of float64, at most {bound:.1e}", error=worst, bound=bound,
                 )  # fmt: skip
+    deltas(found, device, small)
+
+
+def deltas(found: Findings, device: torch.device, small: bool) -> None:
+    """SpIEL's gradient at the deltas alone against dense products in float64."""
+    outputs, inputs, tokens = (96, 40, 130) if small else (1024, 768, 1001)
+    way = sampled.fused if device.type == "cuda" else sampled.by_row
+    for dtype, bound in BOUNDS.items():
+        what = f"deltas alone, {way.__name__}, {_name(dtype)}"
+        with found.guarded("ways", what):
+            generator = torch.Generator().manual_seed(tokens)
+            dy_TO, x_TI = (torch.randn(tokens, n, generator=generator).to(device, dtype) for n in (outputs, inputs))
+            places_D = torch.randperm(outputs * inputs, generator=generator)[: outputs * inputs // 50].int().to(device)
+            want_D = (dy_TO.double().cpu().t() @ x_TI.double().cpu()).view(-1)[places_D.long().cpu()]
+            error = float((way(dy_TO, x_TI, places_D).double().cpu() - want_D).norm() / want_D.norm())
+            found.add(
+                "ways", what, "pass" if error <= bound else "FAIL",
+                f"error {error:.1e} of float64, at most {bound:.1e}", error=error, bound=bound,
+            )  # fmt: skip
 
 
 def way_error(way: Any, dtype: torch.dtype, side: int, tokens: int, device: torch.device) -> float:

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from smt_bench.methods import sampled  # noqa: F401 - registers its operation
+
 # torch's counter is imported where something is counted: it brings Triton, 70 MB that tables have no use for.
 
 Shape = tuple[int, ...]
@@ -32,9 +34,14 @@ def _grouped(a: Shape, b: Shape, *_: Any, **__: Any) -> int:
     return 2 * a[-2] * a[-1] * b[-1]
 
 
+def _sampled(a: Shape, b: Shape, rows: Shape, columns: Shape, *_: Any, **__: Any) -> int:
+    return 2 * a[1] * columns[0]
+
+
 # By shapes; of torch 2.13 the products of experts would count as nothing, and so would the CPU's attention kernels.
 UNKNOWN: dict[Any, Any] = {
     torch.ops.aten._grouped_mm: _grouped,
+    torch.ops.smt_bench.sampled_product: _sampled,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }

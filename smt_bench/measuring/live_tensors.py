@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from smt_bench.measuring.flops import UNKNOWN
 
 aten = torch.ops.aten
-_PRODUCTS = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm)
+_PRODUCTS = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm, torch.ops.smt_bench.sampled_product)
 
 
 @cache

@@ -14,7 +14,7 @@ from helpers import Cli
 from smt_bench.checks import cost, numerics, resume
 from smt_bench.checks.report import Findings
 from smt_bench.measuring.contestant import Contestant
-from smt_bench.methods import guarded
+from smt_bench.methods import guarded, sampled
 from smt_bench.plan.dry import Workload
 from smt_bench.plan.gpu.hardware import find
 
@@ -75,6 +75,21 @@ def test_a_way_that_is_slightly_wrong_fails(tmp_path: Path, monkeypatch: pytest.
     assert got["off, float32"] == "FAIL" and got["right, float32"] == "pass"
 
 
+def test_gradients_at_deltas_alone_are_held_against_float64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = findings(tmp_path)
+    numerics.deltas(found, CPU, small=True)
+    assert len(found.found) == 3 and {f.verdict for f in found.found} == {"pass"}
+    plain = sampled.by_row
+
+    def by_row(*args: Any) -> torch.Tensor:
+        return plain(*args) * 1.01
+
+    monkeypatch.setattr(sampled, "by_row", by_row)
+    found = findings(tmp_path)
+    numerics.deltas(found, CPU, small=True)
+    assert {f.verdict for f in found.found} == {"FAIL"}
+
+
 def test_methods_that_step_otherwise_on_the_device_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cases = {name: numerics.CASES[name] for name in ("smt", "lora")}
     monkeypatch.setattr(numerics, "CASES", cases)
@@ -128,7 +143,7 @@ def test_an_error_is_a_finding_and_the_next_check_goes_on(tmp_path: Path, monkey
     monkeypatch.setattr(numerics, "WAYS", {"broken": broken, "per_block": numerics.WAYS["per_block"]})
     found = findings(tmp_path)
     numerics.ways(found, CPU, small=True)
-    assert [f.verdict for f in found.found] == ["FAIL"] * 3 + ["pass"] * 3
+    assert [f.verdict for f in found.found] == ["FAIL"] * 3 + ["pass"] * 6
     assert "illegal memory access" in found.found[0].says
 
 

@@ -11,7 +11,7 @@ from folders import model_folder
 from helpers import Cli
 
 from smt_bench import experiments
-from smt_bench.experiments.cost.kernels import pieces
+from smt_bench.experiments.cost.kernels import deltas, pieces
 from smt_bench.experiments.cost.kernels.inplace import Trial
 from smt_bench.experiments.cost.memory.experiment import Memory
 from smt_bench.experiments.cost.memory.process import weigh
@@ -39,12 +39,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         asked = Request(name, "tiny", preset="smoke", steps=2, methods=() if name == "kernels" else METHODS)
         planner = Planner(asked, fits.here())
         module.check(planner)
-        ((question, _),) = module.runs(planner)
-        inputs = planner.measured()
-        record = measure(question, lambda q, watch, m=module, i=inputs: m.measure(q, watch, i), unwatched)
-        assert record["status"] == "done", record["message"]
-        store.write(record)
-        module.render([record], store.root / name / "tiny", "tiny")
+        records = []
+        for question, _ in module.runs(planner):
+            inputs = planner.measured()
+            record = measure(question, lambda q, watch, m=module, i=inputs: m.measure(q, watch, i), unwatched)
+            assert record["status"] == "done", record["message"]
+            store.write(record)
+            records.append(record)
+        assert len(records) == (2 if name == "kernels" else 1)
+        module.render(records, store.root / name / "tiny", "tiny")
     return store.root
 
 
@@ -101,6 +104,34 @@ def test_kernels_reproduce_figure_11_and_catch_wrong_updates(place: Path) -> Non
     assert update["kept_pct"]["bfloat16", "in place, loop"] < 50
     scores = pd.read_csv(folder / "scores.csv")
     assert (scores["pooled_error"] < 1e-4).all()
+
+
+def test_both_ways_to_the_gradients_of_deltas_are_right_and_stand_side_by_side(place: Path) -> None:
+    table = pd.read_csv(place / "kernels" / "tiny" / "deltas.csv")
+    assert sorted(set(table["density"])) == [0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08]
+    assert {(64, 192), (192, 192), (384, 192), (192, 384)} == set(zip(table["outputs"], table["inputs"]))
+    assert set(table["tokens"]) == {16, 128}
+    assert (table[["gathered_error", "alone_error"]] < 1e-5).all(axis=None)
+    alone = (table["density"] <= 0.05) & (table["outputs"] >= 128)
+    assert (table["rule"] == alone.map({True: "by_row", False: "gathered"})).all()
+    pd.testing.assert_series_equal(table["times_faster"], table["gathered_ms"] / table["alone_ms"], check_names=False)
+
+
+def test_where_both_ways_meet_is_read_between_two_measured_densities() -> None:
+    case = {"outputs": 8, "inputs": 4, "tokens": 2}
+    rows = [{**case, "density": d, "times_faster": t} for d, t in ((0.01, 4.0), (0.04, 0.25))]
+    assert deltas._meeting(rows, (8, 4, 2)) == "2 %"  # halfway on logarithms
+    assert (
+        deltas._meeting(rows[:1], (8, 4, 2)) == "1 % and more" and deltas._meeting(rows[1:], (8, 4, 2)) == "below 4 %"
+    )
+
+
+def test_records_of_before_there_were_deltas_keep_their_tables(place: Path, tmp_path: Path) -> None:
+    records = [
+        r for r in Store(place).records() if r["run"]["kind"] == "kernels" and "part" not in r["run"]["settings"]
+    ]
+    names = {path.name for path in experiments.find("kernels").render(records, tmp_path, "tiny")}
+    assert "gradient.md" in names and "deltas.md" not in names
 
 
 def test_an_update_that_moves_other_numbers_is_called_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

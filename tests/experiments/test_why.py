@@ -157,6 +157,10 @@ def test_figure2_of_spiel_says_who_settles_early(tmp_path: Path) -> None:
     assert float(rows[0]["late_pct"]) == pytest.approx(39) and float(rows[1]["late_pct"]) == pytest.approx(6)
     assert rows[0]["moved_per_delta"] == "1.5"
     assert "% of the run, holds." in files[0].read_text()
+    assert (
+        "larger models keep more of their early indices (section 5.3): cannot be told (one model)"
+        in files[0].read_text()
+    )
     assert matplotlib.image.imread(files[2]).shape[1] == 680
     turned = [aged("spiel", s, early(s)) for s in range(3)] + [aged("spiel-ma", s, late(s)) for s in range(3)]
     assert "does not hold." in spiel_ages.SpielAges().render(turned, tmp_path / "b", "tiny")[0].read_text()

@@ -179,6 +179,26 @@ print("same numbers")
 
 
 @needs_triton
+def test_gradients_at_deltas_in_the_interpreter() -> None:
+    """More tokens than a step of the loop, none, one; more places than a program takes; any order; against float64."""
+    in_the_interpreter("""
+import torch
+from smt_bench.methods.sampled import fused
+
+for outputs, inputs, tokens, count in [(24, 40, 70, 300), (7, 33, 1, 5), (16, 16, 300, 33)]:
+    for dtype in (torch.float32, torch.float16, torch.float64):
+        dy, x = torch.randn(tokens, outputs).to(dtype), torch.randn(tokens, inputs).to(dtype)
+        for index in (torch.int32, torch.int64):
+            places = torch.randperm(outputs * inputs)[:count].to(index)
+            out = fused(dy, x, places)
+            assert out.dtype == torch.promote_types(dtype, torch.float32)
+            expected = (dy.double().t() @ x.double()).flatten()[places.long()]
+            torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5 * tokens**0.5)
+print("same numbers")
+""")
+
+
+@needs_triton
 @pytest.mark.parametrize("capability", [80, 90])
 def test_the_kernels_compile_for_gpus(capability: int) -> None:
     import triton
@@ -190,12 +210,15 @@ def test_the_kernels_compile_for_gpus(capability: int) -> None:
 
     bf16 = smt.TYPES[torch.bfloat16]
     strides = dict.fromkeys(("tokens", "dy_stride", "kept_stride"), "i32")
+    sizes = dict.fromkeys(("count", "tokens", "width"), "i32")
     kernels = [
         (smt._gradients_kernel, {"dy": "*bf16", "kept": "*bf16", "pairs": "*i32", "out": "*fp32", **strides},
          {"SIDE": 256, "TILE": 64, "STEP": smt.TOKENS, "EXACT": True}),
         (smt._write_kernel, {"blocks": "*fp32", "table": "*i64"}, {"SIZE": 65536, "WIDTH": 256, "TYPE": bf16, "PIECE": 1024}),
         (spiel._write_kernel, {"table": "*i64", "deltas": "*fp32", "indices": "*i32", "base": "*bf16"},
          {"TYPE": bf16, "PIECE": 1024}),
+        (spiel._products_kernel, {"dy": "*bf16", "x": "*bf16", "places": "*i32", "out": "*fp32", **sizes},
+         {"SUM": spiel.TYPES[torch.float32], "PLACES": spiel.PLACES, "TOKENS": spiel.TOKENS}),
     ]  # fmt: skip
     for kernel, arguments, constants in kernels:
         source = ASTSource(

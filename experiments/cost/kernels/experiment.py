@@ -1,4 +1,4 @@
-"""Appendix G and I, and SMT's own choices: what blocks cost against other ways to the same numbers.
+"""SMT's appendix G and I and its choices, SpIEL's appendix E: what blocks and deltas cost against other ways to their numbers.
 
 Claims: sparse storage takes five times the memory of dense blocks (appendix G, figures 10 and 11: 16.0 against 3.2 MB, 83.2 MB
 in all); writing blocks of 256 x 256 into the weight takes under 3 % of the forward pass, of 128 10 %, of 64 24 % (appendix I).
@@ -6,17 +6,22 @@ in all); writing blocks of 256 x 256 into the weight takes under 3 % of the forw
 Decided: the matrix is the model's V projection (figure 11's is always 4096 x 4096, as printed); the paper writes blocks into
 the weight in every forward pass, so its projection stands beside one forward pass, while here it happens once per
 optimizer step. No weights are needed, so every model works on every machine.
+
+SpIEL (appendix E) calls the gradient at the deltas alone "an enormous theoretical improvement" over gathering it from the dense
+one, and has no numbers. Both ways stand side by side over densities, the model's shapes and two numbers of tokens, in a
+measurement of its own; `methods.sampled` takes its rule from there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from smt_bench.experiments.cost.kernels import pieces
+from smt_bench.experiments.cost.kernels import deltas, pieces
 from smt_bench.experiments.cost.kernels.inplace import updates
 from smt_bench.experiments.cost.kernels.tables import write_kernels
 from smt_bench.machine.watch import Watcher
@@ -47,7 +52,9 @@ class Kernels(MeasuringExperiment):
     """Blocks of one matrix, without a model around it."""
 
     name = "kernels"
-    reproduces = "SMT appendix G (figures 10, 11) and I: storage, projection and gradients of blocks"
+    reproduces = (
+        "SMT appendix G (figures 10, 11) and I, SpIEL appendix E: storage, projection, gradients of blocks and deltas"
+    )
     needs = "any model on any machine, no weights, no data"
     version = 1
 
@@ -73,13 +80,21 @@ class Kernels(MeasuringExperiment):
             "rounds": planner.request.steps or (2 if planner.request.preset else ROUNDS),
         } | ({"dtype": "bf16"} if planner.here.gpus else {})  # of weights and activations, as training has them there
 
+    def runs(self, planner: Planner) -> list[tuple[Measurement, None]]:
+        """One measurement of blocks per seed, and one of deltas."""
+        blocks, _ = zip(*super().runs(planner))
+        asked = deltas.settings(planner.shapes, self.settings(planner))
+        return [(one, None) for found in blocks for one in (found, replace(found, settings=asked))]
+
     def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs) -> dict[str, Any]:
         """Rows of every table; bytes are exact, milliseconds are medians."""
         s = measurement.settings
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(measurement.seed)
-        shape, tokens, rounds = tuple(s["matrix"]), s["tokens"], s["rounds"]
         dtype = torch.bfloat16 if s.get("dtype") == "bf16" else torch.float32
+        if s.get("part") == deltas.PART:
+            return deltas.measure(s, device, dtype, watch, inputs.rows)
+        shape, tokens, rounds = tuple(s["matrix"]), s["tokens"], s["rounds"]
         result: dict[str, Any] = {}
         parts: dict[str, Callable[[], Any]] = {
             "storage": lambda: pieces.storage(tokens, rounds, device),

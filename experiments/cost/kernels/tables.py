@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.evidence import published as papers
+from smt_bench.experiments.cost.kernels.deltas import PART, write_deltas
 from smt_bench.records.store import Record
 from smt_bench.report.measured import measured
 from smt_bench.report.table import Cell, Table, filled
@@ -21,6 +22,15 @@ def write_kernels(records: Sequence[Record], folder: Path, model: str) -> list[P
     Raises:
         ValueError: no measurement was finished.
     """
+    apart: dict[bool, list[Record]] = {False: [], True: []}
+    for record in records:
+        apart[record["run"]["settings"].get("part") == PART].append(record)
+    known = {of: any(r["status"] == "done" for r in found) for of, found in apart.items()}
+    files = _blocks(apart[False], folder, model) if known[False] or not known[True] else []
+    return files + (write_deltas(apart[True], folder, model) if known[True] else [])
+
+
+def _blocks(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
     done, made = measured(records, model)
     run = done[0]["run"]
     s = run["settings"]

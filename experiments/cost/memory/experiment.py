@@ -75,7 +75,7 @@ class Memory(StepsExperiment):
             name = json.dumps([entry, checkpointing], sort_keys=True)
             found = inputs.rows.get(name)
             if found is None:
-                found = _one(server, model, s, entry, checkpointing, measurement.seed, here)
+                found = weighed(server, model, s, entry, checkpointing, measurement.seed, here)
                 if "account" in found:  # what did not fit is tried again: there may be more memory by then
                     inputs.rows.put({name: found})
             rows.append(
@@ -90,7 +90,7 @@ class Memory(StepsExperiment):
         return write_memory(records, folder, model)
 
 
-def _one(
+def weighed(
     server: Any,
     model: str,
     s: dict[str, Any],
