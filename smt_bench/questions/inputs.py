@@ -27,6 +27,7 @@ class Inputs:
         spread: how the run is spread over processes.
         keep: folder for the adapters of the runs; None: they are not kept.
         rows: what an interrupted measurement has found already; the default keeps nothing.
+        allow_code: whether programs that the model writes may be run; else tasks that need it fail.
     """
 
     located: Located
@@ -37,6 +38,7 @@ class Inputs:
     spread: Spread = ALONE
     keep: Path | None = None
     rows: Rows = field(default_factory=Rows)
+    allow_code: bool = False
 
     def source(self, model: ModelRef) -> str:
         """What `models.build` knows a model by: its name, or the folder of the one that was asked for."""
