@@ -1,10 +1,10 @@
 """The SpIEL paper's benchmarks (its appendix B) as lm-eval's own tasks pose them: documents, examples shown before, answers.
 
 What lm-eval's task would ask is the user's message; how it is answered and judged is this package's (`evaluation`). Of GSM 200
-questions are drawn, of each of BBH's tasks 40, of each of TyDiQA's languages 100, as the paper has it (which ones it does not say).
+questions are drawn, of each of BBH's tasks 40, of each of TyDiQA's languages 100, as the paper has it (which, it does not say).
 
-lm-eval's HumanEval cannot be built without running code through `evaluate` as soon as it is imported; its documents are read as its
-file says, and asked for in the words of the paper's evaluation script.
+lm-eval's HumanEval cannot be built without running code through `evaluate` as soon as it is imported; its documents are read as
+its file says, and asked for in the words of the paper's evaluation script.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,10 @@ def fetch_mixtures(family: Family, root: Path, say: Callable[[str], None]) -> Pa
     """
     made: dict[str, list[tuple[str, Path, Callable[[], Iterable[Mapping[str, Any]]]]]] = {
         "mixture": [
-            (m.title, root / "ft-training_set" / f"{m.name}.jsonl", lambda m=m: _records(m)) for m in family.mixtures
+            (m.title, root / "ft-training_set" / f"{m.name}.jsonl", partial(_records, m)) for m in family.mixtures
         ],
         "benchmark": [
-            (t.title, root / "dataset" / t.name / "test.jsonl", lambda t=t: [asdict(q) for q in posed(t.name)])
-            for t in family.tasks
+            (t.title, root / "dataset" / t.name / "test.jsonl", partial(_questions, t.name)) for t in family.tasks
         ],
     }
     for kind, parts in made.items():
@@ -60,6 +60,10 @@ def _fetch(
         return reason
     write_whole(target, lambda file: file.writelines(line.encode() for line in lines))
     return None
+
+
+def _questions(name: str) -> list[dict[str, Any]]:
+    return [asdict(question) for question in posed(name)]
 
 
 def _records(mixture: Mixture) -> list[dict[str, Any]]:

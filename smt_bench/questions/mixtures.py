@@ -29,10 +29,13 @@ class Mixtures:
     def __init__(self, family: Family, request: Request, embedded: bool, say: Callable[[str], Any]) -> None:
         self._request, self._say = request, say
         self._here: dict[str, tuple[str, ...]] = {}
+        self._unjudged: list[str] = []
         offered = family.offered(embedded and request.data is None) if family.mixtures else ()
         for one in offered:
             if tasks := self._asked(one):
                 self._here[one.name] = tasks
+            else:
+                self._unjudged.append(one.name)
         if offered and not self._here:
             raise ValueError(
                 f"--tasks {','.join(request.tasks)}: no mixture of {family.name} here is judged by it: choose from "
@@ -66,10 +69,15 @@ class Mixtures:
         if not self._here or self._said:
             return
         self._said = True
+        if source is not None and not Path(source).is_dir():
+            return  # whoever reads it says what is wrong
         for name in self._without_code:
             self._say(f"note: {name} left out: judging it runs programs that the model writes (--allow-code)")
-        if source is None or not (root := Path(source)).is_dir():
-            return  # whoever reads it says what is wrong
+        for name in [] if self._request.tasks else self._unjudged:
+            self._say(f"note: mixture {name} left out: it is judged by nothing else")
+        if source is None:
+            return
+        root = Path(source)
         for name, tasks in list(self._here.items()):
             there = tuple(task for task in tasks if find_file(root / "dataset" / task, "test"))
             if mixture_file(root, name) is None:
@@ -105,5 +113,7 @@ class Mixtures:
         """Code tasks that would be judged by if that were allowed."""
         r = self._request
         known = [task.name for task in self._family.all_tasks if task.runs_code]
-        mine = {t for name in self._here if (one := self._family.mixture_of(name)) for t in one.tasks}
+        mine = {
+            t for name in [*self._here, *self._unjudged] if (one := self._family.mixture_of(name)) for t in one.tasks
+        }
         return [] if r.allow_code or r.tasks else [name for name in known if name in mine]

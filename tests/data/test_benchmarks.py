@@ -47,7 +47,6 @@ def rows(path: str, name: str | None) -> dict[str, list[dict[str, Any]]]:
         return {
             "test": [
                 {
-                    "task_id": "0",
                     "prompt": CAPITAL,
                     "canonical_solution": "    return a + b\n",
                     "test": test,
