@@ -150,9 +150,11 @@ def plan(
         raise ValueError(
             f"--gpus {gpus} with {examples} examples per step: choose a --batch-size that is a multiple of {gpus}"
         )
+    share = examples // gpus
+    at_once = share if batch_size else min(share, chosen.micro_batch_size)
     workload = Workload(
         model,
-        examples // gpus,
+        at_once,
         length or chosen.cutoff,
         precision or "bf16",
         chosen.gradient_checkpointing if checkpointing is None else checkpointing,
@@ -165,7 +167,7 @@ def plan(
     if calibrate:
         measured = measure()
         asked_for = measured.efficiency(where)
-    target = Target(where, spread, zero_stage is not None, bits, asked_for)
+    target = Target(where, spread, zero_stage is not None, bits, asked_for, -(-share // at_once))  # whole micro-batches
     rows = _watched(lambda watch: plan_rows(asked, planner, workload, target, watch))
     if as_json:
         print(json.dumps([row.to_dict() for row in rows], indent=1))
