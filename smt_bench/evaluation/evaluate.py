@@ -23,10 +23,10 @@ import torch
 from smt_bench.data.families import Task
 from smt_bench.data.prompts import Example
 from smt_bench.data.tasks import find_task, gold
+from smt_bench.evaluation import sandbox
 from smt_bench.evaluation.heldout import response_loglik
 from smt_bench.evaluation.lm_eval_adapter import borrowed, lm_eval_classes, lm_eval_task, quiet
 from smt_bench.evaluation.protocols import EVALUATION_VERSION, PROTOCOLS, EvalSettings
-from smt_bench.evaluation.sandbox import PASSES
 from smt_bench.machine import parallel
 from smt_bench.machine.watch import Progress
 from smt_bench.models.precision import half
@@ -75,6 +75,8 @@ def evaluate(
         raise ValueError(
             f"{programs[0]}: judging it runs programs that the model writes: allow that with --allow-code, or leave it out"
         )
+    if any(task.runs_code for task in tasks.values()):
+        sandbox.check()
     golds = {name: [gold(tasks[name], example) for example in tests[name]] for name in tests}
 
     from lm_eval import evaluate as run_lm_eval  # seconds to import; not for those who only need the settings
@@ -146,7 +148,7 @@ def _summary(
     ordered = sorted(samples, key=lambda sample: sample["doc_id"])
     assert len(ordered) == len(golds), "lm-eval answered another number of examples"
     columns = {
-        "gold": [PASSES] * len(golds) if task.runs_code else list(golds),
+        "gold": [sandbox.PASSES] * len(golds) if task.runs_code else list(golds),
         "prediction": [sample["prediction"] for sample in ordered],
         "correct": [int(sample["acc"]) for sample in ordered],
         "parsed": [int(sample["parsed"]) for sample in ordered],

@@ -56,6 +56,19 @@ os._exit(0)
 """
 
 
+def check() -> None:
+    """Refuses to judge programs where none can be run with limits: all of them would count as wrong.
+
+    Raises:
+        ValueError: what became of one that does nothing.
+    """
+    if (ended := outcome("pass")) != PASSES:
+        raise ValueError(
+            f"programs cannot be run with limits on this machine (one that does nothing: {ended}): leave --allow-code out, or "
+            "judge on Linux"
+        )
+
+
 def outcome(program: str, seconds: float = SECONDS) -> str:
     """What became of a program: `PASSES`, `TIMEOUT`, the name of the exception that ended it, or "killed" or "exit".
 

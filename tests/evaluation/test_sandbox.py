@@ -50,6 +50,15 @@ def test_no_process_outlives_its_program(tmp_path: Path) -> None:
     assert not (tmp_path / "late").exists()
 
 
+def test_where_no_program_can_be_run_none_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox.check()
+    monkeypatch.setattr(sandbox, "_CHILD", "raise SystemExit(3)")
+    with pytest.raises(
+        ValueError, match=r"cannot be run with limits on this machine \(one that does nothing: killed\)"
+    ):
+        sandbox.check()
+
+
 def isolated() -> bool:
     """Whether this system lets a process leave the network."""
     child = os.fork()

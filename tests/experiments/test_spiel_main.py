@@ -229,6 +229,13 @@ def test_the_table_has_methods_by_mixture_and_one_family_of_claims(tmp_path: Pat
     assert len(claims) == 3 * 4 and len(SpielMain().declares([r for r in records if r["run"]["seed"] == 0])) == 12
     beats = claims[claims["claim"].str.contains("beats LoRA")]
     assert list(beats["verdict"]) == ["holds"] * 3
+    # Corrected together: the smallest p value counts twelve times, of one mixture alone four times.
+    least = claims.loc[claims["p"].idxmin()]
+    mixture = next(m for m in ("Short", "Programs", "Mixed") if f"after {m}" in least["claim"])
+    name = {"Short": "world-short", "Programs": "world-programs", "Mixed": "world-mixed"}[mixture]
+    SpielMain().render([r for r in records if r["run"]["data"]["train"].endswith(name)], tmp_path / "one", "tiny")
+    alone = pd.read_csv(tmp_path / "one" / "table1_claims.csv").set_index("claim")["p"]
+    assert len(alone) == 4 and least["p"] < 1 and least["p"] == pytest.approx(3 * alone[least["claim"]])
     text = (tmp_path / "table1.md").read_text()
     assert "Short: F1" in text and "Mixed: code" in text and "(12 claims:" in text
     assert text.count("Weights: those of the last step.") == 1  # what holds for all is said once
