@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -112,8 +113,9 @@ class Planner(MethodChoice):
         r = self.request
         limit = r.limit if r.limit is not None else self.recipe.limit
         tasks = self.chosen.tasks_of(mixture) if mixture else r.tasks
-        return load(self._source(), self.family.name, tasks, self.recipe.heldout, limit, seed, mixture)
+        return load(self._source, self.family.name, tasks, self.recipe.heldout, limit, seed, mixture)
 
+    @cached_property  # what cannot be downloaded is tried once
     def _source(self) -> str | None:
         """The folder of the data; None: embedded."""
         if self.request.data is None and self.entry.embedded is None:
@@ -172,7 +174,7 @@ class Planner(MethodChoice):
         r = self.request
         if self.entry.weightless:
             locate.locate(r.model)  # refuses it, before anything is fetched
-        self.chosen.look(self._source())
+        self.chosen.look(self._source)
         self.data = self._load(HELDOUT_SEED, self.mixture)
         self.located = locate.locate(r.model)
         for mixture in self.chosen.names if self.mixture else [""]:
