@@ -76,7 +76,7 @@ def _questions(benchmark: Benchmark) -> Iterator[Posed]:
             answer = benchmark.answer(task, doc) if benchmark.answer else str(task.doc_to_target(doc))
             shared = benchmark.shared(doc) if benchmark.shared else "\n".join(source(Example(asked, "", "", "")))
             text = str(task.fewshot_context(doc, benchmark.shots))
-            yield Posed(text, "", answer.splitlines()[0], answer, source=shared)
+            yield Posed(text, "", answer.partition("\n")[0], answer, source=shared)
 
 
 @cache  # it reads thousands of files
