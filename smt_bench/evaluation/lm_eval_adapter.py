@@ -216,8 +216,9 @@ def lm_eval_classes() -> tuple[Any, Any]:
         def tok_decode(self, tokens: Any, *args: Any, **kwargs: Any) -> str:
             """Sentencepiece takes a text's first space away, which in a program is part of the indentation."""
             text: str = super().tok_decode(tokens, *args, **kwargs)
-            first = self.tokenizer.convert_ids_to_tokens([tokens[0]])[0] if isinstance(tokens, list) and tokens else ""
-            return f" {text}" if str(first).startswith("\u2581") and not text.startswith(" ") else text
+            pieces = "".join(map(str, self.tokenizer.convert_ids_to_tokens(tokens))) if isinstance(tokens, list) else ""
+            lost = (len(pieces) - len(pieces.lstrip("\u2581"))) - (len(text) - len(text.lstrip(" ")))
+            return " " * max(0, lost) + text
 
         def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
             return super().loglikelihood(requests, disable_tqdm=True)
