@@ -50,6 +50,7 @@ REGISTRY: Registry[Experiment | Bundle] = Registry(
         "spiel-ages": "smt_bench.experiments.why.spiel_ages:SpielAges",
         "masking": "smt_bench.experiments.choices.masking:Masking",
         "rate-transfer": "smt_bench.experiments.choices.rate_transfer:RateTransfer",
+        "spiel-main": "smt_bench.experiments.accuracy.spiel_main:SpielMain",
         "learning-rate": "smt_bench.experiments.accuracy.learning_rate:LearningRate",
     },
     _accept,

@@ -257,7 +257,7 @@ def _judge(
     clock("heldout", start)
     start = time.perf_counter()
     own = {task: part for task, examples in inputs.data.tests.items() if (part := parallel.share(examples))}
-    scores = evaluate(model, tokenizer, own, _settings(run, at_once), progress=inputs.watch)
+    scores = evaluate(model, tokenizer, own, _settings(run, at_once), inputs.watch, inputs.allow_code)
     if parallel.size() > 1:
         heldout = parallel.merge(parallel.gathered(heldout))
         scores = merge_shares(parallel.gathered(scores), list(inputs.data.tests))

@@ -61,6 +61,14 @@ OptimizerDtype = Annotated[
 ]
 
 
+AllowCode = Annotated[
+    bool,
+    typer.Option(
+        "--allow-code", help="Judge code tasks: run what the model writes, in processes with limits of time and memory."
+    ),
+]
+
+
 def check_select(select: str | None, zero: int) -> None:
     """Refuses to keep weights that no process holds whole.
 

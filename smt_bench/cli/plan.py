@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smt_bench.cli.options import (
+    AllowCode,
     BatchSize,
     Checkpointing,
     Layers,
@@ -63,6 +64,7 @@ def plan(
     methods: Annotated[Many, typer.Option(help="Methods, separated by commas.")] = None,
     fractions: Annotated[Many, typer.Option(help="Trainable fractions in %, separated by commas.")] = None,
     tasks: Annotated[Many, typer.Option(help="Test tasks; math tasks plan math runs.")] = None,
+    allow_code: AllowCode = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A method's setting, e.g. smt.warmup_trains=false; repeatable.")
     ] = None,
@@ -134,9 +136,10 @@ def plan(
         fractions_pct=numbers(fractions, float, "--fractions"),
         tasks=tuple(several(tasks, "--tasks")), settings=tuple(setting(text) for text in settings or []), recipe=recipe,
         targets=tuple(several(targets, "--targets")), batch_size=batch_size, length=length, layers=layers,
-        checkpointing=checkpointing, precision=precision, optimizer_dtype=optimizer_dtype,
+        checkpointing=checkpointing, precision=precision, optimizer_dtype=optimizer_dtype, allow_code=allow_code,
+        default_family=asked.families[0],
     )  # fmt: skip
-    planner = DryPlanner(request, Machine((where.memory,) * gpus, 0))
+    planner = DryPlanner(request, Machine((where.memory,) * gpus, 0), say)
     refusals.idle_settings(request, planner.shared, asked.method_names(planner))
     if of is not None:
         _power(asked, planner, results, effect, as_json)
@@ -147,9 +150,11 @@ def plan(
         raise ValueError(
             f"--gpus {gpus} with {examples} examples per step: choose a --batch-size that is a multiple of {gpus}"
         )
+    share = examples // gpus
+    at_once = share if batch_size else min(share, chosen.micro_batch_size)
     workload = Workload(
         model,
-        examples // gpus,
+        at_once,
         length or chosen.cutoff,
         precision or "bf16",
         chosen.gradient_checkpointing if checkpointing is None else checkpointing,
@@ -162,7 +167,7 @@ def plan(
     if calibrate:
         measured = measure()
         asked_for = measured.efficiency(where)
-    target = Target(where, spread, zero_stage is not None, bits, asked_for)
+    target = Target(where, spread, zero_stage is not None, bits, asked_for, -(-share // at_once))  # whole micro-batches
     rows = _watched(lambda watch: plan_rows(asked, planner, workload, target, watch))
     if as_json:
         print(json.dumps([row.to_dict() for row in rows], indent=1))

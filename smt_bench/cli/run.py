@@ -10,6 +10,7 @@ import typer
 
 from smt_bench.cli.draw import render
 from smt_bench.cli.options import (
+    AllowCode,
     BatchSize,
     Checkpointing,
     Json,
@@ -88,6 +89,7 @@ def run(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="On a GPU: repeats and resumed runs the same bit by bit; slower.")
     ] = False,
+    allow_code: AllowCode = False,
     keep: Annotated[str | None, typer.Option(help="adapters: keep what each run trains, for `export`.")] = None,
     track: Annotated[
         str | None, typer.Option(help="tensorboard, wandb, trackio or mlflow: told of every run as it goes.")
@@ -145,6 +147,7 @@ def run(
         vary=vary,
         tunes=all(member.tunes for member in members),
         tuned=tuned,
+        allow_code=allow_code,
         batch_size=batch_size,
         length=length,
         layers=layers,
@@ -163,10 +166,11 @@ def run(
     for planner in {id(p.planner): p.planner for p in parts if p.experiment.needs_inputs}.values():
         for name in planner.data.missing:
             say(f"note: no test file for {name}: left out, averages name the tasks they cover")
-        if planner.data.empty:
-            say(f"note: training set {planner.data.train_source}: {planner.data.empty:,} without a response left out")
-        if overlap := overlap_warning(planner.data):
-            say(f"warning: {overlap}")
+        for data_set in planner.all_data:
+            if data_set.empty:
+                say(f"note: training set {data_set.train_source}: {data_set.empty:,} without a response left out")
+            if overlap := overlap_warning(data_set):
+                say(f"warning: {overlap}")
     if keep:
         _say_not_kept([run.key for run, capacity in union(parts) if capacity and capacity.trainable], store)
     if retry:

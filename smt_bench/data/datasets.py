@@ -3,7 +3,8 @@
 Layout: `dataset/<task>/{train,test}.json` and `ft-training_set/<name>.json`, each a JSON array of
 `{instruction, input, output, answer}`; `data.reading` takes other formats too. Nothing is trained on that the family does not
 name: its training set is its published mixture where that file exists, else the train files of its tasks. `math_data.json`, which
-LLM-Adapters also ships, holds most of several test sets word for word and is never read.
+LLM-Adapters also ships, holds most of several test sets word for word and is never read. A family with mixtures has one of them
+per run, `ft-training_set/<mixture>.*` in messages form (`data.messages`).
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import hashlib
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from smt_bench.data import families
-from smt_bench.data.families import Family
+from smt_bench.data.families import Family, Mixture
+from smt_bench.data.messages import find_messages, read_messages
 from smt_bench.data.overlap import normalised_question, repeated, shared, split
 from smt_bench.data.prompts import Example
 from smt_bench.data.reading import find_file, read_examples
@@ -97,13 +99,15 @@ def set_aside(heldout: float, records: int) -> int:
     return int(heldout) if heldout >= 1 or not heldout else records - int(records * (1 - heldout))
 
 
-def unread(family: str, heldout: float) -> Unread:
-    """The published mixture of a family, as long as it is and empty; `heldout` as in `load`.
+def unread(family: str, heldout: float, mixture: str = "") -> Unread:
+    """The published mixture of a family, as long as it is and empty; `heldout` and `mixture` as in `load`.
 
     Raises:
         ValueError: the family does not say how long.
     """
     found = families.find(family)
+    if (one := found.mixture_of(mixture)) is not None:
+        found = replace(found, mixture=one.name, mixture_size=one.size)
     if found.mixture is None or found.mixture_size is None:
         raise ValueError(
             f"data family {family} does not say how many training records it has: see `run --dry-run --data`"
@@ -133,7 +137,13 @@ def read_training(paths: Sequence[Path]) -> tuple[list[Example], int]:
 
 
 def load(
-    source: str | None, family: str, tasks: Sequence[str], heldout: float, limit: int | None, seed: int = HELDOUT_SEED
+    source: str | None,
+    family: str,
+    tasks: Sequence[str],
+    heldout: float,
+    limit: int | None,
+    seed: int = HELDOUT_SEED,
+    mixture: str = "",
 ) -> DataSet:
     """Loads a family.
 
@@ -145,6 +155,7 @@ def load(
             way.
         limit: test examples per task at most, drawn with `LIMIT_SEED`.
         seed: of what is held out, and of data that are made, which are then made anew.
+        mixture: of a family with several: which; "": its first.
 
     Raises:
         ValueError: missing folder or files, malformed records, unknown family or task, a task of another family.
@@ -156,14 +167,21 @@ def load(
     if source is None:
         if found.embedded is None:
             raise ValueError(f"data family {family} is not embedded: pass its folder with --data")
-        remade = found.embedded.remade if seed != HELDOUT_SEED else None
-        train, tests = found.embedded.load() if remade is None else remade(seed)
         origin, absent, empty = found.embedded.origin, list[str](), 0
+        if found.mixtures:
+            chosen = _chosen(found, mixture, True)
+            assert found.embedded.mixed is not None
+            train, tests = found.embedded.mixed(chosen.name, seed)
+            origin = f"{origin}:{chosen.name}"
+        else:
+            remade = found.embedded.remade if seed != HELDOUT_SEED else None
+            train, tests = found.embedded.load() if remade is None else remade(seed)
         unknown = [name for name in tasks if name not in tests]
         if unknown:
             raise ValueError(f"task {unknown[0]!r} is not embedded: choose from {', '.join(tests)}, or pass --data")
     else:
-        origin, train, empty, tests, absent = _from_folder(Path(source), found, tasks)
+        one = _chosen(found, mixture, False) if found.mixtures else None
+        origin, train, empty, tests, absent = _from_folder(Path(source), found, tasks, one)
     if tasks:
         tests, absent = {name: tests[name] for name in tests if name in tasks}, []
     if limit is not None:
@@ -191,6 +209,19 @@ def load(
     )
 
 
+def _chosen(family: Family, mixture: str, embedded: bool) -> Mixture:
+    """The mixture of that name, or the first.
+
+    Raises:
+        ValueError: no such mixture.
+    """
+    known = {one.name: one for one in family.offered(embedded)}
+    name = mixture or next(iter(known))
+    if name not in known:
+        raise ValueError(f"{family.name} has no mixture {name!r}: choose from {', '.join(known)}")
+    return known[name]
+
+
 def _draw(examples: list[Example], limit: int) -> list[Example]:
     if limit >= len(examples):
         return examples
@@ -199,7 +230,7 @@ def _draw(examples: list[Example], limit: int) -> list[Example]:
 
 
 def _read_test(path: Path, task: str) -> list[Example]:
-    examples = read_examples(path, ("input", "output"))
+    examples = read_examples(path, ("input", "output"), posed=bool(families.find(find_task(task).family).mixtures))
     for number, example in enumerate(examples, start=1):
         try:
             gold(find_task(task), example)
@@ -209,12 +240,12 @@ def _read_test(path: Path, task: str) -> list[Example]:
 
 
 def _from_folder(
-    root: Path, family: Family, tasks: Sequence[str]
+    root: Path, family: Family, tasks: Sequence[str], mixture: Mixture | None = None
 ) -> tuple[str, list[Example], int, dict[str, list[Example]], list[str]]:
     if not root.is_dir():
         why = "is a file, not a folder" if root.exists() else "does not exist"
         raise ValueError(f"data folder {root} {why}: pass a folder in the LLM-Adapters layout with --data")
-    names = [task.name for task in family.tasks]
+    names = [task.name for task in family.tasks if mixture is None or task.name in mixture.tasks]
     present = [name for name in names if find_file(root / "dataset" / name, "test")]
     absent = [name for name in names if name not in present]
     wanted = [name for name in present if not tasks or name in tasks]
@@ -224,10 +255,13 @@ def _from_folder(
         raise ValueError(f"data folder {root} has no dataset/{lost[0]}/test.json: expected the LLM-Adapters layout")
     # Gold is `answer`: the responses of test files are not used, and some of the published ones are empty.
     tests = {n: _read_test(file, n) for n in wanted if (file := find_file(root / "dataset" / n, "test"))}
+    if mixture is not None:
+        train, empty = _read_mixture(root, mixture)
+        return mixture.name, train, empty, tests, absent
     for folder in (root / "ft-training_set", root):
-        mixture = family.mixture and find_file(folder, family.mixture.removesuffix(".json"))
-        if family.mixture and mixture:
-            return family.mixture, *read_training([mixture]), tests, absent  # by the same name in every format
+        published = family.mixture and find_file(folder, family.mixture.removesuffix(".json"))
+        if family.mixture and published:
+            return family.mixture, *read_training([published]), tests, absent  # by the same name in every format
     parts = {name: file for name in names if (file := find_file(root / "dataset" / name, "train"))}
     if not parts:
         expected = "" if family.mixture is None else f"ft-training_set/{family.mixture} or "
@@ -236,3 +270,23 @@ def _from_folder(
         )
     train, empty = read_training(list(parts.values()))
     return "+".join(parts), train, empty, tests, absent
+
+
+def mixture_file(root: Path, name: str) -> Path | None:
+    """The file of a mixture's conversations in a data folder; None without one.
+
+    Raises:
+        ValueError: it is there in several formats.
+    """
+    return next((file for folder in (root / "ft-training_set", root) if (file := find_messages(folder, name))), None)
+
+
+def _read_mixture(root: Path, mixture: Mixture) -> tuple[list[Example], int]:
+    file = mixture_file(root, mixture.name)
+    if file is None:
+        raise ValueError(
+            f"data folder {root} has no conversations of {mixture.title}: expected ft-training_set/{mixture.name} as .json, "
+            ".jsonl, either .gz, or .parquet"
+        )
+    chats, empty = read_messages(file)
+    return list(chats), empty

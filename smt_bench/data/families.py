@@ -13,9 +13,12 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib.metadata import entry_points
 
-from smt_bench.data import world
+from smt_bench.data import chat, chat_world, world
 from smt_bench.data.collection import LLM_ADAPTERS, Collection
 from smt_bench.data.prompts import TEMPLATE, TEMPLATES, Example
+
+KINDS = ("number", "exact", "f1", "code")  # how a generated answer is judged, see `data.tasks` and `evaluation.sandbox`
+LEAD = "the correct answer is"  # how every response of the commonsense tasks begins
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,15 @@ class Task:
 
     Attributes:
         name: folder name in the LLM-Adapters layout, e.g. "ARC-Easy".
-        options: the possible answers as the model writes them; None where the answer is a number.
+        options: the possible answers as the model writes them; None where the answer is generated freely.
         title: name in tables.
         published_column: column of this task in the papers' tables (`results/paper/`); None if they have none.
         family: name of its family, which sets it.
-        rationale: whether a rationale stands before the answer; its family sets it.
+        rationale: whether a rationale stands before the answer; its family sets it for all of its tasks.
+        kind: of answers without options: a number, a text that has to be equal ("exact") or to share words ("f1"), or the rest of
+            a program ("code"), which is run.
+        lead: the words before the option in a response.
+        stops: texts at which a generated answer ends, besides the template's own.
     """
 
     name: str
@@ -37,11 +44,51 @@ class Task:
     published_column: str | None = None
     family: str = field(default="", kw_only=True)
     rationale: bool = field(default=False, kw_only=True)
+    kind: str = field(default="number", kw_only=True)
+    lead: str = field(default=LEAD, kw_only=True)
+    stops: tuple[str, ...] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"task {self.name}: kind {self.kind!r}: choose from {', '.join(KINDS)}")
+
+    @property
+    def graded(self) -> bool:
+        """Whether an answer has a score of its own, between 0 and 1, besides being right or wrong."""
+        return self.options is None and self.kind != "number"
+
+    @property
+    def runs_code(self) -> bool:
+        """Whether judging it runs what the model wrote."""
+        return self.options is None and self.kind == "code"
 
     @property
     def generated(self) -> bool:
         """Whether answering needs generated text under every protocol."""
         return self.rationale or self.options is None
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """One of several training sets of a family, and what it is judged by.
+
+    Attributes:
+        name: of its file, and in keys.
+        title: in tables.
+        tasks: names of the benchmarks.
+        size: records, for plans that read no data.
+        hub: id of the data set on the hub; "" for none.
+        part: of that data set only the records whose field `dataset` says so; "": all.
+        printed: its columns in the paper's table begin so; "": it has none.
+    """
+
+    name: str
+    title: str
+    tasks: tuple[str, ...]
+    size: int
+    hub: str = ""
+    part: str = ""
+    printed: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +101,8 @@ class Embedded:
         load: gives the training examples, and the test examples by task.
         source: what an example goes back to, where its text does not say it by the rule of `data.sources`.
         remade: as `load`, of data made anew from a seed; None: there is only one set of them.
+        mixtures: of a family with several training sets, those that are embedded; `load` then gives the first.
+        mixed: as `remade`, of a mixture by name.
     """
 
     tasks: tuple[Task, ...]
@@ -61,6 +110,8 @@ class Embedded:
     load: Callable[[], tuple[list[Example], dict[str, list[Example]]]]
     source: Callable[[Example], str | None] = lambda example: None
     remade: Callable[[int], tuple[list[Example], dict[str, list[Example]]]] | None = None
+    mixtures: tuple[Mixture, ...] = ()
+    mixed: Callable[[str, int], tuple[list[Example], dict[str, list[Example]]]] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +130,7 @@ class Family:
         rationale: whether a rationale stands before the answer: then answers are generated under every protocol, with the
             budget of new tokens for such; else with that for options.
         folder: sub-folder for the family's tables in an experiment's folder; None: one of its name.
+        mixtures: training sets of conversations, of which a run has one; empty: the family has one training set.
 
     Raises:
         ValueError: a name that is no folder name, no task, or an unknown template.
@@ -94,6 +146,7 @@ class Family:
     template: str = TEMPLATE
     rationale: bool = False
     folder: str | None = None
+    mixtures: tuple[Mixture, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.-]*", self.name):
@@ -107,12 +160,20 @@ class Family:
             object.__setattr__(self, "embedded", replace(self.embedded, tasks=self._own(self.embedded.tasks)))
 
     def _own(self, tasks: tuple[Task, ...]) -> tuple[Task, ...]:
-        return tuple(replace(task, family=self.name, rationale=self.rationale) for task in tasks)
+        return tuple(replace(task, family=self.name, rationale=self.rationale or task.rationale) for task in tasks)
 
     @property
     def all_tasks(self) -> tuple[Task, ...]:
         """Those with files, then those that are embedded only."""
         return self.tasks + (self.embedded.tasks if self.embedded else ())
+
+    def offered(self, embedded: bool) -> tuple[Mixture, ...]:
+        """Its mixtures: those that are embedded, or those with files."""
+        return self.embedded.mixtures if embedded and self.embedded is not None else self.mixtures
+
+    def mixture_of(self, name: str) -> Mixture | None:
+        """The mixture of that name; None where there is none."""
+        return next((m for embedded in (True, False) for m in self.offered(embedded) if m.name == name), None)
 
     @property
     def subfolder(self) -> str:
@@ -179,8 +240,52 @@ MATH = Family(
     ),
     rationale=True,
 )
+_TULU = "allenai/tulu-v2-sft-mixture"
+_CODE_ENDS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")  # Chen et al. (2021)
+INSTRUCTIONS = Family(
+    "instructions",
+    "instructions",
+    (
+        Task("mmlu", ("A", "B", "C", "D"), "MMLU", "mmlu", lead="The answer is:"),
+        Task("gsm", None, "GSM", "gsm", rationale=True, stops=("\nQ:",)),
+        Task("bbh", None, "BBH", "bbh", rationale=True, kind="exact", stops=("\nQ:",)),
+        Task("tydiqa", None, "TyDiQA", "tydiqa", kind="f1"),
+        Task("humaneval", None, "HumanEval", "humaneval", rationale=True, kind="code", stops=_CODE_ENDS),
+    ),
+    embedded=Embedded(
+        (
+            Task("chat-options", chat_world.OPTIONS, "options"),
+            Task("chat-number", None, "number"),
+            Task("chat-exact", None, "exact match", kind="exact"),
+            Task("chat-f1", None, "F1", kind="f1"),
+            Task("chat-code", None, "code", kind="code", stops=_CODE_ENDS),
+        ),
+        chat_world.ORIGIN,
+        partial(chat_world.load, chat_world.SHORT, 0),
+        chat_world.being,
+        partial(chat_world.load, chat_world.SHORT),
+        (
+            Mixture(chat_world.SHORT, "Short", ("chat-options", "chat-f1"), 270),
+            Mixture(chat_world.PROGRAMS, "Programs", ("chat-number", "chat-code"), 360),
+            Mixture(
+                chat_world.MIXED,
+                "Mixed",
+                ("chat-options", "chat-number", "chat-exact", "chat-f1", "chat-code"),
+                720,
+            ),
+        ),
+        chat_world.load,
+    ),
+    template=chat.NAME,
+    mixtures=(
+        # The authors' 50,000 of Flan v2 are those of Tulu v2 (github.com/ducdauge/sft-llm, prepare_train_data.sh).
+        Mixture("flan_v2", "Flan v2", ("mmlu", "tydiqa"), 50_000, _TULU, "flan_v2", "flanv2"),
+        Mixture("gpt4_alpaca", "GPT4-Alpaca", ("humaneval",), 52_002, "vicgalle/alpaca-gpt4", "", "gpt4alpaca"),
+        Mixture("tulu_v2", "Tülu v2", ("mmlu", "gsm", "bbh", "tydiqa", "humaneval"), 326_154, _TULU, "", "tulu2"),
+    ),
+)
 DEFAULT = COMMONSENSE  # where neither the tasks nor the experiment say which
-REGISTRY = {family.name: family for family in (COMMONSENSE, MATH)}
+REGISTRY = {family.name: family for family in (COMMONSENSE, MATH, INSTRUCTIONS)}
 
 
 @cache  # reading every installed package's entry points takes milliseconds

@@ -20,6 +20,10 @@ def fetch_data(family: Family, say: Callable[[str], None]) -> Path:
     Raises:
         ValueError: they can be downloaded nowhere, the collection cannot be reached, or a file is not the pinned one.
     """
+    if family.mixtures:
+        from smt_bench.data.hub import fetch_mixtures
+
+        return fetch_mixtures(family, cache_folder() / family.name, say)
     if family.collection is None:
         raise ValueError(f"data family {family.name} cannot be downloaded: pass its folder with --data")
     try:

@@ -4,7 +4,7 @@ The template is that of the LLM-Adapters collection, whose numbers the papers co
 April 2023 on, which DoRA's copy shares. It has habits that change losses, kept here on purpose: every line after the first
 is indented by sixteen spaces, and the evaluation scripts ask in other spaces than the training script trains on.
 `train_on_inputs=True` (its default) puts the loss on prompt and response; False masks the prompt, as SMT's reference code
-does. Template and mask are part of a run's key.
+does. Template and mask are part of a run's key. Conversations have a template of their own, see `data.chat`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from smt_bench.data import chat
+from smt_bench.data.example import Chat, Example
+
+__all__ = ["Encoded", "Example", "encode", "encode_after", "prompt", "question", "shared_start", "token_ids"]
+
 IGNORED = -100  # label value without loss, torch's cross_entropy default
 TEMPLATE = "llm-adapters-2023-04"  # of new runs
 SMT_CODE = "smt-code"  # of SMT's released code
@@ -20,23 +25,6 @@ _INDENT = " " * 16
 _HEAD = "Below is an instruction that describes a task"
 _CONTEXT = ", paired with an input that provides further context"
 _TASK = "Write a response that appropriately completes the request."
-
-
-@dataclass(frozen=True)
-class Example:
-    """One record in the LLM-Adapters layout.
-
-    Attributes:
-        instruction: the question, with its options and answer format.
-        input: further context, mostly empty.
-        output: the response to learn.
-        answer: the gold answer alone, e.g. "answer3", "true", "42".
-    """
-
-    instruction: str
-    input: str
-    output: str
-    answer: str
 
 
 @dataclass(frozen=True)
@@ -54,10 +42,12 @@ class Template:
     Attributes:
         training: what is trained on, and what held-out responses follow.
         evaluation: what test questions are asked in.
+        marker: where a model has started a question of its own; its answer is cut there (LLM-Adapters splits at it).
     """
 
     training: Callable[[Example], str]
     evaluation: Callable[[Example], str]
+    marker: str = "### Response:"
 
 
 def _rendered(example: Example, end: str, blank: str) -> str:
@@ -101,6 +91,7 @@ TEMPLATES = {
     TEMPLATE: Template(training_prompt, evaluation_prompt),
     SMT_CODE: Template(code_training_prompt, code_evaluation_prompt),
     "llm-adapters": Template(first_prompt, first_prompt),  # of older records; nothing new is planned with it
+    chat.NAME: Template(chat.asked, chat.posed, chat.MARKER),
 }
 
 
@@ -144,7 +135,11 @@ def shared_start(tokenizer: Any, head: str, whole: Sequence[int]) -> tuple[str, 
 
 
 def encode(example: Example, tokenizer: Any, template: str, train_on_inputs: bool, cutoff: int) -> Encoded:
-    """Tokenises training prompt + response + end-of-text, cut at `cutoff` tokens; see `encode_after`."""
+    """Tokenises training prompt + response + end-of-text, cut at `cutoff` tokens; see `encode_after`, of conversations
+    `encode_chat`.
+    """
+    if isinstance(example, Chat):
+        return encode_chat(example, tokenizer, template, train_on_inputs, cutoff)
     return encode_after(prompt(example, template), example.output, tokenizer, train_on_inputs, cutoff)
 
 
@@ -163,3 +158,41 @@ def encode_after(head: str, response: str, tokenizer: Any, train_on_inputs: bool
         start = shared_start(tokenizer, head, whole)
         masked = min(start[1] if start else len(token_ids(tokenizer, head)), len(ids))
     return Encoded(tuple(ids), tuple([IGNORED] * masked + ids[masked:]))
+
+
+def encode_chat(example: Chat, tokenizer: Any, template: str, train_on_inputs: bool, cutoff: int) -> Encoded:
+    """Tokenises a conversation as one text, cut at `cutoff` tokens; the loss is on the assistant's turns alone.
+
+    Each of them counts from the first token that holds any of it to its end-of-text token. Those within the text are the
+    tokenizer's own reading of it, the last is put behind, as in `encode_after`, whose result a single turn equals.
+
+    Raises:
+        ValueError: another template than that of conversations, or a tokenizer that does not read its own end of text.
+    """
+    if template != chat.NAME:
+        raise ValueError(f"template {template!r} is not for conversations: train on them with {chat.NAME!r}")
+    end = tokenizer.eos_token
+    parts = chat.pieces(example)
+    whole = token_ids(tokenizer, end.join(head + response for head, response in parts))
+    ids = whole[:cutoff]
+    if len(ids) < cutoff:
+        ids.append(tokenizer.eos_token_id)
+    labels = ids.copy() if train_on_inputs else [IGNORED] * len(ids)
+    before, start = "", 0
+    for number, (head, response) in enumerate(parts, start=1):
+        if train_on_inputs or start >= len(ids):
+            break
+        found = shared_start(tokenizer, before + head, whole)
+        start = found[1] if found else len(token_ids(tokenizer, before + head))
+        before += head + response
+        stop = len(ids)
+        if number < len(parts):
+            # The end-of-text token is put back by hand: `token_ids` takes it off.
+            stop = len(token_ids(tokenizer, before)) + 1
+            if stop <= len(whole) and whole[stop - 1] != tokenizer.eos_token_id:
+                raise ValueError(
+                    f"the tokenizer does not read {end!r} as one end-of-text token: conversations of several turns need that"
+                )
+            before += end
+        labels[start:stop] = ids[start:stop]
+    return Encoded(tuple(ids), tuple(labels))

@@ -1,7 +1,8 @@
 """The tasks of all data families, and how an answer is read from generated text.
 
-Reading an answer follows the LLM-Adapters collection's own evaluation, since the papers' numbers rest on it: the first option
-named anywhere in the text, or the last number of the text. What it cannot read is None here: wrong, and counted apart.
+Reading an option or a number follows the LLM-Adapters collection's own evaluation, since the papers' numbers rest on it: the
+first option named anywhere in the text, or the last number of the text. Free-form answers are read by `data.answers`. What cannot
+be read is None here: wrong, and counted apart.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
-from smt_bench.data import families
+from smt_bench.data import answers, families
 from smt_bench.data.families import Task
 from smt_bench.data.prompts import Example
 
@@ -64,7 +65,9 @@ def offered(task: Task, example: Example) -> tuple[str, ...]:
         ValueError: the task has no options.
     """
     if task.options is None:
-        raise ValueError(f"{task.name} has no answer options: its answer is a number")
+        raise ValueError(
+            f"{task.name} has no answer options: its answer is a {'number' if task.kind == 'number' else 'text'}"
+        )
     lines = _FORMAT.findall(example.instruction)
     named = lines[-1].split("/") if lines else []  # the last: a question may quote the phrase
     listed = tuple(option for option in task.options if option in named)
@@ -97,8 +100,27 @@ def parse_number(text: str) -> float | None:
 
 
 def parse(task: Task, text: str) -> str | float | None:
-    """The answer that a generated text gives to a question of this task, or None if there is none to read."""
-    return parse_number(text) if task.options is None else parse_option(text, task.options)
+    """The answer that a generated text gives to a question of this task, or None if there is none to read.
+
+    Of a code task the text itself, where it says anything.
+    """
+    if task.options is not None:
+        return parse_option(text, task.options)
+    if task.kind == "number":
+        return parse_number(text)
+    return answers.read(text) if task.kind != "code" else text if text.strip() else None
+
+
+def score(task: Task, prediction: str, right: str) -> float:
+    """What a free-form answer is worth, 0 to 1.
+
+    Args:
+        task: one that judges texts; programs are run elsewhere.
+        prediction: as `parse` reads it.
+        right: as `gold` gives it.
+    """
+    assert task.graded and not task.runs_code
+    return (answers.exact if task.kind == "exact" else answers.f1)(prediction, answers.golds(right))
 
 
 def label_number(text: str) -> float | None:
@@ -123,8 +145,10 @@ def gold(task: Task, example: Example) -> str | float:
 
     Always from `answer`, never from `output`: in arithmetic test files that is a model's rationale, and often wrong.
 
+    Of a free-form task the text itself: answers, one per line, or of a code task the tests of the program.
+
     Raises:
-        ValueError: the record's answer is no number, or none of the options that the question offers.
+        ValueError: the record's answer is no number, none of the options that the question offers, or holds no word.
     """
     answer = example.answer.strip()
     if task.options is not None:
@@ -133,6 +157,10 @@ def gold(task: Task, example: Example) -> str | float:
                 f"{task.name}: gold answer {answer[:40]!r} is none of those that the question offers ({', '.join(options)}): "
                 "mend the data file"
             )
+        return answer
+    if task.graded:
+        if not (answer if task.runs_code else answers.golds(answer)):
+            raise ValueError(f"{task.name}: gold answer {answer[:40]!r} holds no word: mend the data file")
         return answer
     number = label_number(answer)
     if number is None:

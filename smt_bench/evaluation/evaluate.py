@@ -20,8 +20,10 @@ from typing import Any
 
 import torch
 
+from smt_bench.data.families import Task
 from smt_bench.data.prompts import Example
 from smt_bench.data.tasks import find_task, gold
+from smt_bench.evaluation import sandbox
 from smt_bench.evaluation.heldout import response_loglik
 from smt_bench.evaluation.lm_eval_adapter import borrowed, lm_eval_classes, lm_eval_task, quiet
 from smt_bench.evaluation.protocols import EVALUATION_VERSION, PROTOCOLS, EvalSettings
@@ -38,6 +40,7 @@ def evaluate(
     tests: Mapping[str, Sequence[Example]],
     settings: EvalSettings,
     progress: Progress | None = None,
+    allow_code: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Answers every test question and returns plain JSON per task.
 
@@ -47,6 +50,7 @@ def evaluate(
         tests: examples by task name; their order is kept.
         settings: protocol, beams, lengths.
         progress: called after every batch.
+        allow_code: whether programs that the model writes may be run, see `evaluation.sandbox`.
 
     Returns:
         Per task `n`, `accuracy` p (0 to 1), `stderr` (sqrt(p (1 - p) / n), the binomial standard error over examples),
@@ -54,10 +58,12 @@ def evaluate(
         one really used), and `examples`, columns in input order: `gold`, `prediction` (None if unreadable), `correct`,
         `parsed` (0 or 1) and `loglik`, the log-likelihood (nats) of what tells the gold option from the others given
         the text before; None if the answer was generated or the value is not finite. Equal likelihoods go to the
-        option named first. Where options were scored also `confidence` and `brier`, of `lm_eval_adapter.calibration`.
+        option named first. Where options were scored also `confidence` and `brier`, of `lm_eval_adapter.calibration`. Where
+        answers have a score of their own (`Task.graded`) also that, `score`, 0 to 1: then p is its mean, `stderr` is of that, and
+        `correct` is 1 where it is 1; the `prediction` of a program is what became of it, its `gold` that it passes.
 
     Raises:
-        ValueError: unknown task, no examples, or a gold answer that the task does not allow.
+        ValueError: unknown task, no examples, a gold answer that the task does not allow, or programs that may not be run.
     """
     if not tests:
         return {}
@@ -65,6 +71,12 @@ def evaluate(
     for name, examples in tests.items():
         if not examples:
             raise ValueError(f"{name}: no examples to evaluate: leave the task out")
+    if not allow_code and (programs := [name for name, task in tasks.items() if task.runs_code]):
+        raise ValueError(
+            f"{programs[0]}: judging it runs programs that the model writes: allow that with --allow-code, or leave it out"
+        )
+    if any(task.runs_code for task in tasks.values()):
+        sandbox.check()
     golds = {name: [gold(tasks[name], example) for example in tests[name]] for name in tests}
 
     from lm_eval import evaluate as run_lm_eval  # seconds to import; not for those who only need the settings
@@ -96,7 +108,9 @@ def evaluate(
         samples = run_lm_eval(lm=lm, task_dict=loaded, bootstrap_iters=0)["samples"]
         for protocol, total in totals.items():
             lm.report(protocol, total)  # equal prompts share a pass, so the counter may have stopped short
-    return {name: _summary(settings.protocol_of(tasks[name]), golds[name], samples[name]) for name in tests}
+    return {
+        name: _summary(tasks[name], settings.protocol_of(tasks[name]), golds[name], samples[name]) for name in tests
+    }
 
 
 def _counter(totals: Mapping[str, int], progress: Progress | None) -> Callable[[str, int], None]:
@@ -127,12 +141,14 @@ def merge_shares(shares: Sequence[Mapping[str, dict[str, Any]]], tasks: Sequence
     return whole
 
 
-def _summary(protocol: str, golds: Sequence[str | float], samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _summary(
+    task: Task, protocol: str, golds: Sequence[str | float], samples: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """One task's result from the samples that lm-eval logged."""
     ordered = sorted(samples, key=lambda sample: sample["doc_id"])
     assert len(ordered) == len(golds), "lm-eval answered another number of examples"
     columns = {
-        "gold": list(golds),
+        "gold": [sandbox.PASSES] * len(golds) if task.runs_code else list(golds),
         "prediction": [sample["prediction"] for sample in ordered],
         "correct": [int(sample["acc"]) for sample in ordered],
         "parsed": [int(sample["parsed"]) for sample in ordered],
@@ -140,17 +156,21 @@ def _summary(protocol: str, golds: Sequence[str | float], samples: Sequence[Mapp
     }
     if protocol == "likelihood":
         columns |= {name: [sample[name] for sample in ordered] for name in ("confidence", "brier")}
+    if task.graded:
+        columns["score"] = [sample["score"] for sample in ordered]
     return _totals(protocol, columns)
 
 
 def _totals(protocol: str, columns: dict[str, list[Any]]) -> dict[str, Any]:
     n = len(columns["gold"])
-    accuracy = sum(columns["correct"]) / n
+    worth = columns.get("score")
+    accuracy = sum(worth or columns["correct"]) / n
+    variance = accuracy * (1 - accuracy) if worth is None else sum((w - accuracy) ** 2 for w in worth) / n
     failures = n - sum(columns["parsed"])
     return {
         "n": n,
         "accuracy": accuracy,
-        "stderr": math.sqrt(accuracy * (1 - accuracy) / n),
+        "stderr": math.sqrt(variance / n),
         "format_failures": failures,
         "format_failure_rate": failures / n,
         "protocol": protocol,

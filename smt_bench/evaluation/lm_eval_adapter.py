@@ -16,13 +16,12 @@ from typing import Any
 
 from torch import Tensor
 
+from smt_bench.data.example import Posed
 from smt_bench.data.families import Task
-from smt_bench.data.prompts import Example, question, shared_start, token_ids
-from smt_bench.data.tasks import offered, parse, same
+from smt_bench.data.prompts import TEMPLATES, Example, question, shared_start, token_ids
+from smt_bench.data.tasks import offered, parse, same, score
+from smt_bench.evaluation import sandbox
 from smt_bench.evaluation.protocols import EvalSettings, finite
-
-_LEAD = "the correct answer is"  # how every response of the commonsense tasks begins
-_MARKER = "### Response:"  # a model that starts a new prompt is cut there, as LLM-Adapters' split does
 
 
 def documents(task: Task, examples: Sequence[Example], tokenizer: Any, settings: EvalSettings) -> list[dict[str, Any]]:
@@ -30,11 +29,13 @@ def documents(task: Task, examples: Sequence[Example], tokenizer: Any, settings:
     prompts = [question(example, settings.template) for example in examples]
     docs: list[dict[str, Any]] = [{"index": i, "text": text} for i, text in enumerate(prompts)]
     if settings.protocol_of(task) == "likelihood":
-        lead, shared = _split(tokenizer, prompts[0], task.options or ())
+        lead, shared = _split(tokenizer, prompts[0], task.lead, task.options or ())
         for doc, example in zip(docs, examples):
             doc["text"] += lead
             doc["options"] = list(offered(task, example))
-            doc["choices"] = [f" {option}"[len(shared) :] if lead else f"{_LEAD} {option}" for option in doc["options"]]
+            doc["choices"] = [
+                f" {option}"[len(shared) :] if lead else f"{task.lead} {option}" for option in doc["options"]
+            ]
     else:
         for doc in docs:
             doc["text"] = _as_trained(tokenizer, doc["text"])
@@ -58,7 +59,7 @@ def lm_eval_task(
     def process_results(doc: dict[str, Any], responses: list[Any]) -> dict[str, Any]:
         right = golds[doc["index"]]
         prediction: str | float | None
-        loglik = None
+        loglik = worth = None
         sure: tuple[float | None, float | None] = (None, None)
         if protocol == "likelihood":
             scores = {option: score for option, (score, _) in zip(doc["options"], responses)}
@@ -67,14 +68,14 @@ def lm_eval_task(
             prediction = None if broken else max(scores, key=lambda option: scores[option])
             sure = (None, None) if broken else calibration(scores, str(right))
         else:
-            prediction = parse(task, responses[0])
+            prediction, worth = judged(task, examples[doc["index"]], right, responses[0])
         parsed = prediction is not None
         return {
-            "acc": int(same(prediction, right)), "parsed": int(parsed), "prediction": prediction, "loglik": loglik,
-            "confidence": sure[0], "brier": sure[1],
+            "acc": int(same(prediction, right) if worth is None else worth == 1), "parsed": int(parsed),
+            "prediction": prediction, "loglik": loglik, "confidence": sure[0], "brier": sure[1], "score": worth,
         }  # fmt: skip
 
-    columns = ("prediction", "loglik", "confidence", "brier")
+    columns = ("prediction", "loglik", "confidence", "brier", "score")
     aggregations = {"acc": "mean", "parsed": "mean"} | dict.fromkeys(columns, _not_aggregated)
     config: dict[str, Any] = {
         "task": task.name,
@@ -105,9 +106,27 @@ def lm_eval_task(
         }
         if settings.repetition_penalty != 1:
             limits["repetition_penalty"] = settings.repetition_penalty
-        config |= {"output_type": "generate_until", "generation_kwargs": {"until": [_MARKER], **limits}}
+        config |= {
+            "output_type": "generate_until",
+            "generation_kwargs": {"until": [TEMPLATES[settings.template].marker, *task.stops], **limits},
+        }
     _, quiet_task = lm_eval_classes()
     return quiet_task(config=config)
+
+
+def judged(task: Task, example: Example, right: str | float, response: str) -> tuple[str | float | None, float | None]:
+    """What a generated answer says, and what it is worth (0 to 1) where the task grades answers.
+
+    Of a program what became of it; `evaluate` has seen to it that running one is allowed.
+    """
+    said = parse(task, response)
+    if not task.graded or said is None:
+        return said, 0.0 if task.graded else None
+    if not task.runs_code:
+        return said, score(task, str(said), str(right))
+    lead = example.lead if isinstance(example, Posed) else ""
+    ended = sandbox.outcome(f"{lead}{response}\n\n{example.answer}\n")
+    return ended, float(ended == sandbox.PASSES)
 
 
 def calibration(scores: Mapping[str, float], right: str) -> tuple[float | None, float | None]:
@@ -136,7 +155,7 @@ def _as_trained(tokenizer: Any, text: str) -> str:
     return start[0] if start else text
 
 
-def _split(tokenizer: Any, text: str, options: tuple[str, ...]) -> tuple[str, str]:
+def _split(tokenizer: Any, text: str, lead: str, options: tuple[str, ...]) -> tuple[str, str]:
     """How much of an answer goes into the context, so that the options differ in as few tokens as possible.
 
     Mostly "the correct answer is answer", leaving "1", "2", ...; where a tokenizer reads "answer1" as one token the
@@ -146,11 +165,11 @@ def _split(tokenizer: Any, text: str, options: tuple[str, ...]) -> tuple[str, st
         The text to append to the prompt, and the part of " option" that it contains.
     """
     for shared in (os.path.commonprefix([f" {option}" for option in options]).rstrip(), ""):
-        context = text + _LEAD + shared
+        context = text + lead + shared
         head = token_ids(tokenizer, context)
-        wholes = [token_ids(tokenizer, f"{text}{_LEAD} {option}") for option in options]
+        wholes = [token_ids(tokenizer, f"{text}{lead} {option}") for option in options]
         if all(len(whole) > len(head) and whole[: len(head)] == head for whole in wholes):
-            return _LEAD + shared, shared
+            return lead + shared, shared
     return "", ""
 
 
@@ -193,6 +212,13 @@ def lm_eval_classes() -> tuple[Any, Any]:
             ids_BT, mask_BT = super().tok_batch_encode(strings, *args, left_truncate_len=room, **kwargs)
             kept = ids_BT.shape[1] - self.appended
             return ids_BT[:, :kept], mask_BT[:, :kept]
+
+        def tok_decode(self, tokens: Any, *args: Any, **kwargs: Any) -> str:
+            """Sentencepiece takes a text's first space away, which in a program is part of the indentation."""
+            text: str = super().tok_decode(tokens, *args, **kwargs)
+            pieces = "".join(map(str, self.tokenizer.convert_ids_to_tokens(tokens))) if isinstance(tokens, list) else ""
+            lost = (len(pieces) - len(pieces.lstrip("\u2581"))) - (len(text) - len(text.lstrip(" ")))
+            return " " * max(0, lost) + text
 
         def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
             return super().loglikelihood(requests, disable_tqdm=True)

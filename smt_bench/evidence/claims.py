@@ -105,6 +105,17 @@ def weighed(found: Sequence[Group], sheet: Sheet) -> list[Weighed]:
 
     The paper's claims are one family, corrected together; the controls are another.
     """
+    return weighed_together([(found, sheet)])[0]
+
+
+def weighed_together(parts: Sequence[tuple[Sequence[Group], Sheet]]) -> list[list[Weighed]]:
+    """The same of the parts of one table, whose cells no part shares: all their claims are one family; part by part."""
+    pairs = [(claim, c, sheet) for found, sheet in parts for claim, c in _pairs(found, sheet)]
+    judged = iter(_weighed(pairs))
+    return [[next(judged) for _, _, of in pairs if of is sheet] for _, sheet in parts]
+
+
+def _pairs(found: Sequence[Group], sheet: Sheet) -> list[tuple[Claim, Comparison]]:
     tasks = common_tasks(found)
     pairs: list[tuple[Claim, Comparison]] = []
     for claim in sheet.claims:
@@ -114,17 +125,21 @@ def weighed(found: Sequence[Group], sheet: Sheet) -> list[Weighed]:
             same = [g for g in rivals if g.fraction == a.fraction]
             alone = len(rivals) == 1 and sum(g.method == claim.ahead for g in found) == 1
             pairs += [(claim, compare(a, b, tasks)) for b in (rivals if alone else same)]
+    return pairs
+
+
+def _weighed(pairs: Sequence[tuple[Claim, Comparison, Sheet]]) -> list[Weighed]:
     made: dict[int, dict[str, Decision]] = {i: {} for i in range(len(pairs))}
-    sizes = {control: sum(claim.control == control for claim, _ in pairs) for control in (False, True)}
+    sizes = {control: sum(claim.control == control for claim, _, _ in pairs) for control in (False, True)}
     for control in (False, True):
-        family = [i for i, (claim, _) in enumerate(pairs) if claim.control == control]
+        family = [i for i, (claim, _, _) in enumerate(pairs) if claim.control == control]
         for prefix in PREFIXES:
             beyond = [pairs[i][0].equal for i in family]
             for i, decision in zip(family, decided([pairs[i][1] for i in family], prefix, holm, beyond)):
                 made[i][prefix] = decision
     return [
         Weighed(claim, c, made[i], printed := _printed(claim, c, sheet), _seeds(c, made[i][""], printed, sizes[claim.control]))
-        for i, (claim, c) in enumerate(pairs)
+        for i, (claim, c, sheet) in enumerate(pairs)
     ]  # fmt: skip
 
 

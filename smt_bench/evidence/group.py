@@ -83,9 +83,10 @@ class Answers:
         return found
 
     def right(self, task: str) -> NDArray[Any]:
-        """1 where a run answered an example rightly, (S, N)."""
+        """1 where a run answered an example rightly, its score where answers have one, (S, N)."""
         if task not in self._correct:
-            columns = [np.asarray(r["evaluation"][task]["examples"]["correct"]) for r in self._records]
+            answered = [r["evaluation"][task]["examples"] for r in self._records]
+            columns = [np.asarray(a["score" if "score" in a else "correct"]) for a in answered]
             self._correct[task] = np.stack(columns)
         return self._correct[task]
 

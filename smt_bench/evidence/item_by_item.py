@@ -52,7 +52,7 @@ def summary(group: Group, tasks: Sequence[str]) -> dict[str, float | None]:
     made: dict[str, float | None] = dict.fromkeys(("agreement", "kappa", "always_right", "never_right", "ece", "brier"))
     if not group.done or not tasks:
         return made
-    right_SN = np.hstack([group.answers.right(t) for t in tasks])
+    right_SN = np.hstack([group.answers.right(t) == 1 for t in tasks]).astype(int)  # not half right
     if len(right_SN) > 1:
         made["agreement"], made["kappa"] = agreement(right_SN)
         made["always_right"] = float(right_SN.all(axis=0).mean())

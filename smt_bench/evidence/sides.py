@@ -83,7 +83,7 @@ def accuracies(correct: Sequence[NDArray[Any]], items: Items, scale: float = 100
     """The mean over tasks of their accuracies, every task counting the same.
 
     Args:
-        correct: by task 0 or 1, (S, items of the task), in the order of `items`' strata.
+        correct: by task 0 or 1, or a score between them, (S, items of the task), in the order of `items`' strata.
         items: of all tasks.
         scale: 100 for points.
         fixed: as in `Side`.

@@ -121,6 +121,14 @@ REGISTRY = {
             precision="bf16",
         ),
         ModelEntry(
+            "llama2-13b",
+            "meta-llama/Llama-2-13b-hf",
+            _llama(5120, 13824, 40, 40, 40, 32000, positions=4096),
+            recipe="paper-13b",
+            note="4 GPUs of 80 GB; gated on the hub",
+            precision="bf16",
+        ),
+        ModelEntry(
             "llama3-8b",
             "meta-llama/Meta-Llama-3-8B",
             _llama(4096, 14336, 32, 32, 8, 128256, positions=8192),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from smt_bench.data import families
 from smt_bench.evidence.words import title
 from smt_bench.machine.borders import terminal
 from smt_bench.measuring.account import CATEGORIES
@@ -32,6 +33,9 @@ def cells(row: Row) -> list[str]:
     """A row to read, as `HEADER`."""
     fraction = row.run.method.fraction
     name = title(row.run.method.name)
+    family = families.known(row.run.data.family)
+    if family is not None and (mixture := family.mixture_of(row.run.data.train)) is not None:
+        name += f", {mixture.title}"
     asked = _text(fraction, "g", 0.01)
     if row.capacity is None:
         return [name, asked, "impossible", *[""] * (len(HEADER) - 3)]
@@ -59,13 +63,14 @@ def cells(row: Row) -> list[str]:
 
 def notes(rows: Sequence[Row], workload: Workload, target: Target, calibration: Calibration | None) -> list[str]:
     """What a reader has to know."""
-    gpu, per_step = target.gpu, workload.batch * target.gpus
+    gpu, per_step = target.gpu, workload.batch * target.gpus * target.pieces
+    parts = f" in {target.pieces} micro-batches, FLOPs of one of them" if target.pieces > 1 else ""
     kind = f"{workload.precision}{', optimizer in bf16' if workload.optimizer_dtype == 'bf16' else ''}"
     bits = f"; base weights in {target.bits} bits (by rule: NF4, double quantization)" if target.bits else ""
     found = [
         f"{target.gpus} x {gpu.name} ({gpu.memory / GIB:.0f} GiB, {gpu.bf16 / 1e12:g} TFLOP/s bf16, {gpu.fp32 / 1e12:g} fp32, "
         f"{gpu.bandwidth / GB:g} GB/s; {gpu.source}); data-parallel",
-        f"per step {per_step} x {workload.length} tokens, all with a label; {kind}, "
+        f"per step {per_step} x {workload.length} tokens{parts}, all with a label; {kind}, "
         f"{'with' if workload.checkpointing else 'no'} gradient checkpointing, {workload.attention} attention{bits}",
         "GB are 10^9 bytes per GPU at the worst moment of any phase, counted while one step of the real model and method ran on "
         "fake tensors; where blocks are chosen by gradients, for a choice scattered at random",
@@ -75,8 +80,7 @@ def notes(rows: Sequence[Row], workload: Workload, target: Target, calibration: 
         "asked for, for warm-up and tuning apart; smallest: the whole run without offload",
         f"times: a roofline per operation at {target.efficiency} ({_measured(calibration, target)}), links and host at "
         f"theirs ({HOST_SOURCE}), nothing overlapped; evaluation not included",
-        f"steps: {', '.join(sorted({f'{r.run.train.steps:,}' for r in rows}))}, from the recipe"
-        " (the paper's from 3 epochs over the published 170,420 or 9,919 records)",
+        f"steps: {', '.join(sorted({f'{r.run.train.steps:,}' for r in rows}))}, from the recipe ({_epochs(rows)})",
     ]
     for refusal in dict.fromkeys(f"{r.run.method.name}: {r.refusal}" for r in rows if r.refusal):
         found.append(f"impossible: {refusal}")
@@ -98,6 +102,15 @@ def notes(rows: Sequence[Row], workload: Workload, target: Target, calibration: 
     if hours:
         found.append(f"all {len(hours)} runs that train: {sum(hours) / target.gpus:.3g} h, {sum(hours):.3g} GPU hours")
     return found
+
+
+def _epochs(rows: Sequence[Row]) -> str:
+    """Where steps that are not a recipe's own come from."""
+    family = families.known(rows[0].run.data.family) if rows else None
+    if family is not None and family.mixtures:
+        sizes = ", ".join(f"{one.size:,}" for one in family.mixtures)
+        return f"the SpIEL paper's from 2 epochs over {sizes} records"
+    return "the paper's from 3 epochs over the published 170,420 or 9,919 records"
 
 
 def _measured(found: Calibration | None, target: Target) -> str:

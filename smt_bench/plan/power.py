@@ -93,7 +93,7 @@ def _guessed(planner: DryPlanner) -> Design:
     names = list(planner.request.tasks)
     limit = planner.request.limit if planner.request.limit is not None else planner.recipe.limit
     if planner.entry.embedded is not None:
-        tests = load(None, planner.family.name, names, 0, limit).tests
+        tests = load(None, planner.family.name, names, 0, limit, mixture=planner.mixture).tests
         sizes = [len(examples) for examples in tests.values()]
     else:
         sizes = [limit or PER_TASK] * (len(names) or len(planner.family.tasks))

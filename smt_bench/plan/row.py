@@ -27,6 +27,7 @@ class Target:
         fixed: exactly that stage of ZeRO; else the first that fits, on the host only where nothing else does or it was asked for.
         bits: 4 for a quantized base, else None.
         asked: efficiencies of the roofline; None: the card's.
+        pieces: micro-batches of a step.
     """
 
     gpu: Gpu
@@ -34,6 +35,7 @@ class Target:
     fixed: bool = False
     bits: int | None = None
     asked: Efficiency | None = None
+    pieces: int = 1
 
     @property
     def efficiency(self) -> Efficiency:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from smt_bench.measuring.account import CATEGORIES, Account
 from smt_bench.methods.base import Capacity
 from smt_bench.plan.dry import DryRun, DryRuns, Workload
 from smt_bench.plan.gpu.hardware import GPUS, NUMBERS, TIGHT, Gpu
-from smt_bench.plan.gpu.roofline import StepTime, step_time
+from smt_bench.plan.gpu.roofline import Operations, StepTime, step_time
 from smt_bench.plan.gpu.sharding import host_bytes, per_gpu, quantize
 from smt_bench.plan.row import Anatomy, Row, Target
 from smt_bench.questions.capacity import demand_of
@@ -98,13 +99,25 @@ def make_row(
     row.fits = min((verdict(peak[0], target.gpu) for peak in row.peaks.values()), key=VERDICTS.index)
     row.host = max(host_bytes(trained.get(stage, 0), spread) for stage, spread in row.spreads.items())
     row.times = {
-        stage: step_time(operations, trained[stage], anatomy.total, target.gpu, row.spreads[stage], target.efficiency)
+        stage: step_time(
+            in_pieces(operations, target.pieces),
+            trained[stage],
+            anatomy.total,
+            target.gpu,
+            row.spreads[stage],
+            target.efficiency,
+        )
         for stage, operations in dry.operations.items()
     }
     row.disk = disk_bytes(dry, anatomy.total * WEIGHT[runs.workload.precision])
     row.seconds = run_seconds(run, dry, row.times)
-    row.smallest = smallest(account, anatomy.largest, target, runs.workload.batch * target.gpus)
+    row.smallest = smallest(account, anatomy.largest, target, runs.workload.batch * target.gpus * target.pieces)
     return row
+
+
+def in_pieces(operations: Operations, pieces: int) -> Operations:
+    """A step's operations where its examples come in so many micro-batches; the optimizer works once."""
+    return Counter({kind: times * (1 if kind[0] else pieces) for kind, times in operations.items()})
 
 
 def split(account: Account) -> dict[str, Account]:
@@ -161,7 +174,9 @@ def smallest(account: Account, largest: int, target: Target, batch: int) -> str 
     """
     choices = sorted((n * gpu.memory, n, gpu.name) for gpu in GPUS.values() for n in NUMBERS if n <= batch)
     for _, n, name in choices:
-        share = math.ceil(batch / n) / (batch / target.gpus)
+        at_once = math.ceil(batch / target.gpus / target.pieces)
+        own = math.ceil(batch / n)
+        share = (own if target.pieces == 1 else min(own, at_once)) / at_once
         for spread in target.spreads(n):
             if spread.offload and not target.spread.offload:
                 continue

@@ -14,6 +14,7 @@ from typing import Any
 from smt_bench.data import families
 from smt_bench.data.datasets import DataSet, content_hash, load
 from smt_bench.data.fetch import fetch_data
+from smt_bench.data.tasks import find_task
 from smt_bench.machine import fits
 from smt_bench.models import build, locate
 from smt_bench.questions.inputs import Inputs
@@ -77,13 +78,20 @@ def inputs_of(record: Record, model: str | None, source: str | None) -> tuple[Ru
 def _data(run: Run, record: Record, source: str | None) -> DataSet:
     d, tasks = run.data, run.evaluation.tasks
     family = families.find(d.family)
-    if source is None and not (family.embedded is not None and d.train == family.embedded.origin):
+    if programs := [task for task in tasks if find_task(task).runs_code]:
+        raise ValueError(
+            f"record {record['key']} is judged by {programs[0]}, which runs programs that the model writes: repeat it with "
+            "`run ... --allow-code` in another results folder"
+        )
+    origin, _, mixture = d.train.rpartition(":")  # of embedded mixtures; others are called as their files
+    mixture = mixture if family.mixtures else ""
+    if source is None and not (family.embedded is not None and family.embedded.origin in (d.train, origin)):
         source = str(fetch_data(family, lambda text: None))
-    data = load(source, d.family, tuple(tasks), d.heldout, None, d.heldout_seed)
+    data = load(source, d.family, tuple(tasks), d.heldout, None, d.heldout_seed, mixture)
     asked = {task: content_hash(examples) for task, examples in data.tests.items()}
     if asked != tasks and record.get("evaluation"):  # with --limit
         most = max(result["n"] for result in record["evaluation"].values())
-        data = load(source, d.family, tuple(tasks), d.heldout, most, d.heldout_seed)
+        data = load(source, d.family, tuple(tasks), d.heldout, most, d.heldout_seed, mixture)
         asked = {task: content_hash(examples) for task, examples in data.tests.items()}
     if data.train_sha256 != d.train_sha256 or asked != tasks:
         what = "test examples" if data.train_sha256 == d.train_sha256 else "training examples"

@@ -33,6 +33,7 @@ class Inputs:
         keep: folder for the adapters of the runs; None: they are not kept.
         on_step: told of every training step's loss.
         rows: what an interrupted measurement has found already; the default keeps nothing.
+        allow_code: whether programs that the model writes may be run; else tasks that need it fail.
     """
 
     located: Located
@@ -44,6 +45,7 @@ class Inputs:
     keep: Path | None = None
     on_step: Callable[[int, float], None] = unheard
     rows: Rows = field(default_factory=Rows)
+    allow_code: bool = False
 
     def source(self, model: ModelRef) -> str:
         """What `models.build` knows a model by: its name, or the folder of the one that was asked for."""

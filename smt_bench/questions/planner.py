@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,6 +27,7 @@ from smt_bench.questions import suits
 from smt_bench.questions.capacity import check_fraction, demand_of, method_of, setting_named
 from smt_bench.questions.choice import MethodChoice
 from smt_bench.questions.inputs import Inputs
+from smt_bench.questions.mixtures import Mixtures
 from smt_bench.questions.recipes import Recipe, recipe
 from smt_bench.questions.request import TUNING_SEEDS, Request
 from smt_bench.records.runs import DataRef, EvalRef, Measurement, MethodRef, Run, TrainRef
@@ -64,13 +66,19 @@ class Planner(MethodChoice):
         self.recipe: Recipe = recipe(request.recipe or self.entry.recipe, self.family.name, request.preset)
         self.inventory = build.listed(request.model, request.layers)
         self.shapes: Shapes = self.inventory.shapes
+        self.chosen = Mixtures(self.family, request, self.entry.embedded is not None, say)
         self.data: DataSet
-        self._others: dict[int, DataSet] = {}
+        self._loaded: dict[tuple[int, str], DataSet] = {}
         self.located: locate.Located
         self.opened = False
         self._attached: set[str] = set()
         self.left_out: dict[str, str] = {}
         self.winners: Mapping[str, Any] = {}  # of a tuning, by method; see `questions.tuned`
+
+    @property
+    def mixture(self) -> str:
+        """The training set where a run names none; "" for families with one."""
+        return self.recipe.mixture or self.chosen.first
 
     @property
     def template(self) -> str:
@@ -86,21 +94,33 @@ class Planner(MethodChoice):
         first = TUNING_SEEDS if self.request.tunes else 0
         return list(dict.fromkeys(self.request.seeds or (first + seed for seed in self.recipe.seeds)))
 
-    def data_of(self, seed: int) -> DataSet:
-        """The data of a run: the same for all seeds, unless they vary with it."""
-        if not self.request.vary or seed == self.data.seed:
+    def data_of(self, seed: int, mixture: str | None = None) -> DataSet:
+        """The data of a run: the same for all seeds, unless they vary with it; of a mixture, where the family has several."""
+        seed = seed if self.request.vary else self.data.seed
+        mixture = mixture or self.mixture
+        if (seed, mixture) == (self.data.seed, self.mixture):
             return self.data
-        if seed not in self._others:
-            self._others[seed] = self._load(seed)
-        return self._others[seed]
+        if (seed, mixture) not in self._loaded:
+            self._loaded[seed, mixture] = self._load(seed, mixture)
+        return self._loaded[seed, mixture]
 
-    def _load(self, seed: int = HELDOUT_SEED) -> DataSet:
+    @property
+    def all_data(self) -> list[DataSet]:
+        """What was loaded so far."""
+        return [self.data, *self._loaded.values()]
+
+    def _load(self, seed: int, mixture: str) -> DataSet:
         r = self.request
-        source = r.data
-        if source is None and self.entry.embedded is None:
-            source = str(fetch_data(self.family, self.say))
         limit = r.limit if r.limit is not None else self.recipe.limit
-        return load(source, self.family.name, r.tasks, self.recipe.heldout, limit, seed)
+        tasks = self.chosen.tasks_of(mixture) if mixture else r.tasks
+        return load(self._source, self.family.name, tasks, self.recipe.heldout, limit, seed, mixture)
+
+    @cached_property  # what cannot be downloaded is tried once
+    def _source(self) -> str | None:
+        """The folder of the data; None: embedded."""
+        if self.request.data is None and self.entry.embedded is None:
+            return str(fetch_data(self.family, self.say))
+        return self.request.data
 
     def measurement(self, kind: str, version: int, settings: dict[str, Any], seed: int) -> Measurement:
         """A question about cost on this machine, on the model's architecture with random weights."""
@@ -154,14 +174,20 @@ class Planner(MethodChoice):
         r = self.request
         if self.entry.weightless:
             locate.locate(r.model)  # refuses it, before anything is fetched
-        self.data = self._load()
+        self.chosen.look(self._source)
+        self.data = self._load(HELDOUT_SEED, self.mixture)
         self.located = locate.locate(r.model)
-        suits.check(self.located, self.data, self.recipe, self.template, r.protocol or self.recipe.protocol)
+        for mixture in self.chosen.names if self.mixture else [""]:
+            data = self.data_of(HELDOUT_SEED, mixture)
+            suits.check(self.located, data, self.recipe, self.template, r.protocol or self.recipe.protocol)
         self.opened = True
 
     def open_without_data(self) -> None:
         """Stands in for `open` where nothing will run (`plan`): published sizes for the data, shapes for the weights."""
-        self.data = unread(self.family.name, self.recipe.heldout)
+        self.chosen.look(None)
+        self.data = unread(self.family.name, self.recipe.heldout, self.mixture)
+        for name in self.chosen.names if self.mixture else []:
+            self._loaded[self.data.seed, name] = unread(self.family.name, self.recipe.heldout, name)
         self.located = locate.Located(build.architecture(self.request.model, self.request.layers), Path())
         self.opened = True
 
@@ -177,11 +203,15 @@ class Planner(MethodChoice):
     @property
     def steps(self) -> int:
         """Optimizer steps: asked for, the recipe's, or its epochs over the training set."""
+        return self.steps_over(self.data)
+
+    def steps_over(self, data: DataSet) -> int:
+        """The same over a training set."""
         if self.request.steps is not None:
             return self.request.steps
         if self.recipe.steps is not None:
             return self.recipe.steps
-        return math.ceil(len(self.data.train) * self.recipe.epochs / self.recipe.batch_size)
+        return math.ceil(len(data.train) * self.recipe.epochs / self.recipe.batch_size)
 
     def config(self, name: str, steps: int, **changes: Any) -> dict[str, Any]:
         """A method's full settings for a run of so many steps: the recipe's, with `changes`, then what was asked for.
@@ -297,8 +327,9 @@ class Planner(MethodChoice):
     ) -> Run:
         """`run` without asking whether the model can give the fraction."""
         assert self.opened
-        r, d = replace(self.recipe, **recipe), self.data_of(seed)
-        steps: int = recipe["steps"] if "steps" in recipe else self.steps  # noqa: SIM401 - may have to read the data
+        r = replace(self.recipe, **recipe)
+        d = self.data_of(seed, r.mixture)
+        steps: int = recipe["steps"] if "steps" in recipe else self.steps_over(d)  # noqa: SIM401 - may have to read the data
         method, (select, every) = methods.find(name), self._selection(steps)
         config = self.config(name, steps, **changes)
         chosen = sum(d.tune(d.seed))
@@ -327,7 +358,7 @@ class Planner(MethodChoice):
                 steps=steps,
                 batch_size=r.batch_size,
                 micro_batch_size=r.micro_batch_size,
-                lr_warmup_steps=min(r.lr_warmup_steps, max(1, steps // 4)),
+                lr_warmup_steps=r.warmup(steps),
                 weight_decay=r.weight_decay,
                 betas=r.betas,
                 eps=1e-8,
@@ -368,7 +399,16 @@ class Planner(MethodChoice):
         located = locate.Located(build.architecture(self.request.model, self.request.layers), Path(self.request.model))
         return Inputs(located, unread(self.family.name, self.recipe.heldout))
 
-    def inputs(self, seed: int | None = None) -> Inputs:
-        """What executing the runs needs; those of one seed, where the data vary with it."""
+    def inputs(self, seed: int | None = None, train: str | None = None) -> Inputs:
+        """What executing the runs needs.
+
+        Args:
+            seed: of those whose data vary with it.
+            train: what their training set is called, where the family has several.
+        """
         data = self.data if seed is None else self.data_of(seed)
-        return Inputs(self.located, data, fits.device_map(self.inventory.total, self.here))
+        if train is not None and self.mixture:
+            found = (self.data_of(self.data.seed if seed is None else seed, name) for name in self.chosen.names)
+            data = next(d for d in found if d.train_source == train)
+        device_map = fits.device_map(self.inventory.total, self.here)
+        return Inputs(self.located, data, device_map, allow_code=self.request.allow_code)

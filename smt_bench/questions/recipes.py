@@ -25,6 +25,8 @@ class Recipe:
         batch_size: examples per optimizer step.
         micro_batch_size: examples per forward pass.
         lr_warmup_steps: of the learning-rate schedule.
+        lr_warmup_share: the same as a share of all steps, rounded down; None: so many steps as that says.
+        mixture: training set of a family with several; None: the first that is here.
         cutoff: tokens per example.
         train_on_inputs: loss on the prompt as well.
         heldout: training examples set aside, or below 1 a share of them.
@@ -75,6 +77,8 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.999)
     seeds: tuple[int, ...] = (0,)
     select_every: int | None = None
+    lr_warmup_share: float | None = None
+    mixture: str | None = None
     by_family: dict[str, dict[str, Any]] = field(default_factory=dict)
     source: str = ""
 
@@ -84,6 +88,12 @@ class Recipe:
             return self.lrs[method]
         own = methods.find(method).default_lr
         return self.lrs["*"] if own is None else own
+
+    def warmup(self, steps: int) -> int:
+        """Steps in which the learning rate rises, of so many."""
+        if self.lr_warmup_share is not None:
+            return max(1, int(self.lr_warmup_share * steps))
+        return min(self.lr_warmup_steps, max(1, steps // 4))
 
     def config(self, method: str, steps: int) -> dict[str, Any]:
         """A method's settings for a run of so many steps, as far as they are not the method's defaults."""
@@ -97,6 +107,8 @@ _TINY_LRS = {
     "full": 1e-3, "smt": 1e-3, "lora": 2e-3, "dora": 2e-3, "spiel": 6e-3, "spiel-ma": 6e-2,
     "random-mask": 6e-3, "sift": 6e-3, "fish": 7e-4, "*": 2e-3,
 }  # fmt: skip
+# Those of the commonsense tasks, not searched anew; (IA)3's by its likeness to them: one factor per channel takes a larger rate.
+_TINY_CHAT_LRS = {**_TINY_LRS, "peft:ia3": 2e-2}
 SPIEL_BATCH = 128  # of the SpIEL paper: 782 steps over its 100,000 examples
 
 
@@ -115,6 +127,38 @@ def _spiel(batch_size: int, ag_decay: float = 30.0, ma_decay: float = 0.3) -> di
 
 _PAPER_GIVEN: dict[str, dict[str, Any]] = {"smt": _PAPER_SMT, **_spiel(16)}
 
+
+def _instructions(rank64: float, lrs: dict[str, float], ma_decay: float) -> dict[str, Any]:
+    """The SpIEL paper's choices for instructions (its appendix C and table 4).
+
+    Its batches of 128 are made of single examples there (finetune_peft_with_accelerate.sh), of two here. New tokens are as in
+    its evaluation scripts: 512 where a rationale stands before the answer, else 50. Ours: answers are generated greedily, also
+    programs (the paper: temperature 0.1); the held-out examples; clipping; SMT's and other methods' rates, of which it has none.
+
+    Args:
+        rank64: trainable fraction of LoRA of rank 64 on all linear layers, in %.
+        lrs: of table 4.
+        ma_decay: of SpIEL-MA there.
+    """
+    return {
+        "fractions_pct": (rank64,),
+        "lrs": {"full": 2e-5, **lrs, "dora": lrs["lora"], "*": lrs["lora"]},
+        "given": {"smt": _PAPER_SMT, "lora": {"alpha_per_rank": 16 / 64, "dropout": 0.1, "targets": ALL_LINEAR},
+                  **_spiel(SPIEL_BATCH, ma_decay=ma_decay)},
+        "batch_size": SPIEL_BATCH, "micro_batch_size": 2, "lr_warmup_share": 0.03, "cutoff": 2048, "train_on_inputs": False,
+        "heldout": 200, "protocol": "likelihood", "epochs": 2, "beams": 1, "max_new_tokens": 50, "max_new_tokens_math": 512,
+    }  # fmt: skip
+
+
+ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+# Numbers of LoRA of rank 64 and of the model: 64 x 2,498,560 of 6,738,415,616, and 64 x 3,911,680 of 13,015,864,320.
+_INSTRUCTIONS_7B = _instructions(
+    2.3731, {"peft:ia3": 3e-4, "lora": 1e-4, "spiel": 1e-4, "spiel-ma": 1e-3}, ma_decay=0.3
+)
+_INSTRUCTIONS_13B = _instructions(
+    1.9234, {"peft:ia3": 1e-4, "lora": 3e-5, "spiel": 1e-5, "spiel-ma": 4e-4}, ma_decay=0.0
+)
+
 PAPER = Recipe(
     fractions_pct=(0.43, 0.84, 1.26, 2.50, 3.73, 4.91),
     lrs=_PAPER_LRS,
@@ -130,7 +174,10 @@ PAPER = Recipe(
     beams=4,
     gradient_checkpointing=True,
     select_every=80,
-    by_family={"math": {"given": {**_PAPER_GIVEN, "smt": {**_PAPER_SMT, "warmup_steps": 25}}}},
+    by_family={
+        "math": {"given": {**_PAPER_GIVEN, "smt": {**_PAPER_SMT, "warmup_steps": 25}}},
+        "instructions": _INSTRUCTIONS_7B,
+    },
     source="SMT section 4 (3 epochs, warm-up 100 on commonsense, 25 on math), which refers to DoRA for the rest; DoRA's script "
     "for LLaMA2-7B (batch 16, cut-off 256, 120 held out, rate 2e-4); LLM-Adapters' script (LoRA 3e-4, 100 warm-up steps of the "
     "rate, loss on the prompt too); DoRA's scripts (eval_step 80, of the best weights); SpIEL table 4 (its rates, and its decay "
@@ -143,7 +190,10 @@ PAPER_13B = replace(
     PAPER,
     lrs={**_PAPER_LRS, "spiel": 1e-5, "spiel-ma": 4e-4},
     given=_GIVEN_13B,
-    by_family={"math": {"given": {**_GIVEN_13B, "smt": {**_PAPER_SMT, "warmup_steps": 25}}}},
+    by_family={
+        "math": {"given": {**_GIVEN_13B, "smt": {**_PAPER_SMT, "warmup_steps": 25}}},
+        "instructions": _INSTRUCTIONS_13B,
+    },
 )
 
 # DoRA's script for LLaMA3-8B halves the rate.
@@ -190,7 +240,7 @@ SMOLLM2 = Recipe(
     steps=24,
     limit=60,
     max_new_tokens_math=160,
-    by_family={"math": {"cutoff": 384}},
+    by_family={"math": {"cutoff": 384}, "instructions": {"cutoff": 512, "limit": 20, "max_new_tokens": 32}},
     source="sized for two CPU cores; full, LoRA and SMT rates from a 20-step GSM8K trial, the others by likeness: LOG.md",
 )
 
@@ -207,7 +257,10 @@ TINY = Recipe(
     protocol="likelihood",
     steps=220,
     max_new_tokens_math=24,
-    by_family={"math": {"lrs": {**_TINY_LRS, "smt": 3e-3}}},  # by held-out loss, as all of its rates
+    by_family={
+        "math": {"lrs": {**_TINY_LRS, "smt": 3e-3}},  # by held-out loss, as all of its rates
+        "instructions": {"lrs": _TINY_CHAT_LRS, "heldout": 80, "max_new_tokens": 24, "lr_warmup_share": 0.03},
+    },
     source="rates by held-out loss at the largest fraction, where a rate that is too high does harm first "
     "(experiment learning-rate; LOG.md)",
 )

@@ -56,6 +56,7 @@ class Request:
     vary: str | None = setting(None, choices=("data",))  # what else a seed decides
     tunes: bool = False  # these runs choose settings and report nothing
     tuned: bool = False  # beside the recipe's settings, those that a tuning found
+    allow_code: bool = False  # what models write may be run, see `evaluation.sandbox`
     # Of the steps that are measured or planned; a training run's are its recipe's.
     batch_size: int | None = setting(None, at_least=1, at_most=MANY)
     length: int | None = setting(None, at_least=1, at_most=MANY)
@@ -81,7 +82,11 @@ class Request:
             if name != ALL:
                 methods.find(name)
         for name in self.tasks:
-            find_task(name)
+            if find_task(name).runs_code and not self.allow_code:
+                raise ValueError(
+                    f"--tasks {name}: judging it runs programs that the model writes, in a process with limits: allow that with "
+                    "--allow-code, or leave it out"
+                )
         for seed in self.seeds:
             if (seed >= TUNING_SEEDS) is not self.tunes:
                 why = "choose at least" if self.tunes else "those are for tuning, never for reporting: choose below"

@@ -174,5 +174,5 @@ def varied(questions: Sequence[Question], training: bool = False) -> dict[str, d
 
 
 def _asked(run: Run, training: bool) -> dict[str, Any]:
-    found = {**run.method.config, "train_on_inputs": run.data.train_on_inputs}
+    found = {**run.method.config, "train_on_inputs": run.data.train_on_inputs, "train": run.data.train}
     return found | ({"lr": run.train.lr, "steps": run.train.steps} if training else {})

@@ -106,7 +106,7 @@ def shrunk(record: Record, pool: Pool) -> Record:
             result["protocol"] = intern(result["protocol"])
             columns = result["examples"]
             result["examples"] = {"correct": array("b", columns["correct"])}
-            for name in ("confidence", "brier"):
+            for name in ("confidence", "brier", "score"):
                 if name in columns:
                     result["examples"][name] = columns[name] if None in columns[name] else array("d", columns[name])
             if "cluster" in columns:

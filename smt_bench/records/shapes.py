@@ -64,6 +64,7 @@ TASK = {
         "cluster": Maybe(Each(int)),
         "confidence": Maybe(Each(OPTIONAL)),
         "brier": Maybe(Each(OPTIONAL)),
+        "score": Maybe(Each(NUMBER)),
     },
 }
 # A record that says "done" holds its question's SECTIONS; another one what was known when it ended.

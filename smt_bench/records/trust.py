@@ -183,15 +183,19 @@ def _check_task(task: str, result: dict[str, Any]) -> None:
     _check_clusters(f"evaluation.{task}", columns.get("cluster"))
     if n < 1 or any(len(column) != n for column in columns.values()):
         raise Damaged(f"evaluation.{task}: columns of other lengths than n = {n}")
-    right = _same(columns["prediction"], columns["gold"])
+    worth = columns.get("score")  # of answers that are more or less right
+    if worth is not None and not all(0 <= w <= 1 for w in worth):
+        raise Damaged(f"evaluation.{task}: a score is not between 0 and 1")
+    right = _same(columns["prediction"], columns["gold"]) if worth is None else [w == 1 for w in worth]
     if columns["correct"] != right:  # 1 is True
         raise Damaged(f"evaluation.{task}: correct is not what gold and prediction say")
     parsed = n - columns["prediction"].count(None)
     if sum(columns["parsed"]) != parsed or not {0, 1}.issuperset(columns["parsed"]):
         raise Damaged(f"evaluation.{task}: parsed is not what the predictions say")
-    accuracy = sum(right) / n
+    accuracy = sum(right if worth is None else worth) / n
+    variance = accuracy * (1 - accuracy) if worth is None else sum((w - accuracy) ** 2 for w in worth) / n
     _agree(f"evaluation.{task}.accuracy", result["accuracy"], accuracy)
-    _agree(f"evaluation.{task}.stderr", result["stderr"], math.sqrt(accuracy * (1 - accuracy) / n))
+    _agree(f"evaluation.{task}.stderr", result["stderr"], math.sqrt(variance / n))
     _agree(f"evaluation.{task}.format_failures", result["format_failures"], n - parsed)
     _agree(f"evaluation.{task}.format_failure_rate", result["format_failure_rate"], (n - parsed) / n)
 
