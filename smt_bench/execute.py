@@ -54,6 +54,8 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     seconds: dict[str, float] = {}
     record["seconds"] = seconds
     record["environment"]["spread"] = inputs.spread.to_dict()
+    if inputs.recipe:
+        record["recipe"] = inputs.recipe
     record["overlap"] = {"rule": RULE, "tests": inputs.data.overlap, "repeated": inputs.data.repeated}
 
     def clock(part: str, since: float) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `run`, `tune`, `plan`, `status`, `cancel`, `list`, `show`, `table`, `figure`, `export`,
+"""The command line: `run`, `tune`, `recipe`, `plan`, `status`, `cancel`, `list`, `show`, `table`, `figure`, `export`,
 `add`, `subtract`, `fetch`, `audit`, `check`.
 
 Bad input is one line on standard error (what, value, remedy) and exit code 2; an interrupted sweep ends with 130, one with
@@ -23,6 +23,7 @@ from smt_bench.cli.export import add, export, subtract
 from smt_bench.cli.manage import cancel, fetch, status
 from smt_bench.cli.options import check_words, say
 from smt_bench.cli.plan import plan
+from smt_bench.cli.recipe import recipe
 from smt_bench.cli.run import run
 from smt_bench.cli.tune import tune
 
@@ -35,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (run, tune, plan, show, table, figure, export, add, subtract, fetch, status, cancel):
+for command in (run, tune, recipe, plan, show, table, figure, export, add, subtract, fetch, status, cancel):
     app.command()(command)
 app.command("list")(list_)
 app.add_typer(audit, name="audit")

@@ -43,7 +43,7 @@ def performer(experiment: Experiment, planner: Planner, spread: Spread, results:
         return answer
 
     def perform(question: Any, watch: Watcher, keeper: Keeper) -> Record:
-        inputs = planner.inputs(question.seed)
+        inputs = planner.inputs(question.seed, question.method.name)
         layers = inputs.device_map if spread.processes == 1 else None  # else every process holds the model
         return execute(
             question, replace(inputs, watch=watch, keeper=keeper, device_map=layers, spread=spread, keep=keep)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from smt_bench.data.datasets import DataSet
 from smt_bench.machine.spread import ALONE, Spread
@@ -27,6 +28,7 @@ class Inputs:
         spread: how the run is spread over processes.
         keep: folder for the adapters of the runs; None: they are not kept.
         rows: what an interrupted measurement has found already; the default keeps nothing.
+        recipe: which recipe, and what of it is otherwise because it was asked for; empty: nothing.
     """
 
     located: Located
@@ -37,6 +39,7 @@ class Inputs:
     spread: Spread = ALONE
     keep: Path | None = None
     rows: Rows = field(default_factory=Rows)
+    recipe: dict[str, Any] = field(default_factory=dict)
 
     def source(self, model: ModelRef) -> str:
         """What `models.build` knows a model by: its name, or the folder of the one that was asked for."""

@@ -90,7 +90,7 @@ def plan_parts(
 
 def _plan(experiment: Experiment, planner: Planner, store: Store, writes: bool) -> Leg:
     if not experiment.takes_steps:
-        refusals.step_options(planner.request, planner.shared)
+        refusals.step_options(planner.request, planner.shared, isinstance(experiment, TrainingExperiment))
     if isinstance(experiment, TrainingExperiment):
         refusals.evaluation_packages(experiment.name)
     names = experiment.method_names(planner)

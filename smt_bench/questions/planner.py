@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,6 +27,7 @@ from smt_bench.questions import suits
 from smt_bench.questions.capacity import check_fraction, demand_of, method_of, setting_named
 from smt_bench.questions.choice import MethodChoice
 from smt_bench.questions.inputs import Inputs
+from smt_bench.questions.own_recipe import Own, applied, differences
 from smt_bench.questions.recipes import Recipe, recipe
 from smt_bench.questions.request import TUNING_SEEDS, Request
 from smt_bench.records.runs import DataRef, EvalRef, Measurement, MethodRef, Run, TrainRef
@@ -61,7 +63,7 @@ class Planner(MethodChoice):
         self.shared = shared
         self.entry = registry.find(request.model)
         self.family = families.find(request.family)
-        self.recipe: Recipe = recipe(request.recipe or self.entry.recipe, self.family.name, request.preset)
+        self.recipe: Recipe = self.recipe_of(request)
         self.inventory = build.listed(request.model, request.layers)
         self.shapes: Shapes = self.inventory.shapes
         self.data: DataSet
@@ -71,6 +73,16 @@ class Planner(MethodChoice):
         self._attached: set[str] = set()
         self.left_out: dict[str, str] = {}
         self.winners: Mapping[str, Any] = {}  # of a tuning, by method; see `questions.tuned`
+
+    def recipe_of(self, request: Request) -> Recipe:
+        """The recipe asked for, or the model's, with what was asked for in place of its values.
+
+        Raises:
+            ValueError: values that do not go together.
+        """
+        name = request.recipe or request.recipe_file.get("base") or self.entry.recipe
+        file, options = Own.of(request.recipe_file, "--recipe"), Own.of(request.changes)
+        return applied(recipe(name, self.family.name, request.preset, partial(applied, own=file)), options)
 
     @property
     def template(self) -> str:
@@ -168,7 +180,8 @@ class Planner(MethodChoice):
     @property
     def precision(self) -> str:
         """fp32 or bf16: asked for, the model's, or by its size; the same on every machine."""
-        return self.request.precision or self.entry.precision or precision.default(self.inventory.total)
+        asked: str | None = self.request.precision or self.request.recipe_file.get("precision")
+        return asked or self.entry.precision or precision.default(self.inventory.total)
 
     def half(self, name: str, fraction: float | None, config: dict[str, Any], steps: int) -> str | None:
         """How a method trains in bf16, in words for the key; None in float32."""
@@ -205,8 +218,8 @@ class Planner(MethodChoice):
     def as_usual(self) -> Planner:
         """The planner as it were with the model's recipe and no method's setting or layers asked for."""
         made = copy(self)
-        made.request = replace(self.request, settings=(), targets=(), recipe=None)
-        made.recipe = recipe(self.entry.recipe, self.family.name, self.request.preset)
+        made.request = replace(self.request, settings=(), targets=(), recipe=None, recipe_file={}, changes={})
+        made.recipe = made.recipe_of(made.request)
         return made
 
     def _asked_layers(self) -> tuple[str, ...]:
@@ -327,8 +340,8 @@ class Planner(MethodChoice):
                 steps=steps,
                 batch_size=r.batch_size,
                 micro_batch_size=r.micro_batch_size,
-                lr_warmup_steps=min(r.lr_warmup_steps, max(1, steps // 4)),
-                weight_decay=r.weight_decay,
+                lr_warmup_steps=r.warmup(steps),
+                weight_decay=r.decay(name),
                 betas=r.betas,
                 eps=1e-8,
                 max_grad_norm=r.max_grad_norm,
@@ -368,7 +381,17 @@ class Planner(MethodChoice):
         located = locate.Located(build.architecture(self.request.model, self.request.layers), Path(self.request.model))
         return Inputs(located, unread(self.family.name, self.recipe.heldout))
 
-    def inputs(self, seed: int | None = None) -> Inputs:
-        """What executing the runs needs; those of one seed, where the data vary with it."""
+    def inputs(self, seed: int | None = None, method: str | None = None) -> Inputs:
+        """What executing the runs needs; those of one seed, where the data vary with it, and of one method."""
         data = self.data if seed is None else self.data_of(seed)
-        return Inputs(self.located, data, fits.device_map(self.inventory.total, self.here))
+        return Inputs(self.located, data, fits.device_map(self.inventory.total, self.here), recipe=self._own(method))
+
+    def _own(self, method: str | None) -> dict[str, Any]:
+        """Which recipe, and what of it is otherwise because it was asked for; nothing where it is as it is."""
+        if not (self.request.recipe_file or self.request.changes):
+            return {}
+        plain = replace(self.request, recipe_file={}, changes={})
+        plain = replace(plain, recipe=self.request.recipe or self.request.recipe_file.get("base"))
+        trains = method is not None and self.trains(method)
+        apart = differences(self.recipe_of(plain), self.recipe, method if trains else None)
+        return {"name": plain.recipe or self.entry.recipe, "changed": apart}

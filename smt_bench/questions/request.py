@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from smt_bench import methods
@@ -64,6 +64,9 @@ class Request:
     optimizer_dtype: str | None = None
     default_family: str = families.DEFAULT.name  # where no task is named; the experiment says which
     precision: str | None = None
+    # Values of a file, and of options, in place of the recipe's; see `questions.own_recipe`.
+    recipe_file: dict[str, Any] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         make_canonical(self, lambda name, value, part: f"--{OPTIONS.get(name, name).replace('_', '-')} {short(part)}")

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 TRAINING_VERSION = 1
-SCHEDULES = ("linear", "linear-hf")  # what they mean: `training.optimizer`
+SCHEDULES = ("linear", "linear-hf", "cosine", "constant")  # what they mean: `training.optimizer`
 SELECTIONS = ("last", "best")  # of the weights that are judged: `training.best`
 OPTIMIZERS = ("adamw",)  # as `methods.base` builds it, unless a method needs another
 

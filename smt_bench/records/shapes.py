@@ -81,6 +81,7 @@ RECORD = {
     "memory_bytes": Maybe(Named(int)),
     "overlap": Maybe({"rule": str, "tests": Named(int), "repeated": Maybe(int)}),
     "cut": Maybe({"training": (dict, types.NoneType), "heldout": Named(int), "prompts": Named(int)}),
+    "recipe": Maybe({"name": str, "changed": dict}),
     "adapter": Maybe({"format": str, "bytes": int, "numbers": int}),
     "layers": Maybe({"experts": int, "lacking": Each(str), "chosen": Maybe(Each(str))}),
     "merge": Maybe({"difference": OPTIONAL, "tolerance": NUMBER, "unmerged": Maybe(str)}),
