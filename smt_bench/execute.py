@@ -132,8 +132,9 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     finally:
         if keeping is not None:
             keeping.drop()
-    if not math.isfinite(record["heldout"]["nll"] or 0.0):
-        raise Diverged(run.train.steps, record["heldout"]["nll"])
+    for part in (record["heldout"], *record.get("losses", {}).values()):
+        if not math.isfinite(part["nll"] or 0.0):
+            raise Diverged(run.train.steps, part["nll"])
 
 
 def _layers(run: Run, model: Any) -> dict[str, Any]:
@@ -263,10 +264,32 @@ def _judge(
         heldout = parallel.merge(parallel.gathered(heldout))
         scores = merge_shares(parallel.gathered(scores), list(inputs.data.tests))
     clock("evaluation", start)
+    losses = _losses(run, inputs, model, tokenizer, at_once)
     family, judged = families.known(d.family), heldout_summary(heldout)
     judged["examples"]["cluster"] = sources(family, inputs.data.heldout)
     for task, result in scores.items():
         result["examples"]["cluster"] = sources(family, inputs.data.tests[task])
     if d.tune:
         judged["examples"]["tune"] = [int(chosen) for chosen in _parts(run, inputs)]
-    return {"heldout": judged, "evaluation": scores}
+    texts = {task: _texts(inputs, task, result) for task, result in scores.items()}
+    return {"heldout": judged, "evaluation": scores, "texts": texts} | ({"losses": losses} if losses else {})
+
+
+def _texts(inputs: Inputs, task: str, result: dict[str, Any]) -> dict[str, list[Any]]:
+    """What the store keeps beside the record, taken out of a task's result: which items they are, and what was generated."""
+    found = {"item": inputs.data.items.get(task) or list(range(result["n"]))}
+    text = result["examples"].pop("text", None)
+    return found if text is None else {**found, "text": text}
+
+
+def _losses(run: Run, inputs: Inputs, model: Any, tokenizer: Any, at_once: int) -> dict[str, Any]:
+    """Of the sets whose loss alone is measured: the loss of their responses, as that of held-out ones."""
+    d, found = run.data, dict[str, Any]()
+    for name, examples in inputs.data.losses.items():
+        share = parallel.share(examples)
+        scored = response_loglik(model, tokenizer, share, d.template, d.cutoff, at_once, progress=inputs.watch)
+        if parallel.size() > 1:
+            scored = parallel.merge(parallel.gathered(scored))
+        found[name] = heldout_summary(scored)
+        found[name]["examples"]["cluster"] = sources(families.known(d.family), examples)
+    return found

@@ -78,6 +78,14 @@ Heldout = Annotated[
     float | None, typer.Option("--heldout", help="Training examples set aside, or below 1 a share of them.")
 ]
 
+Forgetting = Annotated[
+    str | None,
+    typer.Option(
+        "--forgetting",
+        help="General text, whose loss is measured too: a file, hub:ORG/NAME:SPLIT, or embedded (of tiny).",
+    ),
+]
+
 
 def own_recipe(
     recipe: str | None,

@@ -15,6 +15,7 @@ from smt_bench.cli.options import (
     Cutoff,
     Decays,
     Epochs,
+    Forgetting,
     Heldout,
     Json,
     Layers,
@@ -53,7 +54,9 @@ if TYPE_CHECKING:
 def run(
     experiment: Annotated[str, typer.Argument(help="Name of the experiment, see `list`.")],
     model: Model = registry.DEFAULT,
-    data: Annotated[str | None, typer.Option(help="Folder in the LLM-Adapters layout.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder in the LLM-Adapters layout, or data of your own: docs/own.md.")
+    ] = None,
     methods: Annotated[Many, typer.Option(help="Methods, separated by commas; all: every one that can.")] = None,
     fractions: Annotated[Many, typer.Option(help="Trainable fractions in %, separated by commas.")] = None,
     seeds: Annotated[Many, typer.Option(help="Seeds, separated by commas.")] = None,
@@ -109,6 +112,7 @@ def run(
     retry: Annotated[str | None, typer.Option(help="failed: do runs again that failed or ran out of memory.")] = None,
     checkpoint_steps: Annotated[int | None, typer.Option(help="Save the state of training every N steps.")] = None,
     checkpoint_minutes: Annotated[float, typer.Option(help="Save it at least that often.")] = 10.0,
+    forgetting: Forgetting = None,
     results: Results = Path("results"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and stop.")] = False,
     as_json: Json = False,
@@ -159,6 +163,7 @@ def run(
         layers=layers,
         checkpointing=checkpointing,
         optimizer_dtype=optimizer_dtype,
+        forgetting=forgetting,
         **own_recipe(recipe, lr, weight_decay, batch_size, micro_batch, epochs, cutoff, schedule, lr_warmup, heldout),
     )
     check_select(select, zero)

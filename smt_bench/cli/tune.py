@@ -50,7 +50,9 @@ def tune(
     experiment: Annotated[str, typer.Argument(help="Name of the experiment, see `list`.")],
     model: Model = registry.DEFAULT,
     trials: Annotated[int, typer.Option(help="Trials of every method.")] = 24,
-    data: Annotated[str | None, typer.Option(help="Folder in the LLM-Adapters layout.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder in the LLM-Adapters layout, or data of your own: docs/own.md.")
+    ] = None,
     methods: Annotated[Many, typer.Option(help="Methods, separated by commas; all: every one that can.")] = None,
     fractions: Annotated[Many, typer.Option("--fraction", help="The trainable fraction in %.")] = None,
     tasks: Annotated[Many, typer.Option(help="Test tasks, separated by commas; math tasks train on math.")] = None,

@@ -40,6 +40,18 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Sourced(Example):
+    """A record that says itself what it shares with others; "": see `data.sources`."""
+
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Plain(Example):
+    """A text without a question, in `output`; every token of it is predicted but the first of all."""
+
+
+@dataclass(frozen=True)
 class Encoded:
     """Token ids of one example and their labels (`IGNORED` where there is no loss), both of length T."""
 
@@ -144,7 +156,10 @@ def shared_start(tokenizer: Any, head: str, whole: Sequence[int]) -> tuple[str, 
 
 
 def encode(example: Example, tokenizer: Any, template: str, train_on_inputs: bool, cutoff: int) -> Encoded:
-    """Tokenises training prompt + response + end-of-text, cut at `cutoff` tokens; see `encode_after`."""
+    """Tokenises training prompt + response + end-of-text, cut at `cutoff` tokens; see `encode_after`. Plain text as it stands."""
+    if isinstance(example, Plain):
+        ids = token_ids(tokenizer, example.output)[:cutoff]
+        return Encoded(tuple(ids), (IGNORED, *ids[1:]))
     return encode_after(prompt(example, template), example.output, tokenizer, train_on_inputs, cutoff)
 
 

@@ -9,6 +9,7 @@ import gzip
 import json
 import re
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ _GZIP = b"\x1f\x8b"
 _UNFIT = re.compile("[\ud800-\udfff\0]")  # half of a surrogate pair, which no tokenizer takes; the end of a C string
 
 
-def find_file(folder: Path, stem: str) -> Path | None:
+def find_file(folder: Path, stem: str, suffixes: tuple[str, ...] = SUFFIXES) -> Path | None:
     """The data file of a name, in whichever format it is; None without one.
 
     Raises:
         ValueError: it is there in several formats.
     """
-    found = [path for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()]
+    found = [path for suffix in suffixes if (path := folder / f"{stem}{suffix}").is_file()]
     if len(found) > 1:
         raise ValueError(f"{found[0]} stands beside {found[1].name}: keep the one that counts")
     return found[0] if found else None
@@ -44,19 +45,43 @@ def read_examples(path: Path, optional: tuple[str, ...] = ("input",), blank: tup
         ValueError: not UTF-8, not JSON, not a list, empty, or a record with a missing or non-text field; the message names
             file, record number (from 1) and field.
     """
-    text = _text(path)
-    if path.name.removesuffix(".gz").endswith(".jsonl"):
-        lines = enumerate(text.split("\n"), start=1)
-        values = [_parsed(path, line, number) for number, line in lines if line.strip()]
-    else:
-        values = _parsed(path, text)
-    if not isinstance(values, list) or not values:
-        what = "an empty list" if isinstance(values, list) else type(values).__name__
-        raise ValueError(f"{path}: {what}, expected a non-empty list of records with {', '.join(FIELDS)}")
+    values = [value for _, value in values_of(path)]
+    if not values:
+        raise ValueError(f"{path}: an empty list, expected a non-empty list of records with {', '.join(FIELDS)}")
     return [_example(path, number, value, optional, blank) for number, value in enumerate(values, start=1)]
 
 
-def _text(path: Path) -> str:
+def values_of(path: Path, holding: str = ", ".join(FIELDS)) -> Iterator[tuple[int, Any]]:
+    """The JSON values of a file and where each stands: in which line of `.jsonl`, else as which element of the array.
+
+    Args:
+        path: the file.
+        holding: what its records have, for the message.
+
+    Raises:
+        ValueError: not UTF-8, not JSON, or no list.
+    """
+    text = text_of(path)
+    if path.name.removesuffix(".gz").endswith(".jsonl"):
+        lines = enumerate(text.split("\n"), start=1)
+        yield from ((number, _parsed(path, line, number)) for number, line in lines if line.strip())
+        return
+    values = _parsed(path, text)
+    if not isinstance(values, list):
+        raise ValueError(f"{path}: {type(values).__name__}, expected a non-empty list of records with {holding}")
+    yield from enumerate(values, start=1)
+
+
+def unfit(text: str) -> str | None:
+    """What no tokenizer or no C string takes of a text, and where; None where there is nothing."""
+    found = _UNFIT.search(text)
+    if found is None:
+        return None
+    what = "a NUL" if found.group() == "\0" else f"half a character (U+{ord(found.group()):04X})"
+    return f"{what} at {found.start() + 1}"
+
+
+def text_of(path: Path) -> str:
     """The file's text, unpacked, without a byte order mark."""
     try:
         raw = path.read_bytes()
@@ -105,10 +130,7 @@ def _example(path: Path, number: int, value: Any, optional: tuple[str, ...], bla
         if not isinstance(text, str) or (not text.strip() and name not in (*optional, *blank)):
             problem = "is missing" if name not in value else f"is {repr(text)[:60]}"
             raise ValueError(f"{path}: record {number}: field {name!r} {problem}, expected text")
-        if unfit := _UNFIT.search(text):
-            what = "a NUL" if unfit.group() == "\0" else f"half a character (U+{ord(unfit.group()):04X})"
-            raise ValueError(
-                f"{path}: record {number}: field {name!r} holds {what} at {unfit.start() + 1}: mend the file"
-            )
+        if what := unfit(text):
+            raise ValueError(f"{path}: record {number}: field {name!r} holds {what}: mend the file")
         texts.append(text)
     return Example(*texts)

@@ -65,6 +65,8 @@ def offered(task: Task, example: Example) -> tuple[str, ...]:
     """
     if task.options is None:
         raise ValueError(f"{task.name} has no answer options: its answer is a number")
+    if not task.named:
+        return task.options
     lines = _FORMAT.findall(example.instruction)
     named = lines[-1].split("/") if lines else []  # the last: a question may quote the phrase
     listed = tuple(option for option in task.options if option in named)

@@ -54,7 +54,8 @@ def evaluate(
         one really used), and `examples`, columns in input order: `gold`, `prediction` (None if unreadable), `correct`,
         `parsed` (0 or 1) and `loglik`, the log-likelihood (nats) of what tells the gold option from the others given
         the text before; None if the answer was generated or the value is not finite. Equal likelihoods go to the
-        option named first. Where options were scored also `confidence` and `brier`, of `lm_eval_adapter.calibration`.
+        option named first. Where options were scored also `confidence` and `brier`, of `lm_eval_adapter.calibration`;
+        where the answer was generated `text`, all of it.
 
     Raises:
         ValueError: unknown task, no examples, or a gold answer that the task does not allow.
@@ -140,6 +141,8 @@ def _summary(protocol: str, golds: Sequence[str | float], samples: Sequence[Mapp
     }
     if protocol == "likelihood":
         columns |= {name: [sample[name] for sample in ordered] for name in ("confidence", "brier")}
+    else:
+        columns["text"] = [sample["text"] for sample in ordered]
     return _totals(protocol, columns)
 
 

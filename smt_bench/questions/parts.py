@@ -69,7 +69,7 @@ def plan_parts(
     units = [
         (experiment, family)
         for experiment in experiments
-        for family in ((request.family,) if request.tasks else experiment.families)
+        for family in ((request.family,) if request.settled else experiment.families)
     ]
     for experiment, family in units:
         try:

@@ -14,8 +14,9 @@ from typing import Any
 
 from smt_bench import methods
 from smt_bench.data import families
-from smt_bench.data.datasets import HELDOUT_SEED, DataSet, content_hash, load, unread
+from smt_bench.data.datasets import HELDOUT_SEED, DataSet, load, unread
 from smt_bench.data.fetch import fetch_data
+from smt_bench.data.general import EMBEDDED, general
 from smt_bench.evaluation.beams import prompt_bytes
 from smt_bench.evaluation.protocols import EVALUATION_VERSION
 from smt_bench.machine import facts, fits, states
@@ -110,9 +111,17 @@ class Planner(MethodChoice):
         r = self.request
         source = r.data
         if source is None and self.entry.embedded is None:
-            source = str(fetch_data(self.family, self.say))
+            source = str(fetch_data(self.family, self.say, r.tasks))
         limit = r.limit if r.limit is not None else self.recipe.limit
-        return load(source, self.family.name, r.tasks, self.recipe.heldout, limit, seed)
+        data = load(source, self.family.name, r.tasks, self.recipe.heldout, limit, seed)
+        if r.forgetting is None:
+            return data
+        if r.forgetting == EMBEDDED and self.entry.embedded is None:
+            raise ValueError(
+                f"--forgetting {EMBEDDED}: {self.entry.name} was not trained on that text: name a file or hub set"
+            )
+        name, texts = general(r.forgetting)
+        return replace(data, losses={**data.losses, name: texts})
 
     def measurement(self, kind: str, version: int, settings: dict[str, Any], seed: int) -> Measurement:
         """A question about cost on this machine, on the model's architecture with random weights."""
@@ -286,6 +295,10 @@ class Planner(MethodChoice):
         """
         run = self.question(name, fraction, seed, lr, probes, recipe, tuning, **changes)
         method, capacity = method_of(run, self.shapes)
+        if capacity.trainable and not self.data_of(seed).train:
+            raise ValueError(
+                f"data family {self.family.name} has no training set here: only the untouched model can be judged: --methods base"
+            )
         self._check_attached(name, method, capacity)
         return (run if capacity.trainable else run.without_training()), capacity
 
@@ -354,11 +367,12 @@ class Planner(MethodChoice):
             evaluation=EvalRef(
                 self.request.protocol or r.protocol,
                 EVALUATION_VERSION,
-                {task: content_hash(examples) for task, examples in d.tests.items()},
+                d.test_hashes,
                 r.beams,
                 r.max_new_tokens,
                 r.max_new_tokens_math,
                 r.repetition_penalty,
+                d.loss_hashes,
             ),
             seed=seed,
             probes=probes,

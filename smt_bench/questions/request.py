@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from smt_bench import methods
-from smt_bench.data import families
+from smt_bench.data import families, own
 from smt_bench.data.tasks import find_task
 from smt_bench.evaluation.protocols import PROTOCOLS
 from smt_bench.machine.states import OPTIMIZER_DTYPES
@@ -64,6 +64,7 @@ class Request:
     optimizer_dtype: str | None = None
     default_family: str = families.DEFAULT.name  # where no task is named; the experiment says which
     precision: str | None = None
+    forgetting: str | None = None  # general text, whose loss is measured too; see `data.general`
     # Values of a file, and of options, in place of the recipe's; see `questions.own_recipe`.
     recipe_file: dict[str, Any] = field(default_factory=dict)
     changes: dict[str, Any] = field(default_factory=dict)
@@ -83,6 +84,8 @@ class Request:
         for name in self.methods:
             if name != ALL:
                 methods.find(name)
+        if self.data is not None and own.is_own(self.data):
+            object.__setattr__(self, "default_family", own.known_as(self.data).name)
         for name in self.tasks:
             find_task(name)
         for seed in self.seeds:
@@ -106,6 +109,11 @@ class Request:
         settings = tuple((method, setting, value) for method, setting, value in values["settings"])
         lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
         return cls(**{**values, **lists, "settings": settings})
+
+    @property
+    def settled(self) -> bool:
+        """Whether tasks or data say which family is meant; else the experiment says it."""
+        return bool(self.tasks) or (self.data is not None and own.is_own(self.data))
 
     @property
     def family(self) -> str:

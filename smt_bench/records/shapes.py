@@ -103,6 +103,11 @@ RECORD = {
     ),
     "selection": Maybe({"steps": Each(int), "nll": Each(OPTIONAL), "kept": int}),
     "evaluation": Maybe(Named(TASK)),
+    "losses": Maybe(
+        Named(
+            {"nll": OPTIONAL, "examples": {"loglik": Each(OPTIONAL), "tokens": Each(int), "cluster": Maybe(Each(int))}}
+        )
+    ),
     "result": Maybe(dict),
     "traceback": Maybe(Each(str)),
 }
@@ -202,7 +207,9 @@ def _shape(kind: Any) -> Any:
     if is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         return {
-            f.name: Maybe(_shape(hints[f.name])) if f.default is not MISSING else _shape(hints[f.name])
+            f.name: Maybe(_shape(hints[f.name]))
+            if f.default is not MISSING or f.default_factory is not MISSING
+            else _shape(hints[f.name])
             for f in fields(kind)
         }
     inner = typing.get_args(kind)
