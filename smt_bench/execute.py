@@ -18,7 +18,8 @@ from smt_bench.data.cut import count
 from smt_bench.data.overlap import RULE
 from smt_bench.data.prompts import Encoded, encode
 from smt_bench.data.sources import sources
-from smt_bench.evaluation.evaluate import evaluate, merge_shares
+from smt_bench.data.tasks import HARNESS
+from smt_bench.evaluation.evaluate import evaluate, merge_shares, totals
 from smt_bench.evaluation.heldout import response_loglik
 from smt_bench.evaluation.heldout import summary as heldout_summary
 from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
@@ -263,21 +264,47 @@ def _judge(
     if parallel.size() > 1:
         heldout = parallel.merge(parallel.gathered(heldout))
         scores = merge_shares(parallel.gathered(scores), list(inputs.data.tests))
+    scores |= _harness(run, inputs, model, tokenizer, at_once)
     clock("evaluation", start)
     losses = _losses(run, inputs, model, tokenizer, at_once)
     family, judged = families.known(d.family), heldout_summary(heldout)
     judged["examples"]["cluster"] = sources(family, inputs.data.heldout)
     for task, result in scores.items():
-        result["examples"]["cluster"] = sources(family, inputs.data.tests[task])
+        tests = inputs.data.tests.get(task)
+        result["examples"]["cluster"] = list(range(result["n"])) if tests is None else sources(family, tests)
     if d.tune:
         judged["examples"]["tune"] = [int(chosen) for chosen in _parts(run, inputs)]
     texts = {task: _texts(inputs, task, result) for task, result in scores.items()}
     return {"heldout": judged, "evaluation": scores, "texts": texts} | ({"losses": losses} if losses else {})
 
 
+def _harness(run: Run, inputs: Inputs, model: Any, tokenizer: Any, at_once: int) -> dict[str, dict[str, Any]]:
+    """The results of lm-eval's own tasks.
+
+    Raises:
+        ValueError: they are not those that were asked for.
+    """
+    asked = {name: said for name, said in run.evaluation.tasks.items() if name.startswith(HARNESS)}
+    if not asked:
+        return {}
+    from smt_bench.evaluation import harness  # seconds to import
+
+    for name, said in asked.items():
+        if (here := harness.described(name, inputs.limit)) != said:
+            raise ValueError(f"{name} is {here} here, asked was {said}: use that version and data")
+    found = harness.evaluate(model, tokenizer, list(asked), inputs.limit, at_once, inputs.watch)
+    shares: list[dict[str, dict[str, Any]]] = parallel.gathered(found) if parallel.size() > 1 else [found]
+    whole = {}
+    for name in asked:
+        parts = [share[name] for share in shares]
+        columns = {column: parallel.merge([part.get(column, []) for part in parts]) for column in parts[0]}
+        whole[name] = totals("lm-eval", columns)
+    return whole
+
+
 def _texts(inputs: Inputs, task: str, result: dict[str, Any]) -> dict[str, list[Any]]:
     """What the store keeps beside the record, taken out of a task's result: which items they are, and what was generated."""
-    found = {"item": inputs.data.items.get(task) or list(range(result["n"]))}
+    found = {"item": result["examples"].pop("item", None) or inputs.data.items.get(task) or list(range(result["n"]))}
     text = result["examples"].pop("text", None)
     return found if text is None else {**found, "text": text}
 

@@ -196,9 +196,9 @@ def load(
     if tasks:
         tests, absent = {name: tests[name] for name in tests if name in tasks}, []
     if limit is not None:
-        items = {name: _draw(len(examples), limit) for name, examples in tests.items()}
+        items = {name: draw(len(examples), limit) for name, examples in tests.items()}
         tests = {name: [examples[i] for i in items[name]] for name, examples in tests.items()}
-        losses = {name: [e[i] for i in _draw(len(e), limit)] for name, e in losses.items()}
+        losses = {name: [e[i] for i in draw(len(e), limit)] for name, e in losses.items()}
     wanted = set_aside(heldout, len(train)) if train else 0
     if train and len(train) < wanted + 1:
         raise ValueError(
@@ -225,8 +225,8 @@ def load(
     )
 
 
-def _draw(count: int, limit: int) -> list[int]:
-    """The numbers of those that are used."""
+def draw(count: int, limit: int) -> list[int]:
+    """The numbers of those test examples that are used, of so many."""
     if limit >= count:
         return list(range(count))
     return sorted(random.Random(LIMIT_SEED).sample(range(count), limit))

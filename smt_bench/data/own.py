@@ -83,8 +83,11 @@ class Own:
 def is_own(source: str) -> bool:
     """Whether `--data` names data of one's own, not a folder in the LLM-Adapters layout."""
     path = Path(source)
-    if source.startswith(HUB) or path.is_file():
-        return True
+    try:
+        if source.startswith(HUB) or path.is_file():
+            return True
+    except OSError:  # a name too long for any file
+        return False
     layout = any((path / name).is_dir() for name in ("dataset", "ft-training_set"))
     mixtures = [f.mixture for f in families.all_families().values() if f.mixture]
     return path.is_dir() and not layout and not any((path / name).is_file() for name in mixtures)

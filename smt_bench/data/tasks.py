@@ -15,6 +15,7 @@ from smt_bench.data import families
 from smt_bench.data.families import Task
 from smt_bench.data.prompts import Example
 
+HARNESS = "lm-eval:"  # begins the names of lm-eval's own tasks, see `evaluation.harness`
 TOLERANCE = 1e-3  # two numbers this close are the same answer (LLM-Adapters' evaluation)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _FORMAT = re.compile(r"Answer format:\s*(\S+)")

@@ -124,7 +124,7 @@ def merge_shares(shares: Sequence[Mapping[str, dict[str, Any]]], tasks: Sequence
         found = [share[task] for share in shares if task in share]
         columns = found[0]["examples"]
         merged = {name: parallel.merge([part["examples"][name] for part in found]) for name in columns}
-        whole[task] = _totals(found[0]["protocol"], merged)
+        whole[task] = totals(found[0]["protocol"], merged)
     return whole
 
 
@@ -143,10 +143,11 @@ def _summary(protocol: str, golds: Sequence[str | float], samples: Sequence[Mapp
         columns |= {name: [sample[name] for sample in ordered] for name in ("confidence", "brier")}
     else:
         columns["text"] = [sample["text"] for sample in ordered]
-    return _totals(protocol, columns)
+    return totals(protocol, columns)
 
 
-def _totals(protocol: str, columns: dict[str, list[Any]]) -> dict[str, Any]:
+def totals(protocol: str, columns: dict[str, list[Any]]) -> dict[str, Any]:
+    """One task's result from its examples' columns."""
     n = len(columns["gold"])
     accuracy = sum(columns["correct"]) / n
     failures = n - sum(columns["parsed"])

@@ -14,6 +14,7 @@ from typing import Any
 from smt_bench.data import families, own
 from smt_bench.data.datasets import DataSet, load
 from smt_bench.data.fetch import fetch_data
+from smt_bench.data.tasks import HARNESS
 from smt_bench.machine import fits
 from smt_bench.models import build, locate
 from smt_bench.questions.inputs import Inputs
@@ -90,7 +91,8 @@ def data_of(run: Run, record: Record, source: str | None, fetch: bool = True) ->
     Raises:
         ValueError: they are not here.
     """
-    d, tasks = run.data, run.evaluation.tasks
+    d = run.data
+    tasks = {name: content for name, content in run.evaluation.tasks.items() if not name.startswith(HARNESS)}
     if source is not None and own.is_own(source):
         own.known_as(source)
     family = families.find(d.family)

@@ -29,6 +29,7 @@ class Inputs:
         keep: folder for the adapters of the runs; None: they are not kept.
         rows: what an interrupted measurement has found already; the default keeps nothing.
         recipe: which recipe, and what of it is otherwise because it was asked for; empty: nothing.
+        limit: questions of each of lm-eval's own tasks at most; None: all.
     """
 
     located: Located
@@ -40,6 +41,7 @@ class Inputs:
     keep: Path | None = None
     rows: Rows = field(default_factory=Rows)
     recipe: dict[str, Any] = field(default_factory=dict)
+    limit: int | None = None
 
     def source(self, model: ModelRef) -> str:
         """What `models.build` knows a model by: its name, or the folder of the one that was asked for."""

@@ -71,6 +71,7 @@ class Planner(MethodChoice):
         self._others: dict[int, DataSet] = {}
         self.located: locate.Located
         self.opened = False
+        self._described: dict[str, str] = {}
         self._attached: set[str] = set()
         self.left_out: dict[str, str] = {}
         self.winners: Mapping[str, Any] = {}  # of a tuning, by method; see `questions.tuned`
@@ -111,9 +112,10 @@ class Planner(MethodChoice):
         r = self.request
         source = r.data
         if source is None and self.entry.embedded is None:
-            source = str(fetch_data(self.family, self.say, r.tasks))
-        limit = r.limit if r.limit is not None else self.recipe.limit
-        data = load(source, self.family.name, r.tasks, self.recipe.heldout, limit, seed)
+            source = str(fetch_data(self.family, self.say, r.own_tasks))
+        data = load(source, self.family.name, r.own_tasks, self.recipe.heldout, self._limit, seed)
+        if r.harness_tasks and not r.own_tasks:  # test sets were asked for, and none of the family's among them
+            data = replace(data, tests={}, missing=[], items={})
         if r.forgetting is None:
             return data
         if r.forgetting == EMBEDDED and self.entry.embedded is None:
@@ -296,8 +298,11 @@ class Planner(MethodChoice):
         run = self.question(name, fraction, seed, lr, probes, recipe, tuning, **changes)
         method, capacity = method_of(run, self.shapes)
         if capacity.trainable and not self.data_of(seed).train:
+            mixture = "" if self.family.mixture is None else f"ft-training_set/{self.family.mixture} or "
+            where = "" if self.family.own else f" ({mixture}dataset/<task>/train.json)"
             raise ValueError(
-                f"data family {self.family.name} has no training set here: only the untouched model can be judged: --methods base"
+                f"no training set for {self.family.name} here{where}: without one only the untouched model can be judged: "
+                "--methods base"
             )
         self._check_attached(name, method, capacity)
         return (run if capacity.trainable else run.without_training()), capacity
@@ -367,7 +372,7 @@ class Planner(MethodChoice):
             evaluation=EvalRef(
                 self.request.protocol or r.protocol,
                 EVALUATION_VERSION,
-                d.test_hashes,
+                {**d.test_hashes, **self._harness()},
                 r.beams,
                 r.max_new_tokens,
                 r.max_new_tokens_math,
@@ -378,6 +383,20 @@ class Planner(MethodChoice):
             probes=probes,
             tuning=tuning,
         )
+
+    @property
+    def _limit(self) -> int | None:
+        """Test examples per task at most."""
+        return self.request.limit if self.request.limit is not None else self.recipe.limit
+
+    def _harness(self) -> dict[str, str]:
+        """lm-eval's own tasks, and what the key says of them."""
+        names = self.request.harness_tasks
+        if names and not self._described:
+            from smt_bench.evaluation.harness import described  # seconds to import
+
+            self._described = {name: described(name, self._limit) for name in names}
+        return self._described
 
     def _selection(self, steps: int) -> tuple[str, int]:
         """Which weights are judged, and every how many steps they are looked at."""
@@ -398,7 +417,8 @@ class Planner(MethodChoice):
     def inputs(self, seed: int | None = None, method: str | None = None) -> Inputs:
         """What executing the runs needs; those of one seed, where the data vary with it, and of one method."""
         data = self.data if seed is None else self.data_of(seed)
-        return Inputs(self.located, data, fits.device_map(self.inventory.total, self.here), recipe=self._own(method))
+        device_map = fits.device_map(self.inventory.total, self.here)
+        return Inputs(self.located, data, device_map, recipe=self._own(method), limit=self._limit)
 
     def _own(self, method: str | None) -> dict[str, Any]:
         """Which recipe, and what of it is otherwise because it was asked for; nothing where it is as it is."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from smt_bench import methods
 from smt_bench.data import families, own
-from smt_bench.data.tasks import find_task
+from smt_bench.data.tasks import HARNESS, find_task
 from smt_bench.evaluation.protocols import PROTOCOLS
 from smt_bench.machine.states import OPTIMIZER_DTYPES
 from smt_bench.methods.settings import make_canonical, setting, short
@@ -86,7 +86,7 @@ class Request:
                 methods.find(name)
         if self.data is not None and own.is_own(self.data):
             object.__setattr__(self, "default_family", own.known_as(self.data).name)
-        for name in self.tasks:
+        for name in self.own_tasks:
             find_task(name)
         for seed in self.seeds:
             if (seed >= TUNING_SEEDS) is not self.tunes:
@@ -111,14 +111,24 @@ class Request:
         return cls(**{**values, **lists, "settings": settings})
 
     @property
+    def own_tasks(self) -> tuple[str, ...]:
+        """Those that are of a data family here."""
+        return tuple(name for name in self.tasks if not name.startswith(HARNESS))
+
+    @property
+    def harness_tasks(self) -> tuple[str, ...]:
+        """Those that are lm-eval's."""
+        return tuple(name for name in self.tasks if name.startswith(HARNESS))
+
+    @property
     def settled(self) -> bool:
         """Whether tasks or data say which family is meant; else the experiment says it."""
-        return bool(self.tasks) or (self.data is not None and own.is_own(self.data))
+        return bool(self.own_tasks) or (self.data is not None and own.is_own(self.data))
 
     @property
     def family(self) -> str:
         """The data family the tasks belong to; without tasks the experiment's."""
-        families = {find_task(name).family for name in self.tasks}
+        families = {find_task(name).family for name in self.own_tasks}
         if len(families) > 1:
             raise ValueError(f"--tasks {','.join(self.tasks)}: {' and '.join(sorted(families))} tasks need a run each")
         return families.pop() if families else self.default_family

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from smt_bench.data.prompts import SMT_CODE
-from smt_bench.data.tasks import TASKS
+from smt_bench.data.tasks import HARNESS, TASKS
 from smt_bench.evidence.cells import Group, flat, trained_on
 from smt_bench.evidence.words import percent, task_title, title
 from smt_bench.machine.borders import markdown
@@ -106,6 +106,7 @@ def setting(found: Sequence[Group]) -> list[str]:
         if (penalty := evaluation.get("repetition_penalty", 1)) != 1:
             protocol += f" and a repetition penalty of {penalty:g}"
     lines.append(protocol + ".")
+    lines += [f"{name}: {said}." for name, said in evaluation["tasks"].items() if name.startswith(HARNESS)]
     best = train.get("select", "last") == "best"
     unlike = f"Unlike SMT's released scripts: {'' if best else LAST_WEIGHTS}{UNLIKE_CODE}"
     return lines if data["template"] != SMT_CODE else [*lines, unlike]

@@ -195,7 +195,7 @@ def test_a_run_on_ones_own_data(goods: Path, cli: Cli) -> None:
 def test_without_a_training_set_only_the_untouched_model_is_judged(goods: Path, cli: Cli) -> None:
     (goods / "train.csv").unlink()
     done = cli("run", "plateau", "--data", str(goods), "--methods", "lora", "--dry-run")
-    assert done.returncode == 2 and "goods has no training set here" in done.stderr
+    assert done.returncode == 2 and "no training set for goods here: without" in done.stderr
     done = cli("run", "plateau", "--data", str(goods), "--methods", "base")
     assert done.returncode == 0, done.stderr
 
