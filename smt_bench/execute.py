@@ -30,6 +30,7 @@ from smt_bench.models.build import load
 from smt_bench.models.inventory import inventory
 from smt_bench.models.keeping import Keeping
 from smt_bench.models.merging import merge
+from smt_bench.models.pace import tokens_per_second
 from smt_bench.models.preflight import check_causal
 from smt_bench.questions.capacity import method_of
 from smt_bench.questions.inputs import Inputs
@@ -118,9 +119,12 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     try:
         if keeping is not None:
             keeping.before_merge(method, model)
+        unmerged = tokens_per_second(model) if capacity.trainable else None
         start = time.perf_counter()
         record["merge"] = merge(method, model)
         clock("merge", start)
+        folded = "unmerged" not in record["merge"]
+        record["pace"] = {"unmerged": unmerged, "merged": tokens_per_second(model) if folded else None}
         at_once = _at_once(run, inputs, model, tokenizer)
         record["environment"]["evaluation_batch"] = at_once
         record |= _judge(run, inputs, model, tokenizer, clock, at_once)

@@ -85,6 +85,7 @@ RECORD = {
     "adapter": Maybe({"format": str, "bytes": int, "numbers": int}),
     "layers": Maybe({"experts": int, "lacking": Each(str), "chosen": Maybe(Each(str))}),
     "merge": Maybe({"difference": OPTIONAL, "tolerance": NUMBER, "unmerged": Maybe(str)}),
+    "pace": Maybe({"unmerged": OPTIONAL, "merged": OPTIONAL}),
     "capacity": Maybe({"unit": str, "units": int, "trainable": int, "total": int, "fraction": NUMBER}),
     "training": Maybe({"losses": Each(OPTIONAL), "grad_norms": Each(OPTIONAL), "tokens": int}),
     "resumed_at_steps": Maybe(Each(int)),

@@ -188,6 +188,12 @@ def test_a_run_on_ones_own_data(goods: Path, cli: Cli) -> None:
     assert (
         float(lines[0]["general-embedded_nll"]) < 0.2 < float(lines[0]["fine-loss_nll"])
     )  # it knows what it was taught
+    base, sift = csv.DictReader((tables / "cost.csv").open())
+    assert (
+        base["tokens_per_second_unmerged"] == base["adapter_bytes"] == base["merge_seconds"] == ""
+    )  # nothing to fold in
+    assert all(float(sift[f"tokens_per_second_{way}"]) > 0 for way in ("merged", "unmerged"))
+    assert float(sift["adapter_bytes"]) > 0 < float(base["tokens_per_second_merged"])
     again = cli("table", "plateau")
     assert again.returncode == 0 and "tiny/goods/losses.md" in again.stderr  # without the data at hand
 
