@@ -6,6 +6,8 @@ has only ever learned responses, those of its pretraining.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 from smt_bench.data import world
@@ -31,25 +33,47 @@ def general(source: str) -> tuple[str, list[Example]]:
     """
     if source == EMBEDDED:
         return f"{NAME}-{EMBEDDED}", world.remembered(COUNT)
+    path = Path(source)
+    name, folder = (source, Path()) if source.startswith(HUB) else (path.name, path.parent)
+    label = name.removeprefix(HUB).split(":")[0].replace("/", "-")
+    return f"{NAME}-{label}", pieces(name, folder)
+
+
+def pieces(source: str, folder: Path) -> list[Example]:
+    """A text in pieces: plain, or the column `COLUMN` of records.
+
+    Args:
+        source: a file in `folder`, or a data set of the hub.
+        folder: where it lies.
+
+    Raises:
+        ValueError: no such text, or nothing in it.
+    """
+    where = source if source.startswith(HUB) else str(folder / source)
     if source.startswith(HUB) or is_data(source):
-        path = Path(source)
-        name, folder = (source, Path()) if source.startswith(HUB) else (path.name, path.parent)
         texts = []
-        for where, values in records(name, folder):
+        for place, values in records(source, folder):
             text = values.get(COLUMN)
             if not isinstance(text, str):
-                raise ValueError(f"{where}: no column {COLUMN!r} of text: name one so")
+                raise ValueError(f"{place}: no column {COLUMN!r} of text: name one so")
             texts.append(text)
-        label = name.removeprefix(HUB).split(":")[0].replace("/", "-")
     else:
-        path = Path(source)
-        texts, label = [text_of(path)], path.name
-    pieces = [piece for text in texts for piece in _pieces(text)][:COUNT]
-    if not pieces:
-        raise ValueError(f"--forgetting {source}: no text in it: choose another")
-    if what := next((what for piece in pieces if (what := unfit(piece))), None):
-        raise ValueError(f"--forgetting {source}: it holds {what}: mend the file")
-    return f"{NAME}-{label}", [Plain("", "", piece, "") for piece in pieces]
+        texts = [text_of(folder / source)]
+    return plain(texts, where)
+
+
+def plain(texts: Iterable[str], where: str) -> list[Example]:
+    """Texts as pieces of up to `CHARACTERS`, `COUNT` of them at most.
+
+    Raises:
+        ValueError: nothing in them, or what no tokenizer takes; names `where` they are from.
+    """
+    found = list(islice((piece for text in texts for piece in _pieces(text)), COUNT))
+    if not found:
+        raise ValueError(f"{where}: no text in it: choose another")
+    if what := next((what for piece in found if (what := unfit(piece))), None):
+        raise ValueError(f"{where}: it holds {what}: mend the file")
+    return [Plain("", "", piece, "") for piece in found]
 
 
 def _pieces(text: str) -> list[str]:

@@ -9,7 +9,8 @@
     [tests.sentiment]                 # a test set
     file = "test.csv"                 # left out: sentiment.*
     title = "Sentiment"
-    kind = "options"                  # options, number, loss (of the response alone), or one of `families.KINDS`
+    kind = "options"                  # options, number, loss (of the response), text (loss of all of a text),
+                                      # or another of `families.KINDS`
     options = ["positive", "negative"]
     lead = "the sentiment is"         # what stands before the option in the responses; left out: nothing
     rationale = true                  # a rationale stands before the answer, which is then generated
@@ -30,17 +31,19 @@ from typing import Any
 
 from smt_bench.data import families
 from smt_bench.data.families import KINDS, NO_TRAINING, Family, Found, Task
+from smt_bench.data.general import pieces
 from smt_bench.data.own_files import FILES, HUB, is_data, records
 from smt_bench.data.prompts import TEMPLATE, TEMPLATES, Example, Sourced
 from smt_bench.data.reading import FIELDS, find_file, unfit
 from smt_bench.data.tasks import gold
 
 DESCRIPTION = "tasks.toml"
-LOSS = "loss"
+LOSS, TEXT = "loss", "text"  # of the response, of a whole text
+UNSCORED = (LOSS, TEXT)
 NAME = re.compile(r"\w[\w.-]*")
 RESERVED = ("tuning",)  # a folder of that name is beside those of families
 COLUMNS = (*FIELDS, "source")
-CHOICES = ("options", LOSS, *(kind for kind in KINDS if kind != "code"))
+CHOICES = ("options", *UNSCORED, *(kind for kind in KINDS if kind != "code"))
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def known_as(source: str) -> Family:
             kind=t.kind if t.kind in KINDS else KINDS[0],
         )
         for t in own.tests
-        if t.kind != LOSS
+        if t.kind not in UNSCORED
     )  # fmt: skip
     if own.name in RESERVED:
         raise ValueError(f"--data {source}: {own.name} is no name for data: choose another in {DESCRIPTION}")
@@ -213,7 +216,7 @@ def _test(file: Path, name: str, said: Any, columns: Mapping[str, str]) -> TestS
     for what in ("options", "lead"):
         if what in said and kind != "options":
             raise ValueError(f'{where}: {what} goes with kind = "options"')
-    if kind == LOSS and "rationale" in said:
+    if kind in UNSCORED and "rationale" in said:
         raise ValueError(f"{where}: rationale: nothing is answered where only the loss is measured: leave it out")
     there = find_file(file.parent, name, FILES)
     source = said.get("file", there.name if there else None)
@@ -256,10 +259,13 @@ def read(own: Own) -> Found:
         empty += len(found) - len(kept)
     tests, losses = dict[str, list[Example]](), dict[str, list[Example]]()
     for test in own.tests:
+        if test.kind == TEXT:
+            losses[test.name] = pieces(test.file, own.folder)
+            continue
         places = list(records(test.file, own.folder))
         if not places:
             raise ValueError(f"{own.folder / test.file}: no records: leave [tests.{test.name}] out, or fill it")
-        scored = test.kind != LOSS
+        scored = test.kind not in UNSCORED
         examples = [_example(*place, test.fields, scored) for place in places]
         if scored:
             for (where, _), example in zip(places, examples):

@@ -30,6 +30,7 @@ class Inputs:
         rows: what an interrupted measurement has found already; the default keeps nothing.
         recipe: which recipe, and what of it is otherwise because it was asked for; empty: nothing.
         limit: questions of each of lm-eval's own tasks at most; None: all.
+        source_of_data: `--data`, for experiments that read it themselves.
     """
 
     located: Located
@@ -42,6 +43,7 @@ class Inputs:
     rows: Rows = field(default_factory=Rows)
     recipe: dict[str, Any] = field(default_factory=dict)
     limit: int | None = None
+    source_of_data: str | None = None
 
     def source(self, model: ModelRef) -> str:
         """What `models.build` knows a model by: its name, or the folder of the one that was asked for."""

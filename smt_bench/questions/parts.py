@@ -101,7 +101,7 @@ def _plan(experiment: Experiment, planner: Planner, store: Store, writes: bool) 
     if writes:
         store.check_writable(place)
     if not experiment.needs_inputs:
-        refusals.data_options(planner.request, planner.shared)
+        refusals.data_options(planner.request, planner.shared or experiment.reads_data)
     elif not planner.opened:
         planner.open()
     if planner.request.tuned:

@@ -15,6 +15,7 @@ from typing import Any
 from smt_bench import methods
 from smt_bench.data import families
 from smt_bench.data.datasets import HELDOUT_SEED, DataSet, load, unread
+from smt_bench.data.families import NO_TRAINING
 from smt_bench.data.fetch import fetch_data
 from smt_bench.data.general import EMBEDDED, general
 from smt_bench.evaluation.beams import prompt_bytes
@@ -412,6 +413,9 @@ class Planner(MethodChoice):
     def measured(self) -> Inputs:
         """What a measurement on random weights needs: the architecture, no file of weights and no data."""
         located = locate.Located(build.architecture(self.request.model, self.request.layers), Path(self.request.model))
+        if self.family.own is not None:
+            nothing = DataSet(self.family.name, NO_TRAINING, [], [], {})
+            return Inputs(located, nothing, source_of_data=self.request.data)
         return Inputs(located, unread(self.family.name, self.recipe.heldout))
 
     def inputs(self, seed: int | None = None, method: str | None = None) -> Inputs:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +42,7 @@ kind = "loss"
 """
 
 
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    """Families of one test are not known to the next."""
-    yield
-    families._OWN.clear()
-    families.all_families.cache_clear()
-    families.all_tasks.cache_clear()
+pytestmark = pytest.mark.usefixtures("own_data")
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]], delimiter: str = ",") -> None:
@@ -130,7 +123,7 @@ def test_the_collections_layout_is_not_taken_for_ones_own(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (('kind = "options"', 'kind = "choice"'), "kind = 'choice': choose from options, loss, number"),
+        (('kind = "options"', 'kind = "choice"'), "kind = 'choice': choose from options, loss, text, number"),
         (('options = ["yes", "no"]', 'options = ["yes"]'), "options: list two or more"),
         (
             ('options = ["yes", "no"]', 'options = ["yes", "maybe"]'),
