@@ -1,8 +1,8 @@
 """Where gradients and chosen blocks lie for text of several domains: Q, K, V, the output projection and the MLP, one model.
 
 No table of the papers; an open question is whether what SMT finds on commonsense holds for other tasks (code, translation,
-medical, legal and everyday text). The texts are the test sets of kind "text" or "loss" of the user's `--data`, or what the machine brings
-along (`data.domains`).
+medical, legal and everyday text). The texts are the test sets of kind "text" or "loss" of the user's `--data`, or what the
+machine brings along (`data.domains`).
 
 Gradients are those of the mean loss per token over a domain's examples, on the weights as they are: SMT's warm-up with nothing
 trained, so that domains see the same weights. Blocks are the best by |mean gradient| over all linear layers, as many as the
