@@ -236,7 +236,7 @@ def _shared(result: Mapping[str, Any], lines: Sequence[str], model: str) -> Tabl
         data.append({"one": one, "other": other, "shared": share, "by_chance": count / total})
     told = [
         "Blocks that the choices from one half of one text and one half of another have in common, % of those chosen. Domains "
-        "that share as many as the two halves of each are alike to the choice; by chance: the share of all blocks that are chosen.",
+        "that share as many as the two halves of each are alike to the choice; by chance: the share of blocks that are chosen.",
         *lines,
     ]
     return Table(f"Blocks that domains share, {model}", ["texts", "shared, %", "by chance, %"], rows, told, data)

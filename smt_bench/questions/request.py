@@ -126,6 +126,11 @@ class Request:
         return bool(self.own_tasks) or (self.data is not None and own.is_own(self.data))
 
     @property
+    def settling(self) -> str:
+        """The option that says which family is meant."""
+        return f"--tasks {','.join(self.tasks)}" if self.own_tasks else f"--data {self.data}"
+
+    @property
     def family(self) -> str:
         """The data family the tasks belong to; without tasks the experiment's."""
         families = {find_task(name).family for name in self.own_tasks}
