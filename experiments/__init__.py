@@ -38,6 +38,7 @@ REGISTRY: Registry[Experiment | Bundle] = Registry(
         "gradients": "smt_bench.experiments.why.gradients:Gradients",
         "anatomy": "smt_bench.experiments.why.anatomy:Anatomy",
         "saturation": "smt_bench.experiments.why.saturation:Saturation",
+        "domains": "smt_bench.experiments.why.domains:Domains",
         "criteria": "smt_bench.experiments.why.criteria:Criteria",
         "break-even": "smt_bench.experiments.cost.break_even:BreakEven",
         "speed": "smt_bench.experiments.cost.speed.experiment:Speed",

@@ -18,7 +18,8 @@ from smt_bench.data.cut import count
 from smt_bench.data.overlap import RULE
 from smt_bench.data.prompts import Encoded, encode
 from smt_bench.data.sources import sources
-from smt_bench.evaluation.evaluate import evaluate, merge_shares
+from smt_bench.data.tasks import HARNESS
+from smt_bench.evaluation.evaluate import evaluate, merge_shares, totals
 from smt_bench.evaluation.heldout import response_loglik
 from smt_bench.evaluation.heldout import summary as heldout_summary
 from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
@@ -29,6 +30,7 @@ from smt_bench.models.build import load
 from smt_bench.models.inventory import inventory
 from smt_bench.models.keeping import Keeping
 from smt_bench.models.merging import merge
+from smt_bench.models.pace import tokens_per_second
 from smt_bench.models.preflight import check_causal
 from smt_bench.questions.capacity import method_of
 from smt_bench.questions.inputs import Inputs
@@ -54,6 +56,8 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     seconds: dict[str, float] = {}
     record["seconds"] = seconds
     record["environment"]["spread"] = inputs.spread.to_dict()
+    if inputs.recipe:
+        record["recipe"] = inputs.recipe
     record["overlap"] = {"rule": RULE, "tests": inputs.data.overlap, "repeated": inputs.data.repeated}
 
     def clock(part: str, since: float) -> None:
@@ -115,9 +119,12 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     try:
         if keeping is not None:
             keeping.before_merge(method, model)
+        unmerged = tokens_per_second(model) if capacity.trainable else None
         start = time.perf_counter()
         record["merge"] = merge(method, model)
         clock("merge", start)
+        folded = "unmerged" not in record["merge"]
+        record["pace"] = {"unmerged": unmerged, "merged": tokens_per_second(model) if folded else None}
         at_once = _at_once(run, inputs, model, tokenizer)
         record["environment"]["evaluation_batch"] = at_once
         record |= _judge(run, inputs, model, tokenizer, clock, at_once)
@@ -130,8 +137,9 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     finally:
         if keeping is not None:
             keeping.drop()
-    if not math.isfinite(record["heldout"]["nll"] or 0.0):
-        raise Diverged(run.train.steps, record["heldout"]["nll"])
+    for part in (record["heldout"], *record.get("losses", {}).values()):
+        if not math.isfinite(part["nll"] or 0.0):
+            raise Diverged(run.train.steps, part["nll"])
 
 
 def _layers(run: Run, model: Any) -> dict[str, Any]:
@@ -261,11 +269,59 @@ def _judge(
     if parallel.size() > 1:
         heldout = parallel.merge(parallel.gathered(heldout))
         scores = merge_shares(parallel.gathered(scores), list(inputs.data.tests))
+    scores |= _harness(run, inputs, model, tokenizer, at_once)
     clock("evaluation", start)
+    losses = _losses(run, inputs, model, tokenizer, at_once)
     family, judged = families.known(d.family), heldout_summary(heldout)
     judged["examples"]["cluster"] = sources(family, inputs.data.heldout)
     for task, result in scores.items():
-        result["examples"]["cluster"] = sources(family, inputs.data.tests[task])
+        tests = inputs.data.tests.get(task)
+        result["examples"]["cluster"] = list(range(result["n"])) if tests is None else sources(family, tests)
     if d.tune:
         judged["examples"]["tune"] = [int(chosen) for chosen in _parts(run, inputs)]
-    return {"heldout": judged, "evaluation": scores}
+    texts = {task: _texts(inputs, task, result) for task, result in scores.items()}
+    return {"heldout": judged, "evaluation": scores, "texts": texts} | ({"losses": losses} if losses else {})
+
+
+def _harness(run: Run, inputs: Inputs, model: Any, tokenizer: Any, at_once: int) -> dict[str, dict[str, Any]]:
+    """The results of lm-eval's own tasks.
+
+    Raises:
+        ValueError: they are not those that were asked for.
+    """
+    asked = {name: said for name, said in run.evaluation.tasks.items() if name.startswith(HARNESS)}
+    if not asked:
+        return {}
+    from smt_bench.evaluation import harness  # seconds to import
+
+    for name, said in asked.items():
+        if (here := harness.described(name, inputs.limit)) != said:
+            raise ValueError(f"{name} is {here} here, asked was {said}: use that version and data")
+    found = harness.evaluate(model, tokenizer, list(asked), inputs.limit, at_once, inputs.watch)
+    shares: list[dict[str, dict[str, Any]]] = parallel.gathered(found) if parallel.size() > 1 else [found]
+    whole = {}
+    for name in asked:
+        parts = [share[name] for share in shares]
+        columns = {column: parallel.merge([part.get(column, []) for part in parts]) for column in parts[0]}
+        whole[name] = totals("lm-eval", columns)
+    return whole
+
+
+def _texts(inputs: Inputs, task: str, result: dict[str, Any]) -> dict[str, list[Any]]:
+    """What the store keeps beside the record, taken out of a task's result: which items they are, and what was generated."""
+    found = {"item": result["examples"].pop("item", None) or inputs.data.items.get(task) or list(range(result["n"]))}
+    text = result["examples"].pop("text", None)
+    return found if text is None else {**found, "text": text}
+
+
+def _losses(run: Run, inputs: Inputs, model: Any, tokenizer: Any, at_once: int) -> dict[str, Any]:
+    """Of the sets whose loss alone is measured: the loss of their responses, as that of held-out ones."""
+    d, found = run.data, dict[str, Any]()
+    for name, examples in inputs.data.losses.items():
+        share = parallel.share(examples)
+        scored = response_loglik(model, tokenizer, share, d.template, d.cutoff, at_once, progress=inputs.watch)
+        if parallel.size() > 1:
+            scored = parallel.merge(parallel.gathered(scored))
+        found[name] = heldout_summary(scored)
+        found[name]["examples"]["cluster"] = sources(families.known(d.family), examples)
+    return found

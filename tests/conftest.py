@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -48,6 +49,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{name}: {what}")
     if not config.option.markexpr:
         config.option.markexpr = " and ".join(f"not {name}" for name in MARKERS)
+
+
+@pytest.fixture
+def own_data() -> Iterator[None]:
+    """Families of a user's data that a test makes known are not known to the next."""
+    from smt_bench.data import families
+
+    yield
+    families._OWN.clear()
+    families.all_families.cache_clear()
+    families.all_tasks.cache_clear()
 
 
 @pytest.fixture

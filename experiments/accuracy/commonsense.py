@@ -36,9 +36,7 @@ class Commonsense(Plateau):
             ValueError: math tasks were asked for, or an impossible fraction.
         """
         if planner.request.family != "commonsense":
-            raise ValueError(
-                f"--tasks {','.join(planner.request.tasks)}: commonsense is about commonsense tasks: see math10k"
-            )
+            raise ValueError(f"{planner.request.settling}: commonsense is about commonsense tasks: see math10k")
         super().check(planner)
 
     def declares(self, planned: Sequence[Record]) -> list[Claim]:

@@ -37,7 +37,7 @@ class Math10k(Plateau):
             ValueError: commonsense tasks were asked for, or an impossible fraction.
         """
         if planner.request.family != "math":
-            raise ValueError(f"--tasks {','.join(planner.request.tasks)}: math10k is about math tasks: see commonsense")
+            raise ValueError(f"{planner.request.settling}: math10k is about math tasks: see commonsense")
         super().check(planner)
 
     def declares(self, planned: Sequence[Record]) -> list[Claim]:

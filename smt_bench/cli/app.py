@@ -1,4 +1,4 @@
-"""The command line: `run`, `tune`, `plan`, `status`, `cancel`, `list`, `show`, `table`, `figure`, `report`, `compare`,
+"""The command line: `run`, `tune`, `recipe`, `plan`, `status`, `cancel`, `list`, `show`, `table`, `figure`, `report`, `compare`,
 `records`, `export`, `add`, `subtract`, `fetch`, `audit`, `check`.
 
 Bad input is one line on standard error (what, value, remedy) and exit code 2; an interrupted sweep ends with 130, one with
@@ -23,6 +23,7 @@ from smt_bench.cli.export import add, export, subtract
 from smt_bench.cli.manage import cancel, fetch, status
 from smt_bench.cli.options import check_words, say
 from smt_bench.cli.plan import plan
+from smt_bench.cli.recipe import recipe
 from smt_bench.cli.records import compare, records
 from smt_bench.cli.report import report
 from smt_bench.cli.run import run
@@ -40,6 +41,7 @@ app = typer.Typer(
 for command in (
     run,
     tune,
+    recipe,
     plan,
     show,
     table,

@@ -116,13 +116,26 @@ def _runs(results: Path) -> list[dict[str, Any]]:
 
 def show(
     key: Annotated[str, typer.Argument(help="Key of a run, or its first digits.")],
+    examples: Annotated[
+        str | None, typer.Option(help="Its test examples instead: wrong, unread (no answer could be read) or all.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="With --examples: data of the run, to see the questions.")] = None,
     results: Results = Path("results"),
     as_json: Json = False,
 ) -> None:
     """Shows one record; --json prints all of it."""
     from smt_bench.records.store import Store
 
-    record = Store(check_results(results)).resolve(key)
+    store = Store(check_results(results))
+    record = store.resolve(key)
+    if examples is not None:
+        from smt_bench.cli.examples import rows_of, text_of
+
+        rows = rows_of(record, examples, store, data)
+        print(json.dumps(rows, indent=1)) if as_json else show_text(text_of(rows))
+        return
+    if data is not None:
+        raise ValueError("--data goes with --examples")
     if not as_json and "kind" not in record["run"]:
         # The long per-step and per-example lists are for machines.
         record["training"] = {k: v for k, v in record.get("training", {}).items() if k == "tokens"} | {

@@ -25,6 +25,7 @@ Out = Annotated[
 def _rendered(name: str, model: str, results: Path, out: Path | None, endings: tuple[str, ...]) -> list[Path]:
     from smt_bench import experiments
     from smt_bench.data import families
+    from smt_bench.questions.parts import TUNING
     from smt_bench.records.files import check_writable
     from smt_bench.records.index import INDEX, Index, folder
     from smt_bench.records.store import Store
@@ -35,11 +36,16 @@ def _rendered(name: str, model: str, results: Path, out: Path | None, endings: t
     model = _called(model, [experiment.name for experiment in members], store)
     files: list[Path] = []
     for experiment in members:
-        for family in families.all_families().values():
-            kept = folder(store, experiment.name, model, family.subfolder)
+        known = [family.subfolder for family in families.all_families().values()]
+        root = folder(store, experiment.name, model, "")
+        own = sorted(
+            {path.parent.name for path in root.glob(f"*/{INDEX}")} - {TUNING, *known}
+        )  # families of users' data
+        for sub in (*known, *own):
+            kept = folder(store, experiment.name, model, sub)
             if not (kept / INDEX).exists():
                 continue
-            place = folder(there, experiment.name, model, family.subfolder)
+            place = folder(there, experiment.name, model, sub)
             check_writable(f"folder {there.root}", "--out", place)
             files += render(experiment, store, Index.read(kept), place, model, ".md" in endings)
     if not files:

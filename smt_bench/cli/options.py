@@ -20,7 +20,7 @@ Recipe = Annotated[
     str | None,
     typer.Option(
         "--recipe",
-        help="Whose choices: paper (the text's), paper-code (the released scripts'), ...; default: the model's.",
+        help="Whose choices: paper (the text's), paper-code (the released scripts'), ..., or FILE.toml; default: the model's.",
     ),
 ]
 Precision = Annotated[
@@ -59,6 +59,66 @@ OptimizerDtype = Annotated[
         "--optimizer-dtype", help="fp32: Adam in float32, with copies of bf16 weights; bf16: as the weights, no copies."
     ),
 ]
+
+# Single choices in place of the recipe's: `run`, `tune`, `recipe`; see `questions.own_recipe`.
+Rates = Annotated[
+    Many, typer.Option("--lr", help="Peak learning rate, of all methods or of each: 1e-3, or smt=1e-3,lora=2e-3.")
+]
+Decays = Annotated[Many, typer.Option("--weight-decay", help="Of AdamW, of all methods or of each, as --lr.")]
+MicroBatch = Annotated[int | None, typer.Option("--micro-batch", help="Examples per forward pass.")]
+Epochs = Annotated[float | None, typer.Option("--epochs", help="Over the training set, in place of --steps.")]
+Cutoff = Annotated[int | None, typer.Option("--cutoff", help="Tokens per training example at most.")]
+Schedule = Annotated[
+    str | None, typer.Option("--schedule", help="Of the learning rate: linear, linear-hf, cosine or constant.")
+]
+LrWarmup = Annotated[
+    float | None, typer.Option("--lr-warmup", help="Steps in which the rate rises, or below 1 a share of all steps.")
+]
+Heldout = Annotated[
+    float | None, typer.Option("--heldout", help="Training examples set aside, or below 1 a share of them.")
+]
+
+Forgetting = Annotated[
+    str | None,
+    typer.Option(
+        "--forgetting",
+        help="General text, whose loss is measured too: a file, hub:ORG/NAME:SPLIT, or embedded (of tiny).",
+    ),
+]
+
+
+def own_recipe(
+    recipe: str | None,
+    lr: Many = None,
+    weight_decay: Many = None,
+    batch_size: int | None = None,
+    micro_batch: int | None = None,
+    epochs: float | None = None,
+    cutoff: int | None = None,
+    schedule: str | None = None,
+    lr_warmup: float | None = None,
+    heldout: float | None = None,
+) -> dict[str, Any]:
+    """The fields of a request that say what stands in place of a recipe's choices.
+
+    Raises:
+        ValueError: a file that cannot be read, or a value that cannot be.
+    """
+    from smt_bench.questions import own_recipe as own
+
+    changes = {
+        "lr": own.rates(several(lr, "--lr"), "--lr"),
+        "weight_decay": own.rates(several(weight_decay, "--weight-decay"), "--weight-decay"),
+        "batch_size": batch_size, "micro_batch": micro_batch, "epochs": epochs, "cutoff": cutoff,
+        "schedule": schedule, "lr_warmup": lr_warmup, "heldout": heldout,
+    }  # fmt: skip
+    given = {name: value for name, value in changes.items() if value is not None}
+    file = {} if recipe is None or own.named(recipe) else own.read(Path(recipe))
+    return {
+        "recipe": file.get("base") if file or (recipe and not own.named(recipe)) else recipe,
+        "recipe_file": {name: value for name, value in file.items() if name != "base"},
+        "changes": own.Own.of(given).values(),
+    }
 
 
 AllowCode = Annotated[

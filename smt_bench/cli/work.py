@@ -46,7 +46,7 @@ def performer(
         return answer
 
     def perform(question: Any, watch: Watcher, keeper: Keeper) -> Record:
-        inputs = planner.inputs(question.seed, question.data.train)
+        inputs = planner.inputs(question.seed, question.method.name, question.data.train)
         layers = inputs.device_map if spread.processes == 1 else None  # else every process holds the model
         inputs = replace(inputs, watch=watch, keeper=keeper, device_map=layers, spread=spread, keep=keep)
         if track is None:

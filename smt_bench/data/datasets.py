@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from smt_bench.data import families
-from smt_bench.data.families import Family, Mixture
+from smt_bench.data.families import NO_TRAINING, Family, Mixture, Task
 from smt_bench.data.messages import find_messages, read_messages
 from smt_bench.data.overlap import normalised_question, repeated, shared, split
 from smt_bench.data.prompts import Example
@@ -44,6 +44,8 @@ class DataSet:
         empty: training records left out because their response is empty.
         repeated: training and held-out examples whose question an earlier one asks.
         seed: of what is held out and, where the data are made, of the data.
+        losses: sets of which only the loss of the response is measured, by name.
+        items: of test sets of which not all are used, which: numbers from 0 in the file.
     """
 
     family: str
@@ -55,6 +57,22 @@ class DataSet:
     empty: int = 0
     repeated: int = 0
     seed: int = HELDOUT_SEED
+    losses: dict[str, list[Example]] = field(default_factory=dict)
+    items: dict[str, list[int]] = field(default_factory=dict)
+
+    @cached_property  # as below
+    def test_hashes(self) -> dict[str, str]:
+        """Test set -> hash of its examples; of one's own also of how they are judged."""
+        found = {name: content_hash(examples) for name, examples in self.tests.items()}
+        family = families.known(self.family)
+        if family is None or family.own is None:
+            return found
+        return {name: _described(find_task(name), content) for name, content in found.items()}
+
+    @cached_property
+    def loss_hashes(self) -> dict[str, str]:
+        """Set whose loss is measured -> hash of its examples."""
+        return {name: content_hash(examples) for name, examples in self.losses.items()}
 
     @cached_property
     def sources(self) -> list[int]:
@@ -123,6 +141,11 @@ def content_hash(examples: Sequence[Example]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _described(task: Task, content: str) -> str:
+    about = [content, task.kind, task.options, task.lead, task.rationale, task.named]
+    return hashlib.sha256(json.dumps(about, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
 def read_training(paths: Sequence[Path]) -> tuple[list[Example], int]:
     """The records of training files that have a response, and how many have an empty one: these teach nothing.
 
@@ -164,7 +187,13 @@ def load(
     for name in tasks:
         if find_task(name).family != family:
             raise ValueError(f"task {name!r} is not one of {family}: ask for tasks of one family at a time")
-    if source is None:
+    losses, items = dict[str, list[Example]](), dict[str, list[int]]()
+    if found.own is not None:
+        mine = found.own()
+        origin, train, empty, tests, losses, absent = (
+            mine.origin, mine.train, mine.empty, mine.tests, mine.losses, list[str](),
+        )  # fmt: skip
+    elif source is None:
         if found.embedded is None:
             raise ValueError(f"data family {family} is not embedded: pass its folder with --data")
         origin, absent, empty = found.embedded.origin, list[str](), 0
@@ -185,11 +214,14 @@ def load(
     if tasks:
         tests, absent = {name: tests[name] for name in tests if name in tasks}, []
     if limit is not None:
-        tests = {name: _draw(examples, limit) for name, examples in tests.items()}
-    wanted = set_aside(heldout, len(train))
-    if len(train) < wanted + 1:
+        items = {name: draw(len(examples), limit) for name, examples in tests.items()}
+        tests = {name: [examples[i] for i in items[name]] for name, examples in tests.items()}
+        losses = {name: [e[i] for i in draw(len(e), limit)] for name, e in losses.items()}
+    wanted = set_aside(heldout, len(train)) if train else 0
+    if train and len(train) < wanted + 1:
         raise ValueError(
-            f"training set {origin} has {len(train)} records, fewer than the {wanted} to hold out: add records"
+            f"training set {origin} has {len(train)} records, fewer than the {wanted} to hold out: add records, or hold out "
+            "fewer with --heldout"
         )
     order = list(range(len(train)))
     random.Random(seed).shuffle(order)
@@ -206,6 +238,8 @@ def load(
         empty,
         repeated(train, normalised_question),
         seed,
+        losses,
+        items,
     )
 
 
@@ -222,11 +256,11 @@ def _chosen(family: Family, mixture: str, embedded: bool) -> Mixture:
     return known[name]
 
 
-def _draw(examples: list[Example], limit: int) -> list[Example]:
-    if limit >= len(examples):
-        return examples
-    keep = sorted(random.Random(LIMIT_SEED).sample(range(len(examples)), limit))
-    return [examples[i] for i in keep]
+def draw(count: int, limit: int) -> list[int]:
+    """The numbers of those test examples that are used, of so many."""
+    if limit >= count:
+        return list(range(count))
+    return sorted(random.Random(LIMIT_SEED).sample(range(count), limit))
 
 
 def _read_test(path: Path, task: str) -> list[Example]:
@@ -245,7 +279,7 @@ def _from_folder(
     if not root.is_dir():
         why = "is a file, not a folder" if root.exists() else "does not exist"
         raise ValueError(f"data folder {root} {why}: pass a folder in the LLM-Adapters layout with --data")
-    names = [task.name for task in family.tasks if mixture is None or task.name in mixture.tasks]
+    names = [task.name for task in family.files(tasks) if mixture is None or task.name in mixture.tasks]
     present = [name for name in names if find_file(root / "dataset" / name, "test")]
     absent = [name for name in names if name not in present]
     wanted = [name for name in present if not tasks or name in tasks]
@@ -262,12 +296,10 @@ def _from_folder(
         published = family.mixture and find_file(folder, family.mixture.removesuffix(".json"))
         if family.mixture and published:
             return family.mixture, *read_training([published]), tests, absent  # by the same name in every format
-    parts = {name: file for name in names if (file := find_file(root / "dataset" / name, "train"))}
+    own = [task.name for task in family.tasks]
+    parts = {name: file for name in own if (file := find_file(root / "dataset" / name, "train"))}
     if not parts:
-        expected = "" if family.mixture is None else f"ft-training_set/{family.mixture} or "
-        raise ValueError(
-            f"data folder {root} has no training set for {family.name}: expected {expected}dataset/<task>/train.json"
-        )
+        return NO_TRAINING, [], 0, tests, absent  # the untouched model can be judged
     train, empty = read_training(list(parts.values()))
     return "+".join(parts), train, empty, tests, absent
 

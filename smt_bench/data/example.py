@@ -1,4 +1,4 @@
-"""The records of data sets: a question with its answer, a conversation, a question of a benchmark."""
+"""The records of data sets: a question with its answer, a conversation, a question of a benchmark, plain text."""
 
 from __future__ import annotations
 
@@ -54,6 +54,11 @@ class Posed(Example):
 
     lead: str = ""
     source: str = ""
+
+
+@dataclass(frozen=True)
+class Plain(Example):
+    """A text without a question, in `output`; every token of it is predicted but the first of all."""
 
 
 def chat_of(turns: tuple[Turn, ...]) -> Chat:

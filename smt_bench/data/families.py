@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib.metadata import entry_points
@@ -19,6 +19,7 @@ from smt_bench.data.prompts import TEMPLATE, TEMPLATES, Example
 
 KINDS = ("number", "exact", "f1", "code")  # how a generated answer is judged, see `data.tasks` and `evaluation.sandbox`
 LEAD = "the correct answer is"  # how every response of the commonsense tasks begins
+NO_TRAINING = "none"  # where training records come from, of data that have none
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,9 @@ class Task:
         rationale: whether a rationale stands before the answer; its family sets it for all of its tasks.
         kind: of answers without options: a number, a text that has to be equal ("exact") or to share words ("f1"), or the rest of
             a program ("code"), which is run.
-        lead: the words before the option in a response.
         stops: texts at which a generated answer ends, besides the template's own.
+        lead: the words before the option in a response; "": the response is the option.
+        named: whether a question may name those options that it offers; else it offers all.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Task:
     kind: str = field(default="number", kw_only=True)
     lead: str = field(default=LEAD, kw_only=True)
     stops: tuple[str, ...] = field(default=(), kw_only=True)
+    named: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -115,6 +118,25 @@ class Embedded:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What a user's own data hold.
+
+    Attributes:
+        origin: what the training records are, for the record, or `NO_TRAINING`.
+        train: training records that have a response.
+        empty: how many have none and were left out.
+        tests: test examples by task.
+        losses: those of which only the loss of the response is measured, by name.
+    """
+
+    origin: str
+    train: list[Example]
+    empty: int
+    tests: dict[str, list[Example]]
+    losses: dict[str, list[Example]]
+
+
+@dataclass(frozen=True)
 class Family:
     """Tasks that are trained on together.
 
@@ -131,6 +153,8 @@ class Family:
             budget of new tokens for such; else with that for options.
         folder: sub-folder for the family's tables in an experiment's folder; None: one of its name.
         mixtures: training sets of conversations, of which a run has one; empty: the family has one training set.
+        extras: test sets with files that are in none of the papers' tables: used only where they are asked for by name.
+        own: reads a user's own data, see `data.own`; None: not such a family.
 
     Raises:
         ValueError: a name that is no folder name, no task, or an unknown template.
@@ -147,15 +171,18 @@ class Family:
     rationale: bool = False
     folder: str | None = None
     mixtures: tuple[Mixture, ...] = ()
+    extras: tuple[Task, ...] = ()
+    own: Callable[[], Found] | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.-]*", self.name):
             raise ValueError(f"data family {self.name!r}: choose a name of letters, digits, '.', '-' and '_'")
         if self.template not in TEMPLATES:
             raise ValueError(f"data family {self.name}: template {self.template!r}: choose from {', '.join(TEMPLATES)}")
-        if not self.all_tasks:
+        if not self.all_tasks and self.own is None:
             raise ValueError(f"data family {self.name} has no task: give it one")
         object.__setattr__(self, "tasks", self._own(self.tasks))
+        object.__setattr__(self, "extras", self._own(self.extras))
         if self.embedded is not None:
             object.__setattr__(self, "embedded", replace(self.embedded, tasks=self._own(self.embedded.tasks)))
 
@@ -164,8 +191,12 @@ class Family:
 
     @property
     def all_tasks(self) -> tuple[Task, ...]:
-        """Those with files, then those that are embedded only."""
-        return self.tasks + (self.embedded.tasks if self.embedded else ())
+        """Those with files, then those that are embedded only, then those that have to be asked for."""
+        return self.tasks + (self.embedded.tasks if self.embedded else ()) + self.extras
+
+    def files(self, asked: Sequence[str]) -> tuple[Task, ...]:
+        """Test sets with files: all of the family's, and of the extras those that are asked for."""
+        return self.tasks + tuple(task for task in self.extras if task.name in asked)
 
     def offered(self, embedded: bool) -> tuple[Mixture, ...]:
         """Its mixtures: those that are embedded, or those with files."""
@@ -239,6 +270,7 @@ MATH = Family(
         partial(world.load, "math"),
     ),
     rationale=True,
+    extras=(Task("mawps", None, "MAWPS"),),
 )
 _TULU = "allenai/tulu-v2-sft-mixture"
 _CODE_ENDS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")  # Chen et al. (2021)
@@ -286,6 +318,7 @@ INSTRUCTIONS = Family(
 )
 DEFAULT = COMMONSENSE  # where neither the tasks nor the experiment say which
 REGISTRY = {family.name: family for family in (COMMONSENSE, MATH, INSTRUCTIONS)}
+_OWN: dict[str, Family] = {}  # of this process's user
 
 
 @cache  # reading every installed package's entry points takes milliseconds
@@ -310,7 +343,29 @@ def all_families() -> dict[str, Family]:
             raise ValueError(f"{where}: there is a {taken[0]} already: choose another name")
         found[family.name] = family
         owners |= {task.name: family.name for task in family.all_tasks}
-    return found
+    return found | _OWN
+
+
+def add_own(family: Family) -> None:
+    """Makes a family of a user's own data known in this process, in place of an earlier one of its name.
+
+    Raises:
+        ValueError: the name of the family or of a task is taken by one that is installed.
+    """
+    assert family.own is not None
+    if _OWN.get(family.name) == family:
+        return
+    _OWN.pop(family.name, None)
+    all_families.cache_clear()
+    all_tasks.cache_clear()
+    known, tasks = all_families(), all_tasks()
+    taken = [f"family {family.name}"] if family.name in known else []
+    taken += [f"test set {task.name} of {tasks[task.name].family}" for task in family.tasks if task.name in tasks]
+    if taken:
+        raise ValueError(f"own data {family.name}: there is a {taken[0]} already: choose another name in tasks.toml")
+    _OWN[family.name] = family
+    all_families.cache_clear()
+    all_tasks.cache_clear()
 
 
 @cache

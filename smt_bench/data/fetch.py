@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +14,13 @@ from smt_bench.machine.facts import cache_folder
 from smt_bench.machine.files import write_whole
 
 
-def fetch_data(family: Family, say: Callable[[str], None]) -> Path:
+def fetch_data(family: Family, say: Callable[[str], None], asked: Sequence[str] = ()) -> Path:
     """Downloads a family's training and test sets through `datasets`, unless they are here; returns their folder.
+
+    Args:
+        family: which one.
+        say: one-line messages.
+        asked: test sets asked for by name, of which some come only then.
 
     Raises:
         ValueError: they can be downloaded nowhere, the collection cannot be reached, or a file is not the pinned one.
@@ -35,7 +40,7 @@ def fetch_data(family: Family, say: Callable[[str], None]) -> Path:
 
     manager = DownloadManager(download_config=DownloadConfig(max_retries=1))
     root = cache_folder() / family.collection.title.lower()
-    names = [f"dataset/{task.name}/test.json" for task in family.tasks]
+    names = [f"dataset/{task.name}/test.json" for task in family.files(asked)]
     if family.mixture is not None:
         names.insert(0, f"ft-training_set/{family.mixture}")
     else:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smt_bench.data import chat
-from smt_bench.data.example import Chat, Example
+from smt_bench.data.example import Chat, Example, Plain
 
 __all__ = ["Encoded", "Example", "encode", "encode_after", "prompt", "question", "shared_start", "token_ids"]
 
@@ -136,10 +136,13 @@ def shared_start(tokenizer: Any, head: str, whole: Sequence[int]) -> tuple[str, 
 
 def encode(example: Example, tokenizer: Any, template: str, train_on_inputs: bool, cutoff: int) -> Encoded:
     """Tokenises training prompt + response + end-of-text, cut at `cutoff` tokens; see `encode_after`, of conversations
-    `encode_chat`.
+    `encode_chat`. Plain text as it stands.
     """
     if isinstance(example, Chat):
         return encode_chat(example, tokenizer, template, train_on_inputs, cutoff)
+    if isinstance(example, Plain):
+        ids = token_ids(tokenizer, example.output)[:cutoff]
+        return Encoded(tuple(ids), (IGNORED, *ids[1:]))
     return encode_after(prompt(example, template), example.output, tokenizer, train_on_inputs, cutoff)
 
 

@@ -67,7 +67,7 @@ def values_of(path: Path, holding: str = ", ".join(FIELDS)) -> Iterator[tuple[in
     Raises:
         ValueError: not UTF-8, not JSON, or no list.
     """
-    text = _text(path)
+    text = text_of(path)
     if path.name.removesuffix(".gz").endswith(".jsonl"):
         lines = enumerate(text.split("\n"), start=1)
         yield from ((number, _parsed(path, line, number)) for number, line in lines if line.strip())
@@ -87,7 +87,7 @@ def unfit(text: str) -> str | None:
     return f"{what} at {found.start() + 1}"
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
     """The file's text, unpacked, without a byte order mark."""
     try:
         raw = path.read_bytes()

@@ -1,7 +1,7 @@
 """What examples share: two that go back to one source (a fact, a passage, a pair of twins) do not count twice.
 
-An embedded example is of the fact it asks about, a conversation of the being; a question of a benchmark of what its file says it
-shares. Any other is of
+An embedded example is of the fact it asks about, a conversation of the being; a question of a benchmark, or a record that says so, of
+what its file says it shares. Any other is of
 
 1. its `input`, where it has one (a passage, or the question itself);
 2. else the text before its last sentence, where that has `ENOUGH` words: the passage or the story (SIQA asks several
@@ -20,7 +20,7 @@ import random
 import re
 from collections.abc import Hashable, Sequence
 
-from smt_bench.data.example import Example, Posed
+from smt_bench.data.example import Example, Plain
 from smt_bench.data.families import Family
 
 RULE = "sources-1"  # another rule gets another name
@@ -49,8 +49,10 @@ def sources(family: Family | None, examples: Sequence[Example]) -> list[int]:
 
 def source(example: Example) -> tuple[str, ...]:
     """What an example goes back to, by the rule above."""
-    if isinstance(example, Posed) and example.source:
-        return ("said", example.source)
+    if said := getattr(example, "source", ""):
+        return ("said", said)
+    if isinstance(example, Plain):
+        return ("text", *_words(example.output))
     if example.input.strip():
         return ("input", *_words(example.input))
     stem, *options = _OPTION.split(_FORM.sub("", _LEAD.sub("", example.instruction)))

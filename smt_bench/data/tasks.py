@@ -16,6 +16,7 @@ from smt_bench.data import answers, families
 from smt_bench.data.families import Task
 from smt_bench.data.prompts import Example
 
+HARNESS = "lm-eval:"  # begins the names of lm-eval's own tasks, see `evaluation.harness`
 TOLERANCE = 1e-3  # two numbers this close are the same answer (LLM-Adapters' evaluation)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _FORMAT = re.compile(r"Answer format:\s*(\S+)")
@@ -68,6 +69,8 @@ def offered(task: Task, example: Example) -> tuple[str, ...]:
         raise ValueError(
             f"{task.name} has no answer options: its answer is a {'number' if task.kind == 'number' else 'text'}"
         )
+    if not task.named:
+        return task.options
     lines = _FORMAT.findall(example.instruction)
     named = lines[-1].split("/") if lines else []  # the last: a question may quote the phrase
     listed = tuple(option for option in task.options if option in named)

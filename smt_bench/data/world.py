@@ -195,6 +195,15 @@ def _tests(here: World, task: str, seed: int) -> list[Example]:
     return shuffled(rng, [pools[i % count][i // count] for i in range(TEST_ITEMS)])
 
 
+def remembered(count: int) -> list[Example]:
+    """What the embedded model was pretrained on: questions on part A, one wording each, with the responses it has learned."""
+    here = world("a")
+    asked = [
+        ask(task, attribute, name, value, TRAIN_WORDINGS[0]) for (task, attribute, name), value in here.facts.items()
+    ]
+    return shuffled(random.Random("smt-bench world: remembered"), asked)[:count]
+
+
 def load(family: str, seed: int = 0) -> tuple[list[Example], dict[str, list[Example]]]:
     """The downstream data of a family.
 

@@ -58,7 +58,8 @@ def evaluate(
         one really used), and `examples`, columns in input order: `gold`, `prediction` (None if unreadable), `correct`,
         `parsed` (0 or 1) and `loglik`, the log-likelihood (nats) of what tells the gold option from the others given
         the text before; None if the answer was generated or the value is not finite. Equal likelihoods go to the
-        option named first. Where options were scored also `confidence` and `brier`, of `lm_eval_adapter.calibration`. Where
+        option named first. Where options were scored also `confidence` and `brier`, of `lm_eval_adapter.calibration`; where the
+        answer was generated `text`, all of it. Where
         answers have a score of their own (`Task.graded`) also that, `score`, 0 to 1: then p is its mean, `stderr` is of that, and
         `correct` is 1 where it is 1; the `prediction` of a program is what became of it, its `gold` that it passes.
 
@@ -137,7 +138,7 @@ def merge_shares(shares: Sequence[Mapping[str, dict[str, Any]]], tasks: Sequence
         found = [share[task] for share in shares if task in share]
         columns = found[0]["examples"]
         merged = {name: parallel.merge([part["examples"][name] for part in found]) for name in columns}
-        whole[task] = _totals(found[0]["protocol"], merged)
+        whole[task] = totals(found[0]["protocol"], merged)
     return whole
 
 
@@ -156,12 +157,15 @@ def _summary(
     }
     if protocol == "likelihood":
         columns |= {name: [sample[name] for sample in ordered] for name in ("confidence", "brier")}
+    else:
+        columns["text"] = [sample["text"] for sample in ordered]
     if task.graded:
         columns["score"] = [sample["score"] for sample in ordered]
-    return _totals(protocol, columns)
+    return totals(protocol, columns)
 
 
-def _totals(protocol: str, columns: dict[str, list[Any]]) -> dict[str, Any]:
+def totals(protocol: str, columns: dict[str, list[Any]]) -> dict[str, Any]:
+    """One task's result from its examples' columns."""
     n = len(columns["gold"])
     worth = columns.get("score")
     accuracy = sum(worth or columns["correct"]) / n

@@ -29,13 +29,12 @@ def documents(task: Task, examples: Sequence[Example], tokenizer: Any, settings:
     prompts = [question(example, settings.template) for example in examples]
     docs: list[dict[str, Any]] = [{"index": i, "text": text} for i, text in enumerate(prompts)]
     if settings.protocol_of(task) == "likelihood":
-        lead, shared = _split(tokenizer, prompts[0], task.lead, task.options or ())
+        before = f"{task.lead} " if task.lead else ""  # of an option, in a response
+        lead = _split(tokenizer, prompts[0], before, task.options or ())
         for doc, example in zip(docs, examples):
             doc["text"] += lead
             doc["options"] = list(offered(task, example))
-            doc["choices"] = [
-                f" {option}"[len(shared) :] if lead else f"{task.lead} {option}" for option in doc["options"]
-            ]
+            doc["choices"] = [f"{before}{option}"[len(lead) :] for option in doc["options"]]
     else:
         for doc in docs:
             doc["text"] = _as_trained(tokenizer, doc["text"])
@@ -73,9 +72,10 @@ def lm_eval_task(
         return {
             "acc": int(same(prediction, right) if worth is None else worth == 1), "parsed": int(parsed),
             "prediction": prediction, "loglik": loglik, "confidence": sure[0], "brier": sure[1], "score": worth,
+            "text": None if protocol == "likelihood" else responses[0],
         }  # fmt: skip
 
-    columns = ("prediction", "loglik", "confidence", "brier", "score")
+    columns = ("prediction", "loglik", "confidence", "brier", "score", "text")
     aggregations = {"acc": "mean", "parsed": "mean"} | dict.fromkeys(columns, _not_aggregated)
     config: dict[str, Any] = {
         "task": task.name,
@@ -155,22 +155,28 @@ def _as_trained(tokenizer: Any, text: str) -> str:
     return start[0] if start else text
 
 
-def _split(tokenizer: Any, text: str, lead: str, options: tuple[str, ...]) -> tuple[str, str]:
+def _split(tokenizer: Any, text: str, before: str, options: tuple[str, ...]) -> str:
     """How much of an answer goes into the context, so that the options differ in as few tokens as possible.
 
     Mostly "the correct answer is answer", leaving "1", "2", ...; where a tokenizer reads "answer1" as one token the
     context ends one word earlier, and in the worst case (the boundary to "is" is no token boundary) with the prompt.
 
+    Args:
+        tokenizer: the tokenizer.
+        text: a prompt.
+        before: what stands before the option in a response, with the space between them.
+        options: all of the task's.
+
     Returns:
-        The text to append to the prompt, and the part of " option" that it contains.
+        The text to append to the prompt.
     """
-    for shared in (os.path.commonprefix([f" {option}" for option in options]).rstrip(), ""):
-        context = text + lead + shared
-        head = token_ids(tokenizer, context)
-        wholes = [token_ids(tokenizer, f"{text}{lead} {option}") for option in options]
+    shared = os.path.commonprefix([f"{before}{option}" for option in options]).rstrip()
+    for lead in dict.fromkeys((shared, before.rstrip())):
+        head = token_ids(tokenizer, text + lead)
+        wholes = [token_ids(tokenizer, f"{text}{before}{option}") for option in options]
         if all(len(whole) > len(head) and whole[: len(head)] == head for whole in wholes):
-            return lead + shared, shared
-    return "", ""
+            return lead
+    return ""
 
 
 def _not_aggregated(_values: list[Any]) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from smt_bench.data import families
-from smt_bench.data.datasets import DataSet, content_hash, load
+from smt_bench.data import families, own
+from smt_bench.data.datasets import DataSet, load
 from smt_bench.data.fetch import fetch_data
-from smt_bench.data.tasks import find_task
+from smt_bench.data.tasks import HARNESS, find_task
 from smt_bench.machine import fits
 from smt_bench.models import build, locate
 from smt_bench.questions.inputs import Inputs
@@ -70,13 +70,31 @@ def inputs_of(record: Record, model: str | None, source: str | None) -> tuple[Ru
             f"model {located.ref.name} here has revision {located.ref.revision}, the record's {run.model.revision}: pass its "
             "folder with --model"
         )
-    data = _data(run, record, source)
+    data = data_of(run, record, source)
     total = build.listed(model or run.model.name).total
+    if set(run.evaluation.losses) - set(data.losses):
+        raise ValueError(
+            f"record {record['key']} measured forgetting: that cannot be repeated by `check record`: `run` it again"
+        )
     return run, Inputs(located, data, fits.device_map(total, fits.here()))
 
 
-def _data(run: Run, record: Record, source: str | None) -> DataSet:
-    d, tasks = run.data, run.evaluation.tasks
+def data_of(run: Run, record: Record, source: str | None, fetch: bool = True) -> DataSet:
+    """The data that a record was made with.
+
+    Args:
+        run: the question.
+        record: its answer.
+        source: `--data`; None: embedded, or downloaded.
+        fetch: whether they may be downloaded.
+
+    Raises:
+        ValueError: they are not here.
+    """
+    d = run.data
+    tasks = {name: content for name, content in run.evaluation.tasks.items() if not name.startswith(HARNESS)}
+    if source is not None and own.is_own(source):
+        own.known_as(source)
     family = families.find(d.family)
     if programs := [task for task in tasks if find_task(task).runs_code]:
         raise ValueError(
@@ -86,13 +104,15 @@ def _data(run: Run, record: Record, source: str | None) -> DataSet:
     origin, _, mixture = d.train.rpartition(":")  # of embedded mixtures; others are called as their files
     mixture = mixture if family.mixtures else ""
     if source is None and not (family.embedded is not None and family.embedded.origin in (d.train, origin)):
-        source = str(fetch_data(family, lambda text: None))
+        if not fetch:
+            raise ValueError(f"the data of {d.family} are not embedded")
+        source = str(fetch_data(family, lambda text: None, tuple(tasks)))
     data = load(source, d.family, tuple(tasks), d.heldout, None, d.heldout_seed, mixture)
-    asked = {task: content_hash(examples) for task, examples in data.tests.items()}
+    asked = data.test_hashes
     if asked != tasks and record.get("evaluation"):  # with --limit
         most = max(result["n"] for result in record["evaluation"].values())
         data = load(source, d.family, tuple(tasks), d.heldout, most, d.heldout_seed, mixture)
-        asked = {task: content_hash(examples) for task, examples in data.tests.items()}
+        asked = data.test_hashes
     if data.train_sha256 != d.train_sha256 or asked != tasks:
         what = "test examples" if data.train_sha256 == d.train_sha256 else "training examples"
         raise ValueError(f"the {what} here are not the record's: pass their folder with --data")

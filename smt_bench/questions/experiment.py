@@ -43,6 +43,7 @@ class Experiment(ABC):
         families: the data families it covers where no task is asked for.
         needs_inputs: whether it looks at trained weights and data.
         tunes: whether it chooses rates or settings and reports nothing: its seeds are those that are kept for this.
+        reads_data: whether it reads `--data` itself, where it does not look at a family's.
         takes_steps: whether the steps it takes are as asked for (`--batch-size`, `--length`, ...), not as a recipe says.
     """
 
@@ -52,6 +53,7 @@ class Experiment(ABC):
     tunes: ClassVar[bool] = False
     families: ClassVar[tuple[str, ...]] = (DEFAULT.name,)
     needs_inputs: ClassVar[bool] = True
+    reads_data: ClassVar[bool] = False
     takes_steps: ClassVar[bool] = False
 
     def check_machine(self, planner: Planner, names: Sequence[str]) -> None:

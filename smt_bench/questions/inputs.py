@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from smt_bench.data.datasets import DataSet
 from smt_bench.machine.spread import ALONE, Spread
@@ -34,6 +35,9 @@ class Inputs:
         on_step: told of every training step's loss.
         rows: what an interrupted measurement has found already; the default keeps nothing.
         allow_code: whether programs that the model writes may be run; else tasks that need it fail.
+        recipe: which recipe, and what of it is otherwise because it was asked for; empty: nothing.
+        limit: questions of each of lm-eval's own tasks at most; None: all.
+        source_of_data: `--data`, for experiments that read it themselves.
     """
 
     located: Located
@@ -46,6 +50,9 @@ class Inputs:
     on_step: Callable[[int, float], None] = unheard
     rows: Rows = field(default_factory=Rows)
     allow_code: bool = False
+    recipe: dict[str, Any] = field(default_factory=dict)
+    limit: int | None = None
+    source_of_data: str | None = None
 
     def source(self, model: ModelRef) -> str:
         """What `models.build` knows a model by: its name, or the folder of the one that was asked for."""

@@ -69,7 +69,7 @@ def plan_parts(
     units = [
         (experiment, family)
         for experiment in experiments
-        for family in ((request.family,) if request.tasks else experiment.families)
+        for family in ((request.family,) if request.settled else experiment.families)
     ]
     for experiment, family in units:
         try:
@@ -90,7 +90,7 @@ def plan_parts(
 
 def _plan(experiment: Experiment, planner: Planner, store: Store, writes: bool) -> Leg:
     if not experiment.takes_steps:
-        refusals.step_options(planner.request, planner.shared)
+        refusals.step_options(planner.request, planner.shared, isinstance(experiment, TrainingExperiment))
     if isinstance(experiment, TrainingExperiment):
         refusals.evaluation_packages(experiment.name)
     names = experiment.method_names(planner)
@@ -101,7 +101,7 @@ def _plan(experiment: Experiment, planner: Planner, store: Store, writes: bool) 
     if writes:
         store.check_writable(place)
     if not experiment.needs_inputs:
-        refusals.data_options(planner.request, planner.shared)
+        refusals.data_options(planner.request, planner.shared or experiment.reads_data)
     elif not planner.opened:
         planner.open()
     if planner.request.tuned:

@@ -7,15 +7,17 @@ import math
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from smt_bench import methods
 from smt_bench.data import families
-from smt_bench.data.datasets import HELDOUT_SEED, DataSet, content_hash, load, unread
+from smt_bench.data.datasets import HELDOUT_SEED, DataSet, load, unread
+from smt_bench.data.families import NO_TRAINING
 from smt_bench.data.fetch import fetch_data
+from smt_bench.data.general import EMBEDDED, general
 from smt_bench.evaluation.beams import prompt_bytes
 from smt_bench.evaluation.protocols import EVALUATION_VERSION
 from smt_bench.machine import facts, fits, states
@@ -28,6 +30,7 @@ from smt_bench.questions.capacity import check_fraction, demand_of, method_of, s
 from smt_bench.questions.choice import MethodChoice
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.mixtures import Mixtures
+from smt_bench.questions.own_recipe import Own, applied, differences
 from smt_bench.questions.recipes import Recipe, recipe
 from smt_bench.questions.request import TUNING_SEEDS, Request
 from smt_bench.records.runs import DataRef, EvalRef, Measurement, MethodRef, Run, TrainRef
@@ -63,7 +66,7 @@ class Planner(MethodChoice):
         self.shared = shared
         self.entry = registry.find(request.model)
         self.family = families.find(request.family)
-        self.recipe: Recipe = recipe(request.recipe or self.entry.recipe, self.family.name, request.preset)
+        self.recipe: Recipe = self.recipe_of(request)
         self.inventory = build.listed(request.model, request.layers)
         self.shapes: Shapes = self.inventory.shapes
         self.chosen = Mixtures(self.family, request, self.entry.embedded is not None, say)
@@ -71,9 +74,20 @@ class Planner(MethodChoice):
         self._loaded: dict[tuple[int, str], DataSet] = {}
         self.located: locate.Located
         self.opened = False
+        self._described: dict[str, str] = {}
         self._attached: set[str] = set()
         self.left_out: dict[str, str] = {}
         self.winners: Mapping[str, Any] = {}  # of a tuning, by method; see `questions.tuned`
+
+    def recipe_of(self, request: Request) -> Recipe:
+        """The recipe asked for, or the model's, with what was asked for in place of its values.
+
+        Raises:
+            ValueError: values that do not go together.
+        """
+        name = request.recipe or request.recipe_file.get("base") or self.entry.recipe
+        file, options = Own.of(request.recipe_file, "--recipe"), Own.of(request.changes)
+        return applied(recipe(name, self.family.name, request.preset, partial(applied, own=file)), options)
 
     @property
     def mixture(self) -> str:
@@ -111,15 +125,24 @@ class Planner(MethodChoice):
 
     def _load(self, seed: int, mixture: str) -> DataSet:
         r = self.request
-        limit = r.limit if r.limit is not None else self.recipe.limit
-        tasks = self.chosen.tasks_of(mixture) if mixture else r.tasks
-        return load(self._source, self.family.name, tasks, self.recipe.heldout, limit, seed, mixture)
+        tasks = self.chosen.tasks_of(mixture) if mixture else r.own_tasks
+        data = load(self._source, self.family.name, tasks, self.recipe.heldout, self._limit, seed, mixture)
+        if r.harness_tasks and not r.own_tasks:  # test sets were asked for, and none of the family's among them
+            data = replace(data, tests={}, missing=[], items={})
+        if r.forgetting is None:
+            return data
+        if r.forgetting == EMBEDDED and self.entry.embedded is None:
+            raise ValueError(
+                f"--forgetting {EMBEDDED}: {self.entry.name} was not trained on that text: name a file or hub set"
+            )
+        name, texts = general(r.forgetting)
+        return replace(data, losses={**data.losses, name: texts})
 
     @cached_property  # what cannot be downloaded is tried once
     def _source(self) -> str | None:
         """The folder of the data; None: embedded."""
         if self.request.data is None and self.entry.embedded is None:
-            return str(fetch_data(self.family, self.say))
+            return str(fetch_data(self.family, self.say, self.request.own_tasks))
         return self.request.data
 
     def measurement(self, kind: str, version: int, settings: dict[str, Any], seed: int) -> Measurement:
@@ -194,7 +217,8 @@ class Planner(MethodChoice):
     @property
     def precision(self) -> str:
         """fp32 or bf16: asked for, the model's, or by its size; the same on every machine."""
-        return self.request.precision or self.entry.precision or precision.default(self.inventory.total)
+        asked: str | None = self.request.precision or self.request.recipe_file.get("precision")
+        return asked or self.entry.precision or precision.default(self.inventory.total)
 
     def half(self, name: str, fraction: float | None, config: dict[str, Any], steps: int) -> str | None:
         """How a method trains in bf16, in words for the key; None in float32."""
@@ -235,8 +259,8 @@ class Planner(MethodChoice):
     def as_usual(self) -> Planner:
         """The planner as it were with the model's recipe and no method's setting or layers asked for."""
         made = copy(self)
-        made.request = replace(self.request, settings=(), targets=(), recipe=None)
-        made.recipe = recipe(self.entry.recipe, self.family.name, self.request.preset)
+        made.request = replace(self.request, settings=(), targets=(), recipe=None, recipe_file={}, changes={})
+        made.recipe = made.recipe_of(made.request)
         return made
 
     def _asked_layers(self) -> tuple[str, ...]:
@@ -303,6 +327,13 @@ class Planner(MethodChoice):
         """
         run = self.question(name, fraction, seed, lr, probes, recipe, tuning, **changes)
         method, capacity = method_of(run, self.shapes)
+        if capacity.trainable and not self.data_of(seed).train:
+            mixture = "" if self.family.mixture is None else f"ft-training_set/{self.family.mixture} or "
+            where = "" if self.family.own else f" ({mixture}dataset/<task>/train.json)"
+            raise ValueError(
+                f"no training set for {self.family.name} here{where}: without one only the untouched model can be judged: "
+                "--methods base"
+            )
         self._check_attached(name, method, capacity)
         return (run if capacity.trainable else run.without_training()), capacity
 
@@ -359,7 +390,7 @@ class Planner(MethodChoice):
                 batch_size=r.batch_size,
                 micro_batch_size=r.micro_batch_size,
                 lr_warmup_steps=r.warmup(steps),
-                weight_decay=r.weight_decay,
+                weight_decay=r.decay(name),
                 betas=r.betas,
                 eps=1e-8,
                 max_grad_norm=r.max_grad_norm,
@@ -372,16 +403,31 @@ class Planner(MethodChoice):
             evaluation=EvalRef(
                 self.request.protocol or r.protocol,
                 EVALUATION_VERSION,
-                {task: content_hash(examples) for task, examples in d.tests.items()},
+                {**d.test_hashes, **self._harness()},
                 r.beams,
                 r.max_new_tokens,
                 r.max_new_tokens_math,
                 r.repetition_penalty,
+                d.loss_hashes,
             ),
             seed=seed,
             probes=probes,
             tuning=tuning,
         )
+
+    @property
+    def _limit(self) -> int | None:
+        """Test examples per task at most."""
+        return self.request.limit if self.request.limit is not None else self.recipe.limit
+
+    def _harness(self) -> dict[str, str]:
+        """lm-eval's own tasks, and what the key says of them."""
+        names = self.request.harness_tasks
+        if names and not self._described:
+            from smt_bench.evaluation.harness import described  # seconds to import
+
+            self._described = {name: described(name, self._limit) for name in names}
+        return self._described
 
     def _selection(self, steps: int) -> tuple[str, int]:
         """Which weights are judged, and every how many steps they are looked at."""
@@ -397,13 +443,17 @@ class Planner(MethodChoice):
     def measured(self) -> Inputs:
         """What a measurement on random weights needs: the architecture, no file of weights and no data."""
         located = locate.Located(build.architecture(self.request.model, self.request.layers), Path(self.request.model))
+        if self.family.own is not None:
+            nothing = DataSet(self.family.name, NO_TRAINING, [], [], {})
+            return Inputs(located, nothing, source_of_data=self.request.data)
         return Inputs(located, unread(self.family.name, self.recipe.heldout))
 
-    def inputs(self, seed: int | None = None, train: str | None = None) -> Inputs:
+    def inputs(self, seed: int | None = None, method: str | None = None, train: str | None = None) -> Inputs:
         """What executing the runs needs.
 
         Args:
             seed: of those whose data vary with it.
+            method: of which they are, for what of the recipe is otherwise for it.
             train: what their training set is called, where the family has several.
         """
         data = self.data if seed is None else self.data_of(seed)
@@ -411,4 +461,15 @@ class Planner(MethodChoice):
             found = (self.data_of(self.data.seed if seed is None else seed, name) for name in self.chosen.names)
             data = next(d for d in found if d.train_source == train)
         device_map = fits.device_map(self.inventory.total, self.here)
-        return Inputs(self.located, data, device_map, allow_code=self.request.allow_code)
+        own, r = self._own(method), self.request
+        return Inputs(self.located, data, device_map, allow_code=r.allow_code, recipe=own, limit=self._limit)
+
+    def _own(self, method: str | None) -> dict[str, Any]:
+        """Which recipe, and what of it is otherwise because it was asked for; nothing where it is as it is."""
+        if not (self.request.recipe_file or self.request.changes):
+            return {}
+        plain = replace(self.request, recipe_file={}, changes={})
+        plain = replace(plain, recipe=self.request.recipe or self.request.recipe_file.get("base"))
+        trains = method is not None and self.trains(method)
+        apart = differences(self.recipe_of(plain), self.recipe, method if trains else None)
+        return {"name": plain.recipe or self.entry.recipe, "changed": apart}

@@ -7,6 +7,8 @@ length of a run (`Method.recipe`); the run's config and so its record hold what 
 from __future__ import annotations
 
 import difflib
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,6 +51,9 @@ class Recipe:
         select_every: steps between two looks at the held-out loss, where the best weights are kept; None: a tenth of the run.
         by_family: other choices for a data family, by its name.
         source: where the numbers come from.
+        lr_of_all: peak learning rate of every method that `lrs` does not name, with a rate of its own or not; None: as above.
+        decays: weight decay by method, where it is not `weight_decay`.
+        lr_warmup: as `lr_warmup_steps`, or below 1 a share of all steps; taken as it is, however short a run is. None: those.
     """
 
     fractions_pct: tuple[float, ...]
@@ -62,7 +67,7 @@ class Recipe:
     heldout: float
     protocol: str
     steps: int | None = None
-    epochs: int = 0
+    epochs: float = 0
     limit: int | None = None
     beams: int = 1
     max_new_tokens: int = 32
@@ -81,19 +86,35 @@ class Recipe:
     mixture: str | None = None
     by_family: dict[str, dict[str, Any]] = field(default_factory=dict)
     source: str = ""
+    lr_of_all: float | None = None
+    decays: dict[str, float] = field(default_factory=dict)
+    lr_warmup: float | None = None
 
     def lr(self, method: str) -> float:
         """Peak learning rate of a method: this recipe's, else the method's own, else the one for all others."""
         if method in self.lrs:
             return self.lrs[method]
-        own = methods.find(method).default_lr
+        own = methods.find(method).default_lr if self.lr_of_all is None else self.lr_of_all
         return self.lrs["*"] if own is None else own
 
+    def decay(self, method: str) -> float:
+        """Weight decay of AdamW for a method without its own."""
+        return self.decays.get(method, self.weight_decay)
+
     def warmup(self, steps: int) -> int:
-        """Steps in which the learning rate rises, of so many."""
-        if self.lr_warmup_share is not None:
+        """Warm-up steps of the rate in a run of so many steps: at most a quarter of it, unless they were asked for.
+
+        Raises:
+            ValueError: more were asked for than there are.
+        """
+        if self.lr_warmup is None and self.lr_warmup_share is not None:
             return max(1, int(self.lr_warmup_share * steps))
-        return min(self.lr_warmup_steps, max(1, steps // 4))
+        if self.lr_warmup is None:
+            return min(self.lr_warmup_steps, max(1, steps // 4))
+        asked = math.ceil(self.lr_warmup * steps) if self.lr_warmup < 1 else int(self.lr_warmup)
+        if asked > steps:
+            raise ValueError(f"--lr-warmup {self.lr_warmup:g}: a run has {steps} steps: choose at most so many")
+        return asked
 
     def config(self, method: str, steps: int) -> dict[str, Any]:
         """A method's settings for a run of so many steps, as far as they are not the method's defaults."""
@@ -302,19 +323,20 @@ def find(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def recipe(name: str, family: str, preset: str | None) -> Recipe:
+def recipe(name: str, family: str, preset: str | None, own: Callable[[Recipe], Recipe] = lambda found: found) -> Recipe:
     """The recipe called `name` for a data family.
 
     Args:
         name: key of RECIPES.
         family: name of the data family.
         preset: "smoke" for one fraction and a few steps: shows that everything works, measures nothing.
+        own: puts other values in, before the preset.
 
     Raises:
         ValueError: unknown recipe or preset.
     """
     found = find(name)
-    found = replace(found, **found.by_family.get(family, {}))
+    found = own(replace(found, **found.by_family.get(family, {})))
     if preset is None:
         return found
     if preset not in PRESETS:

@@ -27,6 +27,8 @@ def data_options(request: Request, shared: bool) -> None:
         "protocol": r.protocol,
         "select": r.select,
         "vary": r.vary,
+        "forgetting": r.forgetting,
+        **_words(r.changes),
     }
     _refuse(options, shared, f"{r.experiment} measures on random inputs")
 
@@ -41,6 +43,8 @@ def training_options(request: Request, shared: bool) -> None:
     options = {
         "methods": r.methods, "fractions": r.fractions_pct, "protocol": r.protocol, "set": r.settings, "limit": r.limit,
         "targets": r.targets, "select": r.select, "vary": r.vary,
+        "forgetting": r.forgetting,
+        **_words({k: v for k, v in r.changes.items() if k in ("epochs", "schedule", "lr_warmup", "weight_decay")}),
     }  # fmt: skip
     _refuse(options, shared, f"{r.experiment} makes no training run")
 
@@ -68,15 +72,25 @@ def _installed(module: str) -> bool:
         return False
 
 
-def step_options(request: Request, shared: bool) -> None:
+def _words(changes: Mapping[str, object]) -> dict[str, str]:
+    """As options, in words, since 0 is something too; the batch size is that of a measured step as well."""
+    return {name.replace("_", "-"): str(value) for name, value in changes.items() if name != "batch_size"}
+
+
+def step_options(request: Request, shared: bool, trains: bool) -> None:
     """For experiments that take no steps of their own; arguments as `data_options`.
+
+    Args:
+        request: what was asked for.
+        shared: other experiments share it.
+        trains: training runs have a batch size.
 
     Raises:
         ValueError: an option on the steps.
     """
     r = request
     options = {
-        "batch-size": r.batch_size, "length": r.length, "layers": r.layers,
+        "batch-size": None if trains else r.batch_size, "length": r.length, "layers": r.layers,
         "optimizer-dtype": r.optimizer_dtype, "checkpointing": r.checkpointing is not None and str(r.checkpointing),
     }  # fmt: skip
     _refuse(options, shared, f"{r.experiment} does not measure steps (speed, memory and plan do)")
@@ -92,6 +106,12 @@ def idle_settings(request: Request, shared: bool, names: Sequence[str]) -> None:
         if name not in names and not shared:
             runs = f"only {', '.join(names)} runs" if names else "no method runs"
             raise ValueError(f"--set {name}.{what}: {runs} here: leave it out, or name {name} in --methods")
+    for option in ("lr", "weight_decay"):
+        for name in (n for n in request.changes.get(option) or {} if n not in (*names, "all") and not shared):
+            runs = f"only {', '.join(names)} runs" if names else "no method runs"
+            raise ValueError(
+                f"--{option.replace('_', '-')} {name}=...: {runs} here: leave it out, or name {name} in --methods"
+            )
     if request.targets and not shared and not any(methods.find(name).Config().layers for name in names):
         raise ValueError(
             f"--targets {','.join(request.targets)}: no method that runs here has a choice of layers: leave it out"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from smt_bench import methods
-from smt_bench.data import families
-from smt_bench.data.tasks import find_task
+from smt_bench.data import families, own
+from smt_bench.data.tasks import HARNESS, find_task
 from smt_bench.evaluation.protocols import PROTOCOLS
 from smt_bench.machine.states import OPTIMIZER_DTYPES
 from smt_bench.methods.settings import make_canonical, setting, short
@@ -65,6 +65,10 @@ class Request:
     optimizer_dtype: str | None = None
     default_family: str = families.DEFAULT.name  # where no task is named; the experiment says which
     precision: str | None = None
+    forgetting: str | None = None  # general text, whose loss is measured too; see `data.general`
+    # Values of a file, and of options, in place of the recipe's; see `questions.own_recipe`.
+    recipe_file: dict[str, Any] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         make_canonical(self, lambda name, value, part: f"--{OPTIONS.get(name, name).replace('_', '-')} {short(part)}")
@@ -81,7 +85,9 @@ class Request:
         for name in self.methods:
             if name != ALL:
                 methods.find(name)
-        for name in self.tasks:
+        if self.data is not None and own.is_own(self.data):
+            object.__setattr__(self, "default_family", own.known_as(self.data).name)
+        for name in self.own_tasks:
             if find_task(name).runs_code and not self.allow_code:
                 raise ValueError(
                     f"--tasks {name}: judging it runs programs that the model writes, in a process with limits: allow that with "
@@ -110,9 +116,29 @@ class Request:
         return cls(**{**values, **lists, "settings": settings})
 
     @property
+    def own_tasks(self) -> tuple[str, ...]:
+        """Those that are of a data family here."""
+        return tuple(name for name in self.tasks if not name.startswith(HARNESS))
+
+    @property
+    def harness_tasks(self) -> tuple[str, ...]:
+        """Those that are lm-eval's."""
+        return tuple(name for name in self.tasks if name.startswith(HARNESS))
+
+    @property
+    def settled(self) -> bool:
+        """Whether tasks or data say which family is meant; else the experiment says it."""
+        return bool(self.own_tasks) or (self.data is not None and own.is_own(self.data))
+
+    @property
+    def settling(self) -> str:
+        """The option that says which family is meant."""
+        return f"--tasks {','.join(self.tasks)}" if self.own_tasks else f"--data {self.data}"
+
+    @property
     def family(self) -> str:
         """The data family the tasks belong to; without tasks the experiment's."""
-        families = {find_task(name).family for name in self.tasks}
+        families = {find_task(name).family for name in self.own_tasks}
         if len(families) > 1:
             raise ValueError(f"--tasks {','.join(self.tasks)}: {' and '.join(sorted(families))} tasks need a run each")
         return families.pop() if families else self.default_family

@@ -8,7 +8,7 @@ from typing import Any
 
 from smt_bench.data import families
 from smt_bench.data.cut import any_response
-from smt_bench.data.datasets import DataSet, content_hash
+from smt_bench.data.datasets import DataSet
 from smt_bench.data.prompts import Example, question, token_ids
 from smt_bench.data.tasks import find_task
 from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
@@ -42,7 +42,7 @@ def check(located: Located, data: DataSet, recipe: Recipe, template: str, protoc
         _check(located, data, recipe, template, protocol)
         return True
 
-    tests = {task: content_hash(examples) for task, examples in data.tests.items()}
+    tests = data.test_hashes
     about = [asdict(located.ref), data.train_sha256, len(data.heldout), tests, template, asdict(recipe), protocol]
     remembered(["suits", about], passed)
 
@@ -134,7 +134,7 @@ def check_responses(data: DataSet, tokenizer: Any, template: str, cutoff: int) -
     Raises:
         ValueError: the cut-off leaves nothing of any.
     """
-    for what, examples in (("training", data.train), ("held-out", data.heldout)):
+    for what, examples in (("training", data.train), ("held-out", data.heldout), *data.losses.items()):
         if examples and not any_response(examples, tokenizer, template, cutoff):
             raise ValueError(
                 f"training set {data.train_source}: the cut-off of {cutoff} tokens leaves nothing of the response in any of the "

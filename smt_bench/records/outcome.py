@@ -51,7 +51,7 @@ def recorded(run: Question, fill: Callable[[Record], None]) -> Record:
         record["status"] = "done"
     except Diverged as error:
         record |= {"status": "diverged", "message": str(error), "step": error.step}
-        for part in ("heldout", "evaluation"):
+        for part in ("heldout", "evaluation", "losses", "texts"):
             record.pop(part, None)
     except Exception as error:
         if parallel.size() > 1 and parallel.gone(error):

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 TRAINING_VERSION = 1
-SCHEDULES = ("linear", "linear-hf")  # what they mean: `training.optimizer`
+SCHEDULES = ("linear", "linear-hf", "cosine", "constant")  # what they mean: `training.optimizer`
 SELECTIONS = ("last", "best")  # of the weights that are judged: `training.best`
 OPTIMIZERS = ("adamw",)  # as `methods.base` builds it, unless a method needs another
 
@@ -109,14 +109,14 @@ class TrainRef:
     select_every: int = 0
 
     def __post_init__(self) -> None:
-        for field, value, known in (
+        for name, value, known in (
             ("schedule", self.schedule, SCHEDULES),
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("select", self.select, SELECTIONS),
         ):
             if value not in known:
                 raise OtherVersion(
-                    f"{field}={value!r}: this version trains with {', '.join(known)} only: update smt-bench"
+                    f"{name}={value!r}: this version trains with {', '.join(known)} only: update smt-bench"
                 )
 
 
@@ -124,7 +124,8 @@ class TrainRef:
 class EvalRef:
     """How it is judged; `tasks` maps each task to the content hash of the examples used.
 
-    `repetition_penalty` is left out of the key where it is 1: there was none before.
+    `repetition_penalty` is left out of the key where it is 1, `losses` (of what only the loss is measured, by name the content
+    hash) where there are none: so it was before.
     """
 
     protocol: str
@@ -134,6 +135,7 @@ class EvalRef:
     max_new_tokens: int
     max_new_tokens_math: int
     repetition_penalty: float = 1.0
+    losses: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,8 @@ class Run:
             del values["method"]["half"]
         if self.evaluation.repetition_penalty == 1:
             del values["evaluation"]["repetition_penalty"]
+        if not self.evaluation.losses:
+            del values["evaluation"]["losses"]
         if (self.data.tune, self.data.split_seed) == (0, 0):
             del values["data"]["tune"], values["data"]["split_seed"]
         if not self.data.varies:

@@ -82,9 +82,11 @@ RECORD = {
     "memory_bytes": Maybe(Named(int)),
     "overlap": Maybe({"rule": str, "tests": Named(int), "repeated": Maybe(int)}),
     "cut": Maybe({"training": (dict, types.NoneType), "heldout": Named(int), "prompts": Named(int)}),
+    "recipe": Maybe({"name": str, "changed": dict}),
     "adapter": Maybe({"format": str, "bytes": int, "numbers": int}),
     "layers": Maybe({"experts": int, "lacking": Each(str), "chosen": Maybe(Each(str))}),
     "merge": Maybe({"difference": OPTIONAL, "tolerance": NUMBER, "unmerged": Maybe(str)}),
+    "pace": Maybe({"unmerged": OPTIONAL, "merged": OPTIONAL}),
     "capacity": Maybe({"unit": str, "units": int, "trainable": int, "total": int, "fraction": NUMBER}),
     "training": Maybe({"losses": Each(OPTIONAL), "grad_norms": Each(OPTIONAL), "tokens": int}),
     "resumed_at_steps": Maybe(Each(int)),
@@ -103,6 +105,11 @@ RECORD = {
     ),
     "selection": Maybe({"steps": Each(int), "nll": Each(OPTIONAL), "kept": int}),
     "evaluation": Maybe(Named(TASK)),
+    "losses": Maybe(
+        Named(
+            {"nll": OPTIONAL, "examples": {"loglik": Each(OPTIONAL), "tokens": Each(int), "cluster": Maybe(Each(int))}}
+        )
+    ),
     "result": Maybe(dict),
     "traceback": Maybe(Each(str)),
 }
@@ -202,7 +209,9 @@ def _shape(kind: Any) -> Any:
     if is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         return {
-            f.name: Maybe(_shape(hints[f.name])) if f.default is not MISSING else _shape(hints[f.name])
+            f.name: Maybe(_shape(hints[f.name]))
+            if f.default is not MISSING or f.default_factory is not MISSING
+            else _shape(hints[f.name])
             for f in fields(kind)
         }
     inner = typing.get_args(kind)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from smt_bench.machine.files import write_text
+from smt_bench.records import texts
 from smt_bench.records.files import BenchWarning, Room, check_writable, set_aside
 from smt_bench.records.partial import shrunk, whole
 from smt_bench.records.runs import Question, Run
@@ -93,6 +94,8 @@ class Store:
             ValueError: a newer version's record is there.
             OSError: it cannot be written; names the file.
         """
+        record = dict(record)
+        kept = record.pop("texts", None)  # what was generated has a file of its own
         self.set_damaged_aside(record["key"])
         old = self.read(record["key"])
         if old is not None and old["status"] in FINISHED:
@@ -106,6 +109,8 @@ class Store:
             write_text(self.path(record["key"]), sealed(record))
         else:
             room.fill(sealed(record))
+        if kept:
+            texts.write(self.runs, record["key"], kept)
 
     def read(self, key: str) -> Record | None:
         """The record of `key`, upgraded to the current schema; None where there is none, or, with a warning, a damaged one.

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.records.shapes import Unknown, mismatch, question_shape
+from smt_bench.records.texts import SUFFIX
 from smt_bench.records.trust import SCHEMA, STATUSES, Damaged, Newer, examined
 
 FEW = 20_000_000  # bytes; a few tenths of a second
 NAMED = 3
 HEAD = 8192  # bytes; a question takes up to 3,000
 NAME = re.compile(r"[0-9a-f]{16}\.json")
-OTHERS = (".claim", ".progress")  # belong to runs that are under way
+OTHERS = (".claim", ".progress", SUFFIX)  # belong to runs that are under way, and to records
 _AFTER = b',\n "started"'  # follows question, status and message in a record's file
 
 

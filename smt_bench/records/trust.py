@@ -168,6 +168,12 @@ def check(record: Record, key: str) -> None:
         _agree("capacity.fraction", c["fraction"], c["trainable"] / c["total"] if c["total"] else 0.0)
     if "heldout" in record:
         _check_heldout(record["heldout"], asked["data"]["heldout"], asked["data"].get("tune", 0))
+    if record["status"] == "done" and "kind" not in asked:
+        wanted = asked["evaluation"].get("losses", {})
+        if record.get("losses", {}).keys() != wanted.keys():
+            raise Damaged(f"losses holds {_names(record.get('losses', {}))}, asked were {_names(wanted)}")
+    for name, found in record.get("losses", {}).items():
+        _check_losses(f"losses.{name}", found, len(found["examples"]["loglik"]))
     if "selection" in record:
         _check_selection(record["selection"])
     if "evaluation" in record:
@@ -215,24 +221,29 @@ def _same(predictions: Sequence[Any], golds: Sequence[Any]) -> Sequence[bool]:
 
 
 def _check_heldout(heldout: dict[str, Any], count: int, tune: int) -> None:
-    logliks, tokens = heldout["examples"]["loglik"], heldout["examples"]["tokens"]
-    if not len(logliks) == len(tokens) == count:
-        raise Damaged(f"heldout: {len(logliks)} log-likelihoods and {len(tokens)} counts of {count} examples")
     parts = heldout["examples"].get("tune", [])
     if len(parts) != (count if tune else 0) or sum(parts) != tune or not {0, 1}.issuperset(parts):
         raise Damaged(f"heldout: its parts are not the {tune} of {count} examples that were asked for")
-    clusters = heldout["examples"].get("cluster")
-    _check_clusters("heldout", clusters)
+    _check_losses("heldout", heldout, count)
+
+
+def _check_losses(where: str, found: dict[str, Any], count: int) -> None:
+    """Log-likelihoods of responses or texts, and their mean."""
+    logliks, tokens = found["examples"]["loglik"], found["examples"]["tokens"]
+    if not len(logliks) == len(tokens) == count:
+        raise Damaged(f"{where}: {len(logliks)} log-likelihoods and {len(tokens)} counts of {count} examples")
+    clusters = found["examples"].get("cluster")
+    _check_clusters(where, clusters)
     if clusters is not None and len(clusters) != count:
-        raise Damaged(f"heldout: {len(clusters)} sources of {count} examples")
+        raise Damaged(f"{where}: {len(clusters)} sources of {count} examples")
     scored = [loglik for loglik, length in zip(logliks, tokens) if length]
     if min(tokens, default=0) < 0 or (scored and None in scored):
-        raise Damaged("heldout: a response without log-likelihood")
+        raise Damaged(f"{where}: a response without log-likelihood")
     nll = -sum(scored) / sum(tokens) if scored else None  # not by `evaluation.heldout`: what it said is checked here
-    if (nll is None) != (heldout["nll"] is None):
-        raise Damaged("heldout.nll is not what the log-likelihoods say")
+    if (nll is None) != (found["nll"] is None):
+        raise Damaged(f"{where}.nll is not what the log-likelihoods say")
     if nll is not None:
-        _agree("heldout.nll", heldout["nll"], nll, ROUNDED)
+        _agree(f"{where}.nll", found["nll"], nll, ROUNDED)
 
 
 def _check_selection(selection: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from smt_bench.data.prompts import SMT_CODE
-from smt_bench.data.tasks import TASKS
+from smt_bench.data.tasks import HARNESS, TASKS
 from smt_bench.evidence.cells import Group, flat, trained_on
 from smt_bench.evidence.words import percent, task_title, title
 from smt_bench.machine.borders import markdown
@@ -97,6 +97,7 @@ def setting(found: Sequence[Group]) -> list[str]:
             *in_halves(found),
             *own_schedules(found),
             f"Learning rates: {_by_method(found, 'lr')}.",
+            *own_recipe(found),
             *realised(found),
         ]
     protocol = f"Evaluation: protocol {evaluation['protocol']} (version {evaluation['version']})"
@@ -105,9 +106,37 @@ def setting(found: Sequence[Group]) -> list[str]:
         if (penalty := evaluation.get("repetition_penalty", 1)) != 1:
             protocol += f" and a repetition penalty of {penalty:g}"
     lines.append(protocol + ".")
+    lines += [f"{name}: {said}." for name, said in evaluation["tasks"].items() if name.startswith(HARNESS)]
     best = train.get("select", "last") == "best"
     unlike = f"Unlike SMT's released scripts: {'' if best else LAST_WEIGHTS}{UNLIKE_CODE}"
     return lines if data["template"] != SMT_CODE else [*lines, unlike]
+
+
+def own_recipe(found: Sequence[Group]) -> list[str]:
+    """What was asked for in place of a recipe's choices; nothing where nothing was."""
+    said: dict[str, dict[str, dict[tuple[str, str], list[str]]]] = {}
+    for group in found:
+        for record in (*group.done, *group.lost):
+            if own := record.get("recipe"):
+                for what, (was, now) in own["changed"].items():
+                    values = said.setdefault(own["name"], {}).setdefault(what, {})
+                    names = values.setdefault((_plain(was), _plain(now)), [])
+                    if group.method not in names:
+                        names.append(group.method)
+    lines = []
+    for name, changed in said.items():
+        parts = []
+        for what, values in changed.items():
+            for (was, now), names in values.items():
+                whose = f" of {listed([title(n) for n in names])}" if what in ("lr", "weight_decay") else ""
+                parts.append(f"{what}{whose} {now} (recipe: {was})")
+        if parts:
+            lines.append(f"Unlike recipe {name}, as asked for: {'; '.join(parts)}.")
+    return lines
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else markdown(json.dumps(value))
 
 
 def betas(train: dict[str, Any]) -> str:

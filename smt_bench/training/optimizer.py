@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -29,11 +30,28 @@ def linear_hf_factor(step: int, steps: int, warmup: int) -> float:
     return linear_factor(step, steps, warmup)
 
 
+def cosine_factor(step: int, steps: int, warmup: int) -> float:
+    """Up to 1 as `linear_factor`, then along half a cosine: 1 at the first step after the warm-up, near 0 at the last."""
+    if step <= warmup:
+        return step / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup - 1) / (steps - warmup)))
+
+
+def constant_factor(step: int, steps: int, warmup: int) -> float:
+    """Up to 1 as `linear_factor`, and there it stays."""
+    return step / warmup if step <= warmup else 1.0
+
+
 # What the schedules that a run may name (`records.runs.SCHEDULES`) mean: step s of S and a warm-up of w steps to a factor on the
 # peak rate. "linear": s / w, so that every step moves the weights; "linear-hf": (s - 1) / w, as in transformers'
 # `get_linear_schedule_with_warmup`, whose scheduler takes its first step after the optimizer's. From step w + 1 on both are
-# (S - s + 1) / (S - w).
-SCHEDULES: dict[str, Callable[[int, int, int], float]] = {"linear": linear_factor, "linear-hf": linear_hf_factor}
+# (S - s + 1) / (S - w). "cosine": (1 + cos(pi (s - w - 1) / (S - w))) / 2 there, "constant": 1.
+SCHEDULES: dict[str, Callable[[int, int, int], float]] = {
+    "linear": linear_factor,
+    "linear-hf": linear_hf_factor,
+    "cosine": cosine_factor,
+    "constant": constant_factor,
+}
 
 
 def torch_groups(

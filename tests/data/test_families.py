@@ -19,7 +19,10 @@ from smt_bench.data.prompts import Example
 from smt_bench.data.tasks import TASKS, find_task
 from smt_bench.evaluation.protocols import EvalSettings
 from smt_bench.evidence.words import family_title, task_title
+from smt_bench.machine import fits
+from smt_bench.questions.planner import Planner
 from smt_bench.questions.recipes import RECIPES, recipe
+from smt_bench.questions.request import Request
 
 RAIN = Task("rain", ("wet", "dry"), "Rain?")
 DRAWN = [Example(f"day {i}?", "", "the correct answer is wet", "wet") for i in range(30)]
@@ -66,7 +69,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def test_the_built_in_families_hold_the_papers_tasks_and_the_testbeds() -> None:
     assert [len(f.tasks) for f in (COMMONSENSE, MATH)] == [8, 6]
-    assert [len(f.all_tasks) - len(f.tasks) for f in (COMMONSENSE, MATH)] == [5, 1]
+    assert [len(f.all_tasks) - len(f.tasks) for f in (COMMONSENSE, MATH)] == [5, 2]
+    assert [t.name for t in MATH.extras] == ["mawps"]
     for family in (COMMONSENSE, MATH):
         assert {(t.family, t.rationale, t.generated) for t in family.all_tasks} == {
             (family.name,) + (family is MATH,) * 2
@@ -100,8 +104,19 @@ def test_a_folder_without_a_mixture_is_read_from_the_tasks(tmp_path: Path, insta
     place.mkdir(parents=True)
     record = {"instruction": "day?", "input": "", "output": "the correct answer is wet", "answer": "wet"}
     (place / "test.json").write_text(json.dumps([record] * 3))
-    with pytest.raises(ValueError, match=r"no training set for weather: expected dataset/<task>/train\.json$"):
-        datasets.load(str(tmp_path), "weather", (), 1, None)
+    untrained = datasets.load(str(tmp_path), "weather", (), 1, None)
+    assert (untrained.train_source, untrained.train, untrained.heldout) == (
+        "none",
+        [],
+        [],
+    )  # the untouched model can be judged
+    planner = Planner(Request("plateau", "tiny", str(tmp_path), tasks=("rain",)), fits.here())
+    planner.open()
+    planner.run("base", None, 0)
+    with pytest.raises(
+        ValueError, match=r"no training set for weather here \(dataset/<task>/train\.json\): .*--methods base$"
+    ):
+        planner.run("full", None, 0)
     (place / "train.json").write_text(json.dumps([record | {"instruction": f"day {i}?"} for i in range(9)]))
     assert datasets.load(str(tmp_path), "weather", (), 1, None).train_source == "rain"
 

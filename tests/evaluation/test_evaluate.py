@@ -17,7 +17,7 @@ from quiz import NAMES, TESTS, choices
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from smt_bench.data import families, prompts
+from smt_bench.data import prompts
 from smt_bench.data.prompts import TEMPLATE, Example, encode, prompt, question
 from smt_bench.evaluation.evaluate import evaluate
 from smt_bench.evaluation.heldout import response_loglik
@@ -222,9 +222,12 @@ def test_split_moves_to_the_word_where_an_option_is_one_token(tokenizer):
     whole.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     wordy = PreTrainedTokenizerFast(tokenizer_object=whole, unk_token="<unk>", eos_token="</s>")
     options = ("answer1", "answer2")
-    assert _split(tokenizer, "q\n", families.LEAD, options) == (LEAD, " answer")
-    assert _split(tokenizer, "q\n", families.LEAD, ("true", "false")) == ("the correct answer is", "")
-    assert _split(wordy, "q\n", families.LEAD, options) == ("the correct answer is", "")
+    before = "the correct answer is "
+    assert _split(tokenizer, "q\n", before, options) == LEAD
+    assert _split(tokenizer, "q\n", before, ("true", "false")) == "the correct answer is"
+    assert _split(wordy, "q\n", before, options) == "the correct answer is"
+    assert _split(tokenizer, "q ", "", options) == "answer"  # a response that is the option alone
+    assert _split(tokenizer, "q ", "", ("true", "false")) == ""
     model = tiny_llama(vocab_size=8)
     with torch.no_grad():
         model.lm_head.weight[words["answer2"]] = 0
@@ -272,8 +275,8 @@ def test_a_tokenizer_that_appends_the_end_changes_nothing(memorised, protocol):
     short = [evaluate(tiny_llama(max_position_embeddings=40), t, TESTS, settings(protocol, math_new=20))
              for t in (plain, ending)]  # fmt: skip
     assert short[0] == short[1]  # where prompts are cut to the positions, too
-    ways = [_split(t, "q\n", families.LEAD, ("answer1", "answer2")) for t in (plain, ending)]
-    assert ways[0] == ways[1]
+    before, options = "the correct answer is ", ("answer1", "answer2")
+    assert _split(plain, "q\n", before, options) == _split(ending, "q\n", before, options)
     logliks = [response_loglik(memorised, t, TESTS["gsm8k"], "short", 64, 4) for t in (plain, ending)]
     assert logliks[0] == logliks[1]
 

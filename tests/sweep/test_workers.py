@@ -93,7 +93,7 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(tmp_path: Path)
         return row["pid"] if row["status"] == "running" and row["run"].startswith("full") else None
 
     store = killed_once(tmp_path, "--jobs", full)
-    assert sorted(p.suffix for p in store.runs.iterdir()) == [".json", ".json"]
+    assert sorted(p.suffix for p in store.runs.iterdir()) == [".gz", ".gz", ".json", ".json"]
 
 
 @pytest.mark.slow
@@ -119,4 +119,4 @@ def test_failed_runs_are_done_again_when_asked(tmp_path: Path, cli: Cli) -> None
     again = cli(*command, "--results", str(tmp_path))
     assert again.returncode == 1 and "1 failed" in again.stderr and "--retry failed" in again.stderr
     assert cli(*command, "--results", str(tmp_path), "--retry", "failed").returncode == 0
-    assert sorted(p.suffix for p in store.runs.iterdir()) == [".json", ".retried"]
+    assert sorted(p.suffix for p in store.runs.iterdir()) == [".gz", ".json", ".retried"]

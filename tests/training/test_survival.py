@@ -154,6 +154,11 @@ def files(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
+def stored(runs: list[Run]) -> list[str]:
+    """What a finished sweep leaves behind: records, and beside each which test items they are about."""
+    return sorted(f"runs/{run.key}{suffix}" for run in runs for suffix in (".json", ".examples.json.gz"))
+
+
 @pytest.fixture(scope="module")
 def smooth(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Run], Inputs, dict[str, Any], float]:
     """Four runs, uninterrupted, and the seconds they took here."""
@@ -187,7 +192,7 @@ def test_killed_at_random_moments(least: int, smooth: Any, tmp_path: Path) -> No
             kills += 1
         assert child.exitcode == 0
         assert results(folder) == expected
-        assert files(folder) == sorted(f"runs/{run.key}.json" for run in runs)
+        assert files(folder) == stored(runs)
         resumed += sum("resumed_at_steps" in r for r in Store(folder).records())
 
 
@@ -198,7 +203,7 @@ def test_killed_at_the_worst_moments(spot: str, smooth: Any, tmp_path: Path) -> 
     assert finish(process, tmp_path, [run], inputs, spot) == -signal.SIGKILL
     assert finish(process, tmp_path, [run], inputs) == 0
     assert results(tmp_path) == {run.key: expected[run.key]}
-    assert files(tmp_path) == [f"runs/{run.key}.json"]
+    assert files(tmp_path) == stored([run])
 
 
 def test_four_processes_share_twelve_runs_and_two_are_killed(tmp_path: Path) -> None:
@@ -217,7 +222,7 @@ def test_four_processes_share_twelve_runs_and_two_are_killed(tmp_path: Path) -> 
     assert [child.exitcode for child in children] == [-signal.SIGKILL] * 2 + [0, 0]
     found = results(folder)
     assert set(found) == {run.key for run in runs} and {r["status"] for r in found.values()} == {"done"}
-    assert files(folder) == sorted(f"runs/{run.key}.json" for run in runs)
+    assert files(folder) == stored(runs)
     lines = [line.split() for line in journal.read_text().splitlines()]
     lost = {str(child.pid) for child in dead}
     for run in runs:  # begun once, or again after its process was killed

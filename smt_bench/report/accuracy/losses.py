@@ -1,0 +1,83 @@
+"""What is only measured by its loss: test sets of that kind, and general text, whose loss shows what a model has forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from smt_bench.evidence.cells import Cells, groups
+from smt_bench.evidence.group import Group
+from smt_bench.evidence.interval import contrast
+from smt_bench.evidence.sides import Items, Side, ratios
+from smt_bench.evidence.words import percent, title
+from smt_bench.records.store import Record
+from smt_bench.report import notes
+from smt_bench.report.numbers import written
+from smt_bench.report.table import Cell, Table
+
+BASE = "base"
+
+
+def losses_table(records: Iterable[Record] | Cells, model: str) -> Table | None:
+    """One row per cell and two columns per set: its loss, and the difference from the untouched model's; None without sets.
+
+    Raises:
+        ValueError: no records, or records that no table may compare.
+    """
+    found = groups(records)
+    names = sorted({name for g in found for r in g.done for name in r.get("losses", {})})
+    if not names:
+        return None
+    sides = {name: {id(g): _side(g, name) for g in found} for name in names}
+    base = next((g for g in found if g.method == BASE and g.done), None)
+    rows: list[list[Cell]] = []
+    data: list[dict[str, Cell]] = []
+    for group in found:
+        share = None if group.fraction_pct is None else percent(group.fraction_pct)
+        row: list[Cell] = [title(group.method), share, str(len(group.done))]
+        line: dict[str, Cell] = {
+            "method": group.method,
+            "fraction_pct": group.fraction_pct,
+            "n_seeds": len(group.done),
+        }
+        for name in names:
+            side, before = sides[name][id(group)], None if base is None else sides[name][id(base)]
+            value = None if side is None else float(side.value_S.mean())
+            apart = None if side is None or before is None or group is base else contrast([(1.0, side), (-1.0, before)])
+            between = None if apart is None else apart.interval()
+            row += [
+                written(value, 4),
+                None if apart is None else written(apart.value, 4, between=between, signed=True),
+            ]
+            line |= {
+                f"{name}_nll": value,
+                f"{name}_change": None if apart is None else apart.value,
+                f"{name}_low": None if between is None else between[0],
+                f"{name}_high": None if between is None else between[1],
+            }
+        rows.append(row)
+        data.append({**line, "keys": " ".join(r["key"] for r in (*group.done, *group.lost))})
+    lines = [
+        "Negative log-likelihood (nats per token; lower is better): of the responses, or of all of a general text. Change: from "
+        "the untouched model (base); above 0 on general text means forgetting. [low, high]: 95 % over new seeds and new examples "
+        "at once; none with one seed.",
+        *([] if base is not None else ["No change: base was not run (--methods base,...)."]),
+        *notes.losses(found),
+        notes.provenance(found),
+    ]
+    header = ["method", "parameters", "seeds", *(text for name in names for text in (name, "change"))]
+    return Table(f"Loss on other text, {model}", header, rows, lines, data)
+
+
+def _side(group: Group, name: str) -> Side | None:
+    """The set's loss in every run of a cell; None where one has no number."""
+    sets = [r["losses"].get(name) if r.get("losses") else None for r in group.done]
+    if not sets or any(one is None or one["nll"] is None for one in sets):
+        return None
+    columns = [one["examples"] for one in sets if one is not None]
+    tokens_SN = np.asarray([c["tokens"] for c in columns], dtype=float)
+    kept_N = tokens_SN.min(axis=0) > 0
+    parts_SN = -np.asarray([[0.0 if v is None else v for v in c["loglik"]] for c in columns])
+    cluster = np.asarray(columns[0].get("cluster", range(len(kept_N))))[kept_N]
+    return ratios(parts_SN[:, kept_N], tokens_SN[:, kept_N], Items.of([cluster.tolist()]), fixed=not group.trains)
