@@ -9,7 +9,19 @@ from typing import Annotated
 
 import typer
 
-from smt_bench.cli.options import BatchSize, Json, Layers, Length, Many, Results, check_results, say, several, show
+from smt_bench.cli.options import (
+    BatchSize,
+    Data,
+    Json,
+    Layers,
+    Length,
+    Many,
+    Results,
+    check_results,
+    say,
+    several,
+    show,
+)
 
 check = typer.Typer(help="Checks what results rest on; exit code 1 where it does not hold.", no_args_is_help=True)
 
@@ -25,7 +37,7 @@ def record(
     model: Annotated[
         str | None, typer.Option(help="Where the record's model is not found by its name: its folder.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Folder in the LLM-Adapters layout.")] = None,
+    data: Data = None,
     results: Results = Path("results"),
 ) -> None:
     """Runs a record's question again and says whether losses, blocks, predictions and held-out loss are the same."""
