@@ -48,6 +48,7 @@ REGISTRY: Registry[Experiment | Bundle] = Registry(
         "spiel-ages": "smt_bench.experiments.why.spiel_ages:SpielAges",
         "masking": "smt_bench.experiments.choices.masking:Masking",
         "rate-transfer": "smt_bench.experiments.choices.rate_transfer:RateTransfer",
+        "composition": "smt_bench.experiments.accuracy.composition.experiment:Composition",
         "learning-rate": "smt_bench.experiments.accuracy.learning_rate:LearningRate",
     },
     _accept,

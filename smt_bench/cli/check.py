@@ -47,6 +47,8 @@ def record(
 
     old = Store(check_results(results)).resolve(key)
     run, inputs = inputs_of(old, model, data)
+    if run.parts:
+        inputs.keep = results / "adapters"  # where they are; it keeps nothing itself
     if run.key != old["key"]:
         raise ValueError(f"record {old['key']} asks what this version asks as {run.key}: use the version that wrote it")
     new = execute(run, inputs)

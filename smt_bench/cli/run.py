@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,6 +58,7 @@ from smt_bench.models import registry
 if TYPE_CHECKING:
     from smt_bench.data.datasets import DataSet
     from smt_bench.questions.parts import Leg
+    from smt_bench.records.runs import Question
     from smt_bench.records.store import Store
     from smt_bench.sweep.carry_out import How
     from smt_bench.training.resume import Pace
@@ -179,6 +181,7 @@ def run(
         _say_not_kept([run.key for run, capacity in union(parts) if capacity and capacity.trainable], store)
     if retry:
         set_failed_aside([run for run, _ in union(parts)], store)
+    _check_kept([run for run, _ in union(parts)], store)
     lost = sum(_do(part, store, how, len(parts) > 1) for part in parts)
     if lost:
         say("`show KEY` says why a run failed; `--retry failed` does it again")
@@ -193,6 +196,21 @@ def _say_not_kept(keys: list[str], store: Store) -> None:
             f"warning: {len(there)} of these runs are finished and kept no adapter (the first: {there[0]}): they are not done "
             "again here; choose another --results for that"
         )
+
+
+def _check_kept(runs: Sequence[Question], store: Store) -> None:
+    """Refuses runs that are made of finished ones whose adapters are not there.
+
+    Raises:
+        ValueError: one of them.
+    """
+    for run in runs:
+        for part in getattr(run, "parts", ()) if store.read(run.key) is None else ():
+            if store.read(part) is not None and not (store.root / "adapters" / part).is_dir():
+                raise ValueError(
+                    f"run {part} is finished and its adapter is not kept, which {run.key} is made of: choose "
+                    "another --results"
+                )
 
 
 def how_of(

@@ -30,7 +30,7 @@ from smt_bench.training.resume import Keeper, Pace
 
 def performer(experiment: Experiment, planner: Planner, spread: Spread, results: Path) -> Perform:
     """What answers one question of an experiment in this process, which may be one of several on the same run."""
-    keep = results / "adapters" if planner.request.keep else None
+    keep = results / "adapters" if planner.request.keep or experiment.keeps else None
     if isinstance(experiment, MeasuringExperiment):
 
         def answer(question: Any, watch: Watcher, keeper: Keeper) -> Record:
@@ -43,7 +43,7 @@ def performer(experiment: Experiment, planner: Planner, spread: Spread, results:
         return answer
 
     def perform(question: Any, watch: Watcher, keeper: Keeper) -> Record:
-        inputs = planner.inputs(question.seed)
+        inputs = planner.inputs(question.seed, question.data.only)
         layers = inputs.device_map if spread.processes == 1 else None  # else every process holds the model
         return execute(
             question, replace(inputs, watch=watch, keeper=keeper, device_map=layers, spread=spread, keep=keep)

@@ -54,6 +54,7 @@ class Embedded:
         load: gives the training examples, and the test examples by task.
         source: what an example goes back to, where its text does not say it by the rule of `data.sources`.
         remade: as `load`, of data made anew from a seed; None: there is only one set of them.
+        task: the task that a training example belongs to; None: nobody knows.
     """
 
     tasks: tuple[Task, ...]
@@ -61,6 +62,7 @@ class Embedded:
     load: Callable[[], tuple[list[Example], dict[str, list[Example]]]]
     source: Callable[[Example], str | None] = lambda example: None
     remade: Callable[[int], tuple[list[Example], dict[str, list[Example]]]] | None = None
+    task: Callable[[Example], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ COMMONSENSE = Family(
         partial(world.load, "commonsense"),
         world.fact,
         partial(world.load, "commonsense"),
+        world.task,
     ),
     folder="",
 )
@@ -176,6 +179,7 @@ MATH = Family(
         partial(world.load, "math"),
         world.fact,
         partial(world.load, "math"),
+        world.task,
     ),
     rationale=True,
 )

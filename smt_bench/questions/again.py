@@ -79,11 +79,17 @@ def _data(run: Run, record: Record, source: str | None) -> DataSet:
     family = families.find(d.family)
     if source is None and not (family.embedded is not None and d.train == family.embedded.origin):
         source = str(fetch_data(family, lambda text: None))
-    data = load(source, d.family, tuple(tasks), d.heldout, None, d.heldout_seed)
+    some = tuple(d.only.split("+")) if d.only else ()
+
+    def read(limit: int | None) -> DataSet:
+        found = load(source, d.family, tuple(tasks), d.heldout, limit, d.heldout_seed)
+        return found.only(some) if some else found
+
+    data = read(None)
     asked = {task: content_hash(examples) for task, examples in data.tests.items()}
     if asked != tasks and record.get("evaluation"):  # with --limit
         most = max(result["n"] for result in record["evaluation"].values())
-        data = load(source, d.family, tuple(tasks), d.heldout, most, d.heldout_seed)
+        data = read(most)
         asked = {task: content_hash(examples) for task, examples in data.tests.items()}
     if data.train_sha256 != d.train_sha256 or asked != tasks:
         what = "test examples" if data.train_sha256 == d.train_sha256 else "training examples"
@@ -122,6 +128,9 @@ def compare(old: Record, new: Record, exact: bool) -> list[Point]:
     if "method" in old and "method" in new:
         same = old["method"] == new["method"]
         points.append(Point("what the method decided", same or not exact, "the same" if same else "otherwise"))
+    if "composition" in old and "composition" in new:
+        same = old["composition"] == new["composition"]
+        points.append(Point("what the parts share", same or not exact, "the same" if same else "otherwise"))
     for record in (old, new):
         if "heldout" not in record or "evaluation" not in record:
             return points

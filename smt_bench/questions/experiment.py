@@ -43,6 +43,7 @@ class Experiment(ABC):
         families: the data families it covers where no task is asked for.
         needs_inputs: whether it looks at trained weights and data.
         tunes: whether it chooses rates or settings and reports nothing: its seeds are those that are kept for this.
+        keeps: whether its runs need what others of its runs have trained, so that all keep it.
         takes_steps: whether the steps it takes are as asked for (`--batch-size`, `--length`, ...), not as a recipe says.
     """
 
@@ -50,6 +51,7 @@ class Experiment(ABC):
     reproduces: ClassVar[str]
     needs: ClassVar[str]
     tunes: ClassVar[bool] = False
+    keeps: ClassVar[bool] = False
     families: ClassVar[tuple[str, ...]] = (DEFAULT.name,)
     needs_inputs: ClassVar[bool] = True
     takes_steps: ClassVar[bool] = False
@@ -126,7 +128,15 @@ class TrainingExperiment(Experiment):
         for seed in planner.seeds():
             for cell in cells:
                 run, capacity = planner.run(
-                    cell.method, cell.fraction, seed, cell.lr, cell.probes, cell.recipe, cell.tuning, **cell.changes
+                    cell.method,
+                    cell.fraction,
+                    seed,
+                    cell.lr,
+                    cell.probes,
+                    cell.recipe,
+                    cell.tuning,
+                    cell.only,
+                    **cell.changes,
                 )
                 made.setdefault(run.key, (run, capacity))
         return list(made.values())

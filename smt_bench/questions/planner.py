@@ -65,7 +65,7 @@ class Planner(MethodChoice):
         self.inventory = build.listed(request.model, request.layers)
         self.shapes: Shapes = self.inventory.shapes
         self.data: DataSet
-        self._others: dict[int, DataSet] = {}
+        self._others: dict[tuple[int, tuple[str, ...]], DataSet] = {}
         self.located: locate.Located
         self.opened = False
         self._attached: set[str] = set()
@@ -86,13 +86,14 @@ class Planner(MethodChoice):
         first = TUNING_SEEDS if self.request.tunes else 0
         return list(dict.fromkeys(self.request.seeds or (first + seed for seed in self.recipe.seeds)))
 
-    def data_of(self, seed: int) -> DataSet:
-        """The data of a run: the same for all seeds, unless they vary with it."""
-        if not self.request.vary or seed == self.data.seed:
+    def data_of(self, seed: int, only: tuple[str, ...] = ()) -> DataSet:
+        """The data of a run: the same for all seeds, unless they vary with it; `only` of some tasks, where it says so."""
+        seed = seed if self.request.vary else self.data.seed
+        if seed == self.data.seed and not only:
             return self.data
-        if seed not in self._others:
-            self._others[seed] = self._load(seed)
-        return self._others[seed]
+        if (seed, only) not in self._others:
+            self._others[seed, only] = self.data_of(seed).only(only) if only else self._load(seed)
+        return self._others[seed, only]
 
     def _load(self, seed: int = HELDOUT_SEED) -> DataSet:
         r = self.request
@@ -177,11 +178,15 @@ class Planner(MethodChoice):
     @property
     def steps(self) -> int:
         """Optimizer steps: asked for, the recipe's, or its epochs over the training set."""
+        return self.steps_of(None)
+
+    def steps_of(self, data: DataSet | None) -> int:
+        """The same over other training data; None: those of the request, which are only looked at where they decide."""
         if self.request.steps is not None:
             return self.request.steps
         if self.recipe.steps is not None:
             return self.recipe.steps
-        return math.ceil(len(self.data.train) * self.recipe.epochs / self.recipe.batch_size)
+        return math.ceil(len((data or self.data).train) * self.recipe.epochs / self.recipe.batch_size)
 
     def config(self, name: str, steps: int, **changes: Any) -> dict[str, Any]:
         """A method's full settings for a run of so many steps: the recipe's, with `changes`, then what was asked for.
@@ -254,6 +259,7 @@ class Planner(MethodChoice):
         probes: tuple[str, ...] = (),
         recipe: Mapping[str, Any] = NOTHING,
         tuning: str = "",
+        only: tuple[str, ...] = (),
         **changes: Any,
     ) -> tuple[Run, Capacity]:
         """One run and its capacity.
@@ -266,12 +272,13 @@ class Planner(MethodChoice):
             probes: what to record on the way.
             recipe: fields of the recipe with other values.
             tuning: what found rate and settings.
+            only: the tasks whose training records are used; empty: all.
             **changes: method settings that differ from the recipe's.
 
         Raises:
             ValueError: the request is impossible for this model.
         """
-        run = self.question(name, fraction, seed, lr, probes, recipe, tuning, **changes)
+        run = self.question(name, fraction, seed, lr, probes, recipe, tuning, only, **changes)
         method, capacity = method_of(run, self.shapes)
         self._check_attached(name, method, capacity)
         return (run if capacity.trainable else run.without_training()), capacity
@@ -293,12 +300,13 @@ class Planner(MethodChoice):
         probes: tuple[str, ...] = (),
         recipe: Mapping[str, Any] = NOTHING,
         tuning: str = "",
+        only: tuple[str, ...] = (),
         **changes: Any,
     ) -> Run:
         """`run` without asking whether the model can give the fraction."""
         assert self.opened
-        r, d = replace(self.recipe, **recipe), self.data_of(seed)
-        steps: int = recipe["steps"] if "steps" in recipe else self.steps  # noqa: SIM401 - may have to read the data
+        r, d = replace(self.recipe, **recipe), self.data_of(seed, only)
+        steps: int = recipe["steps"] if "steps" in recipe else self.steps_of(d)
         method, (select, every) = methods.find(name), self._selection(steps)
         config = self.config(name, steps, **changes)
         chosen = sum(d.tune(d.seed))
@@ -320,6 +328,7 @@ class Planner(MethodChoice):
                 chosen,
                 d.seed if chosen else 0,
                 "seed" if self.request.vary else "",
+                "+".join(d.trains),
             ),
             method=MethodRef(name, method.version, fraction, config, self.half(name, fraction, config, steps)),
             train=TrainRef(
@@ -368,7 +377,7 @@ class Planner(MethodChoice):
         located = locate.Located(build.architecture(self.request.model, self.request.layers), Path(self.request.model))
         return Inputs(located, unread(self.family.name, self.recipe.heldout))
 
-    def inputs(self, seed: int | None = None) -> Inputs:
-        """What executing the runs needs; those of one seed, where the data vary with it."""
-        data = self.data if seed is None else self.data_of(seed)
+    def inputs(self, seed: int | None = None, only: str = "") -> Inputs:
+        """What executing the runs needs; those of one seed, where the data vary with it, and of some tasks joined by "+"."""
+        data = self.data if seed is None else self.data_of(seed, tuple(only.split("+")) if only else ())
         return Inputs(self.located, data, fits.device_map(self.inventory.total, self.here))

@@ -82,6 +82,9 @@ RECORD = {
     "overlap": Maybe({"rule": str, "tests": Named(int), "repeated": Maybe(int)}),
     "cut": Maybe({"training": (dict, types.NoneType), "heldout": Named(int), "prompts": Named(int)}),
     "adapter": Maybe({"format": str, "bytes": int, "numbers": int}),
+    "composition": Maybe(
+        {"cosine": OPTIONAL, "numbers": Each(int), "shared": int, "by_chance": NUMBER, "opposed": int}
+    ),
     "layers": Maybe({"experts": int, "lacking": Each(str), "chosen": Maybe(Each(str))}),
     "merge": Maybe({"difference": OPTIONAL, "tolerance": NUMBER, "unmerged": Maybe(str)}),
     "capacity": Maybe({"unit": str, "units": int, "trainable": int, "total": int, "fraction": NUMBER}),
