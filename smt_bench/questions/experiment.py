@@ -115,6 +115,14 @@ class TrainingExperiment(Experiment):
         """
         return ()
 
+    def comparisons(self, planned: Sequence[Record]) -> int:
+        """How many comparisons these claims come to, without controls: one that is about several fractions counts at each.
+
+        Args:
+            planned: as for `declares`.
+        """
+        return sum(not claim.control for claim in self.declares(planned))
+
     def check(self, planner: Planner) -> None:
         """Every cell must be possible."""
         for cell in self.cells(planner):

@@ -80,6 +80,11 @@ class Composition(TrainingExperiment):
         """The paper's claims about the methods that are to run."""
         return [Claim(c.text, c.ahead, c.behind) for c in claims_about({r["run"]["method"]["name"] for r in planned})]
 
+    def comparisons(self, planned: Sequence[Record]) -> int:
+        """Every claim at every fraction."""
+        fractions = {r["run"]["method"]["fraction"] for r in planned} - {None}
+        return len(self.declares(planned)) * max(len(fractions), 1)
+
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """What was gained and lost by adding, the claims, and every row's accuracy on either half."""
         found = Found.of(records)

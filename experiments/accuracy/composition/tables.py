@@ -81,6 +81,7 @@ def gains(found: Found, verdicts: Sequence[str], model: str) -> Table:
         f"by. Interference: each adapter on its own half, minus the sum. {INTERVAL}",
         "In common: of the numbers that the smaller adapter changed, those that the other changed too (by chance: random sets of "
         "these sizes, matrix by matrix); opposed: of these, moved in opposite directions; cosine: of the two changes as vectors.",
+        *notes.floor([g for (_, what, _), g in found.cells.items() if what != OWN], found.tasks),
         *around(found),
     ]
     return Table(f"SpIEL table 1, composition: {model}", header, rows, lines, data, ["method", "fraction_pct"])
