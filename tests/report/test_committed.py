@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 
 import pytest
@@ -39,6 +40,14 @@ def test_every_row_names_the_records_that_it_is_made_of(name: str) -> None:
         # A printed row is of the paper, and a row of a table that was not run has nothing behind it.
         assert keys or row.get("source") == "published" or row.get("published"), row
         assert set(keys) <= there, set(keys) - there
+
+
+@pytest.mark.parametrize("root", ["reference", "reference-tuners"])
+def test_no_record_is_without_a_table(root: str) -> None:
+    place = ROOT / "results" / root
+    indexes = [json.loads(p.read_text(encoding="utf-8"))["settings"] for p in place.rglob("runs.json")]
+    listed = {key for settings in indexes for keys in settings.values() for key in keys}
+    assert {p.name.partition(".")[0] for p in (place / "runs").iterdir() if ".json" in p.name} <= listed
 
 
 def test_there_are_such_files() -> None:
