@@ -52,6 +52,7 @@ REGISTRY: Registry[Experiment | Bundle] = Registry(
         "masking": "smt_bench.experiments.choices.masking:Masking",
         "rate-transfer": "smt_bench.experiments.choices.rate_transfer:RateTransfer",
         "spiel-main": "smt_bench.experiments.accuracy.spiel_main:SpielMain",
+        "composition": "smt_bench.experiments.accuracy.composition.experiment:Composition",
         "learning-rate": "smt_bench.experiments.accuracy.learning_rate:LearningRate",
     },
     _accept,

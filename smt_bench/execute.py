@@ -27,6 +27,7 @@ from smt_bench.evaluation.room import fitting, positions, prompts_cut
 from smt_bench.machine import facts, memory, parallel
 from smt_bench.methods.base import Method
 from smt_bench.models.build import load
+from smt_bench.models.composing import composed
 from smt_bench.models.inventory import inventory
 from smt_bench.models.keeping import Keeping
 from smt_bench.models.merging import merge
@@ -53,8 +54,7 @@ def execute(run: Run, inputs: Inputs) -> Record:
 
 def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     """Fills the record part by part, so that a run that stops half-way keeps what was known by then."""
-    seconds: dict[str, float] = {}
-    record["seconds"] = seconds
+    seconds: dict[str, float] = record.setdefault("seconds", {})
     record["environment"]["spread"] = inputs.spread.to_dict()
     if inputs.recipe:
         record["recipe"] = inputs.recipe
@@ -68,8 +68,11 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     memory.reset_peaks()
     peaks = memory.Phases(record.setdefault("memory_bytes", {}))
     start = time.perf_counter()
-    model, tokenizer = load(inputs.located, run.train.precision, inputs.device_map)
-    if inputs.device_map is None:
+    if run.parts:
+        model, tokenizer, record["composition"] = _composed(run, inputs)
+    else:
+        model, tokenizer = load(inputs.located, run.train.precision, inputs.device_map)
+    if inputs.device_map is None or run.parts:
         model.to(device)
     record["environment"]["attention"] = model.config._attn_implementation
     clock("load", start)
@@ -85,7 +88,13 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         "fraction": capacity.fraction,
     }
 
-    record["cut"] = _cut(run, inputs, model, tokenizer, bool(capacity.trainable))
+    record["cut"] = _cut(run, inputs, model, tokenizer, bool(capacity.trainable) and not run.parts)
+    if run.parts:
+        at_once = _at_once(run, inputs, model, tokenizer)
+        record["environment"]["evaluation_batch"] = at_once
+        record |= _judge(run, inputs, model, tokenizer, clock, at_once)
+        peaks.end("evaluation")
+        return
 
     def check() -> None:
         peaks.end("warmup" if method.warmup_steps else "attach")  # the warm-up with the choice that it ends with
@@ -140,6 +149,18 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     for part in (record["heldout"], *record.get("losses", {}).values()):
         if not math.isfinite(part["nll"] or 0.0):
             raise Diverged(run.train.steps, part["nll"])
+
+
+def _composed(run: Run, inputs: Inputs) -> tuple[Any, Any, dict[str, Any]]:
+    """The base with what the run's parts have learned added up.
+
+    Raises:
+        ValueError: a part is not kept here, or there are not two of them.
+    """
+    one, other = run.parts
+    if inputs.keep is None:
+        raise ValueError("the adapters of its parts are not kept here: `run composition` keeps them")
+    return composed(inputs.located, (inputs.keep / one, inputs.keep / other))
 
 
 def _layers(run: Run, model: Any) -> dict[str, Any]:

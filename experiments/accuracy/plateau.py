@@ -51,6 +51,10 @@ class Plateau(TrainingExperiment):
         """The claims on table 3."""
         return plateau_claims.declared(planned)
 
+    def comparisons(self, planned: Sequence[Record]) -> int:
+        """A claim on two methods counts at every fraction that both have."""
+        return plateau_claims.comparisons(planned)
+
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """Table 3 with its claims, table 2, figure 9 and the paired comparisons."""
         found = groups(records)

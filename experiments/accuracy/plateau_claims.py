@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from smt_bench.evidence import published
 from smt_bench.evidence.cells import Cells, Group, groups
-from smt_bench.evidence.claims import Sheet
+from smt_bench.evidence.claims import Sheet, meetings
 from smt_bench.evidence.verdicts import Claim
 from smt_bench.evidence.words import family_title, title
 from smt_bench.experiments.accuracy.best_of import best
@@ -39,7 +39,18 @@ def cells(records: Sequence[Record] | Cells) -> list[Group]:
 
 
 def declared(planned: Sequence[Record]) -> Sequence[Claim]:
-    """The claims before there is any number: a baseline's best smaller fraction is then one of its smaller ones."""
+    """The claims before there is any number."""
+    return sheet(_planned(planned), planned[0]["run"]["model"]["name"]).claims
+
+
+def comparisons(planned: Sequence[Record]) -> int:
+    """How many cells of the table they are about."""
+    made = _planned(planned)
+    return len(meetings(made, sheet(made, planned[0]["run"]["model"]["name"]).claims))
+
+
+def _planned(planned: Sequence[Record]) -> list[Group]:
+    """The rows before there is any number: a baseline's best smaller fraction is then one of its smaller ones."""
     made = cells(planned)
     names = {g.method for g in made}
     made += [
@@ -47,7 +58,7 @@ def declared(planned: Sequence[Record]) -> Sequence[Claim]:
         for g in made
         if g.method.endswith("(smallest)") and g.method.replace("(smallest)", "(best smaller)") not in names
     ]
-    return sheet(made, planned[0]["run"]["model"]["name"]).claims
+    return made
 
 
 def sheet(found: Sequence[Group], model: str) -> Sheet:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from smt_bench.evidence.claims import Sheet
+from smt_bench.evidence.claims import Sheet, meetings
 from smt_bench.evidence.published import PAPER_PCT
 from smt_bench.evidence.verdicts import Claim
 from smt_bench.methods.smt.selection import grid as block_grid
 from smt_bench.questions.experiment import OneMethodExperiment
 from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
-from smt_bench.report.accuracy.variants import write_sheet
+from smt_bench.report.accuracy.variants import rows_of, write_sheet
 
 
 def budgets(planner: Planner, variants: Sequence[dict[str, Any]], paper_pct: float = PAPER_PCT) -> list[float]:
@@ -65,6 +65,12 @@ class Ablation(OneMethodExperiment):
     def declares(self, planned: Sequence[Record]) -> list[Claim]:
         """The claims of all its tables."""
         return [claim for sheet in self.sheets(planned) for claim in sheet.claims]
+
+    def comparisons(self, planned: Sequence[Record]) -> int:
+        """Of all its tables."""
+        sheets = [s for s in self.sheets(planned) if any(s.label(record) is not None for record in planned)]
+        pairs = [pair for s in sheets for pair in meetings(rows_of(planned, s), s.claims)]
+        return sum(not claim.control for claim, _, _ in pairs)
 
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """The tables of which there are records."""

@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from smt_bench.evidence.cells import Cells, Group, in_order, summarise
-from smt_bench.evidence.claims import Sheet
+from smt_bench.evidence.claims import Sheet, meetings
 from smt_bench.evidence.verdicts import Claim
 from smt_bench.evidence.words import rank, title
 from smt_bench.questions.experiment import TrainingExperiment
@@ -68,6 +68,12 @@ class Masking(TrainingExperiment):
     def declares(self, planned: Sequence[Record]) -> Sequence[Claim]:
         """One claim per method: the loss makes no difference."""
         return self._sheet(sorted({r["run"]["method"]["name"] for r in planned}, key=rank), ()).claims
+
+    def comparisons(self, planned: Sequence[Record]) -> int:
+        """One per method and fraction."""
+        names = sorted({r["run"]["method"]["name"] for r in planned}, key=rank)
+        sheet = self._sheet(names, (), named=True)
+        return len(meetings(rows_of([neutral(r) for r in planned], sheet), sheet.claims))
 
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """The table with its claims, the two rankings, and a figure of both."""

@@ -9,12 +9,15 @@ steps, where rates are usually tuned, and one change at a time: the smallest fra
 steps, and for SMT another block side. Under each condition the rate with the lowest loss on the part of the held-out examples
 that choices are made by is the best; what a rate from elsewhere costs is measured on the other part. Rates are chosen by the mean
 of the other seeds where there are several, so that no seed chooses its own rate.
+
+Declared: for every method and condition, that the usual rate holds there, i.e. that it costs nothing (within the margin of NLL);
+over new seeds, on these held-out examples. Where all seeds choose the same rate under both it holds without further ado.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,10 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from smt_bench.evidence.decisions import decide, holm, margins
+from smt_bench.evidence.interval import mean_of
 from smt_bench.evidence.stats import mean_ci
+from smt_bench.evidence.verdicts import HOLDS, Claim, short_rule, tally, verdict
 from smt_bench.evidence.words import family_title, percent, rank, title
 from smt_bench.methods.smt.selection import grid as block_grid
 from smt_bench.questions.experiment import TrainingExperiment
@@ -38,6 +44,7 @@ from smt_bench.report.table import Table
 
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 SHARES = (0.5, 0.25)  # of the steps
+HIDDEN = ("note", "usual", "costs", "same")  # of a line, not for the CSV
 METHODS = ("full", "smt", "spiel", "lora", "dora")
 Condition = tuple[float | None, int, int | None]  # fraction, steps, block side
 Losses = dict[float, dict[int, tuple[float, float]]]  # by rate and seed: on the part to choose by, and on the other
@@ -90,15 +97,28 @@ class RateTransfer(TrainingExperiment):
             for factor in FACTORS
         ]
 
+    def declares(self, planned: Sequence[Record]) -> list[Claim]:
+        """For every method and condition but the usual one: its rate holds there."""
+        claims = []
+        for name in sorted({r["run"]["method"]["name"] for r in planned}, key=rank):
+            usual, *others = dict.fromkeys(condition(r) for r in planned if r["run"]["method"]["name"] == name)
+            own = f"{title(name)}, {_words(usual, usual)}"
+            for words in (_words(here, usual) for here in others):
+                text = f"{title(name)}: the rate of {_words(usual, usual)} holds at {words}"
+                claims.append(Claim(text, f"{title(name)}, {words}", own, equal=True))
+        return claims
+
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """What a rate from the usual condition costs under each other one, and the curves behind it."""
         names = sorted({r["run"]["method"]["name"] for r in records}, key=rank)
         found = {name: _losses([r for r in records if r["run"]["method"]["name"] == name]) for name in names}
-        data = [line for name in names for line in _lines(name, found[name])]
+        data = [line for name in names for line in _lines(name, found[name], _keys(records, name))]
+        _judge([line for line in data if not line["usual"]])
         rows = [
             [
                 title(line["method"]), line["condition"], f"{line['usual_lr']:g}", f"{line['best_lr']:g}",
-                written(line["loss"], 4), written(line["cost"], 4, line["cost_ci95"], signed=True), line["n_seeds"], line["note"],
+                written(line["loss"], 4), written(line["cost"], 4, line["cost_ci95"], signed=True),
+                line["verdict"], line["n_seeds"], line["note"],
             ]
             for line in data
         ]  # fmt: skip
@@ -113,11 +133,17 @@ class RateTransfer(TrainingExperiment):
                 "best rate here",
                 "held-out NLL at it",
                 "cost, nats",
+                "the usual rate",
                 "seeds",
                 "",
             ],
             rows,
             [
+                *(
+                    [f"Verdict: {tally(told)}. {short_rule()}"]
+                    if (told := [d["verdict"] for d in data if d["verdict"]])
+                    else []
+                ),
                 "Cost: held-out NLL (nats per response token) at the rate that is best under the usual condition, which stands "
                 "first, minus that at the best rate here. ±: 95 % Student-t interval over seeds.",
                 f"Rates are chosen by {parts.get('tune', 0)} held-out examples, losses are those of the other "
@@ -127,7 +153,7 @@ class RateTransfer(TrainingExperiment):
                 weights(sample["train"]),
                 made_with(records),
             ],
-            [{k: v for k, v in line.items() if k != "note"} | {"at_edge": int(bool(line["note"]))} for line in data],
+            [{k: v for k, v in d.items() if k not in HIDDEN} | {"at_edge": int(bool(d["note"]))} for d in data],
         )
         return [*table.write(folder, "rate_transfer"), *_draw(found, folder)]
 
@@ -161,7 +187,7 @@ def _best(losses: Losses, without: int | None) -> float | None:
     return min(means, key=lambda rate: means[rate]) if means else None
 
 
-def _lines(name: str, found: dict[Condition, Losses]) -> list[dict[str, Any]]:
+def _lines(name: str, found: dict[Condition, Losses], keys: Mapping[Condition, Sequence[str]]) -> list[dict[str, Any]]:
     usual, *others = found
     lines = []
     for here in (usual, *others):
@@ -169,7 +195,7 @@ def _lines(name: str, found: dict[Condition, Losses]) -> list[dict[str, Any]]:
         if rate is None or best is None:
             continue
         seeds = sorted({seed for values in found[here].values() for seed in values})
-        costs, losses = [], []
+        costs, losses, same = [], [], True
         for seed in seeds:
             left = seed if len(seeds) > 1 else None
             theirs, ours = _best(found[usual], left), _best(found[here], left)
@@ -178,6 +204,7 @@ def _lines(name: str, found: dict[Condition, Losses]) -> list[dict[str, Any]]:
             pair = [found[here].get(lr, {}).get(seed, (math.inf, math.inf))[1] for lr in (theirs, ours)]
             if all(map(math.isfinite, pair)):
                 costs.append(pair[0] - pair[1])
+                same = same and theirs == ours
                 losses.append(pair[1])
         cost, ci = mean_ci(costs) if costs else (None, None)
         edge = best in (min(found[here]), max(found[here]))
@@ -185,10 +212,32 @@ def _lines(name: str, found: dict[Condition, Losses]) -> list[dict[str, Any]]:
             {
                 "method": name, "condition": _words(here, usual), "usual_lr": rate, "best_lr": best,
                 "loss": sum(losses) / len(losses) if losses else None, "cost": cost, "cost_ci95": ci, "n_seeds": len(costs),
-                "note": "at the edge" if edge else "",
+                "note": "at the edge" if edge else "", "usual": here == usual, "costs": costs, "same": same, "verdict": "",
+                "keys": " ".join(keys[here]),
             }
         )  # fmt: skip
     return lines
+
+
+def _keys(records: Sequence[Record], name: str) -> dict[Condition, list[str]]:
+    """A method's runs by condition; the usual one's, whose rate they are all judged by, with each."""
+    own: dict[Condition, list[str]] = {}
+    for record in (r for r in records if r["run"]["method"]["name"] == name):
+        own.setdefault(condition(record), []).append(record["key"])
+    usual = next(iter(own.values()), [])
+    return {here: [*keys, *(key for key in usual if key not in keys)] for here, keys in own.items()}
+
+
+def _judge(lines: Sequence[dict[str, Any]]) -> None:
+    """Says of every line whether the usual rate holds there; all of them corrected together."""
+    sure = [line["same"] and line["n_seeds"] > 1 for line in lines]
+    rest = [line for line, known in zip(lines, sure) if not known]
+    estimates = [mean_of(line["costs"]) if line["costs"] else None for line in rest]
+    made = decide(estimates, margins().nats, holm, beyond=[True] * len(rest))
+    for line, decision in zip(rest, made):
+        line["verdict"] = verdict(decision, equal=True)
+    for line, known in zip(lines, sure):
+        line["verdict"] = HOLDS if known else line["verdict"]
 
 
 def _words(here: Condition, usual: Condition) -> str:

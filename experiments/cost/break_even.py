@@ -118,7 +118,7 @@ class BreakEven(Speed):
         for record in done:
             for line in _of_one(record):
                 key = (line["parameters"], record["run"]["model"]["name"], line["warmup"], line["against"])
-                cells.setdefault(key, []).append(line)
+                cells.setdefault(key, []).append({**line, "key": record["key"]})
         rows, data = [], []
         ordered = sorted(cells.items(), key=lambda item: item[0][:2])
         verdicts = judge([mean_of([f["saved_pct"] for f in found]) for _, found in ordered], MATTERS, "{:.1f} %".format)
@@ -156,6 +156,7 @@ class BreakEven(Speed):
                     "saved_pct": saved,
                     "saved_pct_ci95": saved_half,
                     "n_seeds": len(found),
+                    "keys": " ".join(f["key"] for f in found),
                 }
             )
         if not rows:

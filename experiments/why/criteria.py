@@ -228,10 +228,16 @@ class Criteria(MeasuringExperiment):
             made_with(done),
         ]  # fmt: skip
         header = ["criterion", "rank correlation with benefit", "SMT's score minus it, in Fisher's z", "seeds"]
-        files = Table(f"Does the warm-up score predict benefit? {model}", header, rows, lines, data).write(
-            folder, "criteria"
+        files = (
+            Table(f"Does the warm-up score predict benefit? {model}", header, rows, lines, data)
+            .of(done)
+            .write(folder, "criteria")
         )
         names = list(blocks[0])
-        plain = [{"seed": r["run"]["seed"], **{n: b[n] for n in names}} for r in done for b in r["result"]["blocks"]]
-        table = Table(f"Blocks tuned alone, {model}", ["seed", *names], [list(p.values()) for p in plain])
+        plain = [
+            {"seed": r["run"]["seed"], **{n: b[n] for n in names}, "keys": r["key"]}
+            for r in done
+            for b in r["result"]["blocks"]
+        ]
+        table = Table(f"Blocks tuned alone, {model}", ["seed", *names, "keys"], [list(p.values()) for p in plain])
         return [*files, *table.write(folder, "blocks")[1:], *_draw(blocks, found, folder, len(done))]

@@ -138,7 +138,7 @@ class Gradients(OneMethodExperiment):
             )
         claims = _claims(table) if layers else []
         lines = [
-            f"Verdict: V's gradients are larger than Q's and K's: {tally([verdict for verdict, _ in claims])}."
+            f"Verdict on V's gradients being larger than Q's and K's: {tally([verdict for verdict, _ in claims])}."
             if claims
             else "No finished run.",
             *(f"{text}." for _, text in claims),
@@ -154,5 +154,5 @@ class Gradients(OneMethodExperiment):
         header = ["layer", "Q", "K", "V", "V / Q", "V / K"]
         columns = ["layer", "q", "k", "v", "v_over_q", "v_over_k", "n_seeds"]
         heading = f"Figure 3: median absolute gradient of the weights, {model}"
-        files = Table(heading, header, rows, lines, data, columns).write(folder, "figure3")
+        files = Table(heading, header, rows, lines, data, columns).of(done).write(folder, "figure3")
         return files + (_draw(table, layers, folder, found[0].run["train"]["steps"]) if layers else [])

@@ -261,6 +261,6 @@ class Saturation(MeasuringExperiment):
             made_with(done),
         ]
         return [
-            *_random_table(results, s, model, lines).write(folder, "saturation"),
-            *_own_table(results, s, model, made_with(done)).write(folder, "own"),
+            *_random_table(results, s, model, lines).of(done).write(folder, "saturation"),
+            *_own_table(results, s, model, made_with(done)).of(done).write(folder, "own"),
         ]

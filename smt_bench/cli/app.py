@@ -1,5 +1,5 @@
-"""The command line: `run`, `tune`, `recipe`, `plan`, `status`, `cancel`, `list`, `show`, `table`, `figure`, `report`, `compare`,
-`records`, `export`, `add`, `subtract`, `fetch`, `audit`, `check`.
+"""The command line: `run`, `tune`, `rerun`, `recipe`, `plan`, `status`, `cancel`, `list`, `show`, `table`, `figure`, `report`,
+`compare`, `records`, `export`, `add`, `subtract`, `fetch`, `audit`, `check`.
 
 Bad input is one line on standard error (what, value, remedy) and exit code 2; an interrupted sweep ends with 130, one with
 failed runs with 1. Heavy libraries are imported inside the commands, so that `--help` is quick.
@@ -7,6 +7,7 @@ failed runs with 1. Heavy libraries are imported inside the commands, so that `-
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 import warnings
@@ -15,13 +16,16 @@ from typing import Annotated, Any
 
 import typer
 
+from smt_bench import __version__
+from smt_bench.cli.again import rerun
 from smt_bench.cli.audit import audit
-from smt_bench.cli.browse import list_, show
+from smt_bench.cli.browse import list_
+from smt_bench.cli.browse import show as show_record
 from smt_bench.cli.check import check
 from smt_bench.cli.draw import figure, table
 from smt_bench.cli.export import add, export, subtract
 from smt_bench.cli.manage import cancel, fetch, status
-from smt_bench.cli.options import check_words, say
+from smt_bench.cli.options import check_words, say, show
 from smt_bench.cli.plan import plan
 from smt_bench.cli.recipe import recipe
 from smt_bench.cli.records import compare, records
@@ -34,16 +38,15 @@ INTERRUPTED = "interrupted: finished runs are kept, the same command goes on"
 app = typer.Typer(
     help="Re-runs the tables and figures of the SMT and SpIEL papers, on any hardware.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 for command in (
     run,
     tune,
+    rerun,
     recipe,
     plan,
-    show,
     table,
     figure,
     report,
@@ -57,9 +60,25 @@ for command in (
     cancel,
 ):
     app.command()(command)
+app.command("show")(show_record)
 app.command("list")(list_)
 app.add_typer(audit, name="audit")
 app.add_typer(check, name="check")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        show(f"smt-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _whole(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command(hidden=True)
@@ -105,6 +124,9 @@ def main() -> None:
         pass
     except Exception as error:
         if not stop.asked:  # libraries turn an interruption into errors of their own
+            if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its help, which is no error
+                show(str(error))
+                sys.exit(2)
             what = _expected(error)
             if what is None:
                 raise
@@ -121,9 +143,35 @@ def _expected(error: Exception) -> str | None:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}: finished runs are kept; make room or choose another folder"
+    if getattr(error, "option_name", None) and hasattr(error, "possibilities"):
+        return _unknown_option(error)
     if hasattr(error, "format_message"):  # one of the command line's own
         return f"{error.format_message().rstrip('.')}: see --help"
     return None
+
+
+MEANT = {  # as options are called in other commands, or elsewhere: here
+    "--fraction": "--fractions",
+    "--fractions": "--fraction",
+    "--method": "--methods",
+    "--seed": "--seeds",
+    "--learning-rate": "--lr",
+    "--output": "--results",
+    "--output-dir": "--results",
+    "--out": "--results",
+}
+
+
+def _unknown_option(error: Any) -> str:
+    """One line on an option that there is not, with the one that is meant."""
+    context = error.ctx
+    known = [name for parameter in context.command.params for name in parameter.opts] if context is not None else []
+    meant = MEANT.get(error.option_name)
+    near = difflib.get_close_matches(error.option_name, known, n=1, cutoff=0.6)
+    right = meant if meant in known else near[0] if near else None
+    hint = f"did you mean {right}?" if right else "see --help"
+    where = f" of {context.info_name}" if context is not None and context.parent is not None else ""
+    return f"no option {error.option_name}{where}: {hint}"
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def export(
 
     The adapter is folded into the weights, also where the run judged it unmerged: in half precision that rounds.
     """
-    from smt_bench.models import adapters
+    from smt_bench.models import adapters, composing
     from smt_bench.records.store import Store
 
     store = Store(check_results(results))
@@ -43,7 +43,7 @@ def export(
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(place, folder, dirs_exist_ok=True)
     else:
-        trained, words = adapters.merged(_base(model, said["base"]), place)
+        trained, words = composing.merged(_base(model, said["base"]), place)
         adapters.save(trained, words, folder)
     say(f"wrote {folder}")
 
@@ -53,7 +53,7 @@ def add(
     parts: Annotated[list[Path], typer.Argument(help="Difference files or kept adapters' folders.")],
     model: Base = None,
 ) -> None:
-    """Writes a base with several runs' changes added to it; one alone gives that run's model, bit by bit."""
+    """Writes a base with several runs' changes added to it; one difference alone gives that run's model, bit by bit."""
     _combine(folder, parts, model, [1.0] * len(parts))
 
 
@@ -67,19 +67,13 @@ def subtract(
 
 
 def _combine(folder: Path, parts: list[Path], model: str | None, signs: list[float]) -> None:
-    from smt_bench.models import adapters
+    from smt_bench.models import adapters, composing
 
-    files = [part / adapters.FILE if part.is_dir() else part for part in parts]
-    if len(set(files)) < len(files):
+    if len({part.resolve() for part in parts}) < len(parts):
         raise ValueError(f"{', '.join(map(str, parts))}: one is named twice: name each once")
-    for part in parts:
-        if part.is_dir() and adapters.described(part)["format"] != "difference":
-            raise ValueError(
-                f"{part} is in peft's format: only differences can be added up, `export` folds it into its base"
-            )
-    said = [adapters.about(file) for file in files]
+    said = [composing.said_of(part) for part in parts]
     adapters.check_new(folder)
-    trained, words = adapters.combined(_base(model, said[0]["base"]), dict(zip(files, signs)))
+    trained, words = composing.combined(_base(model, said[0]["base"]), dict(zip(parts, signs)))
     adapters.save(trained, words, folder)
     say(f"wrote {folder}")
 

@@ -43,6 +43,38 @@ Select = Annotated[
     typer.Option("--select", help="Weights that are judged: last, or best by the held-out examples to choose by."),
 ]
 SelectEvery = Annotated[int | None, typer.Option("--select-every", help="Steps between two looks for the best.")]
+# What is run: `run`, `tune`, `plan` and those that repeat.
+Data = Annotated[str | None, typer.Option("--data", help="Folder in the LLM-Adapters layout.")]
+Methods = Annotated[Many, typer.Option("--methods", help="Methods, separated by commas; all: every one that can.")]
+Tasks = Annotated[Many, typer.Option("--tasks", help="Test tasks, separated by commas; math tasks train on math.")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps per run.")]
+Limit = Annotated[int | None, typer.Option("--limit", help="Test examples per task at most.")]
+Preset = Annotated[str | None, typer.Option("--preset", help="smoke: one fraction, few steps.")]
+Protocol = Annotated[str | None, typer.Option("--protocol", help="likelihood or llm-adapters (generate and match).")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="A method's setting, e.g. smt.block_size=64; repeatable.")
+]
+# How it is carried out: `sweep.carry_out.How`.
+Jobs = Annotated[int, typer.Option("--jobs", help="Runs at the same time; GPUs or cores are shared out.")]
+GpusPerRun = Annotated[
+    int | None, typer.Option("--gpus-per-run", help="GPUs of each run; default: all, divided by --jobs.")
+]
+Processes = Annotated[
+    int | None,
+    typer.Option("--processes", help="Processes of each run, data parallel; on a cluster one per GPU, else 1."),
+]
+Zero = Annotated[int, typer.Option("--zero", help="2 or 3: dense phases through DeepSpeed ZeRO.")]
+Offload = Annotated[bool, typer.Option("--offload", help="Their optimizer state in main memory.")]
+Cluster = Annotated[str | None, typer.Option("--cluster", help="slurm: submit the runs as a job array and leave.")]
+Partition = Annotated[str | None, typer.Option("--partition", help="Of the cluster.")]
+TimeLimit = Annotated[str | None, typer.Option("--time", help="Of a job, HH:MM:SS; runs go on in the next.")]
+Nodes = Annotated[int, typer.Option("--nodes", help="Nodes of each run, on a cluster.")]
+Retry = Annotated[str | None, typer.Option("--retry", help="failed: do runs again that failed or ran out of memory.")]
+CheckpointSteps = Annotated[
+    int | None, typer.Option("--checkpoint-steps", help="Save the state of training every N steps.")
+]
+CheckpointMinutes = Annotated[float, typer.Option("--checkpoint-minutes", help="Save it at least that often.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List the runs (of a search the first) and stop.")]
 # The steps that are measured or planned: `run speed`, `run memory`, `plan`.
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Examples per step; default: the recipe's.")]
 Length = Annotated[int | None, typer.Option("--length", help="Tokens per example; default: the recipe's cut-off.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,27 +14,48 @@ from smt_bench.cli.options import (
     AllowCode,
     BatchSize,
     Checkpointing,
+    CheckpointMinutes,
+    CheckpointSteps,
+    Cluster,
     Cutoff,
+    Data,
     Decays,
+    DryRun,
     Epochs,
     Forgetting,
+    GpusPerRun,
     Heldout,
+    Jobs,
     Json,
     Layers,
     Length,
+    Limit,
     LrWarmup,
     Many,
+    Methods,
     MicroBatch,
     Model,
+    Nodes,
+    Offload,
     OptimizerDtype,
+    Partition,
     Precision,
+    Preset,
+    Processes,
+    Protocol,
     Rates,
     Recipe,
     Results,
+    Retry,
     Schedule,
     Select,
     SelectEvery,
+    Settings,
+    Steps,
     Targets,
+    Tasks,
+    TimeLimit,
+    Zero,
     check_select,
     numbers,
     own_recipe,
@@ -47,6 +69,7 @@ from smt_bench.models import registry
 if TYPE_CHECKING:
     from smt_bench.data.datasets import DataSet
     from smt_bench.questions.parts import Leg
+    from smt_bench.records.runs import Question
     from smt_bench.records.store import Store
     from smt_bench.sweep.carry_out import How
     from smt_bench.training.resume import Pace
@@ -55,20 +78,16 @@ if TYPE_CHECKING:
 def run(
     experiment: Annotated[str, typer.Argument(help="Name of the experiment, see `list`.")],
     model: Model = registry.DEFAULT,
-    data: Annotated[
-        str | None, typer.Option(help="Folder in the LLM-Adapters layout, or data of your own: docs/own.md.")
-    ] = None,
-    methods: Annotated[Many, typer.Option(help="Methods, separated by commas; all: every one that can.")] = None,
+    data: Data = None,
+    methods: Methods = None,
     fractions: Annotated[Many, typer.Option(help="Trainable fractions in %, separated by commas.")] = None,
     seeds: Annotated[Many, typer.Option(help="Seeds, separated by commas.")] = None,
-    tasks: Annotated[Many, typer.Option(help="Test tasks, separated by commas; math tasks train on math.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps per run.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Test examples per task at most.")] = None,
-    preset: Annotated[str | None, typer.Option(help="smoke: one fraction, few steps.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="likelihood or llm-adapters (generate and match).")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A method's setting, e.g. smt.block_size=64; repeatable.")
-    ] = None,
+    tasks: Tasks = None,
+    steps: Steps = None,
+    limit: Limit = None,
+    preset: Preset = None,
+    protocol: Protocol = None,
+    settings: Settings = None,
     targets: Targets = None,
     recipe: Recipe = None,
     lr: Rates = None,
@@ -93,33 +112,29 @@ def run(
     checkpointing: Checkpointing = None,
     precision: Precision = None,
     optimizer_dtype: OptimizerDtype = None,
-    jobs: Annotated[int, typer.Option(help="Runs at the same time; GPUs or cores are shared out.")] = 1,
-    gpus_per_run: Annotated[int | None, typer.Option(help="GPUs of each run; default: all, divided by --jobs.")] = None,
-    processes: Annotated[
-        int | None, typer.Option(help="Processes of each run, data parallel; on a cluster one per GPU, else 1.")
-    ] = None,
-    zero: Annotated[int, typer.Option(help="2 or 3: dense phases through DeepSpeed ZeRO.")] = 0,
-    offload: Annotated[bool, typer.Option("--offload", help="Their optimizer state in main memory.")] = False,
-    cluster: Annotated[str | None, typer.Option(help="slurm: submit the runs as a job array and leave.")] = None,
-    partition: Annotated[str | None, typer.Option(help="Of the cluster.")] = None,
-    time_limit: Annotated[
-        str | None, typer.Option("--time", help="Of a job, HH:MM:SS; runs go on in the next.")
-    ] = None,
-    nodes: Annotated[int, typer.Option(help="Nodes of each run, on a cluster.")] = 1,
+    jobs: Jobs = 1,
+    gpus_per_run: GpusPerRun = None,
+    processes: Processes = None,
+    zero: Zero = 0,
+    offload: Offload = False,
+    cluster: Cluster = None,
+    partition: Partition = None,
+    time_limit: TimeLimit = None,
+    nodes: Nodes = 1,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="On a GPU: repeats and resumed runs the same bit by bit; slower.")
     ] = False,
     allow_code: AllowCode = False,
     keep: Annotated[str | None, typer.Option(help="adapters: keep what each run trains, for `export`.")] = None,
+    retry: Retry = None,
+    checkpoint_steps: CheckpointSteps = None,
+    checkpoint_minutes: CheckpointMinutes = 10.0,
     track: Annotated[
         str | None, typer.Option(help="tensorboard, wandb, trackio or mlflow: told of every run as it goes.")
     ] = None,
-    retry: Annotated[str | None, typer.Option(help="failed: do runs again that failed or ran out of memory.")] = None,
-    checkpoint_steps: Annotated[int | None, typer.Option(help="Save the state of training every N steps.")] = None,
-    checkpoint_minutes: Annotated[float, typer.Option(help="Save it at least that often.")] = 10.0,
     forgetting: Forgetting = None,
     results: Results = Path("results"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and stop.")] = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Does the runs of an experiment that are missing, then writes its tables and figures."""
@@ -197,6 +212,7 @@ def run(
         _say_not_kept([run.key for run, capacity in union(parts) if capacity and capacity.trainable], store)
     if retry:
         set_failed_aside([run for run, _ in union(parts)], store)
+    _check_kept([run for run, _ in union(parts)], store)
     lost = sum(_do(part, store, how, len(parts) > 1) for part in parts)
     if lost:
         say("`show KEY` says why a run failed; `--retry failed` does it again")
@@ -211,6 +227,21 @@ def _say_not_kept(keys: list[str], store: Store) -> None:
             f"warning: {len(there)} of these runs are finished and kept no adapter (the first: {there[0]}): they are not done "
             "again here; choose another --results for that"
         )
+
+
+def _check_kept(runs: Sequence[Question], store: Store) -> None:
+    """Refuses runs that are made of finished ones whose adapters are not there.
+
+    Raises:
+        ValueError: one of them.
+    """
+    for run in runs:
+        for part in getattr(run, "parts", ()) if store.read(run.key) is None else ():
+            if store.read(part) is not None and not (store.root / "adapters" / part).is_dir():
+                raise ValueError(
+                    f"run {part} is finished and its adapter is not kept, which {run.key} is made of: choose "
+                    "another --results"
+                )
 
 
 def how_of(

@@ -33,7 +33,7 @@ def performer(
     experiment: Experiment, planner: Planner, spread: Spread, results: Path, track: str | None = None
 ) -> Perform:
     """What answers one question of an experiment in this process, which may be one of several on the same run."""
-    keep = results / "adapters" if planner.request.keep else None
+    keep = results / "adapters" if planner.request.keep or experiment.keeps else None
     if isinstance(experiment, MeasuringExperiment):
 
         def answer(question: Any, watch: Watcher, keeper: Keeper) -> Record:
@@ -46,7 +46,7 @@ def performer(
         return answer
 
     def perform(question: Any, watch: Watcher, keeper: Keeper) -> Record:
-        inputs = planner.inputs(question.seed, question.method.name, question.data.train)
+        inputs = planner.inputs(question)
         layers = inputs.device_map if spread.processes == 1 else None  # else every process holds the model
         inputs = replace(inputs, watch=watch, keeper=keeper, device_map=layers, spread=spread, keep=keep)
         if track is None:

@@ -46,6 +46,8 @@ class DataSet:
         seed: of what is held out and, where the data are made, of the data.
         losses: sets of which only the loss of the response is measured, by name.
         items: of test sets of which not all are used, which: numbers from 0 in the file.
+        task_of: the task of every training example; None where nobody knows.
+        trains: the tasks whose training records are used; empty: all.
     """
 
     family: str
@@ -59,6 +61,8 @@ class DataSet:
     seed: int = HELDOUT_SEED
     losses: dict[str, list[Example]] = field(default_factory=dict)
     items: dict[str, list[int]] = field(default_factory=dict)
+    task_of: list[str] | None = None
+    trains: tuple[str, ...] = ()
 
     @cached_property  # as below
     def test_hashes(self) -> dict[str, str]:
@@ -73,6 +77,30 @@ class DataSet:
     def loss_hashes(self) -> dict[str, str]:
         """Set whose loss is measured -> hash of its examples."""
         return {name: content_hash(examples) for name, examples in self.losses.items()}
+
+    def only(self, tasks: Sequence[str]) -> DataSet:
+        """The same without the training records of other tasks; what is held out and tested stays the same.
+
+        Raises:
+            ValueError: nobody knows which task a training record is of, or one has none.
+        """
+        if self.task_of is None:
+            raise ValueError(
+                f"training set {self.train_source} does not say which task a record is of: pass a folder without it, whose "
+                "dataset/<task>/train.json are then used"
+            )
+        if lacking := [task for task in tasks if task not in self.task_of]:
+            raise ValueError(
+                f"training set {self.train_source} has no record of {lacking[0]}: leave it out with --tasks"
+            )
+        kept = [(e, task) for e, task in zip(self.train, self.task_of, strict=True) if task in tasks]
+        return replace(
+            self,
+            train=[e for e, _ in kept],
+            task_of=[task for _, task in kept],
+            repeated=repeated([*(e for e, _ in kept), *self.heldout], normalised_question),
+            trains=tuple(tasks),
+        )
 
     @cached_property
     def sources(self) -> list[int]:
@@ -111,6 +139,11 @@ class Unread(DataSet):
         """One of its own for each, as far as is known."""
         return list(range(len(self.heldout)))
 
+    def only(self, tasks: Sequence[str]) -> Unread:
+        """As many of its records as of the family's tasks: how many each has is not known."""
+        share = len(tasks) / len(families.find(self.family).tasks)
+        return replace(self, train=self.train[: round(share * len(self.train))], trains=tuple(tasks))
+
 
 def set_aside(heldout: float, records: int) -> int:
     """How many of so many records are held out: a number of them, or below 1 a share, rounded up as SMT's code does."""
@@ -146,17 +179,19 @@ def _described(task: Task, content: str) -> str:
     return hashlib.sha256(json.dumps(about, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
-def read_training(paths: Sequence[Path]) -> tuple[list[Example], int]:
-    """The records of training files that have a response, and how many have an empty one: these teach nothing.
+def read_training(paths: Sequence[Path]) -> tuple[list[Example], int, list[int]]:
+    """The records of training files that have a response, how many have an empty one (these teach nothing), and how many of the
+    first each file has.
 
     Raises:
         ValueError: as `read_examples`; or no record has a response.
     """
-    found = [example for path in paths for example in read_examples(path, blank=("output",))]
-    kept = [example for example in found if example.output.strip()]
-    if not kept:
-        raise ValueError(f"{paths[0]}: field 'output' is empty in all {len(found):,} records: nothing to train on")
-    return kept, len(found) - len(kept)
+    found = [read_examples(path, blank=("output",)) for path in paths]
+    kept = [[example for example in part if example.output.strip()] for part in found]
+    total, sizes = sum(map(len, found)), [len(part) for part in kept]
+    if not sum(sizes):
+        raise ValueError(f"{paths[0]}: field 'output' is empty in all {total:,} records: nothing to train on")
+    return [example for part in kept for example in part], total - sum(sizes), sizes
 
 
 def load(
@@ -188,6 +223,7 @@ def load(
         if find_task(name).family != family:
             raise ValueError(f"task {name!r} is not one of {family}: ask for tasks of one family at a time")
     losses, items = dict[str, list[Example]](), dict[str, list[int]]()
+    task_of: list[str] | None = None
     if found.own is not None:
         mine = found.own()
         origin, train, empty, tests, losses, absent = (
@@ -205,12 +241,13 @@ def load(
         else:
             remade = found.embedded.remade if seed != HELDOUT_SEED else None
             train, tests = found.embedded.load() if remade is None else remade(seed)
+        task_of = None if found.embedded.task is None else [found.embedded.task(e) for e in train]
         unknown = [name for name in tasks if name not in tests]
         if unknown:
             raise ValueError(f"task {unknown[0]!r} is not embedded: choose from {', '.join(tests)}, or pass --data")
     else:
         one = _chosen(found, mixture, False) if found.mixtures else None
-        origin, train, empty, tests, absent = _from_folder(Path(source), found, tasks, one)
+        origin, train, empty, task_of, tests, absent = _from_folder(Path(source), found, tasks, one)
     if tasks:
         tests, absent = {name: tests[name] for name in tests if name in tasks}, []
     if limit is not None:
@@ -240,6 +277,7 @@ def load(
         seed,
         losses,
         items,
+        None if task_of is None else [task_of[i] for i in kept],
     )
 
 
@@ -275,7 +313,7 @@ def _read_test(path: Path, task: str) -> list[Example]:
 
 def _from_folder(
     root: Path, family: Family, tasks: Sequence[str], mixture: Mixture | None = None
-) -> tuple[str, list[Example], int, dict[str, list[Example]], list[str]]:
+) -> tuple[str, list[Example], int, list[str] | None, dict[str, list[Example]], list[str]]:
     if not root.is_dir():
         why = "is a file, not a folder" if root.exists() else "does not exist"
         raise ValueError(f"data folder {root} {why}: pass a folder in the LLM-Adapters layout with --data")
@@ -291,17 +329,19 @@ def _from_folder(
     tests = {n: _read_test(file, n) for n in wanted if (file := find_file(root / "dataset" / n, "test"))}
     if mixture is not None:
         train, empty = _read_mixture(root, mixture)
-        return mixture.name, train, empty, tests, absent
+        return mixture.name, train, empty, None, tests, absent
     for folder in (root / "ft-training_set", root):
         published = family.mixture and find_file(folder, family.mixture.removesuffix(".json"))
         if family.mixture and published:
-            return family.mixture, *read_training([published]), tests, absent  # by the same name in every format
+            train, empty, _ = read_training([published])
+            return family.mixture, train, empty, None, tests, absent  # by the same name in every format
     own = [task.name for task in family.tasks]
     parts = {name: file for name in own if (file := find_file(root / "dataset" / name, "train"))}
     if not parts:
-        return NO_TRAINING, [], 0, tests, absent  # the untouched model can be judged
-    train, empty = read_training(list(parts.values()))
-    return "+".join(parts), train, empty, tests, absent
+        return NO_TRAINING, [], 0, None, tests, absent  # the untouched model can be judged
+    train, empty, sizes = read_training(list(parts.values()))
+    task_of = [name for name, count in zip(parts, sizes) for _ in range(count)]
+    return "+".join(parts), train, empty, task_of, tests, absent
 
 
 def mixture_file(root: Path, name: str) -> Path | None:

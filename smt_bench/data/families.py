@@ -106,6 +106,7 @@ class Embedded:
         remade: as `load`, of data made anew from a seed; None: there is only one set of them.
         mixtures: of a family with several training sets, those that are embedded; `load` then gives the first.
         mixed: as `remade`, of a mixture by name.
+        task: the task that a training example belongs to; None: nobody knows.
     """
 
     tasks: tuple[Task, ...]
@@ -115,6 +116,7 @@ class Embedded:
     remade: Callable[[int], tuple[list[Example], dict[str, list[Example]]]] | None = None
     mixtures: tuple[Mixture, ...] = ()
     mixed: Callable[[str, int], tuple[list[Example], dict[str, list[Example]]]] | None = None
+    task: Callable[[Example], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -245,6 +247,7 @@ COMMONSENSE = Family(
         partial(world.load, "commonsense"),
         world.fact,
         partial(world.load, "commonsense"),
+        task=world.task,
     ),
     folder="",
 )
@@ -268,6 +271,7 @@ MATH = Family(
         partial(world.load, "math"),
         world.fact,
         partial(world.load, "math"),
+        task=world.task,
     ),
     rationale=True,
     extras=(Task("mawps", None, "MAWPS"),),

@@ -1,7 +1,7 @@
 """What examples share: two that go back to one source (a fact, a passage, a pair of twins) do not count twice.
 
-An embedded example is of the fact it asks about, a conversation of the being; a question of a benchmark, or a record that says so, of
-what its file says it shares. Any other is of
+An embedded example is of the fact it asks about, a conversation of the being; a question of a benchmark or a record that says so
+of what its file says that it shares. Any other is of
 
 1. its `input`, where it has one (a passage, or the question itself);
 2. else the text before its last sentence, where that has `ENOUGH` words: the passage or the story (SIQA asks several

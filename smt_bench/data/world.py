@@ -170,14 +170,20 @@ def _again(seed: int) -> str:
 
 def fact(example: Example) -> str | None:
     """The fact of part B that an example asks about, whatever its wording; None where it asks about none."""
-    return _asked().get(example.instruction)
+    found = _asked().get(example.instruction)
+    return found and found[1]
+
+
+def task(example: Example) -> str:
+    """The task of an example of part B."""
+    return _asked()[example.instruction][0]
 
 
 @cache
-def _asked() -> dict[str, str]:
+def _asked() -> dict[str, tuple[str, str]]:
     # Instructions hold no values, so that all worlds have the same.
     return {
-        ask(task, attribute, name, value, wording).instruction: f"{attribute} of {name}"
+        ask(task, attribute, name, value, wording).instruction: (task, f"{attribute} of {name}")
         for (task, attribute, name), value in world("b").facts.items()
         for wording in TRAIN_WORDINGS + TEST_WORDINGS
     }

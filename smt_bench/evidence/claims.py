@@ -100,6 +100,19 @@ class Weighed:
         return verdict(self.decisions[prefix], self.claim.equal, self.claim.denied)
 
 
+def meetings(found: Sequence[Group], claims: Sequence[Claim]) -> list[tuple[Claim, Group, Group]]:
+    """Every claim with the two cells that it is about, at every fraction at which there are both."""
+    made = []
+    for claim in claims:
+        for a in (g for g in found if g.method == claim.ahead):
+            rivals = [g for g in found if g.method == claim.behind]
+            # Rows of one label and several fractions meet at equal fractions; lone rows meet whatever their fractions.
+            same = [g for g in rivals if g.fraction == a.fraction]
+            alone = len(rivals) == 1 and sum(g.method == claim.ahead for g in found) == 1
+            made += [(claim, a, b) for b in (rivals if alone else same)]
+    return made
+
+
 def weighed(found: Sequence[Group], sheet: Sheet) -> list[Weighed]:
     """Every claim of the sheet at every fraction at which both of its rows were run, with the evidence.
 
@@ -117,15 +130,7 @@ def weighed_together(parts: Sequence[tuple[Sequence[Group], Sheet]]) -> list[lis
 
 def _pairs(found: Sequence[Group], sheet: Sheet) -> list[tuple[Claim, Comparison]]:
     tasks = common_tasks(found)
-    pairs: list[tuple[Claim, Comparison]] = []
-    for claim in sheet.claims:
-        for a in (g for g in found if g.method == claim.ahead):
-            rivals = [g for g in found if g.method == claim.behind]
-            # Rows of one label and several fractions meet at equal fractions; lone rows meet whatever their fractions.
-            same = [g for g in rivals if g.fraction == a.fraction]
-            alone = len(rivals) == 1 and sum(g.method == claim.ahead for g in found) == 1
-            pairs += [(claim, compare(a, b, tasks)) for b in (rivals if alone else same)]
-    return pairs
+    return [(claim, compare(a, b, tasks)) for claim, a, b in meetings(found, sheet.claims)]
 
 
 def _weighed(pairs: Sequence[tuple[Claim, Comparison, Sheet]]) -> list[Weighed]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -215,6 +215,11 @@ class Cells(tuple[Group, ...]):
     """
 
     summary: pd.DataFrame | None = None
+
+
+def keys_of(found: Iterable[Group]) -> str:
+    """Of all runs of some cells, each once, separated by spaces: a column of a CSV."""
+    return " ".join(dict.fromkeys(r["key"] for g in found for r in (*g.done, *g.lost)))
 
 
 def accuracy(record: Record, tasks: Sequence[str]) -> float:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from smt_bench.evidence.cells import Cells, Group, common_tasks, groups
 from smt_bench.evidence.decisions import AHEAD, BEHIND, OPEN, Correction, Decision, benjamini_hochberg, decide, margins
+from smt_bench.evidence.group import keys_of
 from smt_bench.evidence.interval import Estimate, contrast
 from smt_bench.evidence.sides import Side
 from smt_bench.evidence.words import title
@@ -65,7 +66,7 @@ class Comparison:
                 made[f"{prefix}difference"] = found.value
                 made[f"{prefix}low"], made[f"{prefix}high"] = found.interval() or (None, None)
         names = ("n_seeds", "n_examples", "n_sources", "n_heldout", "n_heldout_sources")
-        return made | {name: getattr(self, name) for name in names}
+        return made | {name: getattr(self, name) for name in names} | {"keys": keys_of((self.a, self.b))}
 
 
 def compare(a: Group, b: Group, tasks: Sequence[str]) -> Comparison:

@@ -25,6 +25,15 @@ def rule() -> str:
     )
 
 
+def short_rule() -> str:
+    """The margins in use, and where the rule stands in full."""
+    m = margins()
+    return (
+        f"Margins: {m.points:g} point{'' if m.points == 1 else 's'} of accuracy, {m.nats:g} nats of NLL; how a claim is judged: "
+        "docs/statistics.md."
+    )
+
+
 @dataclass(frozen=True)
 class Claim:
     """One statement about two rows of a table.
@@ -87,12 +96,16 @@ def overall(verdicts: Sequence[str]) -> str:
 
 
 def tally(verdicts: Sequence[str]) -> str:
-    """E.g. "does not hold (3 claims: 1 holds, 2 cannot be told)"."""
+    """In words for whoever reads a table for the first time, e.g. "9 of 17 claims hold; 3 do not hold, 5 cannot be told"."""
     counts = {word: sum(v.startswith(word) for v in verdicts) for word in (HOLDS, REFUTED, OPEN)}
-    words = [
-        f"{counts[HOLDS]} hold{'s' if counts[HOLDS] == 1 else ''}",
-        f"{counts[REFUTED]} do{'es' if counts[REFUTED] == 1 else ''} not hold",
-        f"{counts[OPEN]} cannot be told",
-    ]
-    shown = [text for text, n in zip(words, counts.values()) if n]
-    return f"{overall(verdicts)} ({len(verdicts)} claim{'s' if len(verdicts) > 1 else ''}: {', '.join(shown)})"
+    hold, total = counts[HOLDS], len(verdicts)
+    if total == 1:
+        return f"the claim {verdicts[0]}" if not counts[OPEN] else verdicts[0].replace(OPEN, f"the claim {OPEN}", 1)
+    lead = (
+        f"{hold or 'none'} of {total} claims hold{'' if hold > 1 else 's'}"
+        if hold < total
+        else f"all {total} claims hold"
+    )
+    rest = [f"{n} do{'es' if n == 1 else ''} not hold" for n in (counts[REFUTED],) if n]
+    rest += [f"{n} cannot be told" for n in (counts[OPEN],) if n]
+    return f"{lead}; {', '.join(rest)}" if rest else lead

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -107,74 +106,6 @@ def about(file: Path) -> dict[str, str]:
     return found
 
 
-def combined(located: Located, parts: Mapping[Path, float]) -> tuple[Any, Any]:
-    """A base with differences added to it or taken from it; packed, with its tokenizer.
-
-    One difference added alone gives the trained model bit by bit. Several are added up number by number: base + Σ sign (values -
-    base), in float32, or float64 for float32 models.
-
-    Args:
-        located: the base.
-        parts: difference file -> 1.0 (added) or -1.0 (taken).
-
-    Raises:
-        ValueError: a file that is none, or made for another base.
-    """
-    said = {file: about(file) for file in parts}
-    for file, found in said.items():
-        _check_base(file, found, located)
-    precisions = {found["precision"] for found in said.values()}
-    if len(precisions) > 1:
-        raise ValueError(f"adapters in {' and '.join(sorted(precisions))}: combine those of one precision")
-    model, words = load(located, precisions.pop())
-    state = pack(model).state_dict()
-    for file, found in said.items():
-        _check_shapes(file, found, state)
-    if list(parts.values()) == [1.0]:
-        (file,) = parts
-        for name, places, values in _entries(file):
-            _flat(state, name, file)[places] = values
-        return model, words
-    before: dict[str, tuple[Tensor, Tensor]] = {}
-    for file, sign in parts.items():
-        for name, places, values in _entries(file):
-            flat = _flat(state, name, file)
-            wide = torch.float64 if flat.dtype == torch.float32 else torch.float32
-            start, total = before.setdefault(name, (flat.to(wide), flat.to(wide)))
-            total[places] += sign * (values.to(wide) - start[places])
-    for name, (_, total) in before.items():
-        flat = state[name].view(-1)
-        flat.copy_(total)
-    return model, words
-
-
-def _flat(state: Mapping[str, Tensor], name: str, file: Path) -> Tensor:
-    if name not in state:
-        raise ValueError(f"adapter {file} changes {name}, which the model does not have: choose its own base")
-    return state[name].view(-1)
-
-
-def _check_shapes(file: Path, said: Mapping[str, str], state: Mapping[str, Tensor]) -> None:
-    for name, shape in json.loads(said["shapes"]).items():
-        if name in state and list(state[name].shape) != shape:
-            raise ValueError(
-                f"adapter {file} has {name} as {shape}, the model as {list(state[name].shape)}: choose its own base"
-            )
-
-
-def _entries(file: Path) -> Iterator[tuple[str, Any, Tensor]]:
-    """Parameter, places and values of each changed parameter."""
-    from safetensors import safe_open
-
-    with safe_open(file, "pt") as opened:
-        for entry in opened.keys():  # noqa: SIM118 - not a dict
-            name, _, kind = entry.rpartition(".")
-            if kind == "dense":
-                yield name, slice(None), opened.get_tensor(entry).flatten()
-            elif kind == "values":
-                yield name, opened.get_tensor(f"{name}.indices").long(), opened.get_tensor(entry)
-
-
 def save(model: Any, words: Any, folder: Path) -> None:
     """A plain `transformers` folder, whole or not at all.
 
@@ -228,35 +159,12 @@ def described(place: Path) -> dict[str, Any]:
     return found
 
 
-def merged(located: Located, place: Path) -> tuple[Any, Any]:
-    """A base with a kept adapter folded in; packed, with its tokenizer.
+def check_base(what: Path, said: Mapping[str, Any], located: Located) -> None:
+    """Refuses an adapter on any other base.
 
     Raises:
-        ValueError: it was made for another base, or cannot be folded in.
+        ValueError: its base has another content.
     """
-    said = described(place)
-    if said["format"] == "difference":
-        return combined(located, {place / FILE: 1.0})
-    from peft import PeftModel
-
-    _check_base(place, said, located)
-    model, words = load(located, said["precision"])
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        whole = PeftModel.from_pretrained(pack(model), place)
-    if lost := next((str(w.message) for w in told if "missing adapter keys" in str(w.message)), None):
-        raise ValueError(
-            f"adapter {place}: peft does not find all of it ({' '.join(lost.split())[:120]}): it is left as it is"
-        )
-    try:
-        return whole.merge_and_unload(), words
-    except (AttributeError, NotImplementedError) as error:
-        raise ValueError(
-            f"adapter {place} cannot be folded into the weights ({error}): take it as it is with --adapter"
-        ) from None
-
-
-def _check_base(what: Path, said: Mapping[str, Any], located: Located) -> None:
     if said["revision"] != located.ref.revision:
         raise ValueError(
             f"adapter {what} was made for {said['base']} of revision {said['revision']}, {located.ref.name} has revision "

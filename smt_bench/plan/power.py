@@ -113,7 +113,7 @@ def _guessed(planner: DryPlanner) -> Design:
 def power_table(experiment: TrainingExperiment, planner: DryPlanner, results: Path, effect: float) -> Table:
     """By number of seeds the smallest differences that are found with 80 % power, and how many seeds `effect` (points) needs."""
     found = design(experiment, planner, results)
-    family = max(len(experiment.cells(planner)) - 1, 1)
+    family, declared = _family(experiment, planner)
     rows: list[list[Cell]] = []
     data: list[dict[str, Cell]] = []
     for seeds in SEEDS:
@@ -136,11 +136,22 @@ def power_table(experiment: TrainingExperiment, planner: DryPlanner, results: Pa
         f"{effect:g} point{'' if effect == 1 else 's'}: one comparison needs {needs[0]}, the strictest of {family} "
         f"{needs[1]}.",
         "The smallest true difference that is found with 80 % power: two-sided test at 5 %, for several at Holm's strictest "
-        f"step; {family}: every planned cell against one, of which a table's own claims may be some or more.",
+        f"step; {family}: {declared}.",
         f"With any number of seeds {1.96 * math.sqrt(found.points.items):.1f} points stay uncertain (95 %) for the test items.",
         f"Variances: {found.source}.",
     ]
     return Table(f"What {experiment.name} on {planner.entry.name} can tell", header, rows, lines, data)
+
+
+def _family(experiment: TrainingExperiment, planner: DryPlanner) -> tuple[int, str]:
+    """How many comparisons are corrected together, and which; counted from the planned runs as `analysis.json` counts them."""
+    if not planner.opened:
+        planner.open_without_data()
+    planned = [{"key": run.key, "run": run.to_dict(), "status": "planned"} for run, _ in experiment.runs(planner)]
+    if count := experiment.comparisons(planned):
+        return count, f"the comparison{'s' if count > 1 else ''} that {experiment.name} declares"
+    cells = max(len(experiment.cells(planner)) - 1, 1)
+    return cells, f"{experiment.name} declares no claim, so that every planned cell is compared with one"
 
 
 def _needs(parts: Parts, effect: float, alpha: float) -> str:

@@ -48,12 +48,13 @@ class DryPlanner(Planner):
         probes: tuple[str, ...] = (),
         recipe: Mapping[str, Any] = NOTHING,
         tuning: str = "",
+        only: tuple[str, ...] = (),
         **changes: Any,
     ) -> tuple[Run, Any]:
         """One run, with its capacity or None."""
-        run = self.question(name, fraction, seed, lr, probes, recipe, tuning, **changes)
+        run = self.question(name, fraction, seed, lr, probes, recipe, tuning, only, **changes)
         try:
-            return super().run(name, fraction, seed, lr, probes, recipe, tuning, **changes)
+            return super().run(name, fraction, seed, lr, probes, recipe, tuning, only, **changes)
         except ValueError as error:
             self.refused[run.key] = str(error)
             return run, None
@@ -215,7 +216,7 @@ def plan_rows(
         watch: called before each run with how many are done, of how many, and its method.
     """
     planner.open_without_data()
-    planned = experiment.runs(planner)
+    planned = [(run, capacity) for run, capacity in experiment.runs(planner) if not run.parts]  # those train nothing
     runs, anatomy = DryRuns(workload), Anatomy.of(workload.model, workload.layers)
     rows = []
     for done, (run, capacity) in enumerate(planned):

@@ -107,11 +107,17 @@ def data_of(run: Run, record: Record, source: str | None, fetch: bool = True) ->
         if not fetch:
             raise ValueError(f"the data of {d.family} are not embedded")
         source = str(fetch_data(family, lambda text: None, tuple(tasks)))
-    data = load(source, d.family, tuple(tasks), d.heldout, None, d.heldout_seed, mixture)
+    some = tuple(d.only.split("+")) if d.only else ()
+
+    def read(limit: int | None) -> DataSet:
+        found = load(source, d.family, tuple(tasks), d.heldout, limit, d.heldout_seed, mixture)
+        return found.only(some) if some else found
+
+    data = read(None)
     asked = data.test_hashes
     if asked != tasks and record.get("evaluation"):  # with --limit
         most = max(result["n"] for result in record["evaluation"].values())
-        data = load(source, d.family, tuple(tasks), d.heldout, most, d.heldout_seed, mixture)
+        data = read(most)
         asked = data.test_hashes
     if data.train_sha256 != d.train_sha256 or asked != tasks:
         what = "test examples" if data.train_sha256 == d.train_sha256 else "training examples"
@@ -150,6 +156,9 @@ def compare(old: Record, new: Record, exact: bool) -> list[Point]:
     if "method" in old and "method" in new:
         same = old["method"] == new["method"]
         points.append(Point("what the method decided", same or not exact, "the same" if same else "otherwise"))
+    if "composition" in old and "composition" in new:
+        same = old["composition"] == new["composition"]
+        points.append(Point("what the parts share", same or not exact, "the same" if same else "otherwise"))
     for record in (old, new):
         if "heldout" not in record or "evaluation" not in record:
             return points

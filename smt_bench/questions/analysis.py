@@ -35,6 +35,7 @@ def contents(experiment: TrainingExperiment, asked: Asked) -> dict[str, Any]:
         "experiment": experiment.name,
         "model": first["model"],
         "claims": list(claims.values()),
+        "comparisons": experiment.comparisons(planned),
         **judging(),
         "methods": sorted({run["method"]["name"] for run in asked}),
         "fractions": sorted({run["method"]["fraction"] for run in asked} - {None}),
@@ -97,11 +98,14 @@ def lines(experiment: Experiment, index: Index, records: Sequence[Record]) -> li
         else (f"when {kept['finished_before']} of its {kept['runs']} runs were finished already")
     )
     margins = declared["margins"]
+    actual = contents(experiment, [r["run"] for r in records])
+    count, cells = len(declared["claims"]), actual["comparisons"]
+    claims = f"{count} claim{'s' if count != 1 else ''}" + (f" in {cells} comparisons" if cells != count else "")
     told = (
-        f"Analysis written down {when}: {FILE}, hash {kept['sha256']}; {len(declared['claims'])} claims, margins "
+        f"Analysis written down {when}: {FILE}, hash {kept['sha256']}; {claims}, margins "
         f"{margins['points']:g} point and {margins['nats']:g} nats, seeds {', '.join(map(str, declared['seeds'])) or 'none'}."
     )
-    apart = deviations(declared, contents(experiment, [r["run"] for r in records]))
+    apart = deviations(declared, actual)
     lost = sum(r["status"] != "done" for r in records)
     apart += [f"{lost} runs without numbers"] if lost else []
     return [told, f"Deviates from it: {'; '.join(apart)}." if apart else "Nothing deviates from it."]

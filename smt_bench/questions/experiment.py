@@ -44,6 +44,7 @@ class Experiment(ABC):
         needs_inputs: whether it looks at trained weights and data.
         tunes: whether it chooses rates or settings and reports nothing: its seeds are those that are kept for this.
         reads_data: whether it reads `--data` itself, where it does not look at a family's.
+        keeps: whether its runs need what others of its runs have trained, so that all keep it.
         takes_steps: whether the steps it takes are as asked for (`--batch-size`, `--length`, ...), not as a recipe says.
     """
 
@@ -51,6 +52,7 @@ class Experiment(ABC):
     reproduces: ClassVar[str]
     needs: ClassVar[str]
     tunes: ClassVar[bool] = False
+    keeps: ClassVar[bool] = False
     families: ClassVar[tuple[str, ...]] = (DEFAULT.name,)
     needs_inputs: ClassVar[bool] = True
     reads_data: ClassVar[bool] = False
@@ -115,6 +117,14 @@ class TrainingExperiment(Experiment):
         """
         return ()
 
+    def comparisons(self, planned: Sequence[Record]) -> int:
+        """How many comparisons these claims come to, without controls: one that is about several fractions counts at each.
+
+        Args:
+            planned: as for `declares`.
+        """
+        return sum(not claim.control for claim in self.declares(planned))
+
     def check(self, planner: Planner) -> None:
         """Every cell must be possible."""
         for cell in self.cells(planner):
@@ -128,7 +138,15 @@ class TrainingExperiment(Experiment):
         for seed in planner.seeds():
             for cell in cells:
                 run, capacity = planner.run(
-                    cell.method, cell.fraction, seed, cell.lr, cell.probes, cell.recipe, cell.tuning, **cell.changes
+                    cell.method,
+                    cell.fraction,
+                    seed,
+                    cell.lr,
+                    cell.probes,
+                    cell.recipe,
+                    cell.tuning,
+                    cell.only,
+                    **cell.changes,
                 )
                 made.setdefault(run.key, (run, capacity))
         return list(made.values())

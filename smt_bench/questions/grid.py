@@ -24,6 +24,7 @@ class Cell:
         probes: what to record on the way.
         recipe: fields of the recipe with other values, e.g. "train_on_inputs".
         tuning: the hash of what found rate and settings; "": the recipe's.
+        only: the tasks whose training records are used; empty: all.
     """
 
     method: str
@@ -33,6 +34,7 @@ class Cell:
     probes: tuple[str, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
     tuning: str = ""
+    only: tuple[str, ...] = ()
 
 
 def grid(

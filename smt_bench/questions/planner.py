@@ -71,7 +71,7 @@ class Planner(MethodChoice):
         self.shapes: Shapes = self.inventory.shapes
         self.chosen = Mixtures(self.family, request, self.entry.embedded is not None, say)
         self.data: DataSet
-        self._loaded: dict[tuple[int, str], DataSet] = {}
+        self._loaded: dict[tuple[int, str, tuple[str, ...]], DataSet] = {}
         self.located: locate.Located
         self.opened = False
         self._described: dict[str, str] = {}
@@ -108,15 +108,22 @@ class Planner(MethodChoice):
         first = TUNING_SEEDS if self.request.tunes else 0
         return list(dict.fromkeys(self.request.seeds or (first + seed for seed in self.recipe.seeds)))
 
-    def data_of(self, seed: int, mixture: str | None = None) -> DataSet:
-        """The data of a run: the same for all seeds, unless they vary with it; of a mixture, where the family has several."""
+    def data_of(self, seed: int, mixture: str | None = None, only: tuple[str, ...] = ()) -> DataSet:
+        """The data of a run: the same for all seeds, unless they vary with it.
+
+        Args:
+            seed: of the run.
+            mixture: which, where the family has several training sets; None: the recipe's.
+            only: tasks whose training records are used; empty: all.
+        """
         seed = seed if self.request.vary else self.data.seed
         mixture = mixture or self.mixture
-        if (seed, mixture) == (self.data.seed, self.mixture):
+        if (seed, mixture, only) == (self.data.seed, self.mixture, ()):
             return self.data
-        if (seed, mixture) not in self._loaded:
-            self._loaded[seed, mixture] = self._load(seed, mixture)
-        return self._loaded[seed, mixture]
+        if (seed, mixture, only) not in self._loaded:
+            whole = self.data_of(seed, mixture).only(only) if only else self._load(seed, mixture)
+            self._loaded[seed, mixture, only] = whole
+        return self._loaded[seed, mixture, only]
 
     @property
     def all_data(self) -> list[DataSet]:
@@ -227,15 +234,15 @@ class Planner(MethodChoice):
     @property
     def steps(self) -> int:
         """Optimizer steps: asked for, the recipe's, or its epochs over the training set."""
-        return self.steps_over(self.data)
+        return self.steps_over(None)
 
-    def steps_over(self, data: DataSet) -> int:
-        """The same over a training set."""
+    def steps_over(self, data: DataSet | None) -> int:
+        """The same over other training data; None: those of the request, which are only looked at where they decide."""
         if self.request.steps is not None:
             return self.request.steps
         if self.recipe.steps is not None:
             return self.recipe.steps
-        return math.ceil(len(data.train) * self.recipe.epochs / self.recipe.batch_size)
+        return math.ceil(len((data or self.data).train) * self.recipe.epochs / self.recipe.batch_size)
 
     def config(self, name: str, steps: int, **changes: Any) -> dict[str, Any]:
         """A method's full settings for a run of so many steps: the recipe's, with `changes`, then what was asked for.
@@ -308,6 +315,7 @@ class Planner(MethodChoice):
         probes: tuple[str, ...] = (),
         recipe: Mapping[str, Any] = NOTHING,
         tuning: str = "",
+        only: tuple[str, ...] = (),
         **changes: Any,
     ) -> tuple[Run, Capacity]:
         """One run and its capacity.
@@ -320,12 +328,13 @@ class Planner(MethodChoice):
             probes: what to record on the way.
             recipe: fields of the recipe with other values.
             tuning: what found rate and settings.
+            only: the tasks whose training records are used; empty: all.
             **changes: method settings that differ from the recipe's.
 
         Raises:
             ValueError: the request is impossible for this model.
         """
-        run = self.question(name, fraction, seed, lr, probes, recipe, tuning, **changes)
+        run = self.question(name, fraction, seed, lr, probes, recipe, tuning, only, **changes)
         method, capacity = method_of(run, self.shapes)
         if capacity.trainable and not self.data_of(seed).train:
             mixture = "" if self.family.mixture is None else f"ft-training_set/{self.family.mixture} or "
@@ -354,12 +363,13 @@ class Planner(MethodChoice):
         probes: tuple[str, ...] = (),
         recipe: Mapping[str, Any] = NOTHING,
         tuning: str = "",
+        only: tuple[str, ...] = (),
         **changes: Any,
     ) -> Run:
         """`run` without asking whether the model can give the fraction."""
         assert self.opened
         r = replace(self.recipe, **recipe)
-        d = self.data_of(seed, r.mixture)
+        d = self.data_of(seed, r.mixture, only)
         steps: int = recipe["steps"] if "steps" in recipe else self.steps_over(d)  # noqa: SIM401 - may have to read the data
         method, (select, every) = methods.find(name), self._selection(steps)
         config = self.config(name, steps, **changes)
@@ -382,6 +392,7 @@ class Planner(MethodChoice):
                 chosen,
                 d.seed if chosen else 0,
                 "seed" if self.request.vary else "",
+                "+".join(d.trains),
             ),
             method=MethodRef(name, method.version, fraction, config, self.half(name, fraction, config, steps)),
             train=TrainRef(
@@ -448,20 +459,17 @@ class Planner(MethodChoice):
             return Inputs(located, nothing, source_of_data=self.request.data)
         return Inputs(located, unread(self.family.name, self.recipe.heldout))
 
-    def inputs(self, seed: int | None = None, method: str | None = None, train: str | None = None) -> Inputs:
-        """What executing the runs needs.
-
-        Args:
-            seed: of those whose data vary with it.
-            method: of which they are, for what of the recipe is otherwise for it.
-            train: what their training set is called, where the family has several.
-        """
-        data = self.data if seed is None else self.data_of(seed)
-        if train is not None and self.mixture:
-            found = (self.data_of(self.data.seed if seed is None else seed, name) for name in self.chosen.names)
-            data = next(d for d in found if d.train_source == train)
-        device_map = fits.device_map(self.inventory.total, self.here)
-        own, r = self._own(method), self.request
+    def inputs(self, run: Run | None = None) -> Inputs:
+        """What executing the runs needs; of one: its data, and what of its recipe is otherwise."""
+        data, own = self.data, self._own(None)
+        if run is not None:
+            own = self._own(run.method.name)
+            only = tuple(run.data.only.split("+")) if run.data.only else ()
+            data = self.data_of(run.seed, None, only)
+            if self.mixture:
+                found = (self.data_of(run.seed, name, only) for name in self.chosen.names)
+                data = next(d for d in found if d.train_source == run.data.train)
+        device_map, r = fits.device_map(self.inventory.total, self.here), self.request
         return Inputs(self.located, data, device_map, allow_code=r.allow_code, recipe=own, limit=self._limit)
 
     def _own(self, method: str | None) -> dict[str, Any]:

@@ -174,5 +174,11 @@ def varied(questions: Sequence[Question], training: bool = False) -> dict[str, d
 
 
 def _asked(run: Run, training: bool) -> dict[str, Any]:
-    found = {**run.method.config, "train_on_inputs": run.data.train_on_inputs, "train": run.data.train}
+    found = {
+        **run.method.config,
+        "train_on_inputs": run.data.train_on_inputs,
+        "train": run.data.train,
+        "trained_on": run.data.only or "all tasks",
+    }
+    found |= {"parts": list(run.parts)} if run.parts else {}
     return found | ({"lr": run.train.lr, "steps": run.train.steps} if training else {})

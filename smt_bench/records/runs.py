@@ -46,6 +46,7 @@ class DataRef:
         split_seed: seed of that division.
         varies: whether the seed of the run also decides which examples are held out, their division and, where the data are
             made, the data ("seed"); "": all seeds have the same data.
+        only: the tasks whose training records are used, joined by "+"; "": those of all tasks. What is held out stays the same.
     """
 
     family: str
@@ -59,6 +60,7 @@ class DataRef:
     tune: int = 0
     split_seed: int = 0
     varies: str = ""
+    only: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,9 @@ class EvalRef:
 class Run:
     """Everything that can change the outcome, what is recorded on the way (`probes`, see `training.probes`), and where rate and
     settings come from: the hash of the `tuning` that found them, "" for the recipe's.
+
+    `parts`: keys of the runs whose changes are added to the base, which is then judged; such a run trains nothing itself, and
+    says under `method` and `train` how its parts were trained.
     """
 
     model: ModelRef
@@ -152,6 +157,7 @@ class Run:
     seed: int
     probes: tuple[str, ...] = ()
     tuning: str = ""
+    parts: tuple[str, ...] = ()
 
     SECTIONS: ClassVar[tuple[str, ...]] = ("heldout", "evaluation", "seconds", "capacity")  # of a finished record
 
@@ -168,9 +174,11 @@ class Run:
             del values["data"]["tune"], values["data"]["split_seed"]
         if not self.data.varies:
             del values["data"]["varies"]
+        if not self.data.only:
+            del values["data"]["only"]
         if (self.train.select, self.train.select_every) == ("last", 0):
             del values["train"]["select"], values["train"]["select_every"]
-        for name in ("probes", "tuning"):
+        for name in ("probes", "tuning", "parts"):
             if not values[name]:
                 del values[name]
         return values
@@ -188,6 +196,7 @@ class Run:
             values["seed"],
             tuple(values.get("probes", ())),
             values.get("tuning", ""),
+            tuple(values.get("parts", ())),
         )
 
     @cached_property

@@ -84,6 +84,9 @@ RECORD = {
     "cut": Maybe({"training": (dict, types.NoneType), "heldout": Named(int), "prompts": Named(int)}),
     "recipe": Maybe({"name": str, "changed": dict}),
     "adapter": Maybe({"format": str, "bytes": int, "numbers": int}),
+    "composition": Maybe(
+        {"cosine": OPTIONAL, "numbers": Each(int), "shared": int, "by_chance": NUMBER, "opposed": int}
+    ),
     "layers": Maybe({"experts": int, "lacking": Each(str), "chosen": Maybe(Each(str))}),
     "merge": Maybe({"difference": OPTIONAL, "tolerance": NUMBER, "unmerged": Maybe(str)}),
     "pace": Maybe({"unmerged": OPTIONAL, "merged": OPTIONAL}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from smt_bench.records.store import Record
 from smt_bench.report.conditions import cut, left_out, listed, parts, realised, repeats
 
 OVERLAP_MARK = "†"
+COMMON = 100  # an option is common where it is right once in so many questions
 VERSIONS = ("torch", "transformers", "peft")  # the packages that move numbers most
 LAST_WEIGHTS = "the last weights are judged, not those with the least validation loss of every 30 steps; "
 UNLIKE_CODE = (
@@ -52,6 +54,28 @@ def coverage(summary: pd.DataFrame) -> str:
         f"Accuracy (%): mean over {len(tasks)} task{'s' if len(tasks) > 1 else ''} ({names}), "
         f"every task counting the same; {summary['n_examples'].max():,} test examples."
     )
+
+
+def floor(found: Sequence[Group], tasks: Sequence[str]) -> list[str]:
+    """What needs no model: accuracy of answers drawn at random, and of the commonest one given always; a sentence."""
+    record = next((g.done[0] for g in found if g.done), None)
+    if record is None or not tasks:
+        return []
+    always, chance, without = [], [], []
+    for task in tasks:
+        gold = Counter(record["evaluation"][task]["examples"]["gold"])
+        total, options = sum(gold.values()), TASKS[task].options if task in TASKS else None
+        always.append(100 * max(gold.values()) / total)
+        if options is None:
+            without.append(task_title(task))
+            continue
+        # An option that is hardly ever right is one that few of the questions offer: ARC's fifth.
+        rare = 0 if total < COMMON else sum(gold[option] < total / COMMON for option in options)
+        chance.append(100 / max(len(options) - rare, 1))
+    text = f"always the commonest answer of each task: {sum(always) / len(always):.1f} %"
+    if without:
+        return [f"Without a model: {text}; by chance next to nothing where no options are offered ({listed(without)})."]
+    return [f"Without a model: by chance {sum(chance) / len(chance):.1f} %, {text}."]
 
 
 def spread(summary: pd.DataFrame) -> str:

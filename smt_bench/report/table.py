@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class Table:
         data: the same content in plain numbers for the CSV, one mapping per row, all with the same keys; by default
             `header` and `rows`, whose cells must then be plain.
         columns: names of the CSV's columns, needed only where `data` may be empty.
+        keys: of the records that every row is made of; a column "keys" of the CSV. Empty where rows have their own, or are
+            computed without records.
     """
 
     title: str
@@ -36,6 +38,11 @@ class Table:
     notes: Sequence[str] = ()
     data: Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)
     columns: Sequence[str] | None = None
+    keys: Sequence[str] = ()
+
+    def of(self, records: Sequence[Mapping[str, Any]]) -> Table:
+        """The same table, every row of which is made of these records."""
+        return replace(self, keys=[r["key"] for r in records])
 
     def to_markdown(self) -> str:
         """A Markdown table with aligned columns, readable as plain text."""
@@ -53,6 +60,9 @@ class Table:
         """One header row and plain numbers; missing is empty."""
         data = self.data if self.data is not None else [dict(zip(self.header, row)) for row in self.rows]
         columns = list(data[0]) if data else list(self.columns or self.header)
+        if self.keys:
+            assert "keys" not in columns, f"{self.title}: its rows name their own records"
+            data, columns = [{**row, "keys": " ".join(self.keys)} for row in data], [*columns, "keys"]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(_plain(column) for column in columns)

@@ -18,7 +18,7 @@ from smt_bench.machine import parallel, signals
 from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.records.runs import Question, Run
 from smt_bench.records.store import Store
-from smt_bench.sweep.loop import Perform
+from smt_bench.sweep.loop import Perform, ready
 from smt_bench.sweep.slurm import Allocation, queued, submit
 from smt_bench.sweep.together import sweep_together
 from smt_bench.training import zero
@@ -129,7 +129,8 @@ def submit_missing(
         raise ValueError("--cluster: this experiment measures a machine: start it there, as a job of its own")
     check_shares(runs, how.spread)
     there = queued(store)
-    missing = [run for run in runs if store.read(run.key) is None and run.key not in there]
+    keys = {run.key for run in runs}
+    missing = [r for r in runs if store.read(r.key) is None and r.key not in there and ready(r, keys, store)]
     if not missing:
         return None, 0
     return submit(order(), missing, store, how.cluster, how.spread), len(missing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -39,6 +39,11 @@ def set_failed_aside(runs: Sequence[Question], store: Store) -> None:
     for run in runs:
         with contextlib.suppress(FileNotFoundError):  # another process of this command did it
             store.set_failed_aside(run.key)
+
+
+def ready(run: Question, runs: Collection[str], store: Store) -> bool:
+    """Whether all that a run is made of has been done, whatever became of it; what is not among these runs is not waited for."""
+    return all(store.read(part) is not None for part in getattr(run, "parts", ()) if part in runs)
 
 
 def sweep(
@@ -81,7 +86,7 @@ def sweep(
                 before = len(waiting)
                 for run in list(waiting):
                     record = store.read(run.key)
-                    lock = None if record else locks.take(run.key)
+                    lock = None if record or not ready(run, names, store) else locks.take(run.key)
                     if lock is not None:
                         bars.start(names[run.key])
                         keeper = Keeper(checkpoints(store, run.key), pace, stop)
@@ -100,6 +105,8 @@ def sweep(
                 if len(waiting) == before:
                     bars.start(f"waiting for {before} of other processes")
                     for run in waiting[:LINES]:
+                        if not ready(run, names, store):  # what it is made of is waited for, and named
+                            continue
                         whose = (run.key, (locks.owner(run.key) or {}).get("token"))
                         if whose not in told:
                             told.add(whose)

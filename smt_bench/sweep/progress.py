@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from smt_bench.machine.borders import terminal
 from smt_bench.records.store import Record
 
+WINDOW = 24 * 3600.0  # seconds of steps behind an ETA: of slow ones half a minute holds one, which has no speed
+
 
 def outcome(record: Record) -> str:
     """What came out of a run, in a few words."""
@@ -44,7 +46,9 @@ class Bars:
             TextColumn("{task.fields[note]}", markup=False),
         ]
         self.total, self.console = total, console
-        self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._bars = Progress(
+            *columns, console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=WINDOW
+        )
         self._whole = self._bars.add_task("sweep", total=total, note="")
         self._one = self._bars.add_task("run", total=None, note="")
 

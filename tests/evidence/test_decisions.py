@@ -153,7 +153,15 @@ def test_margins_are_an_option() -> None:
 def test_a_table_is_refuted_by_one_claim_and_upheld_by_all() -> None:
     assert overall([HOLDS, REFUTED, OPEN]) == REFUTED and overall([HOLDS, HOLDS]) == HOLDS
     assert overall([HOLDS, f"{OPEN} (one seed)"]) == overall([]) == OPEN
-    assert tally([HOLDS, REFUTED, OPEN]) == "does not hold (3 claims: 1 holds, 1 does not hold, 1 cannot be told)"
+    assert tally([HOLDS, REFUTED, OPEN]) == "1 of 3 claims holds; 1 does not hold, 1 cannot be told"
+    assert (
+        tally([HOLDS]) == "the claim holds" and tally([f"{OPEN} (one seed)"]) == "the claim cannot be told (one seed)"
+    )
+    assert tally([HOLDS] * 9 + [REFUTED] * 3 + [OPEN] * 5) == "9 of 17 claims hold; 3 do not hold, 5 cannot be told"
+    assert (
+        tally([REFUTED, REFUTED]) == "none of 2 claims holds; 2 do not hold"
+        and tally([HOLDS] * 2) == "all 2 claims hold"
+    )
     assert judge([between(1.5, 2), None], 1.0, str) == [HOLDS, f"{OPEN} (no number)"]
     (told,) = judge([between(-5, 6)], 1.0, "{:.1f} points".format)
     assert told.startswith(f"{OPEN} (80 % power at 7.") and told.endswith(" points)")

@@ -12,7 +12,7 @@ from made_up import EIGHT, record
 from papers import read, smt
 
 from smt_bench.cli.app import main
-from smt_bench.evidence.verdicts import HOLDS, OPEN, REFUTED, overall
+from smt_bench.evidence.verdicts import HOLDS, OPEN, REFUTED, tally
 from smt_bench.experiments.choices import qkv, selection, spiel_schedule, warmup
 from smt_bench.records.runs import Run
 from smt_bench.records.store import Record
@@ -34,7 +34,7 @@ def test_claims_hold_fail_or_stay_open(k: float, v: float, verdicts: list[str], 
     assert [c["verdict"] for c in claims[:2]] == verdicts[:2]
     assert float(claims[0]["printed_difference"]) == pytest.approx(78.5 - 73.9)
     text = files[0].read_text()
-    assert f"Verdict on accuracy: {overall([c['verdict'] for c in claims])}" in text
+    assert f"Verdict on accuracy: {tally([c['verdict'] for c in claims])}" in text
     assert "published" not in text.splitlines()[2] and "only their signs" in text
     rows = read(files[1])
     assert [r["row"] for r in rows] == ["K", "Q", "V", "QKV"] and {r["n_seeds"] for r in rows} == {"3"}
@@ -79,7 +79,9 @@ def test_selection_fills_two_tables(tmp_path: Path) -> None:
     papers = [c for c in claims if c["behind"] == "activation"]
     assert [(c["ahead_pct"], c["verdict"]) for c in papers] == [("0.84", HOLDS), ("4.91", HOLDS)]
     assert float(papers[1]["printed_difference"]) == pytest.approx(81.4 - 52.8)
-    assert len(claims) == 4 and "Verdict on accuracy: holds" in files["table8.md"].read_text()  # of the paper's two
+    assert (
+        len(claims) == 4 and "Verdict on accuracy: all 2 claims hold" in files["table8.md"].read_text()
+    )  # of the paper's two
     assert {r["fraction_pct"] for r in read(files["table9.csv"])} == {"0.84"}
     assert [c["verdict"] for c in read(files["table9_claims.csv"])] == [HOLDS] * 3
 
@@ -114,7 +116,7 @@ def test_warmup_separates_training_from_choosing(tmp_path: Path) -> None:
     assert by_text["dense training in the warm-up helps", "trains for 5"] == HOLDS
     assert by_text["chosen blocks beat random ones", "trains for 5"] != HOLDS
     assert by_text["chosen blocks beat random ones where nothing was trained before", "frozen for 5"] == HOLDS
-    assert "holds (1 claim: 1 holds)" in (tmp_path / "table10.md").read_text()  # controls have no vote
+    assert "Verdict on accuracy: the claim holds." in (tmp_path / "table10.md").read_text()  # controls have no vote
 
 
 def test_an_ablation_end_to_end(

@@ -54,7 +54,7 @@ def test_every_method_is_trained_on_every_mixture_and_judged_by_its_benchmarks()
     assert all("chat-code" not in run.evaluation.tasks for run in without) and len(without) == 18
     planner = opened(allow_code=True)
     for run in found:  # as whoever carries it out asks, also in another process
-        given = planner.inputs(run.seed, run.data.train)
+        given = planner.inputs(run)
         assert given.data.train_sha256 == run.data.train_sha256 and list(given.data.tests) == list(run.evaluation.tasks)
         assert given.allow_code
     only = runs(opened(tasks=("chat-f1",)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import sys
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -51,7 +52,7 @@ SPARSE = [name for name in CASES if name != "full"]
 
 def build(case: str, fraction: float | None = 0.05, seed: int = 0) -> methods.Method:
     name = case if case in methods.REGISTRY.names() else case.partition("-")[0]
-    return methods.build(name, CASES[case], None if name == "full" else fraction, seed, STEPS)
+    return methods.build(name, CASES[case], fraction if methods.find(name).takes_fraction else None, seed, STEPS)
 
 
 def batch(step: int) -> torch.Tensor:
@@ -110,6 +111,43 @@ def test_merge_restores_modules_and_keeps_the_outputs(case: str) -> None:
     assert set(model.state_dict()) == set(tiny_llama().state_dict())
     torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
     assert not torch.equal(after, tiny_llama().eval()(input_ids=ids).logits), "training changed nothing"
+
+
+def test_every_method_of_this_package_is_held_to_the_contract() -> None:
+    """Those of peft's tuners that have no file of their own: `test_peft_tuners.py`."""
+    held = {build(case).name for case in CASES}
+    assert held | {"base"} == {name for name in methods.REGISTRY.own if ":" not in name}
+
+
+@pytest.mark.parametrize("harm", ["zeros", "forgets", "leaves"])
+@pytest.mark.parametrize("case", ["lora", "spiel", "smt"])
+def test_a_merge_that_destroys_the_weights_fails_the_contract(
+    harm: str, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights set to 0; the update thrown away; nothing merged and the weights doubled."""
+    whole = build
+
+    def harmful(name: str) -> methods.Method:
+        method = whole(name)
+        merge, start = method.merge, {n: p.detach().clone() for n, p in tiny_llama().named_parameters()}
+
+        def destroy(model: nn.Module) -> None:
+            if harm != "leaves":
+                merge(model)
+            for n, p in model.named_parameters():
+                if harm == "zeros" and "v_proj" in n:
+                    p.data.zero_()
+                if harm == "forgets":
+                    p.data.copy_(start[n])
+                if harm == "leaves":
+                    p.data.mul_(2)
+
+        method.merge = destroy  # type: ignore[method-assign]
+        return method
+
+    monkeypatch.setattr(sys.modules[__name__], "build", harmful)
+    with pytest.raises(AssertionError):
+        test_merge_restores_modules_and_keeps_the_outputs(case)
 
 
 @pytest.mark.parametrize("case", SPARSE)

@@ -75,7 +75,7 @@ def test_data_that_vary_are_one_setting_and_one_cell() -> None:
     assert runs[0].key != Plateau().runs(planner())[0][0].key  # it says that the others differ
     assert len({str(seedless(run.to_dict())) for run in runs}) == 1
     for run in runs:
-        data = made.inputs(run.seed).data
+        data = made.inputs(run).data
         assert data.train_sha256 == run.data.train_sha256 and sum(data.tune(run.data.split_seed)) == run.data.tune
     records = [{"key": run.key, "run": run.to_dict(), "status": "failed", "started": str(run.seed)} for run in runs]
     (cell,) = groups(records)

@@ -42,11 +42,11 @@ def _blocks(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
     note = ". ".join([note, *made])
     found = {part: _over_seeds([r["result"][part] for r in done]) for part in done[0]["result"]}
     return [
-        *_gradient(found["gradient"], note).write(folder, "gradient"),
-        *_projection(found["projection"], note).write(folder, "projection"),
-        *_storage(found["storage"], run["machine"], s["tokens"], made).write(folder, "storage"),
-        *_update(found["update"], note).write(folder, "update"),
-        *_scores(found["scores"], note).write(folder, "scores"),
+        *_gradient(found["gradient"], note).of(done).write(folder, "gradient"),
+        *_projection(found["projection"], note).of(done).write(folder, "projection"),
+        *_storage(found["storage"], run["machine"], s["tokens"], made).of(done).write(folder, "storage"),
+        *_update(found["update"], note).of(done).write(folder, "update"),
+        *_scores(found["scores"], note).of(done).write(folder, "scores"),
     ]
 
 

@@ -32,8 +32,8 @@ def write_memory(records: Sequence[Record], folder: Path, model: str) -> list[Pa
     notes = [*setting_notes(record), *made]
     caption = "\n".join(textwrap.fill(note, 78) for note in notes)
     return [
-        *_memory(rows, record, model, notes).write(folder, "memory"),
-        *_activations(record, model, [notes[0], *made]).write(folder, "activations"),
+        *_memory(rows, record, model, notes).of([record]).write(folder, "memory"),
+        *_activations(record, model, [notes[0], *made]).of([record]).write(folder, "activations"),
         *memory_figure(rows, folder, caption),
     ]
 

@@ -31,11 +31,11 @@ def write_speed(records: Sequence[Record], folder: Path, model: str) -> list[Pat
     lowest, layers = _lowest_layer(done)
     caption = "\n".join(textwrap.fill(note, 78) for note in notes)
     return [
-        *table1(rows, done, model, notes).write(folder, "table1"),
-        *parts(rows, model, notes).write(folder, "speed"),
-        *decomposition(lowest / layers if both else None, both["flop_limit_ratio"] if both else None).write(
-            folder, "decomposition"
-        ),
+        *table1(rows, done, model, notes).of(done).write(folder, "table1"),
+        *parts(rows, model, notes).of(done).write(folder, "speed"),
+        *decomposition(lowest / layers if both else None, both["flop_limit_ratio"] if both else None)
+        .of(done)
+        .write(folder, "decomposition"),
         *parts_figure(rows, folder, caption),
     ]
 

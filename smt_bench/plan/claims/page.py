@@ -9,10 +9,15 @@ nothing of size tokens squared), so that one dry run serves every batch.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from rich.console import Console
+
+from smt_bench.machine.remembered import remembered
 from smt_bench.plan.claims.lab import Lab, Statement
 from smt_bench.report.table import Table
 
@@ -42,15 +47,30 @@ def table(claims: Sequence[Statement]) -> Table:
     return Table("The papers' efficiency claims, recomputed", header, rows, notes, data)
 
 
+def _computed(progress: Console) -> list[dict[str, Any]]:
+    """All claims in plain values, telling which dry run it is at."""
+    with progress.status("planning") as status:
+        started = time.monotonic()
+
+        def say(text: str) -> None:
+            line = f"dry run after {time.monotonic() - started:.0f} s: {text}"
+            if progress.is_terminal:
+                status.update(line)
+            else:
+                progress.print(line, highlight=False, markup=False)
+
+        return [asdict(claim) for claim in collect(Lab(say))]
+
+
 def main(folder: Path, as_json: bool) -> None:
-    """Computes, prints, writes `claims.md` and `.csv`; with `as_json` prints JSON and writes nothing."""
-    from rich.console import Console
+    """Computes, prints, writes `claims.md` and `.csv`; with `as_json` prints JSON and writes nothing.
+
+    Computed once for this code and these packages, and kept in the cache folder: nothing else decides it.
+    """
     from rich.table import Table as Rich
 
     progress = Console(stderr=True)
-    with progress.status("planning") as status:
-        say = (lambda text: status.update(f"dry run: {text}")) if progress.is_terminal else (lambda text: None)
-        claims = collect(Lab(say))
+    claims = [Statement(**values) for values in remembered("plan claims", lambda: _computed(progress))]
     if as_json:
         print(json.dumps([asdict(c) for c in claims], indent=1))
         return

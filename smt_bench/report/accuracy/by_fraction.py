@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from smt_bench.evidence import published as papers
-from smt_bench.evidence.cells import Cells, Group, groups, summarise
+from smt_bench.evidence.cells import Cells, Group, common_tasks, groups, summarise
 from smt_bench.evidence.claims import why_unpublished
+from smt_bench.evidence.decisions import AHEAD, holm
+from smt_bench.evidence.pairs import compare, decided
 from smt_bench.evidence.words import percent, rank, title
 from smt_bench.records.store import Record
 from smt_bench.report import notes
@@ -20,6 +22,10 @@ from smt_bench.report.accuracy.plateau_verdict import plateau_line
 from smt_bench.report.numbers import written
 from smt_bench.report.table import Cell, Table
 
+BOLD = (
+    "Bold: the {} of its column, where it is told ahead of every other cell there (decisions as in docs/statistics.md, corrected "
+    "over the column); elsewhere nothing is."
+)
 _OWN = "own fraction"  # column of methods that take no fraction and whose records do not say what it came to
 
 
@@ -45,15 +51,15 @@ def table3(records: Iterable[Record] | Cells, model: str, verdict: Sequence[str]
     found = groups(records)
     comparable, reasons = publishable(found, model)
     cells = plateau_cells(found, model, comparable)
-    winner = _highest(cells, "accuracy", highest=True)
+    winner = _ahead(cells, found, "accuracy")
     texts = [_cell(row, "accuracy", "ci95", 1, i in winner, cells) for i, row in cells.iterrows()]
     lines = [
         *verdict,
         *plateau_line(found),
         notes.coverage(cells),
         notes.spread(cells),
-        "Bold: the highest of the column, which says nothing about what can be told. Ties are all marked; nothing "
-        "without a rival.",
+        BOLD.format("highest"),
+        *notes.floor(found, cells["tasks"].iloc[0]),
     ]
     lines += notes.overlap(found, cells["tasks"].iloc[0])
     lines += reasons
@@ -95,15 +101,14 @@ def table3_heldout(records: Iterable[Record] | Cells, model: str) -> Table:
     """
     found = groups(records)
     cells = plateau_cells(found, model, published=False)
-    winner = _highest(cells, "heldout_nll", highest=False)
+    winner = _ahead(cells, found, "heldout_nll")
     value, ci = "heldout_nll", "heldout_nll_ci95"
     texts = [_cell(row, value, ci, 4, i in winner, cells) for i, row in cells.iterrows()]
     lines = [
         f"Negative log-likelihood of held-out responses given their prompts (nats per token; lower is better); "
         f"{cells['n_heldout'].max():,} examples, in no training set.",
         notes.spread(cells),
-        "Bold: the lowest of the column, which says nothing about what can be told. Ties are all marked; nothing "
-        "without a rival.",
+        BOLD.format("lowest"),
         *notes.setting(found),
         *notes.deviations(found),
         *notes.losses(found),
@@ -165,19 +170,29 @@ def _grid(cells: pd.DataFrame, texts: Sequence[str]) -> tuple[list[str], list[li
     return header, [[title(method), *(values.get(c, "") for c in columns)] for method, values in by_method.items()]
 
 
-def _highest(cells: pd.DataFrame, value: str, highest: bool) -> set[int]:
-    """Rows that are the highest (or lowest) of their column; nothing is without a rival."""
+def _ahead(cells: pd.DataFrame, found: Sequence[Group], value: str) -> set[int]:
+    """Rows that are the best of their column and are told ahead of every other one there, corrected over these (Holm)."""
     seen = cells[cells[value].notna()]
+    of = {(g.method, g.fraction_pct): g for g in found}
+    tasks, prefix = common_tasks(found), "" if value == "accuracy" else "nll_"
     ahead: set[int] = set()
     for _, rivals in seen.groupby([_column(row) for _, row in seen.iterrows()]):
-        top = rivals[value].max() if highest else rivals[value].min()
-        if len(rivals) > 1:
-            ahead |= set(rivals.index[np.isclose(rivals[value], top, rtol=0, atol=1e-9)])
+        sign = 1 if value == "accuracy" else -1
+        cell = {int(str(i)): of.get((row["method"], _fraction(row))) for i, row in rivals.iterrows()}
+        first = max(cell, key=lambda i: sign * float(cells[value][i]))
+        best = cell.pop(first)
+        pairs = [compare(best, other, tasks) for other in cell.values() if best is not None and other is not None]
+        if pairs and all(d.zone == AHEAD for d in decided(pairs, prefix, holm)):
+            ahead.add(first)
     return ahead
 
 
+def _fraction(row: pd.Series) -> float | None:
+    return None if math.isnan(row["fraction_pct"]) else float(row["fraction_pct"])
+
+
 def _minus_published(row: pd.Series, of: Mapping[tuple[str, float | None], Group]) -> str:
-    group = of.get((row["method"], None if math.isnan(row["fraction_pct"]) else row["fraction_pct"]))
+    group = of.get((row["method"], _fraction(row)))
     if group is None or math.isnan(row["published"]):
         return ""
     return minus_published(group, row["tasks"], row["tasks"], float(row["published"])) or ""

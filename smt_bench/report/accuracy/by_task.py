@@ -10,6 +10,7 @@ import pandas as pd
 from smt_bench.data.tasks import TASKS
 from smt_bench.evidence import published as papers
 from smt_bench.evidence.cells import Cells, common_tasks, groups, summarise
+from smt_bench.evidence.group import keys_of
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.words import percent, task_title, title
 from smt_bench.records.store import Record
@@ -51,6 +52,7 @@ def table2(records: Iterable[Record] | Cells, model: str) -> Table:
         data.append(_wide(group.method, "ours", group.fraction_pct, len(group.done), tasks, [p[0] for p in pairs]))
         data[-1] |= dict(zip((f"{name}_ci95" for name in (*tasks, "avg")), (p[1] for p in pairs)))
         data[-1]["overlap"] = None if pd.isna(line["overlap"]) else int(line["overlap"])
+        data[-1]["keys"] = keys_of([group])
         for _, row in theirs.iterrows():
             wanted = 100.0 if group.fraction_pct is None else group.fraction_pct
             if row["method"] == group.method and abs(row["params_pct"] - wanted) <= papers.NEAR * wanted:
@@ -63,9 +65,10 @@ def table2(records: Iterable[Record] | Cells, model: str) -> Table:
                 rows.append([f"{title(group.method)} − published", "", "", *apart])
                 printed = None if row["params_pct"] == 100 else float(row["params_pct"])
                 data.append(_wide(group.method, "published", printed, None, tasks, values))
-                data[-1] |= dict.fromkeys([*(f"{name}_ci95" for name in (*tasks, "avg")), "overlap"])
+                data[-1] |= dict.fromkeys([*(f"{name}_ci95" for name in (*tasks, "avg")), "overlap", "keys"])
     lines = [notes.coverage(summary), "AVG: over exactly the tasks of the header.", notes.spread(summary)]
     lines.append("Column seeds: runs behind the numbers of a row.")
+    lines += notes.floor(found, tasks)
     lines += notes.overlap(found, tasks)
     lines += reasons
     if len(rows) > len(found):

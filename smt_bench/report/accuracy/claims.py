@@ -10,7 +10,7 @@ from smt_bench.evidence.claims import Sheet, Weighed
 from smt_bench.evidence.decisions import OPEN
 from smt_bench.evidence.pairs import PREFIXES, Comparison, told
 from smt_bench.evidence.stats import one_more
-from smt_bench.evidence.verdicts import rule, tally
+from smt_bench.evidence.verdicts import short_rule, tally
 from smt_bench.evidence.words import percent
 from smt_bench.report import notes
 from smt_bench.report.conditions import parts
@@ -34,12 +34,14 @@ def verdict_lines(judged: Sequence[Weighed], name: str) -> list[str]:
         return []
     theirs = [w for w in judged if not w.claim.control]
     if not theirs:
-        return [f"No verdict: the rows of the paper's claims were not run. Controls in {name}_claims.md. {rule()}"]
+        return [
+            f"No verdict: the rows of the paper's claims were not run. Controls in {name}_claims.md. {short_rule()}"
+        ]
     lines = [
         f"Verdict on {what}: {tally([w.verdict(prefix) for w in theirs])}."
         for what, prefix in (("accuracy", ""), ("held-out NLL", "nll_"))
     ]
-    return [*lines, f"Claim by claim in {name}_claims.md. {rule()}"]
+    return [*lines, f"Claim by claim in {name}_claims.md. {short_rule()}"]
 
 
 def claims_table(found: Sequence[Group], model: str, sheet: Sheet, judged: Sequence[Weighed]) -> Table:
@@ -79,7 +81,7 @@ def claims_table(found: Sequence[Group], model: str, sheet: Sheet, judged: Seque
         INTERVAL,
         "p: two-sided, of no difference (claims of no difference: of none beyond the margin), corrected.",
         MISSED,
-        rule(),
+        short_rule(),
         *parts(found),
         *sources(found, tasks),
         *notes.overlap(found, tasks),

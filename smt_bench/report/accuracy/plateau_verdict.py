@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from smt_bench.evidence.cells import Cells, common_tasks, groups
 from smt_bench.evidence.decisions import OPEN, WITHIN, Decision, margins
+from smt_bench.evidence.group import keys_of
 from smt_bench.evidence.interval import Estimate
 from smt_bench.evidence.plateaus import Plateau, plateaus
 from smt_bench.evidence.words import percent, title
@@ -39,7 +40,7 @@ def plateau_table(records: Iterable[Record] | Cells, model: str) -> Table | None
                 low, high = e.interval() or (None, None)
                 line |= {name: e.value, f"{name}_low": low, f"{name}_high": high, f"{name}_p": d.p}
                 line |= {f"{name}_p_within": d.p_within, f"{name}_smallest": d.smallest}
-            data.append(line | {"verdict": p.verdict})
+            data.append(line | {"verdict": p.verdict, "keys": keys_of(p.cells)})
     if not rows:
         return None
     m = margins()

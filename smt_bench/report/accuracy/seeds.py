@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from smt_bench.evidence.cells import Cells, common_tasks, groups
+from smt_bench.evidence.group import keys_of
 from smt_bench.evidence.item_by_item import BINS, summary
 from smt_bench.evidence.words import percent, title
 from smt_bench.records.store import Record
@@ -32,7 +33,7 @@ def seeds_table(records: Iterable[Record] | Cells, model: str) -> Table | None:
         rows[-1] += [_written(line[name], 100, 1) for name in ("always_right", "never_right")]
         rows[-1] += [_written(line[name], 1, 3) for name in ("ece", "brier")]
         head: dict[str, Cell] = {"method": group.method, "fraction_pct": group.fraction_pct, "n_seeds": len(group.done)}
-        data.append({**head, **line})
+        data.append({**head, **line, "keys": keys_of([group])})
     if not rows:
         return None
     lines = [

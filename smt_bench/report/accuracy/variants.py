@@ -138,6 +138,7 @@ def _lines(found: Sequence[Group], sheet: Sheet, judged: Sequence[Weighed], comp
     tasks = common_tasks(found)
     told = ", ".join(map(task_title, tasks)) or "no task"
     lines.append(f"Accuracy: mean over {told}, every task counting the same.")
+    lines += notes.floor(found, tasks)
     equal = any(g.trains and len(g.done) > 1 and tasks and not spread(g.answers.accuracies(tasks)) for g in found)
     where = ", none where all seeds gave the same" if equal else ""
     lines.append(

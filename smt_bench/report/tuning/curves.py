@@ -72,10 +72,11 @@ def curve_table(found: Found) -> tuple[Table, dict[str, Curve]]:
     data: list[dict[str, Cell]] = []
     for method, (point, low, high) in curves.items():
         seconds = found.seconds(method)
+        keys = " ".join(sorted(t.keys[0] for t in found.of(method) if t.status))
         for n in range(1, len(point) + 1):
             spent = None if seconds is None else n * seconds
             line: dict[str, Cell] = {"method": method, "trials": n, "seconds": spent, "median_best": point[n - 1]}
-            data.append(line | {"low": low[n - 1], "high": high[n - 1]})
+            data.append(line | {"low": low[n - 1], "high": high[n - 1], "keys": keys})
         rows.append(
             [title(method), *(_cell(point, low, high, n) for n in shown), None if seconds is None else f"{seconds:.1f}"]
         )
@@ -86,7 +87,7 @@ def curve_table(found: Found) -> tuple[Table, dict[str, Curve]]:
         "Seconds: mean of one trial. The CSV file has every number of trials with the time that these take.",
     ]
     header = ["method", *(f"{n} trial{'s' if n > 1 else ''}" for n in shown), "seconds per trial"]
-    columns = ("method", "trials", "seconds", "median_best", "low", "high")
+    columns = ("method", "trials", "seconds", "median_best", "low", "high", "keys")
     return Table(f"The best of so many trials, {found.model}", header, rows, lines, data, columns), curves
 
 

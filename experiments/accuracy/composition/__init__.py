@@ -1,0 +1,1 @@
+"""SpIEL table 1, last column: adapters trained apart and added."""

@@ -1,0 +1,106 @@
+"""SpIEL table 1, last column: two adapters trained apart and added, against the better of them alone.
+
+Claims (SpIEL, sections 2 and 5.1): composing raises performance over the individual adapters; SpIEL-AG gains more than LoRA
+(+1.7 against +0.4 on 7B) and is ahead of it when composed (13B); PEFT modules are combined with less interference than full
+fine-tuning.
+
+What the paper leaves open, and what was decided:
+- The paper composes adapters of two instruction mixtures (GPT4-Alpaca, Tülu v2) and scores HumanEval alone. Here the tasks of one
+  family are cut in two, A and B; each adapter is trained on the records of its half for as many steps as one on all of them, and
+  scored on all tasks. On `tiny` neither half says anything about the other's facts: without interference the sum would know what
+  both know.
+- "The better adapter" is the one with the lower held-out NLL on the examples that choices are made by, over all seeds; the paper
+  takes the larger of two scores of single runs.
+- What is added: base + (A - base) + (B - base), number by number, whatever the method: `models.composing`. Adapters of one seed.
+- Interference: each adapter on the tasks of its own half, minus the sum on the same tasks. For full fine-tuning the sum is task
+  arithmetic. The paper has no number for it, nor for what two adapters have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from smt_bench import methods
+from smt_bench.evidence.verdicts import Claim, verdict
+from smt_bench.experiments.accuracy.composition.claims import claims_about, claims_table, judge_all
+from smt_bench.experiments.accuracy.composition.found import Found, halves
+from smt_bench.experiments.accuracy.composition.tables import gains, rows_of_runs
+from smt_bench.methods.base import Capacity
+from smt_bench.questions.experiment import TrainingExperiment, tuned
+from smt_bench.questions.grid import Cell, grid, middle
+from smt_bench.questions.planner import Planner
+from smt_bench.records.runs import Run
+from smt_bench.records.store import Record
+
+METHODS = ("full", "spiel", "spiel-ma", "lora")
+
+
+class Composition(TrainingExperiment):
+    """Each method four times: trained on either half of the tasks, on both, and the sum of the first two."""
+
+    name = "composition"
+    reproduces = "SpIEL table 1, last column: two adapters trained apart and added, their overlap and interference"
+    needs = "any model; two or more tasks, whose training records say which is whose"
+    keeps = True
+
+    def method_names(self, planner: Planner) -> list[str]:
+        """The four methods, or those asked for."""
+        return planner.method_names(METHODS)
+
+    def cells(self, planner: Planner) -> list[Cell]:
+        """Methods x fractions, at one fraction unless more are asked for.
+
+        Raises:
+            ValueError: a method whose training cannot be added to weights.
+        """
+        cells = grid(planner, [n for n in self.method_names(planner) if planner.trains(n)], middle(planner))
+        for cell in cells:
+            config = planner.config(cell.method, 1000)
+            if not methods.build(cell.method, config, cell.fraction, 0, 1000).merges:
+                raise ValueError(
+                    f"--methods {cell.method}: it cannot be folded into the weights, nor added: leave it out"
+                )
+        return cells
+
+    def runs(self, planner: Planner) -> list[tuple[Run, Capacity]]:
+        """Seeds outermost, sums after their parts."""
+        cells, parts = self.cells(planner), halves(list(planner.data.tests) or _asked(planner))
+        made: dict[str, tuple[Run, Capacity]] = {}
+        for seed in planner.seeds():
+            for cell in [*cells, *tuned(cells, planner)]:
+                a, b, both = (_run(planner, replace(cell, only=only), seed) for only in (*parts, ()))
+                run, capacity = both
+                summed = replace(run, parts=(a[0].key, b[0].key))
+                made |= {question.key: (question, size) for question, size in (a, b, both, (summed, capacity))}
+        return list(made.values())
+
+    def declares(self, planned: Sequence[Record]) -> Sequence[Claim]:
+        """The paper's claims about the methods that are to run."""
+        return [Claim(c.text, c.ahead, c.behind) for c in claims_about({r["run"]["method"]["name"] for r in planned})]
+
+    def comparisons(self, planned: Sequence[Record]) -> int:
+        """Every claim at every fraction."""
+        fractions = {r["run"]["method"]["fraction"] for r in planned} - {None}
+        return len(self.declares(planned)) * max(len(fractions), 1)
+
+    def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+        """What was gained and lost by adding, the claims, and every row's accuracy on either half."""
+        found = Found.of(records)
+        judged = judge_all(found)
+        files = gains(found, [verdict(j.decision) for j in judged], model).write(folder, "composition")
+        if judged:
+            files += claims_table(found, judged, model).write(folder, "composition_claims")
+        return files + rows_of_runs(found, model).write(folder, "composition_rows")
+
+
+def _asked(planner: Planner) -> list[str]:
+    """The tasks of a plan without data."""
+    return list(planner.request.tasks) or [task.name for task in planner.family.tasks]
+
+
+def _run(planner: Planner, cell: Cell, seed: int) -> tuple[Run, Capacity]:
+    return planner.run(
+        cell.method, cell.fraction, seed, cell.lr, cell.probes, cell.recipe, cell.tuning, cell.only, **cell.changes
+    )
