@@ -259,6 +259,16 @@ class Method(ABC, Generic[ConfigT_co]):
         return True
 
     @property
+    def whole_base(self) -> str | None:
+        """Why the model's own weights have to be whole, and what to do about it; None: they may have 4 bits (`methods.nf4`).
+
+        Such weights are read and never written: what trains is beside them, or goes into each whole matrix that is made of them.
+        """
+        if self.trains_dense:
+            return "it trains the model's own weights, which have to stay as they are: leave it out"
+        return "it is not known to leave the model's own weights as they are: leave it out"
+
+    @property
     def warmup_steps(self) -> int:
         """Steps before `attach`; they count towards the run's steps."""
         return 0

@@ -64,9 +64,8 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     memory.reset_peaks()
     peaks = memory.Phases(record.setdefault("memory_bytes", {}))
     start = time.perf_counter()
-    model, tokenizer = load(inputs.located, run.train.precision, inputs.device_map)
-    if inputs.device_map is None:
-        model.to(device)
+    where = device if inputs.device_map is None else None
+    model, tokenizer = load(inputs.located, run.train.precision, inputs.device_map, run.train.base, where)
     record["environment"]["attention"] = model.config._attn_implementation
     clock("load", start)
     peaks.end("load")

@@ -187,6 +187,16 @@ class Smt(Method[SmtConfig]):
         return self.config.warmup_trains
 
     @property
+    def whole_base(self) -> str | None:
+        """For a warm-up that trains, and for scores that need whole gradients: those of a weight of 4 bits are never made."""
+        c = self.config
+        if c.warmup_trains:
+            return "warmup_trains=True: its warm-up trains the model's own weights: choose false"
+        if needs_gradients(c.metric, c.scope) and c.metric != "mean_abs":
+            return f"metric={c.metric!r}: scores of whole weight gradients: choose mean_abs, or one that looks at inputs alone"
+        return None
+
+    @property
     def warmup_steps(self) -> int:
         """Counted within the run's steps, as in the paper."""
         return self.config.warmup_steps

@@ -10,6 +10,7 @@ import typer
 
 from smt_bench.cli.draw import render
 from smt_bench.cli.options import (
+    Base,
     BatchSize,
     Checkpointing,
     Json,
@@ -71,6 +72,7 @@ def run(
     layers: Layers = None,
     checkpointing: Checkpointing = None,
     precision: Precision = None,
+    base: Base = None,
     optimizer_dtype: OptimizerDtype = None,
     jobs: Annotated[int, typer.Option(help="Runs at the same time; GPUs or cores are shared out.")] = 1,
     gpus_per_run: Annotated[int | None, typer.Option(help="GPUs of each run; default: all, divided by --jobs.")] = None,
@@ -143,6 +145,7 @@ def run(
         layers=layers,
         checkpointing=checkpointing,
         optimizer_dtype=optimizer_dtype,
+        base=base,
     )
     check_select(select, zero)
     store = Store(results)

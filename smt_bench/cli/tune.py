@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smt_bench.cli.options import (
+    Base,
     Json,
     Many,
     Model,
@@ -54,6 +55,7 @@ def tune(
     targets: Targets = None,
     recipe: Recipe = None,
     precision: Precision = None,
+    base: Base = None,
     select: Select = None,
     select_every: SelectEvery = None,
     jobs: Annotated[int, typer.Option(help="Runs at the same time; GPUs or cores are shared out.")] = 1,
@@ -113,6 +115,7 @@ def tune(
         tuple(setting(text) for text in settings or []),
         recipe,
         precision=precision,
+        base=base,
         targets=tuple(several(targets, "--targets")),
         select=select,
         select_every=select_every,

@@ -67,6 +67,8 @@ def why_unpublished(found: Sequence[Group], model: str, printed_on: str) -> str 
         reasons.append(f"on the hub's {printed_on} (here: {run['model']['weights']} weights of that name)")
     if evaluation["protocol"] != "llm-adapters":
         reasons.append(f"under protocol llm-adapters (here: {evaluation['protocol']})")
+    if all(g.run["train"].get("base") for g in found):
+        reasons.append("of whole weights (here: 4 bits)")
     if set(evaluation["tasks"]) != wanted:
         reasons.append(f"over other tasks ({len(wanted)} of the LLM-Adapters collection)")
     return ", ".join(reasons) or None

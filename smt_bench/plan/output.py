@@ -10,6 +10,7 @@ from smt_bench.evidence.words import title
 from smt_bench.machine.borders import terminal
 from smt_bench.measuring.account import CATEGORIES
 from smt_bench.models.build import whole_model
+from smt_bench.models.quantized import WORDS
 from smt_bench.plan.calibrate import Calibration
 from smt_bench.plan.dry import Workload
 from smt_bench.plan.gpu.hardware import CONTEXT, GIB, HOST_SOURCE, TIGHT
@@ -61,7 +62,7 @@ def notes(rows: Sequence[Row], workload: Workload, target: Target, calibration: 
     """What a reader has to know."""
     gpu, per_step = target.gpu, workload.batch * target.gpus
     kind = f"{workload.precision}{', optimizer in bf16' if workload.optimizer_dtype == 'bf16' else ''}"
-    bits = f"; base weights in {target.bits} bits (by rule: NF4, double quantization)" if target.bits else ""
+    bits = f"; {WORDS}" if workload.base else ""
     found = [
         f"{target.gpus} x {gpu.name} ({gpu.memory / GIB:.0f} GiB, {gpu.bf16 / 1e12:g} TFLOP/s bf16, {gpu.fp32 / 1e12:g} fp32, "
         f"{gpu.bandwidth / GB:g} GB/s; {gpu.source}); data-parallel",

@@ -25,14 +25,12 @@ class Target:
         gpu: kind.
         spread: as asked for; a process has one GPU.
         fixed: exactly that stage of ZeRO; else the first that fits, on the host only where nothing else does or it was asked for.
-        bits: 4 for a quantized base, else None.
         asked: efficiencies of the roofline; None: the card's.
     """
 
     gpu: Gpu
     spread: Spread
     fixed: bool = False
-    bits: int | None = None
     asked: Efficiency | None = None
 
     @property
@@ -63,11 +61,13 @@ class Anatomy:
         total: numbers in all of them, tied ones once.
         largest: numbers in the largest single module.
         linears: weight matrices of the linear layers without the output layer.
+        weights: bytes of all weights where not all are in the run's precision.
     """
 
     total: int
     largest: int
     linears: dict[str, tuple[int, ...]]
+    weights: int | None = None
 
     @classmethod
     def of(cls, name: str, layers: int | None = None) -> Anatomy:

@@ -19,6 +19,7 @@ from smt_bench.evaluation.beams import prompt_bytes
 from smt_bench.evaluation.protocols import EVALUATION_VERSION
 from smt_bench.machine import facts, fits, states
 from smt_bench.machine.spread import ALONE, Spread
+from smt_bench.methods import nf4
 from smt_bench.methods.base import Capacity, Method, Shapes
 from smt_bench.models import build, locate, precision, registry
 from smt_bench.models.preflight import check_attached
@@ -62,6 +63,8 @@ class Planner(MethodChoice):
         self.entry = registry.find(request.model)
         self.family = families.find(request.family)
         self.recipe: Recipe = recipe(request.recipe or self.entry.recipe, self.family.name, request.preset)
+        if request.base:
+            self.recipe = replace(self.recipe, base=request.base)
         self.inventory = build.listed(request.model, request.layers)
         self.shapes: Shapes = self.inventory.shapes
         self.data: DataSet
@@ -138,7 +141,9 @@ class Planner(MethodChoice):
 
     def demand(self, name: str) -> states.Demand:
         """What a method needs of memory by rule, at the largest fraction asked for; one it cannot take is refused elsewhere."""
-        config = self.config(name, 1000)
+        config, weights = self.config(name, 1000), None
+        if self.recipe.base:
+            weights = self.inventory.weight_bytes(states.WEIGHT[self.precision], self.recipe.base)
         kind, total = methods.find(name), self.inventory.total
         fraction = max(self.fractions()) if kind.takes_fraction else None
         with setting_named(name, config):
@@ -146,8 +151,8 @@ class Planner(MethodChoice):
         try:
             capacity = method.capacity(self.shapes)
         except ValueError:
-            return demand_of(method, total, round((fraction or 0) * total))
-        return demand_of(method, total, capacity.trainable, capacity.kept)
+            return demand_of(method, total, round((fraction or 0) * total), weights=weights)
+        return demand_of(method, total, capacity.trainable, capacity.kept, weights)
 
     def open(self) -> None:
         """Reads data and locates the weights; downloads where neither is here."""
@@ -241,6 +246,7 @@ class Planner(MethodChoice):
         config = self.config(name, steps, **changes)
         with setting_named(name, config):
             method = methods.build(name, config, fraction, 0, steps)
+            self.check_base(method, self.recipe.base)
             capacity = method.capacity(self.shapes)
         check_fraction(name, fraction, capacity)
         self._check_attached(name, method, capacity)
@@ -273,8 +279,41 @@ class Planner(MethodChoice):
         """
         run = self.question(name, fraction, seed, lr, probes, recipe, tuning, **changes)
         method, capacity = method_of(run, self.shapes)
+        with setting_named(name, method.config.to_dict()):
+            self.check_base(method, run.train.base)
         self._check_attached(name, method, capacity)
         return (run if capacity.trainable else run.without_training()), capacity
+
+    def check_base(self, method: Method, base: str) -> None:
+        """Refuses a base of 4 bits under a method that writes to it, and what does not go with one.
+
+        Args:
+            method: with its settings.
+            base: "nf4", or "": whole.
+
+        Raises:
+            ValueError: why, and the remedy.
+        """
+        if not base:
+            return
+        if why := method.whole_base:
+            told = (
+                why if "=" in why.partition(":")[0] else f"{method.name}: {why}"
+            )  # a setting stands first, to be named
+            raise ValueError(f"{told} (--base {base})")
+        if self.spread.zero or self.spread.offload:
+            raise ValueError(
+                f"--base {base}: nothing trains densely over it that ZeRO could shard: leave --zero and --offload out"
+            )
+        self.check_library(base)
+
+    def check_library(self, base: str) -> None:
+        """Refuses a base whose library is not installed.
+
+        Raises:
+            ValueError: it is not.
+        """
+        nf4.check_installed(f"--base {base}")
 
     def _check_attached(self, name: str, method: Method, capacity: Capacity) -> None:
         """Once per cell; the registered models are known to be fit for all."""
@@ -337,6 +376,7 @@ class Planner(MethodChoice):
                 schedule=r.schedule,
                 select=select,
                 select_every=every,
+                base=r.base,
             ),
             evaluation=EvalRef(
                 self.request.protocol or r.protocol,
