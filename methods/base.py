@@ -161,6 +161,7 @@ class Method(ABC, Generic[ConfigT_co]):
         takes_fraction: whether it can be given a budget of trainable numbers.
         default_lr: peak learning rate where the recipe has none for this method; None: the recipe's for all others.
         bytes_per_number: alive for each number that `attach` installs: value, gradient, optimizer, indices (`machine.states`).
+        over_nf4: the settings it has over a base of 4 bits where others were not asked for (`whole_base`).
     """
 
     name: ClassVar[str]
@@ -173,6 +174,7 @@ class Method(ABC, Generic[ConfigT_co]):
     takes_fraction: ClassVar[bool] = True
     default_lr: ClassVar[float | None] = None
     bytes_per_number: ClassVar[int] = 16
+    over_nf4: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -32,7 +32,6 @@ from smt_bench.methods.products import as_autocast
 
 NAME = "nf4"
 BLOCK, GROUP, LEVELS = 64, 256, 256
-_TABLES: dict[torch.device, torch.Tensor] = {}
 aten = torch.ops.aten
 
 
@@ -77,6 +76,7 @@ class Nf4(torch.Tensor):
 
     @staticmethod
     def __new__(cls, held: Held) -> Nf4:
+        """A tensor without storage of its own."""
         made = torch.Tensor._make_wrapper_subclass(cls, held.shape, dtype=held.dtype, device=held.codes.device)
         made.held = held
         return made
@@ -94,7 +94,8 @@ class Nf4(torch.Tensor):
         return self.detach()
 
     @data.setter
-    def data(self, value: torch.Tensor) -> None:  # noqa: D102 - as above
+    def data(self, value: torch.Tensor) -> None:
+        """Refused, unless it changes nothing."""
         if not (isinstance(value, Nf4) and value.held is self.held):  # torch would take it, and nobody would read it
             raise RuntimeError("a weight of 4 bits is frozen and cannot be replaced: train on a whole base")
 
@@ -205,16 +206,18 @@ def stored(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
     return [part for tensor in tensors for part in (tensor.held.tensors if isinstance(tensor, Nf4) else [tensor])]
 
 
-def quantized(weight_OI: torch.Tensor) -> nn.Parameter:
+def quantized(weight_OI: torch.Tensor, like: Any = None) -> nn.Parameter:
     """A matrix in NF4, on its device, to be read in its type; frozen.
 
     Args:
         weight_OI: float32 or bfloat16; one without values gives one without.
+        like: another matrix in NF4; on the same device they share a table.
 
     Raises:
         ValueError: bitsandbytes is not installed.
     """
     source, n = weight_OI.detach(), weight_OI.numel()
+    table = like.held.table if isinstance(like, Nf4) and like.held.table.device == source.device else None
     if has_values(source):
         check_installed("--base nf4")
         from bitsandbytes import functional
@@ -222,15 +225,16 @@ def quantized(weight_OI: torch.Tensor) -> nn.Parameter:
         codes, state = functional.quantize_4bit(
             source.contiguous(), blocksize=BLOCK, compress_statistics=True, quant_type="nf4"
         )
-        table = _TABLES.setdefault(source.device, state.state2.code.to(source.device))
-        parts = codes, state.absmax, state.state2.absmax, state.offset, table
+        parts = codes, state.absmax, state.state2.absmax, state.offset
+        table = state.state2.code.clone() if table is None else table
     else:
         blocks, single = math.ceil(n / BLOCK), torch.float32
         codes = source.new_empty((math.ceil(n / 2), 1), dtype=torch.uint8)
         absmax = source.new_empty(blocks, dtype=torch.uint8)
         scale = source.new_empty(math.ceil(blocks / GROUP), dtype=single)
-        parts = codes, absmax, scale, source.new_empty((), dtype=single), source.new_empty(LEVELS, dtype=single)
-    held = Held(*parts, tuple(weight_OI.shape), weight_OI.dtype)
+        parts = codes, absmax, scale, source.new_empty((), dtype=single)
+        table = source.new_empty(LEVELS, dtype=single) if table is None else table
+    held = Held(*parts, table, tuple(weight_OI.shape), weight_OI.dtype)
     return nn.Parameter(Nf4(held), requires_grad=False)
 
 

@@ -172,7 +172,8 @@ class SparseLinear(nn.Module):
         return plain(self.weight, self.bias)
 
     def _write(self, weight_OI: torch.Tensor) -> None:
-        self._view(weight_OI)[self._rows_cols] = self.blocks.detach().to(weight_OI.dtype)
+        rows_cols = tuple(part.to(weight_OI.device) for part in self._rows_cols)  # a merged model may be elsewhere
+        self._view(weight_OI)[rows_cols] = self.blocks.detach().to(weight_OI.dtype)
 
     def _view(self, weight_OI: torch.Tensor) -> torch.Tensor:
         # (R, C, h, w) onto the weight's own memory.

@@ -109,6 +109,7 @@ class Smt(Method[SmtConfig]):
     look = ("#D55E00", "o")
     order = 40
     Config = SmtConfig
+    over_nf4 = {"warmup_trains": False}
 
     @classmethod
     def recipe(cls, steps: int, given: Mapping[str, Any]) -> dict[str, Any]:

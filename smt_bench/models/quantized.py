@@ -11,7 +11,6 @@ they were trained.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -34,10 +33,11 @@ def quantize(model: Any, device: torch.device | None = None) -> Any:
     Raises:
         ValueError: bitsandbytes is not installed.
     """
+    last = None
     for path in inventory(model).matrices:
         module = model.get_submodule(path)
         weight_OI = module.weight.detach()
-        module.weight = quantized(weight_OI if device is None else weight_OI.to(device))
+        module.weight = last = quantized(weight_OI if device is None else weight_OI.to(device), last)
         del weight_OI
     if device is not None:
         for parameter in model.parameters():
@@ -68,14 +68,3 @@ def make_whole(model: nn.Module, device: torch.device | None = None) -> None:
                 module._parameters[name] = nn.Parameter(whole_OI.to(device or whole_OI.device), requires_grad=False)
     if device is not None:
         model.to(device)
-
-
-def rounded(named: Iterator[tuple[str, torch.Tensor]], names: set[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters as they are read from a quantized base.
-
-    Args:
-        named: of the whole base.
-        names: those that are quantized.
-    """
-    for name, value in named:
-        yield name, quantized(value).whole() if name in names else value  # type: ignore[attr-defined]  # an Nf4

@@ -198,6 +198,8 @@ class Planner(MethodChoice):
         """
         asked = {setting: value for method, setting, value in self.request.settings if method == name}
         usual, kind = self.recipe.config(name, steps), methods.find(name).Config
+        if self.recipe.base:
+            usual = {**usual, **methods.find(name).over_nf4}
         made, default = kind.from_dict({**usual, **changes, **asked}), kind.from_dict(usual).layers
         if not made.layers:
             return made.to_dict()
@@ -306,6 +308,16 @@ class Planner(MethodChoice):
                 f"--base {base}: nothing trains densely over it that ZeRO could shard: leave --zero and --offload out"
             )
         self.check_library(base)
+
+    def stands(self, name: str) -> bool:
+        """Whether a method that was not named can do with the base that was asked for."""
+        if not self.recipe.base:
+            return True
+        fraction = self.fractions()[0] if methods.find(name).takes_fraction else None
+        why = methods.build(name, self.config(name, 1000), fraction, 0, 1000).whole_base
+        if why is not None:
+            self._leave_out(name, f"{why} (--base {self.recipe.base})")
+        return why is None
 
     def check_library(self, base: str) -> None:
         """Refuses a base whose library is not installed.
