@@ -15,6 +15,7 @@ Shapes: O outputs and I inputs of the matrix, B blocks, G groups.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from torch.nn import functional as F
 from smt_bench.methods.modules import has_values, numel
 from smt_bench.methods.products import as_autocast
 
+# When it is loaded, by us or by peft, it advises another package; in processes of a measurement `__main__` has not been.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 NAME = "nf4"
 BLOCK, GROUP, LEVELS = 64, 256, 256
 aten = torch.ops.aten

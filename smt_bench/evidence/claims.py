@@ -34,6 +34,7 @@ class Sheet:
         printed_on: the model of the printed numbers.
         printed_pct: their trainable percentage; None where `printed` minds it.
         printed_at: the trainable percentage to show with a row's printed number; None where it is that of the row.
+        printed_family: the data family of the printed numbers; None: whatever family the runs are of.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Sheet:
     printed_on: str = published.MODEL
     printed_pct: float | None = 0.84
     printed_at: Callable[[str, float | None], float | None] = lambda label, fraction: None
+    printed_family: str | None = None
 
 
 def why_unpublished(found: Sequence[Group], model: str, printed_on: str) -> str | None:

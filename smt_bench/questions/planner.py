@@ -233,12 +233,13 @@ class Planner(MethodChoice):
             return True
         return methods.build(name, self.config(name, 1000), None, 0, 1000).capacity(self.shapes).trainable > 0
 
-    def check_capacity(self, name: str, fraction: float | None, **changes: Any) -> None:
+    def check_capacity(self, name: str, fraction: float | None, base: str | None = None, **changes: Any) -> None:
         """Refuses a capacity that this model cannot give; needs no data and no weights.
 
         Args:
             name: method.
             fraction: requested trainable fraction; None for methods without one.
+            base: of the frozen weights; None: as asked for.
             **changes: method settings that differ from the recipe's.
 
         Raises:
@@ -248,7 +249,7 @@ class Planner(MethodChoice):
         config = self.config(name, steps, **changes)
         with setting_named(name, config):
             method = methods.build(name, config, fraction, 0, steps)
-            self.check_base(method, self.recipe.base)
+            self.check_base(method, self.recipe.base if base is None else base)
             capacity = method.capacity(self.shapes)
         check_fraction(name, fraction, capacity)
         self._check_attached(name, method, capacity)
@@ -309,14 +310,16 @@ class Planner(MethodChoice):
             )
         self.check_library(base)
 
-    def stands(self, name: str) -> bool:
-        """Whether a method that was not named can do with the base that was asked for."""
-        if not self.recipe.base:
+    def stands(self, name: str, base: str | None = None) -> bool:
+        """Whether a method that was not named can do with a base: the one that was asked for, unless another is given."""
+        base = self.recipe.base if base is None else base
+        if not base:
             return True
-        fraction = self.fractions()[0] if methods.find(name).takes_fraction else None
-        why = methods.build(name, self.config(name, 1000), fraction, 0, 1000).whole_base
+        kind = methods.find(name)
+        config = self.config(name, 1000, **kind.over_nf4)
+        why = methods.build(name, config, self.fractions()[0] if kind.takes_fraction else None, 0, 1000).whole_base
         if why is not None:
-            self._leave_out(name, f"{why} (--base {self.recipe.base})")
+            self._leave_out(name, f"{why} (--base {base})")
         return why is None
 
     def check_library(self, base: str) -> None:
