@@ -142,7 +142,15 @@ def startable(
 
 def whole(model: str, settings: dict[str, Any]) -> dict[str, Any] | None:
     """Of a measurement of fewer layers: what all are to them (`models.build.Whole`); None where all were measured."""
-    return asdict(whole_model(model, settings["layers"])) if "layers" in settings else None
+    if "layers" not in settings:
+        return None
+    found = asdict(whole_model(model, settings["layers"]))
+    if settings.get(
+        "base"
+    ):  # what is added has fewer bits than embeddings: bytes of all weights, and of those measured
+        every = {name: value for name, value in settings.items() if name != "layers"}
+        found["weights"] = [weight_bytes(model, every), weight_bytes(model, settings)]
+    return found
 
 
 def layers_note(record: Record, how: str) -> list[str]:
