@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,12 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 
+GUIDE = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
+EXAMPLE = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)  # the method of the guide
 ENTRY_POINTS = """\
 [smt_bench.methods]
 top-values = their_package:TopValues
+top-layers = my_package:TopLayers
 [smt_bench.families]
 weather = their_package:weather
 """
@@ -95,6 +99,7 @@ def place(tmp_path: Path) -> Path:
     """A folder with their package, as an installer leaves it, and their data."""
     (tmp_path / "site" / "their_package-1.0.dist-info").mkdir(parents=True)
     (tmp_path / "site" / "their_package.py").write_text(PACKAGE)
+    (tmp_path / "site" / "my_package.py").write_text(EXAMPLE[0])
     metadata = tmp_path / "site" / "their_package-1.0.dist-info"
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
@@ -116,13 +121,13 @@ def python(place: Path, *args: str) -> subprocess.CompletedProcess[str]:
 def test_their_method_on_their_data_in_our_table_and_figure(place: Path) -> None:
     done = python(
         place, "-m", "smt_bench", "run", "plateau", "--model", "tiny", "--preset", "smoke", "--tasks", "rain,sky",
-        "--methods", "top-values,lora", "--data", "data",
+        "--methods", "top-values,top-layers,lora", "--data", "data",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     made = place / "results" / "plateau" / "tiny" / "weather"
     table = (made / "table3.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
-    assert rows[2:] == ["LoRA", "Top-V"]
+    assert rows[2:] == ["LoRA", "Top layers", "Top-V"]
     assert "mean over 2 tasks (Rain?, Sky)" in table and "rain+sky" in table
     figure = (made / "figure9.svg").read_text(encoding="utf-8")
     assert "<!-- Top-V -->" in figure and "#aa3377" in figure.lower()
@@ -130,6 +135,11 @@ def test_their_method_on_their_data_in_our_table_and_figure(place: Path) -> None
     theirs = next(run for run in runs if run["method"]["name"] == "top-values")
     assert theirs["data"]["family"] == "weather" and set(theirs["evaluation"]["tasks"]) == {"rain", "sky"}
     assert theirs["method"]["config"] == {"stop_after": 6} and theirs["train"]["lr"] == 0.004
+
+
+def test_the_guides_method_is_short_and_is_named_as_the_guide_says() -> None:
+    assert len(EXAMPLE) == 1 and len(EXAMPLE[0].splitlines()) < 40
+    assert 'top-layers = "my_package:TopLayers"' in GUIDE and '[project.entry-points."smt_bench.methods"]' in GUIDE
 
 
 SEVERAL = """\

@@ -42,11 +42,10 @@ SHARES = (1, 2, 4)  # of what does not fit whole, half or a quarter of the layer
 ROOM = 0.95  # of a card, that the counted peak may take
 
 
-def reached(found: Findings, device: torch.device) -> dict[str, float]:
+def reached(found: Findings, device: torch.device) -> None:
     """Rates of products and copies, against the datasheet where the card is known."""
-    got: dict[str, float] = {}
     with found.guarded("rates", "products and copies"):
-        got |= rates(device)
+        got = rates(device)
         card = None
         if device.type == "cuda":
             whole = torch.cuda.get_device_properties(device).total_memory
@@ -59,8 +58,14 @@ def reached(found: Findings, device: torch.device) -> dict[str, float]:
                 share = rate / peaks[name]
                 verdict = "pass" if LEAST <= share <= MOST else "FAIL"
                 says += f", {share:.0%} of the datasheet's"
-            found.add("rates", "copies" if name == "bandwidth" else f"{name} products", verdict, says, rate=rate)
-    return got
+            found.add(
+                "rates", "copies" if name == "bandwidth" else f"{name} products", verdict, says, name=name, rate=rate
+            )
+
+
+def rates_of(found: Findings) -> dict[str, float]:
+    """What `reached` found, by name of the rate; empty where it was not asked."""
+    return {f.numbers["name"]: f.numbers["rate"] for f in found.found if f.part == "rates" and "rate" in f.numbers}
 
 
 def cost(
@@ -77,7 +82,7 @@ def cost(
     Args:
         found: where findings go.
         device: where.
-        got: `reached`.
+        got: `rates_of`.
         model: whose architecture.
         layers: of it; None: all.
         batch: examples.
@@ -89,6 +94,8 @@ def cost(
             if kind == "bf16" and precision == "fp32":
                 continue
             what = f"{label}, {'with' if checkpointing else 'without'} checkpointing"
+            if found.had("cost", what):
+                continue
             if found.left < AT_LEAST:
                 found.add("cost", what, "skipped", f"{found.left:.0f} s are left")
                 continue
@@ -131,6 +138,7 @@ def _case(
     else:
         found.add("cost", what, "skipped", first)
         return
+    case = what
     if workload.layers is not None and workload.layers < own:
         what += f", {workload.layers} of {own} layers"
     planned = dry.account.peak("tuning").peak_bytes
@@ -161,7 +169,7 @@ def _case(
     numbers: dict[str, Any] = {
         "step_ms": 1e3 * step, "planned_bytes": planned, "peak_bytes": peak, "reserved_bytes": reserved,
         "trainable": capacity.trainable, "total": capacity.total, "parts_ms": {k: 1e3 * v for k, v in parts.items()},
-        "layers": workload.layers,
+        "layers": workload.layers, "case": case,
     }  # fmt: skip
     says = f"{1e3 * step:,.1f} ms a step"
     if got:

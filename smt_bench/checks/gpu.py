@@ -91,24 +91,39 @@ def check_gpu(
     }  # fmt: skip
     found = Findings(results / "check" / f"gpu-{file}.json", name, asked, say, seconds)
     rates: dict[str, float] = {}
-    if "rates" in parts:
-        rates = cost.reached(found, device)
-    if "ways" in parts:
-        numerics.ways(found, device, small)
-    if "methods" in parts:
+
+    def compare() -> None:
         numerics.compare(found, device, 4 if small else 8)
         if not small:  # a CPU has no kernels
             numerics.kernels(found, device, 8)
-    if "resume" in parts:
-        resume(found, device)
-    if "cost" in parts:
-        cost.cost(found, device, rates, *sizes)
-    kernels_left(found)
+
+    doing: dict[str, Callable[[], object]] = {
+        "rates": lambda: cost.reached(found, device),
+        "ways": lambda: numerics.ways(found, device, small),
+        "methods": compare,
+        "resume": lambda: resume(found, device),
+        "cost": lambda: cost.cost(found, device, rates, *sizes),
+    }
+    for part, do in doing.items():
+        if part in parts and not found.had(part):
+            do()
+            kernels_left(found, part)
+        if part in parts:
+            found.ended(part)
+        if part == "rates":
+            rates |= cost.rates_of(found)
     found.end()
     return found
 
 
-def kernels_left(found: Findings) -> None:
-    """A kernel that did not work was replaced by the plain way, with right numbers: nothing else would show it."""
+def kernels_left(found: Findings, part: str) -> None:
+    """A kernel that did not work was replaced by the plain way, with right numbers: nothing else would show it.
+
+    Args:
+        found: where findings go.
+        part: that has just ended; a kernel is named once, by the part that left it.
+    """
+    said = {f.what for f in found.found}
     for name, why in guarded.left.items():
-        found.add("ways", name, "FAIL", f"the kernel was left for the plain way: {why}")
+        if name not in said:
+            found.add(part, name, "FAIL", f"the kernel was left for the plain way: {why}")

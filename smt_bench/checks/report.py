@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from smt_bench.machine import facts
+from smt_bench.machine import facts, remembered
 from smt_bench.machine.files import write_text
 from smt_bench.machine.memory import exhausted, release
 from smt_bench.records.outcome import first_line, portable
@@ -43,7 +43,7 @@ class Finding:
 
 
 class Findings:
-    """All of one command.
+    """All of one command. What the same command found before it was interrupted, here and by this code, is kept.
 
     Args:
         path: of the JSON file, written anew with every finding.
@@ -59,12 +59,15 @@ class Findings:
         self.path, self.say, self.seconds = path, say, seconds
         self.found: list[Finding] = []
         self._begin = time.monotonic()
-        self._head = {
+        self._head: dict[str, Any] = {
             "device": device,
             "asked": asked,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "environment": facts.describe() | facts.numerics(),
+            "code": remembered.code(),
+            "ended": [],
         }
+        self._before = self._unfinished()
         self._write()
 
     @property
@@ -82,6 +85,29 @@ class Findings:
         self.found.append(Finding(part, what, verdict, says, numbers))
         self._write()
         self.say(f"{time.monotonic() - self._begin:5.0f} s  {verdict:8}{part}: {what}: {says}")
+
+    def had(self, part: str, case: str | None = None) -> bool:
+        """Takes over what an interrupted command found of a part that had ended, or of one case of any; False: nothing.
+
+        Args:
+            part: of the checks.
+            case: as in a finding's numbers; what failed or was skipped is looked at again.
+        """
+        if case is None:
+            old = [f for f in self._before["findings"] if f.part == part and part in self._before["ended"]]
+        else:
+            of_case = [f for f in self._before["findings"] if f.part == part and f.numbers.get("case") == case]
+            old = [f for f in of_case if f.verdict in ("pass", "noted")]
+        if old:
+            self.found += old
+            self._write()
+            self.say(f"{part}{'' if case is None else ': ' + case}: kept from the interrupted command")
+        return bool(old)
+
+    def ended(self, part: str) -> None:
+        """The part is done."""
+        self._head["ended"].append(part)
+        self._write()
 
     @contextmanager
     def guarded(self, part: str, what: str, may_exhaust: bool = False) -> Iterator[None]:
@@ -106,6 +132,19 @@ class Findings:
         """The last word in the file."""
         self._head["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
         self._write()
+
+    def _unfinished(self) -> dict[str, Any]:
+        nothing: dict[str, Any] = {"ended": [], "findings": []}
+        try:
+            old = json.loads(self.path.read_text(encoding="utf-8"))
+            same = all(
+                old[k] == json.loads(json.dumps(self._head[k])) for k in ("device", "asked", "environment", "code")
+            )
+            if "finished" in old or not same:
+                return nothing
+            return {"ended": list(old["ended"]), "findings": [Finding(**f) for f in old["findings"]]}
+        except (OSError, ValueError, KeyError, TypeError):  # none, or of another version
+            return nothing
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -30,7 +30,7 @@ def remembered(about: Any, make: Callable[[], Any]) -> Any:
         about: all that the answer follows from besides, as plain JSON: contents or hashes of files, never names alone.
         make: gives plain JSON values; what it raises is raised and not kept.
     """
-    asked = json.dumps([about, _code(), {name: _version(name) for name in PACKAGES}, platform.python_version()])
+    asked = json.dumps([about, code(), {name: _version(name) for name in PACKAGES}, platform.python_version()])
     path = cache_folder() / "remembered" / f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -50,7 +50,7 @@ def _version(name: str) -> str | None:
 
 
 @cache
-def _code() -> str:
+def code() -> str:
     """Hash of all of this package, methods included: a dozen milliseconds."""
     whole = hashlib.sha256()
     for folder, below, names in os.walk(Path(__file__).resolve().parents[1], followlinks=True):

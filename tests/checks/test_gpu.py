@@ -224,7 +224,49 @@ def test_rates_stand_beside_the_datasheet(tmp_path: Path, monkeypatch: pytest.Mo
     seen = {"bf16": card.measured.bf16, "fp32": 0.9 * card.fp32, "bandwidth": 0.1 * card.bandwidth}  # type: ignore[union-attr]
     monkeypatch.setattr(cost, "rates", lambda device: seen)
     found = findings(tmp_path)
-    assert cost.reached(found, gpu) == seen
+    cost.reached(found, gpu)
+    assert cost.rates_of(found) == seen
     assert verdicts(found) == {"bf16 products": "pass", "fp32 products": "pass", "copies": "FAIL"}
     assert "81% of the datasheet's" in found.found[0].says
     assert replace(card, measured=None).measured is None
+
+
+def test_an_interrupted_check_goes_on(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = (
+        "check",
+        "gpu",
+        "--device",
+        "cpu",
+        "--parts",
+        "rates,ways,cost",
+        "--model",
+        "tiny",
+        "--batch-size",
+        "2",
+        "--length",
+        "16",
+    )
+    measured = cost._case
+
+    def stopped(found: Findings, what: str, *rest: Any) -> None:
+        if what == "full, with checkpointing":
+            raise KeyboardInterrupt
+        measured(found, what, *rest)
+
+    monkeypatch.setattr(cost, "_case", stopped)
+    assert cli(*args).returncode == 130
+    file = tmp_path / "results" / "check" / "gpu-cpu.json"
+    first = json.loads(file.read_text())
+    assert first["ended"] == ["rates", "ways"] and "finished" not in first
+    again: list[str] = []
+    monkeypatch.setattr(numerics, "ways", lambda *a: again.append("ways"))
+    monkeypatch.setattr(cost, "reached", lambda *a: again.append("rates"))
+    monkeypatch.setattr(cost, "_case", lambda found, what, *rest: again.append(what) or measured(found, what, *rest))
+    assert cli(*args).returncode == 0
+    second = json.loads(file.read_text())
+    assert second["ended"] == ["rates", "ways", "cost"] and "finished" in second
+    assert again[0] == "full, with checkpointing" and not any(a.startswith("smt, with ") for a in again)
+    assert second["findings"][: len(first["findings"])] == first["findings"]
+    assert "roofline_ms" in second["findings"][-1]["numbers"]  # from the rates that were kept
+    again.clear()
+    assert cli(*args).returncode == 0 and again[:2] == ["rates", "ways"]  # finished: another look is a new one
