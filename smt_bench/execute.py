@@ -54,6 +54,9 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     seconds: dict[str, float] = {}
     record["seconds"] = seconds
     record["environment"]["spread"] = inputs.spread.to_dict()
+    if run.train.base:  # what quantizes decides numbers too
+        packages = {**record["environment"]["packages"], facts.QUANTIZES: facts.version_of(facts.QUANTIZES)}
+        record["environment"]["packages"] = packages
     record["overlap"] = {"rule": RULE, "tests": inputs.data.overlap, "repeated": inputs.data.repeated}
 
     def clock(part: str, since: float) -> None:
