@@ -161,14 +161,13 @@ def plan(
         attention,
         optimizer_dtype=optimizer_dtype or "fp32",
         layers=layers,
-        base=base or "",
     )
     measured: Calibration | None = None
     asked_for = None if shares is None else Efficiency(*shares)
     if calibrate:
         measured = measure()
         asked_for = measured.efficiency(where)
-    target = Target(where, spread, zero_stage is not None or base is not None, asked_for)
+    target = Target(where, spread, zero_stage is not None, asked_for)
     rows = _watched(lambda watch: plan_rows(asked, planner, workload, target, watch))
     if as_json:
         print(json.dumps([row.to_dict() for row in rows], indent=1))

@@ -32,7 +32,7 @@ def _text(value: float | None, form: str, scale: float = 1.0) -> str:
 def cells(row: Row) -> list[str]:
     """A row to read, as `HEADER`."""
     fraction = row.run.method.fraction
-    name = title(row.run.method.name)
+    name = title(row.run.method.name) + row.over
     asked = _text(fraction, "g", 0.01)
     if row.capacity is None:
         return [name, asked, "impossible", *[""] * (len(HEADER) - 3)]
@@ -62,7 +62,8 @@ def notes(rows: Sequence[Row], workload: Workload, target: Target, calibration: 
     """What a reader has to know."""
     gpu, per_step = target.gpu, workload.batch * target.gpus
     kind = f"{workload.precision}{', optimizer in bf16' if workload.optimizer_dtype == 'bf16' else ''}"
-    bits = f"; {WORDS}" if workload.base else ""
+    small = list(dict.fromkeys(r.run.method.name for r in rows if r.run.train.base))
+    bits = f"; {WORDS}, under {', '.join(small)}" if small else ""
     found = [
         f"{target.gpus} x {gpu.name} ({gpu.memory / GIB:.0f} GiB, {gpu.bf16 / 1e12:g} TFLOP/s bf16, {gpu.fp32 / 1e12:g} fp32, "
         f"{gpu.bandwidth / GB:g} GB/s; {gpu.source}); data-parallel",

@@ -128,6 +128,11 @@ class Row:
         return max((total, at) for total, at, _ in self.peaks.values())
 
     @property
+    def over(self) -> str:
+        """What a method's name is followed by where its base is not whole."""
+        return f" over {self.run.train.base}" if self.run.train.base else ""
+
+    @property
     def how(self) -> str:
         """The spreads in words."""
         names = {stage: words(spread) for stage, spread in self.spreads.items()}
@@ -155,7 +160,7 @@ class Row:
         tuning, warmup = self.times.get("tuning"), self.times.get("warmup")
         return {
             "model": self.run.model.name,
-            "method": method.name,
+            "method": method.name + self.over,
             "fraction": method.fraction,
             "lr": self.run.train.lr,
             "seed": self.run.seed,

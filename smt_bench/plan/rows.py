@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from smt_bench import methods
@@ -199,11 +200,17 @@ def plan_rows(
     """
     planner.open_without_data()
     planned = experiment.runs(planner)
-    runs, anatomy = DryRuns(workload), Anatomy.of(workload.model, workload.layers)
-    if workload.base:
-        anatomy.weights = planner.inventory.weight_bytes(WEIGHT[workload.precision], workload.base)
+    whole, bases = Anatomy.of(workload.model, workload.layers), {run.train.base for run, _ in planned}
+    runs = {base: DryRuns(replace(workload, base=base)) for base in bases}
+    anatomies = {
+        base: replace(whole, weights=planner.inventory.weight_bytes(WEIGHT[workload.precision], base)) for base in bases
+    }
+    # Nothing trains densely over 4 bits that ZeRO could shard.
+    alone = replace(target, fixed=True, spread=replace(target.spread, zero=0, offload=False))
     rows = []
     for done, (run, capacity) in enumerate(planned):
+        base = run.train.base
         watch(done, len(planned), run.method.name)
-        rows.append(make_row(run, capacity, planner.refused.get(run.key), runs, anatomy, target))
+        to = alone if base else target
+        rows.append(make_row(run, capacity, planner.refused.get(run.key), runs[base], anatomies[base], to))
     return rows

@@ -19,12 +19,16 @@ from smt_bench.machine.spread import Spread
 from smt_bench.methods import nf4
 from smt_bench.models.inventory import inventory
 from smt_bench.models.quantized import quantize
-from smt_bench.plan.rows import DryPlanner
+from smt_bench.plan.dry import Workload
+from smt_bench.plan.gpu.hardware import find
+from smt_bench.plan.row import Target
+from smt_bench.plan.rows import DryPlanner, plan_rows
+from smt_bench.questions.parts import plan_parts
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
 from smt_bench.records.index import describe
 from smt_bench.records.runs import OtherVersion, Run
-from smt_bench.records.store import Record
+from smt_bench.records.store import Record, Store
 
 HERE = Machine((), 24_000_000_000)
 
@@ -123,6 +127,23 @@ def test_every_row_of_table_2_stands_beside_its_whole_one() -> None:
         experiment.method_names(planner("spiel-quantized", base="nf4"))
     with pytest.raises(ValueError, match="full: it trains the model's own weights"):
         experiment.check(planner("spiel-quantized", methods=("full",)))
+
+
+def test_a_plan_of_both_counts_each_over_its_base() -> None:
+    made = planner("spiel-quantized", methods=("lora",))
+    target = Target(find("a100-80gb"), Spread(2, zero=2), fixed=True)
+    whole, small = plan_rows(spiel_quantized.SpielQuantized(), made, Workload("tiny", 2, 16, "fp32", False), target)
+    assert (whole.to_dict()["method"], small.to_dict()["method"]) == ("lora", "lora over nf4")
+    bytes_of = [row.account.find("tuning", "forward").peak["parameters"] for row in (whole, small) if row.account]
+    assert bytes_of[0] - bytes_of[1] == made.inventory.weight_bytes(4, "") - made.inventory.weight_bytes(4, "nf4")
+    assert (whole.how, small.how) == ("ZeRO-2", "whole copies"), "nothing trains densely over 4 bits"
+
+
+@pytest.mark.parametrize("name", ["kernels", "saturation"])
+def test_where_it_would_change_nothing_it_is_refused(name: str, tmp_path: Path) -> None:
+    asked = Request(name, "bench-60m" if name == "kernels" else "tiny", base="nf4")
+    with pytest.raises(ValueError, match="--base: .* puts no method over it: leave it out"):
+        plan_parts(experiments.members(name), asked, HERE, Store(tmp_path), False, print)
 
 
 def over(small: bool, method: str, right: float, seed: int, **more: Any) -> Record:
