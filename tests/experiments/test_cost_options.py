@@ -86,7 +86,8 @@ def test_a_base_of_4_bits_is_measured_as_planned(tmp_path: Path) -> None:
     rows = pd.read_csv(tmp_path / "memory" / "memory.csv")
     every, part = (build.listed("tiny", n).weight_bytes(4, "nf4") for n in (None, 2))
     trained = memory["result"]["rows"][0]["trainable"]
-    assert set(rows["parameters"]) == {part + 4 * trained}
+    buffers = sum(b.numel() * b.element_size() for b in build.build("tiny", layers=2).buffers())
+    assert set(rows["parameters"]) == {part + 4 * trained + buffers}
     assert rows["peak"].to_list() == rows["planned_peak"].to_list()
     states = rows[["parameters", "gradients", "optimizer_state", "master_copies", "method_state"]].sum(axis=1)
     rest = rows["logits_loss"] + rows["temporaries"]
