@@ -48,6 +48,7 @@ REGISTRY: Registry[Experiment | Bundle] = Registry(
         "frozen-warmup": "smt_bench.experiments.why.frozen_warmup:FrozenWarmup",
         "spiel-schedule": "smt_bench.experiments.choices.spiel_schedule:SpielSchedule",
         "spiel-search": "smt_bench.experiments.choices.spiel_search.experiment:SpielSearch",
+        "spiel-quantized": "smt_bench.experiments.accuracy.spiel_quantized:SpielQuantized",
         "spiel-ages": "smt_bench.experiments.why.spiel_ages:SpielAges",
         "masking": "smt_bench.experiments.choices.masking:Masking",
         "rate-transfer": "smt_bench.experiments.choices.rate_transfer:RateTransfer",

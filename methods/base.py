@@ -161,6 +161,7 @@ class Method(ABC, Generic[ConfigT_co]):
         takes_fraction: whether it can be given a budget of trainable numbers.
         default_lr: peak learning rate where the recipe has none for this method; None: the recipe's for all others.
         bytes_per_number: alive for each number that `attach` installs: value, gradient, optimizer, indices (`machine.states`).
+        over_nf4: the settings it has over a base of 4 bits where others were not asked for (`whole_base`).
     """
 
     name: ClassVar[str]
@@ -173,6 +174,7 @@ class Method(ABC, Generic[ConfigT_co]):
     takes_fraction: ClassVar[bool] = True
     default_lr: ClassVar[float | None] = None
     bytes_per_number: ClassVar[int] = 16
+    over_nf4: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -257,6 +259,16 @@ class Method(ABC, Generic[ConfigT_co]):
     def merges(self) -> bool:
         """Whether `merge` is called; otherwise the model is judged as it was trained, and the record says so."""
         return True
+
+    @property
+    def whole_base(self) -> str | None:
+        """Why the model's own weights have to be whole, and what to do about it; None: they may have 4 bits (`methods.nf4`).
+
+        Such weights are read and never written: what trains is beside them, or goes into each whole matrix that is made of them.
+        """
+        if self.trains_dense:
+            return "it trains the model's own weights, which have to stay as they are: leave it out"
+        return "it is not known to leave the model's own weights as they are: leave it out"
 
     @property
     def warmup_steps(self) -> int:

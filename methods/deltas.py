@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from smt_bench.methods.base import Average, alone
 from smt_bench.methods.modules import has_values
+from smt_bench.methods.nf4 import Nf4, whole, written_by
 from smt_bench.methods.products import as_autocast, product
 from smt_bench.methods.sampled import product_at
 
@@ -86,7 +87,8 @@ class SpielLinear(nn.Module):
     """A frozen linear layer with trainable deltas at `indices`, kept in place in its dense weight.
 
     Always weight[indices] = base + deltas and, elsewhere, the pretrained value; inactive weights need no copy. The sum
-    is recomputed from `base`, never accumulated, so low-precision weights do not drift.
+    is recomputed from `base`, never accumulated, so low-precision weights do not drift. A weight of 4 bits stays as it is: the
+    sum goes into each whole matrix that is made of it, and `base` is what is read of it there.
 
     Args:
         linear: the layer to wrap; its weight and bias parameters are shared, not copied.
@@ -125,6 +127,7 @@ class SpielLinear(nn.Module):
             wider = torch.promote_types(dtype, torch.float32)
             deltas_D = nn.Parameter(torch.zeros(len(indices_D), dtype=wider, device=device))
         self.deltas = deltas_D
+        written_by(self.weight, self._write)
         self.collecting = False
         self.candidates: Candidates | None = None
 
@@ -138,18 +141,25 @@ class SpielLinear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, deltas={len(self.deltas)}"
 
     def flat(self) -> torch.Tensor:
-        """The weight as a vector (a view, outside autograd)."""
-        return self.weight.detach().view(-1)
+        """The weight as a vector, outside autograd: a view, or of a weight of 4 bits what was quantized, made anew."""
+        return whole(self.weight).view(-1)
 
     @torch.no_grad()
     def write_back(self) -> None:
-        """Puts base + deltas into the dense weight (equation 4)."""
-        self.flat()[self.indices.long()] = (self.base.to(self.deltas.dtype) + self.deltas).to(self.weight.dtype)
+        """Puts base + deltas into the dense weight (equation 4), where there is one."""
+        if not isinstance(self.weight, Nf4):
+            self._write(self.weight.detach())
+
+    @torch.no_grad()
+    def _write(self, weight_OI: torch.Tensor) -> None:
+        sum_D = (self.base.to(self.deltas.dtype) + self.deltas).to(weight_OI.dtype)
+        weight_OI.view(-1)[self.indices.long()] = sum_D
 
     @torch.no_grad()
     def select(self, indices_D: torch.Tensor, base_D: torch.Tensor) -> None:
         """Moves to other indices with their pretrained values, restoring the weights left behind."""
-        self.flat()[self.indices.long()] = self.base
+        if not isinstance(self.weight, Nf4):
+            self.flat()[self.indices.long()] = self.base
         self.indices.copy_(indices_D)
         self.base.copy_(base_D)
         self.write_back()

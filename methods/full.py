@@ -60,6 +60,10 @@ class Base(Method):
         return Capacity("parameters", 0, 0, 1, total_parameters(shapes))
 
     @property
+    def whole_base(self) -> None:
+        """The quantized model as it is."""
+
+    @property
     def half(self) -> str:
         """Nothing trains."""
         return "nothing trains"

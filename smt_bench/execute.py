@@ -58,6 +58,9 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     record["environment"]["spread"] = inputs.spread.to_dict()
     if inputs.recipe:
         record["recipe"] = inputs.recipe
+    if run.train.base:  # what quantizes decides numbers too
+        packages = {**record["environment"]["packages"], facts.QUANTIZES: facts.version_of(facts.QUANTIZES)}
+        record["environment"]["packages"] = packages
     record["overlap"] = {"rule": RULE, "tests": inputs.data.overlap, "repeated": inputs.data.repeated}
 
     def clock(part: str, since: float) -> None:
@@ -68,12 +71,12 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
     memory.reset_peaks()
     peaks = memory.Phases(record.setdefault("memory_bytes", {}))
     start = time.perf_counter()
+    where = device if inputs.device_map is None else None
     if run.parts:
         model, tokenizer, record["composition"] = _composed(run, inputs)
-    else:
-        model, tokenizer = load(inputs.located, run.train.precision, inputs.device_map)
-    if inputs.device_map is None or run.parts:
         model.to(device)
+    else:
+        model, tokenizer = load(inputs.located, run.train.precision, inputs.device_map, run.train.base, where)
     record["environment"]["attention"] = model.config._attn_implementation
     clock("load", start)
     peaks.end("load")

@@ -11,8 +11,9 @@ from typing import Any
 
 from smt_bench import methods
 from smt_bench.machine import fits
-from smt_bench.machine.states import Demand
-from smt_bench.models.build import config, whole_model
+from smt_bench.machine.states import WEIGHT, Demand
+from smt_bench.models.build import config, listed, whole_model
+from smt_bench.models.quantized import WORDS
 from smt_bench.plan.dry import Workload
 from smt_bench.questions.capacity import demand_of
 from smt_bench.questions.experiment import MeasuringExperiment
@@ -54,7 +55,7 @@ class StepsExperiment(MeasuringExperiment):
         s, r = self.settings_of_steps(planner), planner.request
         Workload(
             r.model, s["batch_size"], s["length"], s["precision"], optimizer_dtype=s.get("optimizer_dtype", "fp32"),
-            layers=r.layers,
+            layers=r.layers, base=s.get("base", ""),
         )  # fmt: skip
         for cell in self._cells(planner):
             planner.check_capacity(cell.method, cell.fraction)
@@ -92,6 +93,8 @@ class StepsExperiment(MeasuringExperiment):
             asked["layers"] = r.layers
         if r.optimizer_dtype not in (None, "fp32"):
             asked["optimizer_dtype"] = r.optimizer_dtype
+        if recipe.base:
+            asked["base"] = recipe.base
         return asked
 
 
@@ -101,7 +104,13 @@ def lacking(demand: Demand, here: fits.Machine, settings: dict[str, Any]) -> str
 
 
 def startable(
-    entry: dict[str, Any], total: int, trainable: int, here: fits.Machine, settings: dict[str, Any], steps: int
+    entry: dict[str, Any],
+    total: int,
+    trainable: int,
+    here: fits.Machine,
+    settings: dict[str, Any],
+    steps: int,
+    weights: int | None = None,
 ) -> tuple[dict[str, Any], str | None, str | None]:
     """The config under which a method can be brought to its tuning steps here.
 
@@ -114,6 +123,7 @@ def startable(
         here: this machine.
         settings: of the measurement.
         steps: of a run.
+        weights: bytes of the model's weights where not all are in the measurement's precision.
 
     Returns:
         (config, why the warm-up only looks, why the method cannot start at all); None where there is nothing to say.
@@ -123,7 +133,7 @@ def startable(
     for trains in (True, False):
         tried = config if trains else {**config, "warmup_trains": False}
         method = methods.build(entry["name"], tried, entry["fraction"], 0, steps)
-        found[trains] = lacking(demand_of(method, total, trainable), here, settings)
+        found[trains] = lacking(demand_of(method, total, trainable, weights=weights), here, settings)
         if found[trains] is None or not config.get("warmup_trains"):
             why = None if trains else f"its blocks are chosen by a frozen warm-up: the one that trains {found[True]}"
             return tried, why, found[trains]
@@ -132,7 +142,15 @@ def startable(
 
 def whole(model: str, settings: dict[str, Any]) -> dict[str, Any] | None:
     """Of a measurement of fewer layers: what all are to them (`models.build.Whole`); None where all were measured."""
-    return asdict(whole_model(model, settings["layers"])) if "layers" in settings else None
+    if "layers" not in settings:
+        return None
+    found = asdict(whole_model(model, settings["layers"]))
+    if settings.get(
+        "base"
+    ):  # what is added has fewer bits than embeddings: bytes of all weights, and of those measured
+        every = {name: value for name, value in settings.items() if name != "layers"}
+        found["weights"] = [weight_bytes(model, every), weight_bytes(model, settings)]
+    return found
 
 
 def layers_note(record: Record, how: str) -> list[str]:
@@ -148,4 +166,11 @@ def layers_note(record: Record, how: str) -> list[str]:
 
 def setting_words(settings: dict[str, Any]) -> str:
     """Options beside the recipe's sizes, for a table's notes."""
-    return f", optimizer in {settings['optimizer_dtype']}" if "optimizer_dtype" in settings else ""
+    words = f", optimizer in {settings['optimizer_dtype']}" if "optimizer_dtype" in settings else ""
+    return f"{words}, {WORDS}" if settings.get("base") else words
+
+
+def weight_bytes(model: str, settings: dict[str, Any]) -> int | None:
+    """Bytes of the model's weights where not all are in the measurement's precision."""
+    base = settings.get("base")
+    return listed(model, settings.get("layers")).weight_bytes(WEIGHT[settings["precision"]], base) if base else None

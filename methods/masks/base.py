@@ -124,6 +124,11 @@ class Mask(Method[MaskT_co]):
         self._deltas = None
 
     @property
+    def whole_base(self) -> str | None:
+        """Only for those whose warm-up trains."""
+        return super().whole_base if self.trains_dense else None
+
+    @property
     def half(self) -> str:
         """Deltas and their gradients are float32."""
         return "float32 deltas and gradients"

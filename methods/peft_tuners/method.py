@@ -26,6 +26,7 @@ from smt_bench.methods.peft_tuners.derived import DERIVED
 from smt_bench.methods.peft_tuners.knobs import KNOBS, OWN_STARTS, Knob
 from smt_bench.methods.roles import reads_text
 
+BESIDE = ("gaussian", "eva", "orthogonal")  # starts of LoRA that leave the base as it is
 _COUNTED: dict[tuple[str, str, int, int], int] = {}  # by method, settings, shapes and units: planning asks often
 
 
@@ -128,6 +129,13 @@ class PeftTuner(Method[TunerSettings]):
     def merges(self) -> bool:
         """Whether it can be folded into the weights, and should be."""
         return self.knob.merges and self.config.merge
+
+    @property
+    def whole_base(self) -> str | None:
+        """For starts of LoRA that take something out of the base; beside it, no tuner writes to it before it is merged."""
+        if isinstance(self.begins, bool) or self.begins in BESIDE:
+            return None
+        return f"init_lora_weights={self.begins!r}: begins by changing the model's own weights: choose true, gaussian or eva"
 
     @property
     def half(self) -> str:

@@ -26,6 +26,7 @@ from torch import nn
 
 from smt_bench.methods.base import Average
 from smt_bench.methods.modules import has_values
+from smt_bench.methods.nf4 import check_installed
 from smt_bench.methods.roles import role
 
 NF4_BLOCK = 64
@@ -155,7 +156,4 @@ def check_loftq() -> None:
     Raises:
         ValueError: it is not installed.
     """
-    from importlib.util import find_spec
-
-    if find_spec("bitsandbytes") is None:
-        raise ValueError("init_lora_weights='loftq': needs bitsandbytes: pip install 'smt-bench[loftq]'")
+    check_installed("init_lora_weights='loftq'")

@@ -157,6 +157,10 @@ class S2ft(Method[S2ftConfig]):
         self._layers, self._flat = {}, None
 
     @property
+    def whole_base(self) -> None:
+        """Rows and columns are copies of what is read of the base."""
+
+    @property
     def half(self) -> str:
         """Rows, columns and their gradients are float32."""
         return "float32 channels and channel gradients"

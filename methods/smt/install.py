@@ -13,6 +13,7 @@ from torch import nn
 
 from smt_bench.methods import guarded
 from smt_bench.methods.flat import Flat, Place, place_of
+from smt_bench.methods.nf4 import Nf4
 from smt_bench.methods.smt.layer import Shared, SparseLinear, columns_of
 from smt_bench.methods.smt.selection import Selection
 
@@ -63,13 +64,15 @@ WRITE = "SMT write-back"  # the kernel's name in records
 class WriteBack:
     """All blocks of a model into its weights: one launch per device on GPUs, by `guarded`'s rule, else layer by layer.
 
+    Weights of 4 bits are left alone: whoever makes them whole writes the blocks.
+
     Args:
         layers: in the order in which their blocks were handed out.
         flat: holds the blocks.
     """
 
     def __init__(self, layers: Mapping[str, SparseLinear], flat: Flat) -> None:
-        self.layers, self.flat = list(layers.values()), flat
+        self.layers, self.flat = [layer for layer in layers.values() if not isinstance(layer.weight, Nf4)], flat
         self._tables: dict[tuple[torch.device, torch.dtype], tuple[tuple[int, ...], torch.Tensor]] = {}
 
     @torch.no_grad()

@@ -21,6 +21,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from smt_bench.methods.nf4 import Nf4, whole, written_by
 from smt_bench.methods.products import as_autocast
 from smt_bench.methods.smt.gradients import Pairs, gradients_of, tried
 
@@ -111,6 +112,8 @@ class BlockLinear(torch.autograd.Function):
 class SparseLinear(nn.Module):
     """A linear layer of which only chosen blocks train.
 
+    A weight of 4 bits stays as it is: the blocks, float32 copies of what it reads there, go into each whole matrix made of it.
+
     Args:
         linear: the layer it stands in for; weight and bias are shared, not copied.
         index: (row, column) of its blocks.
@@ -135,7 +138,8 @@ class SparseLinear(nn.Module):
         device = self.weight.device
         self.pairs = Pairs([(row, position[column]) for row, column in index], device)
         self._rows_cols = tuple(torch.tensor(index, device=device).unbind(1))
-        blocks.data.copy_(self._view()[self._rows_cols])
+        blocks.data.copy_(self._view(whole(self.weight))[self._rows_cols])
+        written_by(self.weight, self._write)
         if self.height == self.width:
             tried(device, self.weight.dtype, self.height)
 
@@ -158,18 +162,23 @@ class SparseLinear(nn.Module):
 
     @torch.no_grad()
     def write_back(self) -> None:
-        """Puts the trained blocks into the dense weight; `WriteBack` does it for all layers."""
-        self._view()[self._rows_cols] = self.blocks.to(self.weight.dtype)
+        """Puts the trained blocks into the dense weight, where there is one; `WriteBack` does it for all layers."""
+        if not isinstance(self.weight, Nf4):
+            self._write(self.weight.data)
 
     def dense(self) -> nn.Linear:
         """The plain layer with the update folded in; shares the weight."""
         self.write_back()
         return plain(self.weight, self.bias)
 
-    def _view(self) -> torch.Tensor:
+    def _write(self, weight_OI: torch.Tensor) -> None:
+        rows_cols = tuple(part.to(weight_OI.device) for part in self._rows_cols)  # a merged model may be elsewhere
+        self._view(weight_OI)[rows_cols] = self.blocks.detach().to(weight_OI.dtype)
+
+    def _view(self, weight_OI: torch.Tensor) -> torch.Tensor:
         # (R, C, h, w) onto the weight's own memory.
-        o, i = self.weight.shape
-        split = self.weight.data.view(o // self.height, self.height, i // self.width, self.width)
+        o, i = weight_OI.shape
+        split = weight_OI.view(o // self.height, self.height, i // self.width, self.width)
         return split.permute(0, 2, 1, 3)
 
 

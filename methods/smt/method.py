@@ -109,6 +109,7 @@ class Smt(Method[SmtConfig]):
     look = ("#D55E00", "o")
     order = 40
     Config = SmtConfig
+    over_nf4 = {"warmup_trains": False}
 
     @classmethod
     def recipe(cls, steps: int, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,6 +186,16 @@ class Smt(Method[SmtConfig]):
     def trains_dense(self) -> bool:
         """The warm-up trains everything unless told otherwise."""
         return self.config.warmup_trains
+
+    @property
+    def whole_base(self) -> str | None:
+        """For a warm-up that trains, and for scores that need whole gradients: those of a weight of 4 bits are never made."""
+        c = self.config
+        if c.warmup_trains:
+            return "warmup_trains=True: its warm-up trains the model's own weights: choose false"
+        if needs_gradients(c.metric, c.scope) and c.metric != "mean_abs":
+            return f"metric={c.metric!r}: scores of whole weight gradients: choose mean_abs, or one that looks at inputs alone"
+        return None
 
     @property
     def warmup_steps(self) -> int:

@@ -240,6 +240,10 @@ class Spiel(Method[ScheduleConfig]):
         return {"updates": self.updates, "replaced": self.replaced, "age_histogram": self._ages()}
 
     @property
+    def whole_base(self) -> None:
+        """Pretrained values of the deltas are what is read of the base."""
+
+    @property
     def half(self) -> str:
         """Deltas, their gradients and the estimates are float32."""
         return "float32 deltas, gradients and estimates"

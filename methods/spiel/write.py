@@ -9,12 +9,15 @@ import torch
 from smt_bench.methods import guarded
 from smt_bench.methods.deltas import SpielLinear, index_dtype
 from smt_bench.methods.flat import Flat
+from smt_bench.methods.nf4 import Nf4
 
 WRITE = "SpIEL write-back"  # the kernel's name in records
 
 
 class WriteBack:
     """weight[indices] = base + deltas in every layer, by `guarded`'s rule.
+
+    Weights of 4 bits are left alone: whoever makes them whole writes the deltas.
 
     Takes indices and pretrained values of all layers of a device together, as `flat` has their deltas.
 
@@ -26,9 +29,9 @@ class WriteBack:
     def __init__(self, layers: Sequence[SpielLinear], flat: Flat) -> None:
         self.flat = flat
         self.groups: list[list[SpielLinear]] = []
-        kinds = list(dict.fromkeys((layer.weight.device, layer.weight.dtype) for layer in layers))
-        for device, dtype in kinds:
-            own = [layer for layer in layers if (layer.weight.device, layer.weight.dtype) == (device, dtype)]
+        kinds = list(dict.fromkeys(map(_kind, layers)))
+        for kind in kinds:
+            own, (device, dtype, _) = [layer for layer in layers if _kind(layer) == kind], kind
             largest = index_dtype(max(layer.weight.numel() for layer in own))
             sizes = [len(layer.deltas) for layer in own]
             indices_D = torch.empty(sum(sizes), dtype=largest, device=device)
@@ -42,6 +45,8 @@ class WriteBack:
     def __call__(self) -> None:
         """Writes."""
         for number, own in enumerate(self.groups):
+            if isinstance(own[0].weight, Nf4):
+                continue
             if guarded.used(WRITE, own[0].weight.device):
                 guarded.guarded(
                     WRITE,
@@ -69,6 +74,10 @@ class WriteBack:
                 start += len(layer.deltas)
             self._tables[number] = addresses, torch.tensor(rows, device=own[0].weight.device)
         return self._tables[number][1]
+
+
+def _kind(layer: SpielLinear) -> tuple[torch.device, torch.dtype, bool]:
+    return layer.weight.device, layer.weight.dtype, isinstance(layer.weight, Nf4)
 
 
 def _one_by_one(layers: Sequence[SpielLinear]) -> None:

@@ -83,8 +83,7 @@ def trained(
         stop: step at which it is broken off; None: it goes to its end.
     """
     inputs = replace(planner.inputs(), keeper=keeper)
-    model, tokenizer = load(inputs.located, run.train.precision)
-    model.to(device)
+    model, tokenizer = load(inputs.located, run.train.precision, base=run.train.base, device=device)
     method, _ = method_of(run, {k: tuple(v.shape) for k, v in model.named_parameters()})
     loop: Any = training_loop(run, inputs, model, tokenizer, method, device)
     if stop is not None:

@@ -49,6 +49,7 @@ def print_runs(planned: Sequence[tuple[Any, Capacity | None]], statuses: Mapping
             "tasks": list(run.evaluation.tasks),
             "settings": settings[run.key],
             "tuning": run.tuning,
+            **({"base": run.train.base} if run.train.base else {}),
         }
         rows.append(row)
         if not as_json:
@@ -57,6 +58,7 @@ def print_runs(planned: Sequence[tuple[Any, Capacity | None]], statuses: Mapping
                 f"{run.key}  {status:<8} {run.method.name:<{wide}} {asked:>7}  seed {run.seed}  "
                 f"{capacity.units:,} {capacity.unit} = {capacity.trainable:,} numbers ({row['trainable_pct']:.3f} %)  "
                 f"lr {run.train.lr:g}  {run.train.steps} steps"
+                + (f"  over {run.train.base}" if run.train.base else "")
                 + ("  tuned" if run.tuning else "")
                 + "".join(f"  {name}={json.dumps(value)}" for name, value in settings[run.key].items())
             )

@@ -30,6 +30,10 @@ Precision = Annotated[
         help="fp32 or bf16 (mixed, under autocast); default: see `list models`; other models fp32 up to 10^9 parameters.",
     ),
 ]
+Base = Annotated[
+    str | None,
+    typer.Option("--base", help="nf4: of the frozen weights 4 bits, as in QLoRA; methods that train them are refused."),
+]
 Many = list[str] | None
 Targets = Annotated[
     Many,

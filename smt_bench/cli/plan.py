@@ -10,6 +10,7 @@ import typer
 
 from smt_bench.cli.options import (
     AllowCode,
+    Base,
     BatchSize,
     Checkpointing,
     Layers,
@@ -56,7 +57,7 @@ def plan(
     optimizer_dtype: OptimizerDtype = None,
     checkpointing: Checkpointing = None,
     attention: Annotated[str, typer.Option(help="flash or eager.")] = ATTENTION,
-    bits: Annotated[int | None, typer.Option(help="4: a quantized base (by rule).")] = None,
+    base: Base = None,
     zero_stage: Annotated[
         int | None, typer.Option("--zero", help="0 to 3; default: the first of 0, 2, 3 that fits.")
     ] = None,
@@ -101,7 +102,7 @@ def plan(
         on_cost = {
             "gpus": gpus > 1, "gpu": gpu != GPU, "batch-size": batch_size, "length": length, "layers": layers,
             "precision": precision, "optimizer-dtype": optimizer_dtype, "checkpointing": checkpointing is not None,
-            "attention": attention != ATTENTION, "bits": bits, "zero": zero_stage is not None, "offload": offload,
+            "attention": attention != ATTENTION, "base": base, "zero": zero_stage is not None, "offload": offload,
             "efficiency": efficiency, "calibrate": calibrate,
         }  # fmt: skip
         for option, given in on_cost.items():
@@ -110,7 +111,11 @@ def plan(
                     f"--{option}: plan power says what differences can be told, not what runs cost: leave it out"
                 )
     where = find(gpu)
-    shares = _check(gpus, batch_size, bits, efficiency, calibrate)
+    shares = _check(gpus, batch_size, efficiency, calibrate)
+    if base and (zero_stage or offload):
+        raise ValueError(
+            f"--base {base}: nothing trains densely over it that ZeRO could shard: leave --zero and --offload out"
+        )
     if not as_json:
         check_writable(f"results folder {results}", "--results", results / "plan")
     spread = Spread(gpus, zero=zero_stage or 0, offload=offload)
@@ -136,7 +141,7 @@ def plan(
         fractions_pct=numbers(fractions, float, "--fractions"),
         tasks=tuple(several(tasks, "--tasks")), settings=tuple(setting(text) for text in settings or []), recipe=recipe,
         targets=tuple(several(targets, "--targets")), batch_size=batch_size, length=length, layers=layers,
-        checkpointing=checkpointing, precision=precision, optimizer_dtype=optimizer_dtype, allow_code=allow_code,
+        checkpointing=checkpointing, precision=precision, optimizer_dtype=optimizer_dtype, base=base, allow_code=allow_code,
         default_family=asked.families[0],
     )  # fmt: skip
     planner = DryPlanner(request, Machine((where.memory,) * gpus, 0), say)
@@ -167,7 +172,7 @@ def plan(
     if calibrate:
         measured = measure()
         asked_for = measured.efficiency(where)
-    target = Target(where, spread, zero_stage is not None, bits, asked_for, -(-share // at_once))  # whole micro-batches
+    target = Target(where, spread, zero_stage is not None, asked_for, -(-share // at_once))  # whole micro-batches
     rows = _watched(lambda watch: plan_rows(asked, planner, workload, target, watch))
     if as_json:
         print(json.dumps([row.to_dict() for row in rows], indent=1))
@@ -190,16 +195,12 @@ def _power(asked: TrainingExperiment, planner: DryPlanner, results: Path, effect
         show(table.to_markdown())
 
 
-def _check(
-    gpus: int, batch: int | None, bits: int | None, efficiency: str | None, calibrate: bool
-) -> tuple[float, float] | None:
+def _check(gpus: int, batch: int | None, efficiency: str | None, calibrate: bool) -> tuple[float, float] | None:
     """Refuses numbers that cannot be; the efficiencies asked for."""
     if not 1 <= gpus <= MOST:
         raise ValueError(f"--gpus {gpus}: choose 1 or more, at most {MOST:,}")
     if batch is not None and batch < 1:
         raise ValueError(f"--batch-size {batch}: choose a positive whole number")
-    if bits not in (None, 4):
-        raise ValueError(f"--bits {bits}: only 4 is known (NF4)")
     if efficiency is None:
         return None
     if calibrate:

@@ -12,6 +12,7 @@ import typer
 from smt_bench.cli.draw import render
 from smt_bench.cli.options import (
     AllowCode,
+    Base,
     BatchSize,
     Checkpointing,
     CheckpointMinutes,
@@ -111,6 +112,7 @@ def run(
     layers: Layers = None,
     checkpointing: Checkpointing = None,
     precision: Precision = None,
+    base: Base = None,
     optimizer_dtype: OptimizerDtype = None,
     jobs: Jobs = 1,
     gpus_per_run: GpusPerRun = None,
@@ -188,6 +190,7 @@ def run(
         layers=layers,
         checkpointing=checkpointing,
         optimizer_dtype=optimizer_dtype,
+        base=base,
         forgetting=forgetting,
         **own_recipe(recipe, lr, weight_decay, batch_size, micro_batch, epochs, cutoff, schedule, lr_warmup, heldout),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smt_bench.cli.options import (
+    Base,
     BatchSize,
     CheckpointMinutes,
     CheckpointSteps,
@@ -92,6 +93,7 @@ def tune(
     heldout: Heldout = None,
     batch_size: BatchSize = None,
     precision: Precision = None,
+    base: Base = None,
     select: Select = None,
     select_every: SelectEvery = None,
     jobs: Jobs = 1,
@@ -150,6 +152,7 @@ def tune(
         protocol,
         tuple(setting(text) for text in settings or []),
         precision=precision,
+        base=base,
         targets=tuple(several(targets, "--targets")),
         select=select,
         select_every=select_every,

@@ -34,6 +34,7 @@ class Sheet:
         printed_on: the model of the printed numbers.
         printed_pct: their trainable percentage; None where `printed` minds it.
         printed_at: the trainable percentage to show with a row's printed number; None where it is that of the row.
+        printed_family: the data family of the printed numbers; None: whatever family the runs are of.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Sheet:
     printed_on: str = published.MODEL
     printed_pct: float | None = 0.84
     printed_at: Callable[[str, float | None], float | None] = lambda label, fraction: None
+    printed_family: str | None = None
 
 
 def why_unpublished(found: Sequence[Group], model: str, printed_on: str) -> str | None:
@@ -67,6 +69,8 @@ def why_unpublished(found: Sequence[Group], model: str, printed_on: str) -> str 
         reasons.append(f"on the hub's {printed_on} (here: {run['model']['weights']} weights of that name)")
     if evaluation["protocol"] != "llm-adapters":
         reasons.append(f"under protocol llm-adapters (here: {evaluation['protocol']})")
+    if all(g.run["train"].get("base") for g in found):
+        reasons.append("of whole weights (here: 4 bits)")
     if set(evaluation["tasks"]) != wanted:
         reasons.append(f"over other tasks ({len(wanted)} of the LLM-Adapters collection)")
     return ", ".join(reasons) or None

@@ -15,6 +15,7 @@ import torch
 from smt_bench.machine import determinism
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "lm-eval", "tokenizers", "numpy", "deepspeed")
+QUANTIZES = "bitsandbytes"  # named in the records of runs over a base of 4 bits alone
 
 
 ROOT = Path(__file__).resolve().parents[2]  # of a checkout
@@ -25,10 +26,10 @@ def describe() -> dict[str, Any]:
     """Commit, package versions and hardware."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
-        "smt_bench": _version("smt-bench"),
+        "smt_bench": version_of("smt-bench"),
         **_git(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version_of(name) for name in PACKAGES},
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
         "cores": os.cpu_count(),
@@ -66,7 +67,8 @@ def free_memory() -> int | None:
     return min(left, default=None)
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """The version of an installed package; None where it is not."""
     try:
         return version(package)
     except PackageNotFoundError:

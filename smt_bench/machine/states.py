@@ -39,6 +39,7 @@ class Demand:
         dense: whether some phase trains all parameters.
         per_number: bytes for each number that it installs.
         kept: bytes that its warm-up needs beside the model.
+        weights: bytes of the base model where not all of it is in the run's precision.
     """
 
     method: str
@@ -47,12 +48,12 @@ class Demand:
     dense: bool
     per_number: int = INSTALLED
     kept: int = 0
+    weights: int | None = None
 
     def states(self, precision: str, optimizer_dtype: str = "fp32") -> int:
         """Bytes alive between two steps and in the update, in the phase that needs most."""
-        return self.parameters * WEIGHT[precision] + max(
-            self.update(precision, optimizer_dtype), self.trainable * self.per_number, self.kept
-        )
+        weights = self.parameters * WEIGHT[precision] if self.weights is None else self.weights
+        return weights + max(self.update(precision, optimizer_dtype), self.trainable * self.per_number, self.kept)
 
     def update(self, precision: str, optimizer_dtype: str = "fp32") -> int:
         """Bytes of gradients and optimizer of the phase that trains all parameters; 0 without one."""

@@ -26,6 +26,7 @@ from smt_bench.data.prompts import IGNORED
 from smt_bench.measuring.account import CATEGORIES, HELD, WORK, Account, Phase
 from smt_bench.measuring.live_tensors import LiveStorages
 from smt_bench.methods.base import Method, OptimizerSettings, ParamGroup
+from smt_bench.methods.nf4 import stored
 from smt_bench.training.instrument import Instrument, Region
 from smt_bench.training.loss import enable_checkpointing
 from smt_bench.training.optimizer import FrozenUpdater, TorchUpdater, Updater
@@ -161,7 +162,7 @@ class Accountant(Instrument):
             self._take(step, stage, first + 1)
         self._report(stage)
         self.account.trained[stage] = sum(p.numel() for p in updater.params)
-        changed = [t for t in updater.weights().values() if self._live.number(t) in self._live.written]
+        changed = [t for t in stored(updater.weights().values()) if self._live.number(t) in self._live.written]
         brought = [t for t in tree_leaves(self.method.state_dict()) if isinstance(t, torch.Tensor)]
         size = self._stored(changed) + self._stored(brought)
         self.saved[stage] = size + updater.state_bytes()
@@ -243,7 +244,7 @@ class Accountant(Instrument):
             live.tag((t for s in states for t in s.values() if isinstance(t, torch.Tensor)), "optimizer_state")
         live.tag(self._given, "saved_activations")
         live.tag(held, "parameters")
-        live.weights = {live.number(tensor) for tensor in held}
+        live.weights = {live.number(tensor) for tensor in stored(held)}
 
     def _tag_gradients(self, updater: Updater) -> None:
         self._live.tag((p.grad for p in (*self.model.parameters(), *updater.params)), "gradients", keep=HELD)

@@ -18,6 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from smt_bench.measuring.flops import UNKNOWN
+from smt_bench.methods.nf4 import Nf4, stored
 
 aten = torch.ops.aten
 _PRODUCTS = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm, torch.ops.smt_bench.sampled_product)
@@ -77,7 +78,7 @@ class LiveStorages(TorchDispatchMode):
 
     def number(self, tensor: torch.Tensor) -> int:
         """The tensor's storage's number; a new one joins the living."""
-        storage = tensor.untyped_storage()
+        storage = (tensor.held.codes if isinstance(tensor, Nf4) else tensor).untyped_storage()
         address = storage._cdata
         known = self._alive.get(address)
         if known is not None:
@@ -96,11 +97,10 @@ class LiveStorages(TorchDispatchMode):
 
     def tag(self, tensors: Iterable[torch.Tensor | None], category: str, keep: tuple[str, ...] = ()) -> None:
         """Gives the storages of `tensors` a category, unless they have one of those in `keep`."""
-        for tensor in tensors:
-            if tensor is not None:
-                number = self.number(tensor)
-                if self.category.get(number) not in keep:
-                    self.category[number] = category
+        for tensor in stored(t for t in tensors if t is not None):
+            number = self.number(tensor)
+            if self.category.get(number) not in keep:
+                self.category[number] = category
 
     def mark(self, name: str) -> None:
         """Starts a phase."""
@@ -162,6 +162,12 @@ class LiveStorages(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         """Runs the operation, then counts its products and its new storages."""
         kwargs = kwargs or {}
+        given_to = [*_tensors(args), *_tensors(tuple(kwargs.values()))]
+        if any(isinstance(tensor, Nf4) for tensor in given_to):
+            return NotImplemented  # it makes the matrix whole and comes again, with that
+        for tensor in given_to:
+            if getattr(tensor, "of_base", False):
+                self.weights.add(self.number(tensor))
         out = func(*args, **kwargs)
         if func._schema.is_mutable:
             given = zip(func._schema.arguments, args)
@@ -180,8 +186,7 @@ class LiveStorages(TorchDispatchMode):
             if packet is aten._to_copy and self.number(args[0]) in self.weights:
                 self.weights.add(number)
         if made and not func.is_view:
-            read = [*_tensors(args), *_tensors(tuple(kwargs.values()))]
-            moved = sum(tensor.numel() * tensor.element_size() for tensor in (*read, *made) if read)
+            moved = sum(tensor.numel() * tensor.element_size() for tensor in (*given_to, *made) if given_to)
             # What is multiplied sets the rate, not what the sum comes out in.
             rate = next(_tensors(args)).dtype if flops else made[0].dtype
             self.operations[self.work == "optimizer", rate, flops, moved] += 1

@@ -9,9 +9,12 @@ import torch
 from smt_bench.data.batches import Batch
 from smt_bench.data.prompts import IGNORED
 from smt_bench.models import build
+from smt_bench.models.quantized import quantize
 
 
-def random_model(name: str, precision: str, device: torch.device, seed: int, layers: int | None = None) -> Any:
+def random_model(
+    name: str, precision: str, device: torch.device, seed: int, layers: int | None = None, base: str = ""
+) -> Any:
     """The architecture with random weights, made in "fp32" or "bf16": never in more bytes than it keeps.
 
     Args:
@@ -20,11 +23,14 @@ def random_model(name: str, precision: str, device: torch.device, seed: int, lay
         device: where they are made.
         seed: of them.
         layers: so many instead of the model's own.
+        base: "nf4": the linear layers are quantized, once all are made.
     """
     torch.manual_seed(seed)
     if precision == "bf16":
-        return build.build(name, str(device), layers, torch.bfloat16)
-    return build.build(name, str(device), layers).float()
+        made = build.build(name, str(device), layers, torch.bfloat16)
+    else:
+        made = build.build(name, str(device), layers).float()
+    return quantize(made) if base else made
 
 
 def random_batch(model: str, batch_size: int, length: int, seed: int, device: torch.device) -> Batch:

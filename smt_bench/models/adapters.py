@@ -25,9 +25,11 @@ from torch import Tensor
 
 from smt_bench.models.build import load, quiet
 from smt_bench.models.locate import Located
+from smt_bench.models.quantized import make_whole
 from smt_bench.models.unpack import pack
 
 FORMAT = "smt-bench difference 1"
+OVER_NF4 = "smt-bench difference 1 over nf4"  # of the dequantized base: `models.quantized`
 FILE = "adapter.safetensors"
 ABOUT = "smt_bench.json"  # beside it: whose base, which run
 DENSE = 0.5  # share of a parameter from which all of it is stored
@@ -67,10 +69,22 @@ def difference(trained: Mapping[str, Tensor], base: Iterable[tuple[str, Tensor]]
     return {name: tensor.cpu().contiguous().clone() for name, tensor in changed(trained, base)}
 
 
-def base_of(located: Located, precision: str, trained: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """The base's parameters, one after the other from its files; by way of a model where the files name them otherwise."""
+def base_of(
+    located: Located, precision: str, trained: Mapping[str, Tensor], weights: str = ""
+) -> Iterator[tuple[str, Tensor]]:
+    """The base's parameters, one after the other from its files; by way of a model where these name or have others.
+
+    Args:
+        located: the base.
+        precision: "fp32" or "bf16".
+        trained: state of a trained model.
+        weights: "nf4": as they are read of a base of 4 bits.
+    """
     from safetensors import safe_open
 
+    if weights:
+        yield from pack(base_model(located, precision, weights)[0]).state_dict().items()
+        return
     with ExitStack() as stack:
         files = [stack.enter_context(safe_open(path, "pt")) for path in sorted(located.path.glob("*.safetensors"))]
         owners = {name: file for file in files for name in file.keys()}  # noqa: SIM118 - no dict
@@ -81,6 +95,13 @@ def base_of(located: Located, precision: str, trained: Mapping[str, Tensor]) -> 
             return
     base, _ = load(located, precision)
     yield from pack(base).state_dict().items()
+
+
+def base_model(located: Located, precision: str, weights: str) -> tuple[Any, Any]:
+    """The base that something is folded into, and its tokenizer; of 4 bits dequantized."""
+    model, words = load(located, precision, base=weights)
+    make_whole(model)
+    return model, words
 
 
 def about(file: Path) -> dict[str, str]:
@@ -98,7 +119,7 @@ def about(file: Path) -> dict[str, str]:
         raise ValueError(
             f"adapter {file} cannot be read ({str(error)[:80]}): name a file that `run --keep adapters` wrote"
         ) from None
-    if found.get("format") != FORMAT:
+    if found.get("format") not in (FORMAT, OVER_NF4):
         raise ValueError(
             f"adapter {file} is not a difference of smt-bench (format {found.get('format')!r}): name a file that "
             "`run --keep adapters` wrote"

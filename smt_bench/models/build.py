@@ -20,6 +20,7 @@ from smt_bench.methods.base import Shapes
 from smt_bench.models.inventory import Inventory, inventory
 from smt_bench.models.locate import Located
 from smt_bench.models.preflight import check_config
+from smt_bench.models.quantized import quantize
 from smt_bench.models.registry import find
 from smt_bench.models.unpack import unpack
 from smt_bench.records.runs import ModelRef, digest
@@ -152,20 +153,33 @@ def architecture(name: str, layers: int | None = None) -> ModelRef:
     return ModelRef(entry.name, digest({k: list(v) for k, v in found.items()}), weights)
 
 
-def load(located: Located, precision: str, device_map: str | None = None) -> tuple[Any, Any]:
+def load(
+    located: Located,
+    precision: str,
+    device_map: str | None = None,
+    base: str = "",
+    device: torch.device | None = None,
+) -> tuple[Any, Any]:
     """Model and tokenizer, in train mode, fp32 or bf16.
 
     Args:
         located: where the files are.
         precision: "fp32" or "bf16".
         device_map: "balanced" to spread the layers over several GPUs.
+        base: "nf4": with weights of 4 bits (`models.quantized`).
+        device: where the model goes; None: it stays where its files were read to.
 
     Raises:
-        ValueError: the files do not hold exactly the model's weights.
+        ValueError: the files do not hold exactly the model's weights, or what quantizes is not installed.
     """
     model = _from_files(located, torch.bfloat16 if precision == "bf16" else torch.float32, device_map)
     model.config.use_cache = False
-    return unpack(model.train()), tokenizer(located)
+    model = unpack(model.train())
+    if base:
+        model = quantize(model, device)
+    elif device is not None:
+        model.to(device)
+    return model, tokenizer(located)
 
 
 def outline(located: Located) -> Any:

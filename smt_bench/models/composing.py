@@ -17,8 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smt_bench.models.adapters import FILE, about, base_of, changed, check_base, described
-from smt_bench.models.build import load
+from smt_bench.models.adapters import (
+    FILE,
+    OVER_NF4,
+    about,
+    base_model,
+    base_of,
+    changed,
+    check_base,
+    described,
+)
 from smt_bench.models.locate import Located
 from smt_bench.models.unpack import pack
 
@@ -37,7 +45,7 @@ def merged(located: Located, place: Path) -> tuple[Any, Any]:
     from peft import PeftModel
 
     check_base(place, said, located)
-    model, words = load(located, said["precision"])
+    model, words = base_model(located, said["precision"], said.get("weights", ""))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         whole = PeftModel.from_pretrained(pack(model), place)
@@ -71,7 +79,10 @@ def combined(located: Located, parts: Mapping[Path, float]) -> tuple[Any, Any]:
     precisions = {found["precision"] for found in said.values()}
     if len(precisions) > 1:
         raise ValueError(f"adapters in {' and '.join(sorted(precisions))}: combine those of one precision")
-    model, words = load(located, precisions.pop())
+    kinds = {weights_of(found) for found in said.values()}
+    if len(kinds) > 1:
+        raise ValueError("adapters made over a whole base and over one of 4 bits: combine those of one kind")
+    model, words = base_model(located, precisions.pop(), kinds.pop())
     state = pack(model).state_dict()
     for part, found in said.items():
         if "shapes" in found:
@@ -110,7 +121,8 @@ def compared(located: Located, one: Path, other: Path) -> dict[str, Any]:
     Raises:
         ValueError: as `combined`.
     """
-    model, _ = load(located, said_of(one)["precision"])
+    said = said_of(one)
+    model, _ = base_model(located, said["precision"], weights_of(said))
     state = pack(model).state_dict()
     numbers, shared, by_chance, opposed = [0, 0], 0, 0.0, 0
     products = torch.zeros(3, dtype=torch.float64)  # of the first with itself, of both, of the second with itself
@@ -163,12 +175,17 @@ def said_of(part: Path) -> Mapping[str, Any]:
     return about(part / FILE) if said["format"] == "difference" else said
 
 
+def weights_of(said: Mapping[str, Any]) -> str:
+    """Of what a part says of itself, whether its base is of 4 bits ("nf4") or whole ("")."""
+    return "nf4" if said["format"] == OVER_NF4 else str(said.get("weights", ""))
+
+
 def _changes(located: Located, part: Path) -> Iterator[Change]:
     """What a part changes, parameter by parameter; by way of a whole model where it is in peft's format."""
     if part.is_dir() and described(part)["format"] != "difference":
         model, _ = merged(located, part)
-        trained = model.state_dict()
-        yield from _entries(changed(trained, base_of(located, described(part)["precision"], trained)))
+        trained, said = model.state_dict(), described(part)
+        yield from _entries(changed(trained, base_of(located, said["precision"], trained, weights_of(said))))
         return
     from safetensors import safe_open
 

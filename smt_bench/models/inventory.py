@@ -14,6 +14,7 @@ from torch import nn
 
 from smt_bench.methods.base import Shapes
 from smt_bench.methods.modules import numel, total_parameters
+from smt_bench.methods.nf4 import TABLE_BYTES, bytes_of
 from smt_bench.methods.roles import ALL, ATTENTION, MLP, expanded, inside, is_glob, matches, reads_text, role
 
 
@@ -93,6 +94,23 @@ class Inventory:
         inside = [x for x in self.layers if x.inside and x.text and x.role != "router"]
         unfit = {x.role for x in inside if x.unfit}
         return tuple(dict.fromkeys(x.role for x in inside if x.role not in unfit))
+
+    @cached_property
+    def matrices(self) -> dict[str, tuple[int, int]]:
+        """Layers whose weights a base of 4 bits has so, with their shapes: the linear ones inside the repeated blocks."""
+        return {x.path: x.shape for x in self.layers if x.linear and x.inside and not (x.tied or x.bypassed)}
+
+    def weight_bytes(self, element: int, base: str) -> int:
+        """Bytes of all weights.
+
+        Args:
+            element: bytes of a number in the model's precision.
+            base: "nf4", or "": whole.
+        """
+        if not base:
+            return element * self.total
+        small = self.matrices.values()
+        return element * (self.total - sum(map(numel, small))) + sum(map(bytes_of, small)) + TABLE_BYTES
 
     def resolve(self, targets: Sequence[str], lenient: bool = False) -> tuple[str, ...]:
         """Targets as this model has them: each means a layer that can be trained, and they stand in one order.

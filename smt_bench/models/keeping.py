@@ -10,11 +10,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from smt_bench.methods.base import Method
-from smt_bench.models.adapters import ABOUT, FILE, FORMAT, base_of, changed, difference, open_up
+from smt_bench.models.adapters import ABOUT, FILE, FORMAT, OVER_NF4, base_of, changed, difference, open_up
 from smt_bench.models.locate import Located
+from smt_bench.models.merging import merge
+from smt_bench.models.quantized import is_quantized, make_whole
 from smt_bench.models.unpack import pack
 from smt_bench.records.files import BenchWarning
 from smt_bench.records.runs import Run
@@ -57,6 +60,9 @@ class Keeping:
     def after(self, method: Method, model: Any) -> dict[str, Any] | None:
         """The rest, once the model has been judged; it is of no use afterwards.
 
+        Over a base of 4 bits what has no format of its own is merged now, in main memory: what is kept are its changes of the
+        dequantized base.
+
         Returns:
             `format` ("peft" or "difference"), `bytes` of the files and `numbers` in them; None, with a warning, where there is
             none: what was judged unmerged and has no format of its own is in no difference from the base.
@@ -64,6 +70,11 @@ class Keeping:
         try:
             if self._own is None and not method.merges:
                 raise RuntimeError(f"{method.name} was not merged and has no format of its own")
+            if self._own is None and is_quantized(model):
+                if self.root is None:  # merging takes a whole model, which nobody has asked for
+                    return None
+                make_whole(model, torch.device("cpu"))
+                merge(method, model)
             if self._own is None:
                 size, numbers = self._difference(model)
             else:
@@ -93,11 +104,11 @@ class Keeping:
 
         base = self.located.ref
         metadata = {
-            "format": FORMAT, "base": base.name, "revision": base.revision, "key": self.run.key,
-            "precision": self.run.train.precision, "method": json.dumps(self.run.to_dict()["method"]),
+            "format": OVER_NF4 if self.run.train.base else FORMAT, "base": base.name, "revision": base.revision,
+            "key": self.run.key, "precision": self.run.train.precision, "method": json.dumps(self.run.to_dict()["method"]),
         }  # fmt: skip
         trained = pack(model).state_dict()
-        before = base_of(self.located, self.run.train.precision, trained)
+        before = base_of(self.located, self.run.train.precision, trained, self.run.train.base)
         if self.root is None:
             return measured(changed(trained, before), metadata, trained)
         place, whole = self._folder(), difference(trained, before)
@@ -117,6 +128,8 @@ class Keeping:
         base = self.located.ref
         said = {"format": kind, "key": self.run.key, "base": base.name, "revision": base.revision}
         said["precision"] = self.run.train.precision
+        if self.run.train.base:
+            said["weights"] = self.run.train.base
         (self._place / ABOUT).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
         shutil.rmtree(place, ignore_errors=True)  # of a run that was killed before its record was written
         open_up(self._place)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from smt_bench.methods.base import Method
 from smt_bench.models.precision import mixed
+from smt_bench.models.quantized import is_quantized
 
 # Difference of the logits after from those before, root mean square over root mean square. Sums in another order make some
 # millionths in float32; in bfloat16 W + B A is rounded to 8 bits, which W x + B A x is not: some hundredths.
@@ -22,12 +23,12 @@ def merge(method: Method, model: Any) -> dict[str, float | str | None]:
     Returns:
         `difference` (root mean square, relative to that of the logits before; None where they are no numbers) and the
         `tolerance` it was held to. Where the method does not merge, no difference, and in `unmerged` its name: it is judged as
-        it was trained.
+        it was trained. So is every method over a base of 4 bits: a whole model is what such a base is there to do without.
 
     Raises:
         RuntimeError: the merged model is another one; the weights are then of no use.
     """
-    if not method.merges:
+    if not method.merges or is_quantized(model):
         return {"difference": None, "tolerance": TOLERANCE[model.dtype], "unmerged": method.name}
     before = _logits(model)
     method.merge(model)

@@ -31,6 +31,7 @@ from smt_bench.measuring.updaters import UPDATERS
 from smt_bench.methods.base import Method, OptimizerSettings
 from smt_bench.models import build
 from smt_bench.models.inventory import inventory
+from smt_bench.models.quantized import quantize
 from smt_bench.plan.fakes import LIMIT, Fakes, gpu_kernels
 from smt_bench.plan.gpu.roofline import Operations
 
@@ -54,6 +55,7 @@ class Workload:
         optimizer_dtype: of the optimizer's state for the model's own weights: "fp32" (as the engine trains: bf16 weights have
             float32 copies) or "bf16" (they have none).
         layers: so many repeated blocks instead of the model's own.
+        base: "nf4": a frozen base of 4 bits; "": a whole one.
 
     Raises:
         ValueError: sizes that the model does not have, or that do not go together.
@@ -68,6 +70,7 @@ class Workload:
     gpu: bool = True
     optimizer_dtype: str = "fp32"
     layers: int | None = None
+    base: str = ""
 
     def __post_init__(self) -> None:
         for option, value in (("batch-size", self.batch), ("length", self.length)):
@@ -209,6 +212,9 @@ def _prepare(workload: Workload, method: Method) -> tuple[Fakes, nn.Module, Acco
             f"model {workload.model}: torch has no rule for products of experts without storage in fp32: choose bf16"
         )
     fakes.fill(model, PRECISIONS[workload.precision])
+    if workload.base:
+        with fakes:
+            quantize(model)
     updater = UPDATERS[workload.optimizer_dtype]
     run = Accountant(
         model, method, OptimizerSettings(1e-4), *workload.tokens(), workload.checkpointing, updater=updater,

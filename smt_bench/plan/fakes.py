@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from smt_bench.methods import products
+from smt_bench.methods.nf4 import Nf4
 
 aten = torch.ops.aten
 LIMIT = 1 << 20  # numbers; larger draws are not made
@@ -77,6 +78,8 @@ class Fakes(TorchDispatchMode):
         """Runs the operation with or without values."""
         kwargs = kwargs or {}
         inputs = [*_tensors(args), *_tensors(kwargs.values())]
+        if any(isinstance(tensor, Nf4) for tensor in inputs):
+            return NotImplemented  # it makes the matrix whole and comes again, with that
         if not inputs:
             with self.mode:
                 shaped = func(*args, **kwargs)

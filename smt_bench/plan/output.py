@@ -11,6 +11,7 @@ from smt_bench.evidence.words import title
 from smt_bench.machine.borders import terminal
 from smt_bench.measuring.account import CATEGORIES
 from smt_bench.models.build import whole_model
+from smt_bench.models.quantized import WORDS
 from smt_bench.plan.calibrate import Calibration
 from smt_bench.plan.dry import Workload
 from smt_bench.plan.gpu.hardware import CONTEXT, GIB, HOST_SOURCE, TIGHT
@@ -32,7 +33,7 @@ def _text(value: float | None, form: str, scale: float = 1.0) -> str:
 def cells(row: Row) -> list[str]:
     """A row to read, as `HEADER`."""
     fraction = row.run.method.fraction
-    name = title(row.run.method.name)
+    name = title(row.run.method.name) + row.over
     family = families.known(row.run.data.family)
     if family is not None and (mixture := family.mixture_of(row.run.data.train)) is not None:
         name += f", {mixture.title}"
@@ -66,7 +67,8 @@ def notes(rows: Sequence[Row], workload: Workload, target: Target, calibration: 
     gpu, per_step = target.gpu, workload.batch * target.gpus * target.pieces
     parts = f" in {target.pieces} micro-batches, FLOPs of one of them" if target.pieces > 1 else ""
     kind = f"{workload.precision}{', optimizer in bf16' if workload.optimizer_dtype == 'bf16' else ''}"
-    bits = f"; base weights in {target.bits} bits (by rule: NF4, double quantization)" if target.bits else ""
+    small = list(dict.fromkeys(r.run.method.name for r in rows if r.run.train.base))
+    bits = f"; {WORDS}, under {', '.join(small)}" if small else ""
     found = [
         f"{target.gpus} x {gpu.name} ({gpu.memory / GIB:.0f} GiB, {gpu.bf16 / 1e12:g} TFLOP/s bf16, {gpu.fp32 / 1e12:g} fp32, "
         f"{gpu.bandwidth / GB:g} GB/s; {gpu.source}); data-parallel",

@@ -25,7 +25,6 @@ class Target:
         gpu: kind.
         spread: as asked for; a process has one GPU.
         fixed: exactly that stage of ZeRO; else the first that fits, on the host only where nothing else does or it was asked for.
-        bits: 4 for a quantized base, else None.
         asked: efficiencies of the roofline; None: the card's.
         pieces: micro-batches of a step.
     """
@@ -33,7 +32,6 @@ class Target:
     gpu: Gpu
     spread: Spread
     fixed: bool = False
-    bits: int | None = None
     asked: Efficiency | None = None
     pieces: int = 1
 
@@ -65,11 +63,13 @@ class Anatomy:
         total: numbers in all of them, tied ones once.
         largest: numbers in the largest single module.
         linears: weight matrices of the linear layers without the output layer.
+        weights: bytes of all weights where not all are in the run's precision.
     """
 
     total: int
     largest: int
     linears: dict[str, tuple[int, ...]]
+    weights: int | None = None
 
     @classmethod
     def of(cls, name: str, layers: int | None = None) -> Anatomy:
@@ -130,6 +130,11 @@ class Row:
         return max((total, at) for total, at, _ in self.peaks.values())
 
     @property
+    def over(self) -> str:
+        """What a method's name is followed by where its base is not whole."""
+        return f" over {self.run.train.base}" if self.run.train.base else ""
+
+    @property
     def how(self) -> str:
         """The spreads in words."""
         names = {stage: words(spread) for stage, spread in self.spreads.items()}
@@ -157,7 +162,7 @@ class Row:
         tuning, warmup = self.times.get("tuning"), self.times.get("warmup")
         return {
             "model": self.run.model.name,
-            "method": method.name,
+            "method": method.name + self.over,
             "fraction": method.fraction,
             "lr": self.run.train.lr,
             "seed": self.run.seed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from smt_bench import methods
@@ -16,7 +17,7 @@ from smt_bench.methods.base import Capacity
 from smt_bench.plan.dry import DryRun, DryRuns, Workload
 from smt_bench.plan.gpu.hardware import GPUS, NUMBERS, TIGHT, Gpu
 from smt_bench.plan.gpu.roofline import Operations, StepTime, step_time
-from smt_bench.plan.gpu.sharding import host_bytes, per_gpu, quantize
+from smt_bench.plan.gpu.sharding import host_bytes, per_gpu
 from smt_bench.plan.row import Anatomy, Row, Target
 from smt_bench.questions.capacity import demand_of
 from smt_bench.questions.experiment import TrainingExperiment
@@ -38,6 +39,9 @@ class DryPlanner(Planner):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.refused: dict[str, str] = {}
+
+    def check_library(self, base: str) -> None:
+        """Nothing: tensors without values need none."""
 
     def run(
         self,
@@ -86,13 +90,8 @@ def make_row(
     assert trained.get("tuning", 0) == capacity.trainable, f"{run.method.name}: {trained} train, planned {capacity}"
     account, work = dry.account, runs.workload
     method = methods.build(run.method.name, run.method.config, run.method.fraction, run.seed, run.train.steps)
-    rule = demand_of(method, capacity.total, capacity.trainable, capacity.kept)
+    rule = demand_of(method, capacity.total, capacity.trainable, capacity.kept, anatomy.weights)
     row.rule = rule.states(work.precision, work.optimizer_dtype)
-    if target.bits is not None:
-        if trained and max(trained.values()) == anatomy.total:
-            row.refusal = f"{run.method.name} trains all parameters in some phase: a {target.bits}-bit base is frozen"
-            return row
-        account = quantize(account, anatomy.linears, WEIGHT[runs.workload.precision])
     row.account = account
     for stage, part in split(account).items():
         row.spreads[stage], row.peaks[stage] = place(part, target, anatomy.largest)
@@ -217,9 +216,17 @@ def plan_rows(
     """
     planner.open_without_data()
     planned = [(run, capacity) for run, capacity in experiment.runs(planner) if not run.parts]  # those train nothing
-    runs, anatomy = DryRuns(workload), Anatomy.of(workload.model, workload.layers)
+    whole, bases = Anatomy.of(workload.model, workload.layers), {run.train.base for run, _ in planned}
+    runs = {base: DryRuns(replace(workload, base=base)) for base in bases}
+    anatomies = {
+        base: replace(whole, weights=planner.inventory.weight_bytes(WEIGHT[workload.precision], base)) for base in bases
+    }
+    # Nothing trains densely over 4 bits that ZeRO could shard.
+    alone = replace(target, fixed=True, spread=replace(target.spread, zero=0, offload=False))
     rows = []
     for done, (run, capacity) in enumerate(planned):
+        base = run.train.base
         watch(done, len(planned), run.method.name)
-        rows.append(make_row(run, capacity, planner.refused.get(run.key), runs, anatomy, target))
+        to = alone if base else target
+        rows.append(make_row(run, capacity, planner.refused.get(run.key), runs[base], anatomies[base], to))
     return rows

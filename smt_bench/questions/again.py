@@ -16,6 +16,7 @@ from smt_bench.data.datasets import DataSet, load
 from smt_bench.data.fetch import fetch_data
 from smt_bench.data.tasks import HARNESS, find_task
 from smt_bench.machine import fits
+from smt_bench.machine.facts import QUANTIZES
 from smt_bench.models import build, locate
 from smt_bench.questions.inputs import Inputs
 from smt_bench.records.runs import Run
@@ -25,7 +26,7 @@ LOSS = 1e-3  # relative, of training losses and gradient norms on another machin
 NATS = 1e-3  # per token, of the held-out loss there
 PREDICTIONS = 0.01  # share of the answers that may differ there: those between two options that are as likely
 DECIDES = ("cpu", "gpus", "threads", "float32_matmul", "attention_kernels", "attention", "spread")
-PACKAGES = ("torch", "transformers", "peft", "tokenizers")
+PACKAGES = ("torch", "transformers", "peft", "tokenizers", QUANTIZES)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def check_fraction(name: str, fraction: float | None, capacity: Capacity) -> Non
         )
 
 
-def demand_of(method: Method, total: int, trainable: int, kept: int = 0) -> Demand:
+def demand_of(method: Method, total: int, trainable: int, kept: int = 0, weights: int | None = None) -> Demand:
     """What a method needs of memory by rule.
 
     Args:
@@ -66,7 +66,8 @@ def demand_of(method: Method, total: int, trainable: int, kept: int = 0) -> Dema
         total: numbers in the base model.
         trainable: that it trains in the end.
         kept: bytes that its warm-up keeps.
+        weights: bytes of the base model where not all of it is in the run's precision.
     """
     installed = 0 if method.trains_dense and not method.warmup_steps else trainable
     dense = method.trains_dense and not kept  # what a warm-up keeps says all of it
-    return Demand(method.name, total, installed, dense, method.bytes_per_number, kept)
+    return Demand(method.name, total, installed, dense, method.bytes_per_number, kept, weights)

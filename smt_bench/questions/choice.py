@@ -41,14 +41,19 @@ class MethodChoice(ABC):
             ValueError: it cannot.
         """
 
+    @abstractmethod
+    def stands(self, name: str) -> bool:
+        """Whether a method that was not named can do with the base that was asked for; else it is left out."""
+
     def method_names(self, default: Sequence[str]) -> list[str]:
-        """The methods asked for, else the default ones; of "all" those that can do it, the others named with their reasons.
+        """The methods asked for, else the default ones; of "all" those that can do it. Of both the others are named with reasons.
 
         Raises:
             ValueError: of all methods none can.
         """
         if ALL not in self.request.methods:
-            return list(dict.fromkeys(self.request.methods or default))
+            usual = () if self.request.methods else filter(self.stands, default)
+            return list(dict.fromkeys(self.request.methods or usual))
         for name, why in methods.REGISTRY.idle().items():
             self._leave_out(name, why)
         names = [name for name in methods.REGISTRY.names() if self._can(name)]

@@ -10,7 +10,7 @@ from smt_bench.machine.fits import Machine
 from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.methods.base import Capacity
 from smt_bench.questions import refusals
-from smt_bench.questions.experiment import Experiment, TrainingExperiment
+from smt_bench.questions.experiment import Experiment, MeasuringExperiment, TrainingExperiment
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
 from smt_bench.questions.tuned import winners
@@ -91,6 +91,8 @@ def plan_parts(
 def _plan(experiment: Experiment, planner: Planner, store: Store, writes: bool) -> Leg:
     if not experiment.takes_steps:
         refusals.step_options(planner.request, planner.shared, isinstance(experiment, TrainingExperiment))
+    if isinstance(experiment, MeasuringExperiment) and not experiment.takes_steps:
+        refusals.base_option(planner.request, planner.shared)
     if isinstance(experiment, TrainingExperiment):
         refusals.evaluation_packages(experiment.name)
     names = experiment.method_names(planner)

@@ -22,6 +22,7 @@ from smt_bench.evaluation.beams import prompt_bytes
 from smt_bench.evaluation.protocols import EVALUATION_VERSION
 from smt_bench.machine import facts, fits, states
 from smt_bench.machine.spread import ALONE, Spread
+from smt_bench.methods import nf4
 from smt_bench.methods.base import Capacity, Method, Shapes
 from smt_bench.models import build, locate, precision, registry
 from smt_bench.models.preflight import check_attached
@@ -67,6 +68,8 @@ class Planner(MethodChoice):
         self.entry = registry.find(request.model)
         self.family = families.find(request.family)
         self.recipe: Recipe = self.recipe_of(request)
+        if request.base:
+            self.recipe = replace(self.recipe, base=request.base)
         self.inventory = build.listed(request.model, request.layers)
         self.shapes: Shapes = self.inventory.shapes
         self.chosen = Mixtures(self.family, request, self.entry.embedded is not None, say)
@@ -188,7 +191,9 @@ class Planner(MethodChoice):
 
     def demand(self, name: str) -> states.Demand:
         """What a method needs of memory by rule, at the largest fraction asked for; one it cannot take is refused elsewhere."""
-        config = self.config(name, 1000)
+        config, weights = self.config(name, 1000), None
+        if self.recipe.base:
+            weights = self.inventory.weight_bytes(states.WEIGHT[self.precision], self.recipe.base)
         kind, total = methods.find(name), self.inventory.total
         fraction = max(self.fractions()) if kind.takes_fraction else None
         with setting_named(name, config):
@@ -196,8 +201,8 @@ class Planner(MethodChoice):
         try:
             capacity = method.capacity(self.shapes)
         except ValueError:
-            return demand_of(method, total, round((fraction or 0) * total))
-        return demand_of(method, total, capacity.trainable, capacity.kept)
+            return demand_of(method, total, round((fraction or 0) * total), weights=weights)
+        return demand_of(method, total, capacity.trainable, capacity.kept, weights)
 
     def open(self) -> None:
         """Reads data and locates the weights; downloads where neither is here."""
@@ -217,7 +222,7 @@ class Planner(MethodChoice):
         self.chosen.look(None)
         self.data = unread(self.family.name, self.recipe.heldout, self.mixture)
         for name in self.chosen.names if self.mixture else []:
-            self._loaded[self.data.seed, name] = unread(self.family.name, self.recipe.heldout, name)
+            self._loaded[self.data.seed, name, ()] = unread(self.family.name, self.recipe.heldout, name)
         self.located = locate.Located(build.architecture(self.request.model, self.request.layers), Path())
         self.opened = True
 
@@ -254,6 +259,8 @@ class Planner(MethodChoice):
         """
         asked = {setting: value for method, setting, value in self.request.settings if method == name}
         usual, kind = self.recipe.config(name, steps), methods.find(name).Config
+        if self.recipe.base:
+            usual = {**usual, **methods.find(name).over_nf4}
         made, default = kind.from_dict({**usual, **changes, **asked}), kind.from_dict(usual).layers
         if not made.layers:
             return made.to_dict()
@@ -287,12 +294,13 @@ class Planner(MethodChoice):
             return True
         return methods.build(name, self.config(name, 1000), None, 0, 1000).capacity(self.shapes).trainable > 0
 
-    def check_capacity(self, name: str, fraction: float | None, **changes: Any) -> None:
+    def check_capacity(self, name: str, fraction: float | None, base: str | None = None, **changes: Any) -> None:
         """Refuses a capacity that this model cannot give; needs no data and no weights.
 
         Args:
             name: method.
             fraction: requested trainable fraction; None for methods without one.
+            base: of the frozen weights; None: as asked for.
             **changes: method settings that differ from the recipe's.
 
         Raises:
@@ -302,6 +310,7 @@ class Planner(MethodChoice):
         config = self.config(name, steps, **changes)
         with setting_named(name, config):
             method = methods.build(name, config, fraction, 0, steps)
+            self.check_base(method, self.recipe.base if base is None else base)
             capacity = method.capacity(self.shapes)
         check_fraction(name, fraction, capacity)
         self._check_attached(name, method, capacity)
@@ -343,8 +352,53 @@ class Planner(MethodChoice):
                 f"no training set for {self.family.name} here{where}: without one only the untouched model can be judged: "
                 "--methods base"
             )
+        with setting_named(name, method.config.to_dict()):
+            self.check_base(method, run.train.base)
         self._check_attached(name, method, capacity)
         return (run if capacity.trainable else run.without_training()), capacity
+
+    def check_base(self, method: Method, base: str) -> None:
+        """Refuses a base of 4 bits under a method that writes to it, and what does not go with one.
+
+        Args:
+            method: with its settings.
+            base: "nf4", or "": whole.
+
+        Raises:
+            ValueError: why, and the remedy.
+        """
+        if not base:
+            return
+        if why := method.whole_base:
+            told = (
+                why if "=" in why.partition(":")[0] else f"{method.name}: {why}"
+            )  # a setting stands first, to be named
+            raise ValueError(f"{told} (--base {base})")
+        if self.spread.zero or self.spread.offload:
+            raise ValueError(
+                f"--base {base}: nothing trains densely over it that ZeRO could shard: leave --zero and --offload out"
+            )
+        self.check_library(base)
+
+    def stands(self, name: str, base: str | None = None) -> bool:
+        """Whether a method that was not named can do with a base: the one that was asked for, unless another is given."""
+        base = self.recipe.base if base is None else base
+        if not base:
+            return True
+        kind = methods.find(name)
+        config = self.config(name, 1000, **kind.over_nf4)
+        why = methods.build(name, config, self.fractions()[0] if kind.takes_fraction else None, 0, 1000).whole_base
+        if why is not None:
+            self._leave_out(name, f"{why} (--base {base})")
+        return why is None
+
+    def check_library(self, base: str) -> None:
+        """Refuses a base whose library is not installed.
+
+        Raises:
+            ValueError: it is not.
+        """
+        nf4.check_installed(f"--base {base}")
 
     def _check_attached(self, name: str, method: Method, capacity: Capacity) -> None:
         """Once per cell; the registered models are known to be fit for all."""
@@ -410,6 +464,7 @@ class Planner(MethodChoice):
                 schedule=r.schedule,
                 select=select,
                 select_every=every,
+                base=r.base,
             ),
             evaluation=EvalRef(
                 self.request.protocol or r.protocol,

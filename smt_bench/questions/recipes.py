@@ -43,6 +43,7 @@ class Recipe:
         schedule: of the learning rate, see `training.optimizer`.
         template: of the prompts; None: the data family's.
         gradient_checkpointing: recompute activations.
+        base: "nf4": of the frozen weights 4 bits; "": they are whole.
         with_base: also judge the untouched model.
         max_grad_norm: gradient clipping.
         weight_decay: of AdamW, for methods without their own.
@@ -76,6 +77,7 @@ class Recipe:
     schedule: str = "linear"
     template: str | None = None
     gradient_checkpointing: bool = False
+    base: str = ""
     with_base: bool = True
     max_grad_norm: float = 1.0
     weight_decay: float = 0.0

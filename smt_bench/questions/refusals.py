@@ -96,6 +96,15 @@ def step_options(request: Request, shared: bool, trains: bool) -> None:
     _refuse(options, shared, f"{r.experiment} does not measure steps (speed, memory and plan do)")
 
 
+def base_option(request: Request, shared: bool) -> None:
+    """For experiments that neither train nor take steps; arguments as `data_options`.
+
+    Raises:
+        ValueError: an option on the base.
+    """
+    _refuse({"base": request.base}, shared, f"{request.experiment} puts no method over it")
+
+
 def idle_settings(request: Request, shared: bool, names: Sequence[str]) -> None:
     """Settings of methods that do not run; `names` are those that do.
 

@@ -12,6 +12,7 @@ from smt_bench.evaluation.protocols import PROTOCOLS
 from smt_bench.machine.states import OPTIMIZER_DTYPES
 from smt_bench.methods.settings import make_canonical, setting, short
 from smt_bench.models.precision import PRECISIONS
+from smt_bench.models.quantized import BASES
 from smt_bench.questions import recipes
 from smt_bench.questions.capacity import setting_named
 from smt_bench.records.runs import SELECTIONS
@@ -69,6 +70,7 @@ class Request:
     # Values of a file, and of options, in place of the recipe's; see `questions.own_recipe`.
     recipe_file: dict[str, Any] = field(default_factory=dict)
     changes: dict[str, Any] = field(default_factory=dict)
+    base: str | None = setting(None, choices=BASES)  # of the frozen weights; None: whole
 
     def __post_init__(self) -> None:
         make_canonical(self, lambda name, value, part: f"--{OPTIONS.get(name, name).replace('_', '-')} {short(part)}")

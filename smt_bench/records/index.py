@@ -141,7 +141,8 @@ def _words(run: Question) -> str:
     if isinstance(run, Measurement):
         return f"{run.kind} {run.model.name} seed {run.seed}"
     fraction = "" if run.method.fraction is None else f" {run.method.fraction * 100:g} %"
-    return f"{run.method.name}{fraction} seed {run.seed}{' tuned' if run.tuning else ''}"
+    base = f" over {run.train.base}" if run.train.base else ""
+    return f"{run.method.name}{base}{fraction} seed {run.seed}{' tuned' if run.tuning else ''}"
 
 
 def _plain(settings: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 TRAINING_VERSION = 1
 SCHEDULES = ("linear", "linear-hf", "cosine", "constant")  # what they mean: `training.optimizer`
+BASES = ("", "nf4")  # of the frozen weights: whole, or 4 bits (`methods.nf4`)
 SELECTIONS = ("last", "best")  # of the weights that are judged: `training.best`
 OPTIMIZERS = ("adamw",)  # as `methods.base` builds it, unless a method needs another
 
@@ -88,9 +89,10 @@ class TrainRef:
 
     `select`: which weights are judged: those of the "last" step, or the "best" by the loss on the tune part of the held-out
     examples, looked at every `select_every` steps and at the last; both are left out of the key where they are "last" and 0.
+    `base`: of what bits the frozen weights are made, also while they are judged; left out of the key where it is "": whole.
 
     Raises:
-        ValueError: a schedule or an optimizer that training does not know; planned, executed or read from a record.
+        ValueError: a schedule, an optimizer or a base that training does not know; planned, executed or read from a record.
     """
 
     lr: float
@@ -109,16 +111,18 @@ class TrainRef:
     version: int = TRAINING_VERSION
     select: str = "last"
     select_every: int = 0
+    base: str = ""
 
     def __post_init__(self) -> None:
         for name, value, known in (
             ("schedule", self.schedule, SCHEDULES),
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("select", self.select, SELECTIONS),
+            ("base", self.base, BASES),
         ):
             if value not in known:
                 raise OtherVersion(
-                    f"{name}={value!r}: this version trains with {', '.join(known)} only: update smt-bench"
+                    f"{name}={value!r}: this version trains with {', '.join(filter(None, known))} only: update smt-bench"
                 )
 
 
@@ -178,6 +182,8 @@ class Run:
             del values["data"]["only"]
         if (self.train.select, self.train.select_every) == ("last", 0):
             del values["train"]["select"], values["train"]["select_every"]
+        if not self.train.base:
+            del values["train"]["base"]
         for name in ("probes", "tuning", "parts"):
             if not values[name]:
                 del values[name]

@@ -119,6 +119,7 @@ def setting(found: Sequence[Group]) -> list[str]:
             f"Training: {train['steps']} steps, batch size {train['batch_size']}, {train['optimizer']}, "
             f"{betas(train)}{train['schedule']} schedule with {train['lr_warmup_steps']} warm-up steps, {train['precision']}.",
             *in_halves(found),
+            *bases(found),
             *own_schedules(found),
             f"Learning rates: {_by_method(found, 'lr')}.",
             *own_recipe(found),
@@ -181,6 +182,18 @@ def in_halves(found: Sequence[Group]) -> list[str]:
     ]
     return [
         "bf16: forward passes, those of the evaluation too, under bf16 autocast; what trains: " + "; ".join(parts) + "."
+    ]
+
+
+def bases(found: Sequence[Group]) -> list[str]:
+    """Which rows stand on a base of 4 bits; nothing where none does."""
+    small = [g for g in found if g.run["train"].get("base")]
+    if not small:
+        return []
+    which = "all rows" if len(small) == len(found) else listed(list(dict.fromkeys(title(g.method) for g in small)))
+    return [
+        f"A frozen base of 4 bits under {which}: NF4, blocks of 64, double quantization (bitsandbytes) in all linear layers of "
+        "the repeated blocks; embeddings, output layer and norms as they are. Judged as trained, over the 4-bit base, not merged."
     ]
 
 

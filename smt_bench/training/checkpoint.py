@@ -146,8 +146,13 @@ def fingerprint(tensor: torch.Tensor) -> str:
     """A hash of a tensor's bits, to see whether it changed."""
     import torch
 
-    flat = tensor.detach().reshape(-1).contiguous().cpu()
-    return xxhash.xxh3_128_hexdigest(flat.view(torch.uint8).numpy().data)
+    from smt_bench.methods.nf4 import stored
+
+    whole = xxhash.xxh3_128()
+    for part in stored([tensor]):  # of a weight of 4 bits what there is of it
+        flat = part.detach().reshape(-1).contiguous().cpu()
+        whole.update(flat.view(torch.uint8).numpy().data)
+    return whole.hexdigest()
 
 
 def _file_hash(path: Path) -> str:

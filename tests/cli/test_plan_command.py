@@ -82,8 +82,9 @@ def test_sharding_and_offload_as_asked(cli: Cli) -> None:
 
 
 def test_a_four_bit_base_cannot_be_trained(cli: Cli) -> None:
-    full, lora = planned(cli, "--methods", "full,lora", "--fractions", "2", "--bits", "4")
-    assert "4-bit base is frozen" in full["refusal"] and full["peak_bytes"] is None
+    full, lora = planned(cli, "--methods", "full,lora", "--fractions", "2", "--base", "nf4")
+    assert "full: it trains the model's own weights" in full["refusal"] and full["peak_bytes"] is None
+    assert lora["method"] == "lora over nf4"
     plain = planned(cli, "--methods", "lora", "--fractions", "2")[0]
     key = ("tuning", "forward", "parameters")
 
@@ -121,7 +122,11 @@ def test_tables_and_figure_are_written(cli: Cli, tmp_path: Path) -> None:
         (["plateau", "--model", "tiny", "--batch-size", "0"], "--batch-size 0"),
         (["plateau", "--model", "tiny", "--gpus", "0"], "--gpus 0"),
         (["plateau", "--model", "tiny", "--gpus", "3"], "--gpus 3 with 32 examples per step"),
-        (["plateau", "--model", "tiny", "--bits", "8"], "--bits 8"),
+        (["plateau", "--model", "tiny", "--base", "int8"], "--base 'int8': choose from nf4"),
+        (
+            ["plateau", "--model", "tiny", "--methods", "lora", "--base", "nf4", "--zero", "2"],
+            "leave --zero and --offload out",
+        ),
         (["plateau", "--model", "tiny", "--zero", "4"], "--zero 4"),
         (["plateau", "--model", "tiny", "--precision", "fp8"], "--precision fp8: choose from fp32, bf16"),
         (["plateau", "--model", "tiny", "--attention", "slow"], "--attention slow: choose from flash, eager"),

@@ -77,6 +77,25 @@ def test_no_key_holds_the_name_of_a_local_folder(name: str, tmp_path: Path) -> N
     assert asked(name, str(other)).key != one.key
 
 
+@pytest.mark.slow
+def test_a_base_of_4_bits_is_measured_as_planned(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: nothing can be quantized")
+    memory = taken("memory", tmp_path, methods=("lora",), layers=2, base="nf4", **SMALL)
+    assert memory["status"] == "done", memory["message"]
+    assert memory["run"]["settings"]["base"] == "nf4"
+    rows = pd.read_csv(tmp_path / "memory" / "memory.csv")
+    every, part = (build.listed("tiny", n).weight_bytes(4, "nf4") for n in (None, 2))
+    trained = memory["result"]["rows"][0]["trainable"]
+    buffers = sum(b.numel() * b.element_size() for b in build.build("tiny", layers=2).buffers())
+    assert set(rows["parameters"]) == {part + 4 * trained + buffers}
+    assert rows["peak"].to_list() == rows["planned_peak"].to_list()
+    states = rows[["parameters", "gradients", "optimizer_state", "master_copies", "method_state"]].sum(axis=1)
+    rest = rows["logits_loss"] + rows["temporaries"]
+    grown = every + build.whole_model("tiny", 2).parameters * (states - part)
+    assert rows["all_layers_peak"].to_list() == pytest.approx((grown + 3 * rows["saved_activations"] + rest).to_list())
+    assert "a frozen base of 4 bits" in (tmp_path / "memory" / "memory.md").read_text()
+
+
 def test_fewer_layers_state_what_all_of_them_would_take(tmp_path: Path) -> None:
     speed = taken("speed", tmp_path, methods=("full", "lora"), layers=2, **SMALL)
     assert speed["status"] == "done", speed["message"]

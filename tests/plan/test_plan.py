@@ -17,6 +17,7 @@ from smt_bench.measuring.accountant import Accountant
 from smt_bench.measuring.updaters import UPDATERS
 from smt_bench.methods.base import OptimizerSettings
 from smt_bench.methods.modules import total_parameters
+from smt_bench.models import quantized
 from smt_bench.models.build import config, shapes, whole_model
 from smt_bench.plan import dry, fakes
 from smt_bench.plan.calibrate import Calibration
@@ -48,6 +49,7 @@ CASES: dict[str, dict[str, Any]] = {
     "sift": {"warmup_steps": 2},
     "s2ft": {},
 }
+OVER_NF4 = {"bf16 nf4": ("smt-frozen", "dora", "spiel"), "fp32 nf4": ("lora", "spiel-ma", "s2ft")}
 P = 1_000_003
 STATES = dict.fromkeys(CATEGORIES, 0) | {
     "parameters": 2 * P, "gradients": 6 * P, "master_copies": 4 * P, "optimizer_state": 8 * P,
@@ -77,6 +79,7 @@ def real_step(
     model: Any = LlamaForCausalLM(config(small))
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dry.PRECISIONS[work.precision])
+    model = quantized.quantize(model) if work.base else model
     ids, labels = work.tokens()
     ids.random_(VOCABULARY, generator=torch.Generator().manual_seed(1))
     run = Accountant(model.train(), method, OptimizerSettings(1e-4), ids, labels, work.checkpointing, updater=updater)
@@ -91,12 +94,17 @@ def real_step(
 
 @pytest.mark.parametrize(
     ("case", "checkpointing", "precision"),
-    [(case, *how) for case in CASES for how in ((False, "fp32"), (True, "bf16"))] + [("full", False, "bf16 Adam")],
+    [(case, *how) for case in CASES for how in ((False, "fp32"), (True, "bf16"))]
+    + [("full", False, "bf16 Adam")]
+    + [(case, kind[:4] == "bf16", kind) for kind, cases in OVER_NF4.items() for case in cases],
 )
 def test_planned_bytes_and_flops_are_those_of_a_real_step(
     small: str, monkeypatch: pytest.MonkeyPatch, case: str, checkpointing: bool, precision: str
 ) -> None:
     kinds = {"optimizer_dtype": "bf16"} if precision == "bf16 Adam" else {}
+    if "nf4" in precision:
+        pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: it quantizes the real model")
+        kinds["base"] = "nf4"
     work = Workload(small, 2, 12, precision[:4], checkpointing, gpu=False, **kinds)
     updater = UPDATERS[work.optimizer_dtype]
     measured, state = real_step(small, build(case), work, updater)

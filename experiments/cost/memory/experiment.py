@@ -22,7 +22,7 @@ from typing import Any
 from smt_bench import methods
 from smt_bench.experiments.cost.memory.process import weigh
 from smt_bench.experiments.cost.memory.tables import write_memory
-from smt_bench.experiments.cost.steps import PAPER_STEPS, StepsExperiment, lacking, whole
+from smt_bench.experiments.cost.steps import PAPER_STEPS, StepsExperiment, lacking, weight_bytes, whole
 from smt_bench.machine import fits
 from smt_bench.machine.watch import Watcher
 from smt_bench.methods.modules import total_parameters
@@ -103,7 +103,7 @@ def weighed(
     total = total_parameters(shapes(model, s.get("layers")))
     method = methods.build(entry["name"], entry["config"], entry["fraction"], seed, PAPER_STEPS)
     if why := lacking(
-        demand_of(method, total, 0), here, s
+        demand_of(method, total, 0, weights=weight_bytes(model, s)), here, s
     ):  # what trains densely, beside which a frozen warm-up stands
         return {"message": why}
     with ProcessPoolExecutor(1, mp_context=server) as pool:

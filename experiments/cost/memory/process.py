@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from smt_bench import methods
+from smt_bench.experiments.cost.steps import weight_bytes
 from smt_bench.machine import memory
 from smt_bench.measuring.accountant import Accountant
 from smt_bench.measuring.contestant import Contestant
@@ -65,12 +66,12 @@ def _weigh(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     layers, kind = settings.get("layers"), settings.get("optimizer_dtype", "fp32")
     shapes, updater = shapes_of(model, layers), UPDATERS[kind]
-    build = partial(random_model, model, settings["precision"], device, seed, layers)
+    build = partial(random_model, model, settings["precision"], device, seed, layers, settings.get("base", ""))
     batch = random_batch(model, settings["batch_size"], settings["length"], seed, device)
     make = partial(methods.build, entry["name"], entry["config"], entry["fraction"], seed, steps)
     method = make()
     capacity = method.capacity(shapes)
-    rule = demand_of(method, capacity.total, capacity.trainable, capacity.kept)
+    rule = demand_of(method, capacity.total, capacity.trainable, capacity.kept, weight_bytes(model, settings))
     contestant = Contestant(entry["name"], make, build, selecting=1, updater=updater)
     contestant.batch, contestant.settings = batch, OptimizerSettings(RATE)
     memory.end_phase()
@@ -103,6 +104,7 @@ def _weigh(
         gpu=device.type == "cuda",
         optimizer_dtype=kind,
         layers=layers,
+        base=settings.get("base", ""),
     )
     try:
         planned = DryRuns(workload).run(entry["name"], entry["config"], entry["fraction"], steps).account.to_dict()

@@ -87,13 +87,19 @@ def _newer(found: Row) -> Row:
 
 
 def _all_layers(row: Row, record: Record) -> float | None:
-    """The peak with all layers, where fewer were measured: states by parameters, activations by layers, the rest as it is."""
+    """The peak with all layers, where fewer were measured: activations by layers, states by parameters, 4 bits by bytes."""
     of, run = record["result"].get("whole"), record["run"]["settings"]
     if not of or row["peak"] is None:
         return None
     states = sum(row[n] for n in ("parameters", "gradients", "optimizer_state", "master_copies", "method_state"))
     rest = row["logits_loss"] + row["temporaries"]
-    made: float = of["parameters"] * states + of["layers"] / run["layers"] * row["saved_activations"] + rest
+    weights, measured_weights = of.get("weights", (0, 0))  # where they do not grow as the parameters do
+    made: float = (
+        weights
+        + of["parameters"] * (states - measured_weights)
+        + of["layers"] / run["layers"] * row["saved_activations"]
+        + rest
+    )
     return made
 
 

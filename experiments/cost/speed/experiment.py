@@ -21,7 +21,7 @@ from torch import nn
 
 from smt_bench import methods
 from smt_bench.experiments.cost.speed.tables import write_speed
-from smt_bench.experiments.cost.steps import PAPER_STEPS, StepsExperiment, lacking, startable, whole
+from smt_bench.experiments.cost.steps import PAPER_STEPS, StepsExperiment, lacking, startable, weight_bytes, whole
 from smt_bench.machine import fits
 from smt_bench.machine.memory import release
 from smt_bench.machine.states import Demand
@@ -113,14 +113,16 @@ class Speed(StepsExperiment):
         model, layers = inputs.source(measurement.model), s.get("layers")
         shapes = shapes_of(model, layers)
         total = total_parameters(shapes)
-        build = partial(random_model, model, s["precision"], device, seed, layers)
+        build = partial(random_model, model, s["precision"], device, seed, layers, s.get("base", ""))
         updater = UPDATERS[s.get("optimizer_dtype", "fp32")]
         entries, contestants, messages = [], [], dict[str, str]()
         for entry in s["methods"]:
             label = _label(entry)
             capacity = maker(entry, entry["config"], seed, s)().capacity(shapes)
             check_fraction(entry["name"], entry["fraction"], capacity)
-            config, why, out = startable(entry, total, capacity.trainable, here, s, s["run_steps"])
+            config, why, out = startable(
+                entry, total, capacity.trainable, here, s, s["run_steps"], weight_bytes(model, s)
+            )
             named = {"label": label, "trainable": capacity.trainable, "total": capacity.total}
             entries.append({**entry, **named} | ({"note": why} if why else {}))
             if out is None:
@@ -183,7 +185,7 @@ class Speed(StepsExperiment):
         release()
         workload = Workload(
             model, s["batch_size"], s["length"], s["precision"], s["checkpointing"], gpu=device.type == "cuda",
-            optimizer_dtype=s.get("optimizer_dtype", "fp32"), layers=s.get("layers"),
+            optimizer_dtype=s.get("optimizer_dtype", "fp32"), layers=s.get("layers"), base=s.get("base", ""),
         )  # fmt: skip
         runs, found = DryRuns(workload), dict[str, float]()
         for entry in entries:

@@ -81,6 +81,7 @@ def write_groups(found: Sequence[Group], folder: Path, model: str, sheet: Sheet)
 def _table(found: Sequence[Group], model: str, sheet: Sheet, judged: Sequence[Weighed]) -> Table:
     tasks = common_tasks(found)
     comparable = matches_paper(found, model, sheet.printed_on)
+    comparable = comparable and sheet.printed_family in (None, found[0].run["data"]["family"])
     shared = notes.overlapping(found) & set(tasks)
     rows: list[list[Cell]] = []
     data: list[dict[str, Cell]] = []
