@@ -25,9 +25,8 @@ Out = Annotated[
 def _rendered(name: str, model: str, results: Path, out: Path | None, endings: tuple[str, ...]) -> list[Path]:
     from smt_bench import experiments
     from smt_bench.data import families
-    from smt_bench.questions.parts import TUNING
     from smt_bench.records.files import check_writable
-    from smt_bench.records.index import INDEX, Index, folder
+    from smt_bench.records.index import INDEX, TUNING, Index, folder
     from smt_bench.records.store import Store
 
     store = Store(check_results(results))

@@ -178,10 +178,9 @@ def _search(part: Leg, store: Store, how: How, request: Request, trials: int) ->
     """One tuning, stage by stage, and its tables."""
     from smt_bench.cli.work import Order, performer
     from smt_bench.machine import parallel
-    from smt_bench.questions.parts import TUNING
     from smt_bench.questions.tuned import conclude, declare
     from smt_bench.questions.tuning import Tuning
-    from smt_bench.records.index import Index
+    from smt_bench.records.index import TUNING, Index
     from smt_bench.report.tuning.write import write
     from smt_bench.sweep.carry_out import carry_out, submit_missing
     from smt_bench.sweep.loop import Interrupted

@@ -14,11 +14,9 @@ from smt_bench.questions.experiment import Experiment, MeasuringExperiment, Trai
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
 from smt_bench.questions.tuned import winners
-from smt_bench.records.index import folder
+from smt_bench.records.index import TUNING, folder
 from smt_bench.records.runs import Question
 from smt_bench.records.store import Store
-
-TUNING = "tuning"  # folder of a tuning, below the experiment's
 
 
 @dataclass

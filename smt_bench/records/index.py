@@ -19,6 +19,7 @@ from smt_bench.records.shapes import Each, Named, mismatch
 from smt_bench.records.store import Store
 
 INDEX = "runs.json"
+TUNING = "tuning"  # folder of a tuning, below the experiment's
 SCHEMA = 1
 NAMES = {"schema", "latest", "settings", "names", "left_out"}  # of an index; others are a newer version's
 

@@ -42,7 +42,7 @@ def taken(name: str, tmp_path: Path, model: str = "tiny", **changes: Any) -> Rec
     experiment, planner = experiments.find(name), Planner(Request(name, model, **changes), fits.here())
     experiment.check_machine(planner, experiment.method_names(planner))
     experiment.check(planner)
-    ((question, _),) = experiment.runs(planner)
+    question, _ = next(iter(experiment.runs(planner)))
     inputs = planner.measured()
     record = measure(question, lambda q, watch: experiment.measure(q, watch, inputs), unwatched)
     if record["status"] == "done":

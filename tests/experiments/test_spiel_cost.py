@@ -197,7 +197,7 @@ def test_the_papers_own_numbers_uphold_its_memory_claims_and_others_refute_them(
     rows = tables._by_title(_records("memory", printed)["result"]["rows"], tables._tuning_peak)
     assert rows["LoRA", False] == 40e9 and rows["SpIEL", True] == 20e9
     first, *claims = tables.memory_verdicts(rows, None)
-    assert "5 hold" in first and all(claim.endswith(": holds.") for claim in claims)
+    assert "all 5 claims hold" in first and all(claim.endswith(": holds.") for claim in claims)
     worse = {**rows, ("SpIEL", False): 39.9e9}  # within 1 %
     assert "34 GB against 40): does not hold." in "\n".join(tables.memory_verdicts(worse, None))
     assert tables.memory_verdicts({}, None)[0].count("5 cannot be told") == 1
@@ -224,7 +224,7 @@ def test_times_of_one_seed_tell_nothing_and_of_several_what_they_show() -> None:
         ]
 
     assert "6 cannot be told" in tables.time_verdicts(seeds(1, 31.0))[0]
-    assert "6 hold" in tables.time_verdicts(seeds(4, 31.0))[0]
+    assert "all 6 claims hold" in tables.time_verdicts(seeds(4, 31.0))[0]
     told = "\n".join(tables.time_verdicts(seeds(4, 35.0)))
     assert "SpIEL-MA is faster than SpIEL, without checkpointing: -5.9 % of its time, does not hold" in told
 

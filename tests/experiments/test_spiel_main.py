@@ -242,7 +242,7 @@ def test_the_table_has_methods_by_mixture_and_one_family_of_claims(tmp_path: Pat
     alone = pd.read_csv(tmp_path / "one" / "table1_claims.csv").set_index("claim")["p"]
     assert len(alone) == 4 and least["p"] < 1 and least["p"] == pytest.approx(3 * alone[least["claim"]])
     text = (tmp_path / "table1.md").read_text()
-    assert "Short: F1" in text and "Mixed: code" in text and "(12 claims:" in text
+    assert "Short: F1" in text and "Mixed: code" in text and " of 12 claims " in text
     assert text.count("Weights: those of the last step.") == 1  # what holds for all is said once
 
 

@@ -30,7 +30,7 @@ def test_an_answer_is_made_once_per_question_code_and_packages(monkeypatch: pyte
     assert [remembered(["a"], answer), remembered(["a"], answer), remembered(["b"], answer)] == [1, 1, 2]
     monkeypatch.setattr(module, "version", lambda name: "another")
     assert remembered(["a"], answer) == 3
-    monkeypatch.setattr(module, "_code", lambda: "another")
+    monkeypatch.setattr(module, "code", lambda: "another")
     assert remembered(["a"], answer) == 4
 
 

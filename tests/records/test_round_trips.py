@@ -16,6 +16,7 @@ from smt_bench.data.tasks import TASKS
 from smt_bench.evaluation.protocols import PROTOCOLS
 from smt_bench.questions.request import MOST_SEED, SMALLEST, TUNING_SEEDS, Request
 from smt_bench.records.runs import (
+    BASES,
     OPTIMIZERS,
     SCHEDULES,
     SELECTIONS,
@@ -57,8 +58,14 @@ trained = made(
     schedule=st.sampled_from(SCHEDULES),
     optimizer=st.sampled_from(OPTIMIZERS),
     select=st.sampled_from(SELECTIONS),
+    base=st.sampled_from(BASES),
 )
-REFUSED = {("train", "schedule"), ("train", "optimizer"), ("train", "select")}  # with any value that nothing reads
+REFUSED = {
+    ("train", "schedule"),
+    ("train", "optimizer"),
+    ("train", "select"),
+    ("train", "base"),
+}  # with any value that nothing reads
 runs = made(Run, model=models, data=made(DataRef), method=tuned, train=trained, evaluation=made(EvalRef))
 measurements = made(Measurement, model=models)
 

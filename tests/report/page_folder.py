@@ -23,7 +23,7 @@ def fill(folder: Path) -> list[str]:
     """Writes the folder; the keys of the committed records."""
     index = json.loads((REFERENCE / PLACE / "runs.json").read_text(encoding="utf-8"))
     keys: list[str] = index["settings"][index["latest"]]
-    shutil.copytree(REFERENCE / PLACE, folder / PLACE)
+    shutil.copytree(REFERENCE / PLACE, folder / PLACE, ignore=shutil.ignore_patterns("tuning"))
     (folder / "runs").mkdir()
     for key in keys:
         shutil.copy(REFERENCE / "runs" / f"{key}.json", folder / "runs")

@@ -119,7 +119,9 @@ def _at(row: Mapping[str, str]) -> str:
 
 
 def _keys(study: Study, row: Mapping[str, str], runs: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """Runs of the two rows where these are methods at fractions; else all of the table's."""
+    """Runs that the table names; of older tables those of the two rows where these are methods at fractions, else all."""
+    if row.get("keys"):
+        return tuple(row["keys"].split())
     wanted = set()
     for side in ("ahead", "behind"):
         share = row.get(f"{side}_pct")
