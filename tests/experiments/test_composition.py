@@ -58,6 +58,14 @@ def test_a_sum_is_a_record_that_names_its_parts(cli: Cli, places: Path, tmp_path
     assert done.returncode == 2 and f"run {key} is finished and its adapter is not kept" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("method", "why"), [("base", "nothing is trained"), ("peft:prefix_tuning", "cannot be folded into the weights")]
+)
+def test_what_cannot_be_added_is_refused(cli: Cli, method: str, why: str) -> None:
+    done = cli("run", "composition", "--methods", method, "--preset", "smoke", "--dry-run")
+    assert done.returncode == 2 and f"--methods {method}: " in done.stderr and why in done.stderr
+
+
 def test_only_some_tasks_are_trained_on_and_the_rest_stays(places: Path) -> None:
     data = datasets.load(str(places / "data"), "commonsense", (), 8, None)
     half = data.only(("piqa",))
