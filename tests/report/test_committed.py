@@ -42,7 +42,7 @@ def test_every_row_names_the_records_that_it_is_made_of(name: str) -> None:
         assert set(keys) <= there, set(keys) - there
 
 
-@pytest.mark.parametrize("root", ["reference", "reference-tuners"])
+@pytest.mark.parametrize("root", ["reference", "reference-tuners", "reference-sparse"])
 def test_no_record_is_without_a_table(root: str) -> None:
     place = ROOT / "results" / root
     indexes = [json.loads(p.read_text(encoding="utf-8"))["settings"] for p in place.rglob("runs.json")]
