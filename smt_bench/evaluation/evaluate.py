@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from smt_bench.data.families import Task
+from smt_bench.data.family import Task
 from smt_bench.data.prompts import Example
 from smt_bench.data.tasks import find_task, gold
 from smt_bench.evaluation import sandbox

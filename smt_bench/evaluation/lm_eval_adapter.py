@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from smt_bench.data.example import Posed
-from smt_bench.data.families import Task
+from smt_bench.data.family import Task
 from smt_bench.data.prompts import TEMPLATES, Example, question, shared_start, token_ids
 from smt_bench.data.tasks import offered, parse, same, score
 from smt_bench.evaluation import sandbox

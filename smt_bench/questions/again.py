@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from smt_bench.data import families, own
-from smt_bench.data.datasets import DataSet, load
+from smt_bench.data.datasets import DataSet
 from smt_bench.data.fetch import fetch_data
+from smt_bench.data.loading import load
 from smt_bench.data.tasks import HARNESS, find_task
 from smt_bench.machine import fits
 from smt_bench.machine.facts import QUANTIZES

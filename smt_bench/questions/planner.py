@@ -14,10 +14,11 @@ from typing import Any
 
 from smt_bench import methods
 from smt_bench.data import families
-from smt_bench.data.datasets import HELDOUT_SEED, DataSet, load, unread
-from smt_bench.data.families import NO_TRAINING
+from smt_bench.data.datasets import HELDOUT_SEED, DataSet, unread
+from smt_bench.data.family import NO_TRAINING
 from smt_bench.data.fetch import fetch_data
 from smt_bench.data.general import EMBEDDED, general
+from smt_bench.data.loading import load
 from smt_bench.evaluation.beams import prompt_bytes
 from smt_bench.evaluation.protocols import EVALUATION_VERSION
 from smt_bench.machine import facts, fits, states
