@@ -33,7 +33,8 @@ from smt_bench.questions.choice import MethodChoice
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.mixtures import Mixtures
 from smt_bench.questions.own_recipe import Own, applied, differences
-from smt_bench.questions.recipes import Recipe, recipe
+from smt_bench.questions.recipe import Recipe
+from smt_bench.questions.recipes import recipe
 from smt_bench.questions.request import TUNING_SEEDS, Request
 from smt_bench.records.runs import DataRef, EvalRef, Measurement, MethodRef, Run, TrainRef
 

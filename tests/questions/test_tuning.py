@@ -18,7 +18,8 @@ from smt_bench.methods.search import Span
 from smt_bench.questions import tuned
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
-from smt_bench.questions.tuning import AGAIN, FIRST, MOST_WIDER, TOP, Search, Tuning
+from smt_bench.questions.trials import Search
+from smt_bench.questions.tuning import AGAIN, FIRST, MOST_WIDER, TOP, Tuning
 from smt_bench.records.runs import Run
 from smt_bench.report.tuning.curves import tuning_curve
 from smt_bench.report.tuning.tables import found_table, trials_table
