@@ -78,7 +78,7 @@ def test_held_out_records_without_any_response_are_refused_when_planning(
 ) -> None:
     whole = loading.load(folder(tmp_path, 30, 30), "commonsense", (), 0, None).train
     data = datasets.DataSet("commonsense", "made up", whole[30:], whole[:30], {})
-    monkeypatch.setattr("smt_bench.questions.planner.load", lambda *_: data)
+    monkeypatch.setattr("smt_bench.questions.opened.load", lambda *_: data)
     with pytest.raises(ValueError, match="of the 30 held-out records"):
         opened(str(tmp_path))
 
