@@ -182,8 +182,8 @@ def _draw(found: Sequence[Point], folder: Path, what: str) -> list[Path]:
     ]
     rows = math.ceil(len(panels) / 2)
     caption = textwrap.wrap(
-        f"{what}. Lines are learning rates, in one colour each from the lowest to the highest; decay at the largest size. Ring: "
-        "the method's best setting.",
+        f"{what}; held-out NLL in nats per token. Lines are learning rates, in one colour each from the lowest to the highest; "
+        "decay at the largest size. Ring: the method's best setting.",
         84,
     )
     with matplotlib.rc_context({**STYLE, "xtick.labelsize": 5.5, "ytick.labelsize": 5.5, "axes.labelsize": 6}):
@@ -230,7 +230,7 @@ def _panel(axes: Axes, own: Sequence[Point], name: str, pulled: bool, labelled: 
     axes.set_xticks(range(len(ticks)), labels)
     axes.set_xlim(-0.4, len(ticks) - 0.6)
     axes.set_xlabel("weight decay" if pulled else "trainable (%)" if sized else "learning rate", labelpad=1)
-    axes.set_ylabel("held-out NLL\n(nats per token)" if labelled else "", labelpad=2)
+    axes.set_ylabel("held-out NLL" if labelled else "", labelpad=2)
     axes.set_title(title(name) + (", decay" if pulled else ""), fontsize=6.5, pad=3)
     axes.tick_params(width=0.5, length=2, pad=1.5)
     if sized and not pulled:
