@@ -147,11 +147,8 @@ def compare(old: Record, new: Record, exact: bool) -> list[Point]:
         new: made now.
         exact: bit by bit; else within the tolerances.
     """
-    points = [
-        Point(
-            "outcome", old["status"] == new["status"], f"{old['status']}, now {new['status']}: {new['message'] or ''}"
-        )
-    ]
+    why = f": {new['message']}" if new["message"] else ""
+    points = [Point("outcome", old["status"] == new["status"], f"{old['status']}, now {new['status']}{why}")]
     if "training" in old and "training" in new:
         for what, name in (("losses", "losses"), ("gradient norms", "grad_norms")):
             points.append(_numbers(what, old["training"][name], new["training"][name], exact))
