@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 from smt_bench.methods.base import Shapes
 from smt_bench.methods.peft_tuners import sizes
-from smt_bench.methods.peft_tuners.method import PeftTuner, TargetedSettings
+from smt_bench.methods.peft_tuners.method import PeftTuner
+from smt_bench.methods.peft_tuners.settings import TargetedSettings
 from smt_bench.methods.search import Span
 from smt_bench.methods.settings import setting
 

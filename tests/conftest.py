@@ -75,3 +75,14 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         return subprocess.CompletedProcess(args, int(stop.value.code or 0), done.out, done.err)
 
     return call
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Matrices as small as those of a test lose time to a second thread, a lot of it on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,12 +1,15 @@
-"""Folders as users bring them: a model as `save_pretrained` writes it, data in the LLM-Adapters layout."""
+"""Folders as users bring them: a model as `save_pretrained` writes it, data in the LLM-Adapters layout; and small disks."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from helpers import small_tokenizer, tiny_llama
 from safetensors.torch import load_file, save_file
@@ -35,3 +38,16 @@ def data_folder(root: Path, train: int = 40, test: int = 12, task: str = "boolq"
         ]
         (place / f"{name}.json").write_text(json.dumps(values))
     return root
+
+
+@contextlib.contextmanager
+def small_disk(place: Path, size: str) -> Iterator[Path]:
+    """A new folder that is a file system of so many bytes, e.g. "8m"; skips the test where that cannot be."""
+    place.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip("mounting a small tmpfs needs root")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smt_bench.data import families
-from smt_bench.data.families import Mixture
+from smt_bench.data.family import Mixture
 from smt_bench.data.tasks import find_task
 from smt_bench.evidence.cells import groups
 from smt_bench.evidence.claims import Sheet

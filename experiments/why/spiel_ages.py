@@ -75,11 +75,7 @@ class SpielAges(TrainingExperiment):
         Raises:
             ValueError: another one was asked for.
         """
-        names = planner.method_names(METHODS)
-        for name in names:
-            if name not in METHODS:
-                raise ValueError(f"--methods {name}: only {' and '.join(METHODS)} move their deltas: leave it out")
-        return names
+        return planner.among(METHODS, f"only {' and '.join(METHODS)} move their deltas")
 
     def cells(self, planner: Planner) -> list[Cell]:
         """Methods x fractions."""

@@ -10,7 +10,8 @@ from torch import nn
 from smt_bench.methods.base import Capacity, ParamGroup, Shapes
 from smt_bench.methods.modules import freeze, linears
 from smt_bench.methods.peft_tuners import starts
-from smt_bench.methods.peft_tuners.method import PeftTuner, TargetedSettings
+from smt_bench.methods.peft_tuners.method import PeftTuner
+from smt_bench.methods.peft_tuners.settings import TargetedSettings
 from smt_bench.methods.search import Span
 from smt_bench.methods.settings import setting
 

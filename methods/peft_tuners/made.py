@@ -10,7 +10,8 @@ from smt_bench.methods.peft_tuners.adaption import AdaptionPrompt
 from smt_bench.methods.peft_tuners.knobs import KNOBS
 from smt_bench.methods.peft_tuners.known import PREFIX, working
 from smt_bench.methods.peft_tuners.lora_plus import LoraPlus
-from smt_bench.methods.peft_tuners.method import PeftTuner, config_of
+from smt_bench.methods.peft_tuners.method import PeftTuner
+from smt_bench.methods.peft_tuners.settings import config_of
 from smt_bench.methods.peft_tuners.virtual import VirtualTokens
 
 _OWN: dict[str, type[PeftTuner]] = {  # those that need more than their table

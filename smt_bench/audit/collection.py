@@ -10,7 +10,7 @@ from typing import Any
 
 from smt_bench.audit.labels import contradictory, majority, unreadable
 from smt_bench.audit.page import Page
-from smt_bench.data.families import Task
+from smt_bench.data.family import Task
 from smt_bench.data.overlap import exact_question, normalised_question, repeated, shared
 from smt_bench.data.prompts import Example
 from smt_bench.data.reading import SUFFIXES, find_file, read_examples

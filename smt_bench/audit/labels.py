@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
-from smt_bench.data.families import Task
+from smt_bench.data.family import Task
 from smt_bench.data.overlap import normalised_question
 from smt_bench.data.prompts import Example
 from smt_bench.data.tasks import TOLERANCE, gold, label_number

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smt_bench.cli.options import Data, Results, check_results, say, show
+from smt_bench.cli.options import Data, Results, say, show
+from smt_bench.cli.values import check_results
 
 if TYPE_CHECKING:
     from smt_bench.records.store import Record

@@ -25,13 +25,14 @@ from smt_bench.cli.check import check
 from smt_bench.cli.draw import figure, table
 from smt_bench.cli.export import add, export, subtract
 from smt_bench.cli.manage import cancel, fetch, status
-from smt_bench.cli.options import check_words, say, show
+from smt_bench.cli.options import say, show
 from smt_bench.cli.plan import plan
 from smt_bench.cli.recipe import recipe
 from smt_bench.cli.records import compare, records
 from smt_bench.cli.report import report
 from smt_bench.cli.run import run
 from smt_bench.cli.tune import tune
+from smt_bench.cli.values import check_words
 
 INTERRUPTED = "interrupted: finished runs are kept, the same command goes on"
 

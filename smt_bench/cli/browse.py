@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from smt_bench.cli.options import Json, Results, check_results, say
+from smt_bench.cli.options import Json, Results, say
 from smt_bench.cli.options import show as show_text
+from smt_bench.cli.values import check_results
 from smt_bench.registry import Registry
 
 

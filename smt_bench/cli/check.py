@@ -10,19 +10,8 @@ from typing import Annotated
 import typer
 
 from smt_bench.cli.again import Key, Where, ask, told
-from smt_bench.cli.options import (
-    BatchSize,
-    Data,
-    Json,
-    Layers,
-    Length,
-    Many,
-    Results,
-    check_results,
-    say,
-    several,
-    show,
-)
+from smt_bench.cli.options import BatchSize, Data, Json, Layers, Length, Many, Results, say, show
+from smt_bench.cli.values import check_results, several
 
 check = typer.Typer(help="Checks what results rest on; exit code 1 where it does not hold.", no_args_is_help=True)
 

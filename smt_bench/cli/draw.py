@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smt_bench.cli.options import Model, Results, check_results, say, show
+from smt_bench.cli.options import Model, Results, say, show
+from smt_bench.cli.values import check_results
 from smt_bench.models import registry
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smt_bench.cli.options import Results, check_results, say
+from smt_bench.cli.options import Results, say
+from smt_bench.cli.values import check_results
 
 if TYPE_CHECKING:
     from smt_bench.models.locate import Located

@@ -20,12 +20,10 @@ from smt_bench.cli.options import (
     Precision,
     Recipe,
     Targets,
-    numbers,
     say,
-    setting,
-    several,
     show,
 )
+from smt_bench.cli.values import numbers, setting, several
 from smt_bench.machine.borders import folder_name
 from smt_bench.machine.spread import MOST, Spread
 from smt_bench.models import registry

@@ -20,9 +20,8 @@ from smt_bench.cli.options import (
     Rates,
     Recipe,
     Schedule,
-    own_recipe,
-    several,
 )
+from smt_bench.cli.values import own_recipe, several
 from smt_bench.models import registry
 
 

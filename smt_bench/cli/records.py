@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from smt_bench.cli.options import Json, Results, check_results, say, show
+from smt_bench.cli.options import Json, Results, say, show
+from smt_bench.cli.values import check_results
 
 SHOWN = 20  # questions that are named one by one
 

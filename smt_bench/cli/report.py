@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from smt_bench.cli.options import Results, check_results, say
+from smt_bench.cli.options import Results, say
+from smt_bench.cli.values import check_results
 
 
 def report(

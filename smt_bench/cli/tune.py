@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from smt_bench.cli.legs import how_of
 from smt_bench.cli.options import (
     Base,
     BatchSize,
@@ -48,15 +49,10 @@ from smt_bench.cli.options import (
     Tasks,
     TimeLimit,
     Zero,
-    check_select,
-    numbers,
-    own_recipe,
     say,
-    setting,
-    several,
     show,
 )
-from smt_bench.cli.run import how_of
+from smt_bench.cli.values import check_select, numbers, own_recipe, setting, several
 from smt_bench.models import registry
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from smt_bench.data.collection import Collection
-from smt_bench.data.families import Family
+from smt_bench.data.family import Family
 from smt_bench.machine.facts import cache_folder
 from smt_bench.machine.files import write_whole
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.data.benchmarks import posed
-from smt_bench.data.families import Family, Mixture
+from smt_bench.data.family import Family, Mixture
 from smt_bench.machine.files import write_whole
 
 CONVERSATION = ("messages", "instruction", "input", "output")  # what is kept of a record

@@ -10,7 +10,7 @@
     file = "test.csv"                 # left out: sentiment.*
     title = "Sentiment"
     kind = "options"                  # options, number, loss (of the response), text (loss of all of a text),
-                                      # or another of `families.KINDS`
+                                      # or another of `family.KINDS`
     options = ["positive", "negative"]
     lead = "the sentiment is"         # what stands before the option in the responses; left out: nothing
     rationale = true                  # a rationale stands before the answer, which is then generated
@@ -31,7 +31,7 @@ from typing import Any
 
 from smt_bench.data import families
 from smt_bench.data.example import Example, Posed
-from smt_bench.data.families import KINDS, NO_TRAINING, Family, Found, Task
+from smt_bench.data.family import KINDS, NO_TRAINING, Family, Found, Task
 from smt_bench.data.general import pieces
 from smt_bench.data.own_files import FILES, HUB, is_data, records
 from smt_bench.data.prompts import TEMPLATE, TEMPLATES

@@ -21,7 +21,7 @@ import re
 from collections.abc import Hashable, Sequence
 
 from smt_bench.data.example import Example, Plain
-from smt_bench.data.families import Family
+from smt_bench.data.family import Family
 
 RULE = "sources-1"  # another rule gets another name
 ENOUGH = 6

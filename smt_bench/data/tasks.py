@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from smt_bench.data import answers, families
-from smt_bench.data.families import Task
+from smt_bench.data.family import Task
 from smt_bench.data.prompts import Example
 
 HARNESS = "lm-eval:"  # begins the names of lm-eval's own tasks, see `evaluation.harness`

@@ -20,12 +20,13 @@ from typing import Any
 
 import torch
 
-from smt_bench.data.families import Task
+from smt_bench.data.family import Task
 from smt_bench.data.prompts import Example
 from smt_bench.data.tasks import find_task, gold
 from smt_bench.evaluation import sandbox
 from smt_bench.evaluation.heldout import response_loglik
-from smt_bench.evaluation.lm_eval_adapter import borrowed, lm_eval_classes, lm_eval_task, quiet
+from smt_bench.evaluation.lm_eval_adapter import lm_eval_task
+from smt_bench.evaluation.lm_eval_model import borrowed, lm_eval_classes, quiet
 from smt_bench.evaluation.protocols import EVALUATION_VERSION, PROTOCOLS, EvalSettings
 from smt_bench.machine import parallel
 from smt_bench.machine.watch import Progress

@@ -19,9 +19,10 @@ from typing import Any
 
 import torch
 
-from smt_bench.data.datasets import draw
+from smt_bench.data.loading import draw
 from smt_bench.data.tasks import HARNESS
-from smt_bench.evaluation.lm_eval_adapter import borrowed, calibration, lm_eval_classes, quiet
+from smt_bench.evaluation.lm_eval_adapter import calibration
+from smt_bench.evaluation.lm_eval_model import borrowed, lm_eval_classes, quiet
 from smt_bench.evaluation.protocols import finite
 from smt_bench.machine import parallel
 from smt_bench.machine.watch import Progress

@@ -13,7 +13,7 @@ from torch.nn import functional
 from smt_bench.data.batches import labelled
 from smt_bench.data.cut import response_tokens
 from smt_bench.data.prompts import IGNORED, Example, encode
-from smt_bench.evaluation.lm_eval_adapter import eval_mode
+from smt_bench.evaluation.lm_eval_model import eval_mode
 from smt_bench.evaluation.protocols import finite
 from smt_bench.machine.watch import Progress
 from smt_bench.models.logits import labelled_logits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from smt_bench.data.families import Task
+from smt_bench.data.family import Task
 
 EVALUATION_VERSION = 1  # bump when the same settings can give other numbers
 PROTOCOLS = ("likelihood", "llm-adapters")

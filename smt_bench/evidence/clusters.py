@@ -10,7 +10,8 @@ from functools import cache
 from typing import Any
 
 from smt_bench.data import families
-from smt_bench.data.datasets import DataSet, content_hash, load
+from smt_bench.data.datasets import DataSet, content_hash
+from smt_bench.data.loading import load
 from smt_bench.data.sources import sources
 from smt_bench.records.store import Record
 

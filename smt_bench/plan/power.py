@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from smt_bench.data.datasets import load
+from smt_bench.data.loading import load
 from smt_bench.evidence.cells import common_tasks, groups
 from smt_bench.evidence.decisions import ALPHA, MOST_SEEDS, seeds_needed, smallest_at
 from smt_bench.evidence.interval import Estimate, Parts

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from smt_bench.data import families, own
-from smt_bench.data.datasets import DataSet, load
+from smt_bench.data.datasets import DataSet
 from smt_bench.data.fetch import fetch_data
+from smt_bench.data.loading import load
 from smt_bench.data.tasks import HARNESS, find_task
 from smt_bench.machine import fits
 from smt_bench.machine.facts import QUANTIZES
@@ -146,11 +147,8 @@ def compare(old: Record, new: Record, exact: bool) -> list[Point]:
         new: made now.
         exact: bit by bit; else within the tolerances.
     """
-    points = [
-        Point(
-            "outcome", old["status"] == new["status"], f"{old['status']}, now {new['status']}: {new['message'] or ''}"
-        )
-    ]
+    why = f": {new['message']}" if new["message"] else ""
+    points = [Point("outcome", old["status"] == new["status"], f"{old['status']}, now {new['status']}{why}")]
     if "training" in old and "training" in new:
         for what, name in (("losses", "losses"), ("gradient norms", "grad_norms")):
             points.append(_numbers(what, old["training"][name], new["training"][name], exact))

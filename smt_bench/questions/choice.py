@@ -61,6 +61,22 @@ class MethodChoice(ABC):
             raise ValueError(f"--methods {ALL}: none can do it: name one, which says why")
         return names
 
+    def among(self, known: Sequence[str], why: str) -> list[str]:
+        """As `method_names`, for an experiment about some methods alone.
+
+        Args:
+            known: those; all of them by default.
+            why: no other method is in place, for the message.
+
+        Raises:
+            ValueError: another was asked for.
+        """
+        names = self.method_names(known)
+        for name in names:
+            if name not in known:
+                raise ValueError(f"--methods {name}: {why}: leave it out")
+        return names
+
     def takes(self, name: str, fraction: float | None, **changes: Any) -> bool:
         """Whether a cell is to be run: always where its method was named; under "all" where the model can give the fraction."""
         if ALL not in self.request.methods or name in self.request.methods:

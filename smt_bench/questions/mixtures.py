@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from smt_bench.data.datasets import mixture_file
-from smt_bench.data.families import Family, Mixture
+from smt_bench.data.family import Family, Mixture
+from smt_bench.data.loading import mixture_file
 from smt_bench.data.reading import find_file
 from smt_bench.data.tasks import find_task
 from smt_bench.questions.request import Request

@@ -27,7 +27,8 @@ from smt_bench.evaluation.protocols import PROTOCOLS
 from smt_bench.methods.settings import make_canonical, setting, short
 from smt_bench.models.precision import PRECISIONS
 from smt_bench.questions.capacity import setting_named
-from smt_bench.questions.recipes import RECIPES, Recipe, find
+from smt_bench.questions.recipe import Recipe
+from smt_bench.questions.recipes import RECIPES, find
 from smt_bench.records.runs import SCHEDULES
 
 MANY = 10**9
@@ -55,7 +56,7 @@ class Own:
         fractions: trainable fractions in %.
         settings: by method, what it is given to make its settings of.
 
-    The others are as in `recipes.Recipe`.
+    The others are as in `recipe.Recipe`.
 
     Raises:
         ValueError: what, the value, the remedy.

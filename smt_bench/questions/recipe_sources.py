@@ -8,7 +8,7 @@ from typing import Any
 from smt_bench import methods
 from smt_bench.questions.own_recipe import ALL, OTHERS
 from smt_bench.questions.planner import Planner
-from smt_bench.questions.recipes import Recipe
+from smt_bench.questions.recipe import Recipe
 
 _TRAINER = "transformers' Trainer, with which LLM-Adapters and DoRA train"
 _EVALUATION = "LLM-Adapters' commonsense_evaluate.py"

@@ -15,7 +15,7 @@ from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
 from smt_bench.machine.remembered import remembered
 from smt_bench.models import build
 from smt_bench.models.locate import Located
-from smt_bench.questions.recipes import Recipe
+from smt_bench.questions.recipe import Recipe
 
 SPECIAL = ("eos", "pad", "bos", "unk")
 

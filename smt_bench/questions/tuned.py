@@ -14,7 +14,7 @@ from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Run, digest
 
 if TYPE_CHECKING:
-    from smt_bench.questions.tuning import Search, Trial
+    from smt_bench.questions.trials import Search, Trial
 
 FILE = "tuning.json"
 UNSAID = {"select": "last"}  # what a question does not say where it is as it always was

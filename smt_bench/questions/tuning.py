@@ -18,20 +18,20 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from smt_bench import methods
 from smt_bench.methods.base import Capacity
-from smt_bench.methods.search import Span
 from smt_bench.questions.experiment import TrainingExperiment
 from smt_bench.questions.grid import Cell, grid, middle
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import TUNING_SEEDS
+from smt_bench.questions.trials import Search, Space, Trial
 from smt_bench.questions.tuned import asked_for, under
 from smt_bench.records import heldout
-from smt_bench.records.runs import Run, digest
+from smt_bench.records.runs import Run
 from smt_bench.records.store import FINISHED, Record, Store
 from smt_bench.report.conditions import weights
 from smt_bench.report.tuning.rows import Found, TrialRow
@@ -43,82 +43,6 @@ EDGE = 0.1  # part of the range of rates, at each end, in which a best trial wid
 MOST_WIDER = 2
 TOP = 3
 FIRST, AGAIN = TUNING_SEEDS, (TUNING_SEEDS + 1, TUNING_SEEDS + 2, TUNING_SEEDS + 3)
-
-
-@dataclass(frozen=True)
-class Space:
-    """Where one method's settings are searched.
-
-    Attributes:
-        fraction: the trainable fraction of its trials; None for methods without one.
-        lr: the recipe's learning rate; the range is around it.
-        spans: of the method's own settings.
-    """
-
-    fraction: float | None
-    lr: float
-    spans: Mapping[str, Span]
-
-    def rates(self, low: float, high: float) -> Span:
-        """Learning rates so many decades below the recipe's to so many above."""
-        return Span(self.lr * 10**low, self.lr * 10**high)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {"fraction": self.fraction, "lr": self.lr, "spans": {k: v.to_dict() for k, v in self.spans.items()}}
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One draw.
-
-    Attributes:
-        cell: what is run.
-        stage: 0, or which widening it belongs to.
-        runs: with the first tuning seed, then, where it is among the best, with the others.
-    """
-
-    cell: Cell
-    stage: int
-    runs: tuple[Run, ...]
-
-
-@dataclass
-class Search:
-    """A tuning as far as its records go.
-
-    Attributes:
-        declared: what was decided before the first trial.
-        trials: of all methods, in the order in which they are run.
-        low: decades below the recipe's rates that are searched by now, negative.
-        high: above.
-        wider: at which ends the rates were widened, in order.
-        stage: "trials", "wider", "again" or "done": what has runs without a record.
-        planned: all runs that are known by now, with their capacities.
-    """
-
-    declared: dict[str, Any]
-    trials: list[Trial]
-    low: float
-    high: float
-    wider: list[str]
-    stage: str
-    planned: dict[str, tuple[Run, Capacity]]
-
-    @property
-    def hash(self) -> str:
-        """Names the tuning."""
-        return digest(self.declared)
-
-    @property
-    def methods(self) -> list[str]:
-        """That are tuned."""
-        return list(self.declared["spaces"])
-
-    @property
-    def declared_split(self) -> bool:
-        """Whether there are held-out examples to choose by."""
-        return bool(self.trials[0].runs[0].data.tune)
 
 
 class Tuning(TrainingExperiment):

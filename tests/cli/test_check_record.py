@@ -38,6 +38,7 @@ def test_a_record_is_reproduced_bit_by_bit(cli: Cli, made: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "compared bit by bit" in done.stdout and "DIFFERS" not in done.stdout
     assert re.search(r"losses: all 4 the same", done.stdout) and "0 of 15 differ" in done.stdout
+    assert "outcome: done, now done\n" in done.stdout
 
 
 def test_a_record_that_is_not_reproduced_ends_with_1(cli: Cli, made: Path, tmp_path: Path) -> None:
@@ -67,6 +68,12 @@ def test_every_part_is_compared(made: Path, change: Any, what: str) -> None:
     for exact in (True, False):
         assert {p.what for p in compare(old, new, exact) if not p.same} == {what}
     assert all(p.same for p in compare(old, old, True))
+
+
+def test_an_outcome_names_its_reason_where_there_is_one(made: Path) -> None:
+    old = record_of(made)
+    lost = old | {"status": "failed", "message": "no room"}
+    assert [compare(old, new, True)[0].told for new in (old, lost)] == ["done, now done", "done, now failed: no room"]
 
 
 def test_elsewhere_small_differences_are_allowed(made: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from smt_bench.data import answers
 from smt_bench.data.example import Example
-from smt_bench.data.families import Task
+from smt_bench.data.family import Task
 from smt_bench.data.tasks import find_task, gold, parse, score
 
 

@@ -11,8 +11,8 @@ import datasets
 import pytest
 
 from smt_bench.data import benchmarks, families, hub
-from smt_bench.data.datasets import load
 from smt_bench.data.fetch import fetch_data
+from smt_bench.data.loading import load
 from smt_bench.data.tasks import find_task, gold, parse, score
 
 SUBJECT = "abstract_algebra"

@@ -11,8 +11,9 @@ from transformers import PreTrainedTokenizerFast
 
 from smt_bench.data import chat, chat_world, families, prompts
 from smt_bench.data.cut import response_tokens
-from smt_bench.data.datasets import load, unread
+from smt_bench.data.datasets import unread
 from smt_bench.data.example import Chat, Example, Posed, Turn, chat_of
+from smt_bench.data.loading import load
 from smt_bench.data.prompts import IGNORED, encode, question
 from smt_bench.data.sources import sources
 from smt_bench.models import build, locate

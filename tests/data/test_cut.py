@@ -10,7 +10,7 @@ import pytest
 from helpers import small_tokenizer
 from short_runs import question
 
-from smt_bench.data import cut, datasets
+from smt_bench.data import cut, datasets, loading
 from smt_bench.data.batches import training_order
 from smt_bench.data.prompts import TEMPLATE, Example, encode
 from smt_bench.execute import execute
@@ -76,9 +76,9 @@ def test_a_training_set_without_any_response_is_refused_when_planning(tmp_path: 
 def test_held_out_records_without_any_response_are_refused_when_planning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = datasets.load(folder(tmp_path, 30, 30), "commonsense", (), 0, None).train
+    whole = loading.load(folder(tmp_path, 30, 30), "commonsense", (), 0, None).train
     data = datasets.DataSet("commonsense", "made up", whole[30:], whole[:30], {})
-    monkeypatch.setattr("smt_bench.questions.planner.load", lambda *_: data)
+    monkeypatch.setattr("smt_bench.questions.opened.load", lambda *_: data)
     with pytest.raises(ValueError, match="of the 30 held-out records"):
         opened(str(tmp_path))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 
-from smt_bench.data import datasets
+from smt_bench.data import datasets, loading
 from smt_bench.data.batches import collate, training_order
 from smt_bench.data.overlap import normalised_question
 from smt_bench.data.prompts import IGNORED, Encoded
@@ -31,12 +31,12 @@ def folder(root: Path, train: int = 40, test: int = 12, task: str = "boolq") -> 
 
 
 def test_loads_splits_and_limits(tmp_path: Path) -> None:
-    found = datasets.load(str(folder(tmp_path)), "commonsense", (), heldout=10, limit=5)
+    found = loading.load(str(folder(tmp_path)), "commonsense", (), heldout=10, limit=5)
     assert (len(found.train), len(found.heldout), len(found.tests["boolq"])) == (30, 10, 5)
     assert not {e.instruction for e in found.train} & {e.instruction for e in found.heldout}
     assert found.train_source == "boolq"
     assert "piqa" in found.missing and "boolq" not in found.missing
-    again = datasets.load(str(tmp_path), "commonsense", ("boolq",), heldout=10, limit=5)
+    again = loading.load(str(tmp_path), "commonsense", ("boolq",), heldout=10, limit=5)
     assert again.train_sha256 == found.train_sha256
     assert again.tests == found.tests
     assert datasets.content_hash(found.tests["boolq"]) != datasets.content_hash(found.tests["boolq"][1:])
@@ -46,7 +46,7 @@ def test_the_mixture_wins_over_the_tasks_train_files(tmp_path: Path) -> None:
     folder(tmp_path)
     (tmp_path / "ft-training_set").mkdir()
     (tmp_path / "ft-training_set" / "commonsense_170k.json").write_text(json.dumps(distinct(30)))
-    assert datasets.load(str(tmp_path), "commonsense", (), 5, None).train_source == "commonsense_170k.json"
+    assert loading.load(str(tmp_path), "commonsense", (), 5, None).train_source == "commonsense_170k.json"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_bad_files_are_named(tmp_path: Path, content: str, message: str) -> None
     path = tmp_path / "dataset" / "boolq" / "test.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=message) as error:
-        datasets.load(str(tmp_path), "commonsense", (), 5, None)
+        loading.load(str(tmp_path), "commonsense", (), 5, None)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
@@ -74,7 +74,7 @@ def split(root: Path, records: list[dict[str, str]], heldout: int) -> datasets.D
     place = root / "ft-training_set" / "commonsense_170k.json"
     place.parent.mkdir(exist_ok=True)
     place.write_text(json.dumps(records))
-    return datasets.load(str(root), "commonsense", (), heldout, None)
+    return loading.load(str(root), "commonsense", (), heldout, None)
 
 
 def test_copies_of_a_question_stand_on_one_side_of_the_split(tmp_path: Path) -> None:
@@ -117,22 +117,22 @@ def test_without_copies_the_split_is_what_it_was(tmp_path: Path) -> None:
 
 def test_training_records_without_a_response_are_left_out_and_counted(tmp_path: Path) -> None:
     folder(tmp_path)
-    assert datasets.load(str(tmp_path), "commonsense", (), 5, None).empty == 0
+    assert loading.load(str(tmp_path), "commonsense", (), 5, None).empty == 0
     place = tmp_path / "ft-training_set" / "commonsense_170k.json"
     place.parent.mkdir()
     full = [{**GOOD, "instruction": f"{i}?"} for i in range(30)]
     place.write_text(json.dumps(full))
-    clean = datasets.load(str(tmp_path), "commonsense", (), 5, None)
+    clean = loading.load(str(tmp_path), "commonsense", (), 5, None)
     place.write_text(json.dumps([*full[:7], {**GOOD, "output": ""}, *full[7:], {**GOOD, "output": " \n"}]))
-    found = datasets.load(str(tmp_path), "commonsense", (), 5, None)
+    found = loading.load(str(tmp_path), "commonsense", (), 5, None)
     assert found.empty == 2 and found.train_sha256 == clean.train_sha256  # the same question as without them
     assert (found.train, found.heldout) == (clean.train, clean.heldout)
     place.write_text(json.dumps([{**GOOD, "output": ""}] * 30))
     with pytest.raises(ValueError, match="'output' is empty in all 30 records"):
-        datasets.load(str(tmp_path), "commonsense", (), 5, None)
+        loading.load(str(tmp_path), "commonsense", (), 5, None)
     place.write_text(json.dumps([*full, {k: v for k, v in GOOD.items() if k != "output"}]))
     with pytest.raises(ValueError, match="record 31: field 'output' is missing"):
-        datasets.load(str(tmp_path), "commonsense", (), 5, None)
+        loading.load(str(tmp_path), "commonsense", (), 5, None)
 
 
 def test_the_contaminated_file_can_be_trained_on(tmp_path: Path) -> None:
@@ -141,33 +141,33 @@ def test_the_contaminated_file_can_be_trained_on(tmp_path: Path) -> None:
         pytest.skip("../shared/data/llm-adapters is not here")
     (tmp_path / "dataset").symlink_to(root / "dataset")
     (tmp_path / "math_10k.json").symlink_to(root / "ft-training_set" / "math_data.json")
-    found = datasets.load(str(tmp_path), "math", (), 100, None)
+    found = loading.load(str(tmp_path), "math", (), 100, None)
     assert (found.empty, len(found.train) + 100) == (3, 3257) and found.overlap["gsm8k"] > 1000
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not exist"):
-        datasets.load(str(tmp_path / "no"), "commonsense", (), 5, None)
+        loading.load(str(tmp_path / "no"), "commonsense", (), 5, None)
     with pytest.raises(ValueError, match="dataset/boolq/test.json"):
-        datasets.load(str(tmp_path), "commonsense", (), 5, None)
+        loading.load(str(tmp_path), "commonsense", (), 5, None)
     folder(tmp_path)
     with pytest.raises(ValueError, match="dataset/piqa/test.json"):
-        datasets.load(str(tmp_path), "commonsense", ("piqa",), 5, None)
+        loading.load(str(tmp_path), "commonsense", ("piqa",), 5, None)
     with pytest.raises(ValueError, match="not one of commonsense"):
-        datasets.load(str(tmp_path), "commonsense", ("gsm8k",), 5, None)
+        loading.load(str(tmp_path), "commonsense", ("gsm8k",), 5, None)
     with pytest.raises(ValueError, match="fewer than the 50 to hold out"):
-        datasets.load(str(tmp_path), "commonsense", (), 50, None)
+        loading.load(str(tmp_path), "commonsense", (), 50, None)
 
 
 def test_shared_collection() -> None:
     root = ROOT.parent / "shared" / "data" / "llm-adapters"
     if not root.is_dir():
         pytest.skip("../shared/data/llm-adapters is not here")
-    found = datasets.load(str(root), "commonsense", (), 80, 10)
+    found = loading.load(str(root), "commonsense", (), 80, 10)
     assert len(found.tests) == 6 and found.missing == ["hellaswag", "winogrande"]
     assert len(found.train) + len(found.heldout) == 67_277 and len(found.heldout) == 80
     assert found.repeated == 42
-    math = datasets.load(str(root), "math", ("gsm8k",), 80, None)
+    math = loading.load(str(root), "math", ("gsm8k",), 80, None)
     assert (math.train_source, len(math.tests["gsm8k"])) == ("gsm8k", 1319)
 
 

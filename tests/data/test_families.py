@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from helpers import ROOT
 
-from smt_bench.data import datasets, families
-from smt_bench.data.families import COMMONSENSE, MATH, Embedded, Family, Task
+from smt_bench.data import families, loading
+from smt_bench.data.families import COMMONSENSE, MATH
+from smt_bench.data.family import Embedded, Family, Task
 from smt_bench.data.fetch import fetch_data
 from smt_bench.data.prompts import Example
 from smt_bench.data.tasks import TASKS, find_task
@@ -92,7 +93,7 @@ def test_a_registered_family_is_found_with_its_tasks_and_its_embedded_data(insta
     install("weather")
     assert families.find("weather").title == family_title("weather") == "Weather"
     assert find_task("rain").family == "weather" and task_title("rain") == "Rain?" and list(TASKS)[-1] == "rain"
-    found = datasets.load(None, "weather", (), heldout=5, limit=2)
+    found = loading.load(None, "weather", (), heldout=5, limit=2)
     assert (found.train_source, len(found.train), len(found.tests["rain"])) == ("weather-3", 25, 2)
     install()
     assert "rain" not in TASKS and family_title("weather") == "weather"  # a record may outlive a package
@@ -104,7 +105,7 @@ def test_a_folder_without_a_mixture_is_read_from_the_tasks(tmp_path: Path, insta
     place.mkdir(parents=True)
     record = {"instruction": "day?", "input": "", "output": "the correct answer is wet", "answer": "wet"}
     (place / "test.json").write_text(json.dumps([record] * 3))
-    untrained = datasets.load(str(tmp_path), "weather", (), 1, None)
+    untrained = loading.load(str(tmp_path), "weather", (), 1, None)
     assert (untrained.train_source, untrained.train, untrained.heldout) == (
         "none",
         [],
@@ -118,7 +119,7 @@ def test_a_folder_without_a_mixture_is_read_from_the_tasks(tmp_path: Path, insta
     ):
         planner.run("full", None, 0)
     (place / "train.json").write_text(json.dumps([record | {"instruction": f"day {i}?"} for i in range(9)]))
-    assert datasets.load(str(tmp_path), "weather", (), 1, None).train_source == "rain"
+    assert loading.load(str(tmp_path), "weather", (), 1, None).train_source == "rain"
 
 
 @pytest.mark.parametrize(

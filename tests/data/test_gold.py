@@ -9,7 +9,7 @@ import pytest
 from helpers import ROOT
 
 from smt_bench.audit.labels import unreadable
-from smt_bench.data import datasets
+from smt_bench.data import loading
 from smt_bench.data.prompts import Example
 from smt_bench.data.reading import read_examples
 from smt_bench.data.tasks import TASKS, gold, label_number, offered
@@ -74,7 +74,7 @@ def test_a_file_with_a_bad_gold_answer_is_refused_with_its_record(tmp_path: Path
     (place / "train.json").write_text(json.dumps([{**record, "instruction": f"{i}"} for i in range(9)]))
     (place / "test.json").write_text(json.dumps([record, {**record, "answer": bad}]))
     with pytest.raises(ValueError) as error:
-        datasets.load(str(tmp_path), kind.family, (), 2, None)
+        loading.load(str(tmp_path), kind.family, (), 2, None)
     assert str(error.value).startswith(
         f"{place / 'test.json'}: record 2: field 'answer': {task}: gold answer {bad!r} is n"
     )

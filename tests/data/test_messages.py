@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pyarrow import Table, parquet
 
-from smt_bench.data.datasets import load
 from smt_bench.data.example import Turn
+from smt_bench.data.loading import load
 from smt_bench.data.messages import find_messages, read_messages
 
 CHAT = {"id": 7, "messages": [{"role": "user", "content": "q é"}, {"role": "assistant", "content": "a"}]}

@@ -10,7 +10,7 @@ from helpers import Cli
 from made_up import record
 
 from smt_bench.cli.run import overlap_warning
-from smt_bench.data import datasets
+from smt_bench.data import loading
 from smt_bench.data.overlap import RULE
 from smt_bench.records.store import Record
 from smt_bench.report.accuracy.by_fraction import table3
@@ -71,15 +71,15 @@ def folder(root: Path, leak: int) -> str:
 
 
 def test_a_data_set_counts_what_is_trained_on_and_the_sweep_says_so(tmp_path: Path) -> None:
-    found = datasets.load(folder(tmp_path, 40), "commonsense", (), heldout=10, limit=None)
+    found = loading.load(folder(tmp_path, 40), "commonsense", (), heldout=10, limit=None)
     assert found.overlap == {"boolq": 30}  # ten of the forty are held out
     assert found.overlap is found.overlap  # counted once per sweep
     assert overlap_warning(found) == ("training set boolq holds test questions (BoolQ 30 of 45): marked in the tables")
 
 
 def test_clean_data_is_no_warning(tmp_path: Path) -> None:
-    assert overlap_warning(datasets.load(folder(tmp_path, 0), "commonsense", (), 10, None)) is None
-    assert overlap_warning(datasets.load(None, "commonsense", (), 10, None)) is None  # the embedded testbed
+    assert overlap_warning(loading.load(folder(tmp_path, 0), "commonsense", (), 10, None)) is None
+    assert overlap_warning(loading.load(None, "commonsense", (), 10, None)) is None  # the embedded testbed
 
 
 def test_a_run_records_the_counts(tmp_path: Path) -> None:

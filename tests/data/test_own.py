@@ -12,9 +12,9 @@ import pytest
 from helpers import Cli
 
 from smt_bench.data import families, own
-from smt_bench.data.datasets import load
 from smt_bench.data.example import Example, Plain, Posed
 from smt_bench.data.general import general
+from smt_bench.data.loading import load
 from smt_bench.data.own_files import records
 from smt_bench.data.sources import sources
 from smt_bench.machine import fits

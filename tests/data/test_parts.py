@@ -7,7 +7,8 @@ import random
 import pytest
 
 from smt_bench.data import families, world
-from smt_bench.data.datasets import load, unread
+from smt_bench.data.datasets import unread
+from smt_bench.data.loading import load
 from smt_bench.data.prompts import Example
 from smt_bench.data.sources import divide, sources
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from smt_bench.audit import collection
-from smt_bench.data import datasets
+from smt_bench.data import loading
 from smt_bench.data.prompts import Example
 from smt_bench.data.reading import SUFFIXES, find_file, read_examples
 
@@ -59,9 +59,9 @@ def test_files_are_found_wherever_json_is_looked_for(tmp_path: Path, suffix: str
 
     put("dataset/boolq/train", RECORDS[:20])
     put("dataset/boolq/test", RECORDS[20:])
-    assert datasets.load(str(tmp_path), "commonsense", (), 5, None).train_source == "boolq"
+    assert loading.load(str(tmp_path), "commonsense", (), 5, None).train_source == "boolq"
     put("ft-training_set/commonsense_170k", RECORDS[:25])
-    found = datasets.load(str(tmp_path), "commonsense", (), 5, None)
+    found = loading.load(str(tmp_path), "commonsense", (), 5, None)
     assert (found.train_source, len(found.train), len(found.tests["boolq"])) == ("commonsense_170k.json", 20, 10)
     files = {report.file for report in collection.report(tmp_path).files}
     assert files == {
@@ -117,7 +117,7 @@ def test_text_that_no_tokenizer_takes_is_refused_with_its_place(
     for name in ("train", "test"):
         (place / f"{name}.json").write_text(json.dumps(bad if name == kind else RECORDS))
     with pytest.raises(ValueError) as error:
-        datasets.load(str(tmp_path), "commonsense", (), 5, None)
+        loading.load(str(tmp_path), "commonsense", (), 5, None)
     assert str(error.value) == f"{place / kind}.json: record 8: field {field!r} holds {what}: mend the file"
 
 

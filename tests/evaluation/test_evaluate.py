@@ -21,7 +21,8 @@ from smt_bench.data import prompts
 from smt_bench.data.prompts import TEMPLATE, Example, encode, prompt, question
 from smt_bench.evaluation.evaluate import evaluate
 from smt_bench.evaluation.heldout import response_loglik
-from smt_bench.evaluation.lm_eval_adapter import _as_trained, _split, lm_eval_classes
+from smt_bench.evaluation.lm_eval_adapter import _as_trained, _split
+from smt_bench.evaluation.lm_eval_model import lm_eval_classes
 from smt_bench.evaluation.protocols import EvalSettings
 
 REAL = ROOT.parent / "shared/data/llm-adapters/dataset"

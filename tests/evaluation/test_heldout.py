@@ -11,7 +11,7 @@ from quiz import choices, sums
 from smt_bench.data import prompts
 from smt_bench.data.prompts import Example, encode
 from smt_bench.evaluation.heldout import response_loglik
-from smt_bench.evaluation.lm_eval_adapter import lm_eval_classes
+from smt_bench.evaluation.lm_eval_model import lm_eval_classes
 
 
 @pytest.fixture(autouse=True, scope="module")

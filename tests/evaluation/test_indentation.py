@@ -5,7 +5,7 @@ from __future__ import annotations
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from smt_bench.evaluation.lm_eval_adapter import lm_eval_classes
+from smt_bench.evaluation.lm_eval_model import lm_eval_classes
 
 
 def test_the_space_that_sentencepiece_takes_away_is_put_back() -> None:

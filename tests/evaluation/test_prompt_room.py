@@ -13,7 +13,8 @@ from smt_bench.data.prompts import TEMPLATE, Example, token_ids
 from smt_bench.data.tasks import find_task
 from smt_bench.evaluation.beams import prompt_bytes
 from smt_bench.evaluation.evaluate import evaluate
-from smt_bench.evaluation.lm_eval_adapter import documents, lm_eval_classes
+from smt_bench.evaluation.lm_eval_adapter import documents
+from smt_bench.evaluation.lm_eval_model import lm_eval_classes
 from smt_bench.evaluation.protocols import EVAL_BATCH, EvalSettings
 from smt_bench.evaluation.room import batch_size, fitting, positions, prompts_cut
 

@@ -11,7 +11,7 @@ from helpers import Cli
 from made_up import record
 from papers import read
 
-from smt_bench.data import datasets
+from smt_bench.data import loading
 from smt_bench.evidence.verdicts import HOLDS, REFUTED
 from smt_bench.experiments.accuracy.composition import claims, experiment, found
 from smt_bench.records.runs import Run
@@ -67,12 +67,12 @@ def test_what_cannot_be_added_is_refused(cli: Cli, method: str, why: str) -> Non
 
 
 def test_only_some_tasks_are_trained_on_and_the_rest_stays(places: Path) -> None:
-    data = datasets.load(str(places / "data"), "commonsense", (), 8, None)
+    data = loading.load(str(places / "data"), "commonsense", (), 8, None)
     half = data.only(("piqa",))
     assert {e.answer for e in half.train} == {"solution1"} and half.heldout == data.heldout and half.tests == data.tests
     assert len(half.train) + len(data.only(("boolq",)).train) == len(data.train)
     assert half.train_sha256 != data.train_sha256
-    tiny = datasets.load(None, "commonsense", (), 100, None)
+    tiny = loading.load(None, "commonsense", (), 100, None)
     assert set(tiny.task_of or ()) == set(tiny.tests)
     apart = [len(tiny.only((task,)).train) for task in tiny.tests]
     assert sum(apart) == len(tiny.train) and min(apart) > 100

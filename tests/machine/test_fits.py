@@ -10,7 +10,7 @@ import pytest
 from short_runs import question
 
 from smt_bench import experiments
-from smt_bench.cli.run import _do as do
+from smt_bench.cli.legs import do
 from smt_bench.machine.fits import GB, Machine, check, lacking, share_bytes
 from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.machine.states import Demand

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from helpers import Cli
 
-from smt_bench.cli.options import own_recipe
+from smt_bench.cli.values import own_recipe
 from smt_bench.machine.fits import Machine
 from smt_bench.plan.rows import DryPlanner
 from smt_bench.questions.own_recipe import Own, read

@@ -18,10 +18,13 @@ from smt_bench.methods.search import Span
 from smt_bench.questions import tuned
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
-from smt_bench.questions.tuning import AGAIN, FIRST, MOST_WIDER, TOP, Search, Tuning
+from smt_bench.questions.trials import Search
+from smt_bench.questions.tuning import AGAIN, FIRST, MOST_WIDER, TOP, Tuning
 from smt_bench.records.runs import Run
+from smt_bench.report.tuning import curves
 from smt_bench.report.tuning.curves import tuning_curve
 from smt_bench.report.tuning.tables import found_table, trials_table
+from smt_bench.report.tuning.write import write
 
 METHODS = ("full", "smt", "lora", "spiel")
 
@@ -256,3 +259,25 @@ def test_the_curve_is_the_median_of_the_best_and_its_band_holds_the_truth() -> N
     assert inside / reps >= 0.65
     worst = tuning_curve([1.0, 2.0, math.inf, math.inf])
     assert worst[0][-1] == 1.0 and None in worst[2]
+
+
+def test_figures_of_a_tuning_say_the_unit_and_a_tuning_without_curves_why(
+    planner: Planner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels: dict[str, set[str]] = {}
+
+    def kept(figure: Any, folder: Path, name: str, kind: str) -> Path:
+        labels[name.split(".")[0]] = {axes.get_ylabel() for axes in figure.axes} - {""}
+        return folder / name
+
+    monkeypatch.setattr(curves, "save", kept)
+    for trials in (8, 2):
+        made, stages = walked(planner, bowl, trials)
+        found = made.found(planner, stages[-1])
+        assert (max(len(found.losses(method)) for method in METHODS) < curves.FEWEST) == (trials == 2)
+        write(found, tmp_path)
+        note = "No curves of the best of so many trials: they take at least 3 trials"
+        assert (note in (tmp_path / "tuning.md").read_text(encoding="utf-8")) == (trials == 2)
+    assert set(labels) == {"tuning_knobs", "tuning_curve"}
+    assert all(label.endswith("held-out NLL\n(nats per token)") for found in labels.values() for label in found)
+    assert all(labels.values())

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import folders
 import pytest
 from helpers import Cli
 from short_runs import question, result, session
@@ -24,13 +25,8 @@ from smt_bench.training.resume import Keeper, Pace
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 30 MB: room for one checkpoint of full fine-tuning (24.5 MB), not for two."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", place], capture_output=True, check=False)
-    if mount.returncode:
-        pytest.skip("mounting a small tmpfs needs root")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
+    with folders.small_disk(tmp_path / "disk", "30m") as place:
+        yield place
 
 
 def test_a_full_disk_costs_checkpoints_but_no_result(small_disk: Path, tmp_path: Path) -> None:

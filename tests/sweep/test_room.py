@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import io
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import folders
 import pytest
 from helpers import ROOT
 from rich.console import Console
@@ -29,13 +29,8 @@ RUN = question(RECORD["run"])
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 8 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place], capture_output=True, check=False)
-    if mount.returncode:
-        pytest.skip("mounting a small tmpfs needs root")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
+    with folders.small_disk(tmp_path / "disk", "8m") as place:
+        yield place
 
 
 def fill_up(place: Path) -> None:

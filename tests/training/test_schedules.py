@@ -14,7 +14,7 @@ from short_runs import question, result, session
 from transformers import get_linear_schedule_with_warmup
 
 from smt_bench import methods
-from smt_bench.methods.smt.method import SmtConfig
+from smt_bench.methods.smt.config import SmtConfig
 from smt_bench.training.loop import Loop
 from smt_bench.training.optimizer import SCHEDULES
 

@@ -107,9 +107,9 @@ def _before_merging() -> None:
 
 
 def _in_evaluation() -> None:
-    from smt_bench import execute
+    from smt_bench.execute import judging
 
-    _die_in(execute, "evaluate", after=True)
+    _die_in(judging, "evaluate", after=True)
 
 
 def _writing_the_record() -> None:

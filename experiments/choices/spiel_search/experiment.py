@@ -93,11 +93,7 @@ class SpielSearch(TrainingExperiment):
         Raises:
             ValueError: another one was asked for.
         """
-        names = planner.method_names(METHODS)
-        for name in names:
-            if name not in METHODS:
-                raise ValueError(f"--methods {name}: SpIEL's search is over {', '.join(METHODS)}: leave it out")
-        return names
+        return planner.among(METHODS, f"SpIEL's search is over {', '.join(METHODS)}")
 
     def cells(self, planner: Planner) -> list[Cell]:
         """The grid of each method, then decay at its largest size."""

@@ -182,8 +182,8 @@ def _draw(found: Sequence[Point], folder: Path, what: str) -> list[Path]:
     ]
     rows = math.ceil(len(panels) / 2)
     caption = textwrap.wrap(
-        f"{what}. Lines are learning rates, in one colour each from the lowest to the highest; decay at the largest size. Ring: "
-        "the method's best setting.",
+        f"{what}; held-out NLL in nats per token. Lines are learning rates, in one colour each from the lowest to the highest; "
+        "decay at the largest size. Ring: the method's best setting.",
         84,
     )
     with matplotlib.rc_context({**STYLE, "xtick.labelsize": 5.5, "ytick.labelsize": 5.5, "axes.labelsize": 6}):

@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from smt_bench.data.families import Mixture
+from smt_bench.data.family import Mixture
 from smt_bench.evidence.cells import Cells, Group, common_tasks, summarise
 from smt_bench.evidence.claims import Sheet, Weighed, weighed_together
 from smt_bench.evidence.stats import mean_ci

@@ -25,6 +25,7 @@ from smt_bench.report.tuning.rows import Found
 
 CONFIDENCE = 0.95
 FEWEST = 3  # trials behind a curve
+NLL = "held-out NLL\n(nats per token)"
 SHORT = 3.0  # of losses that lie within such a factor a linear scale has more numbers
 Curve = tuple[list[float | None], list[float | None], list[float | None]]
 
@@ -125,7 +126,7 @@ def draw_curves(found: Found, curves: dict[str, Curve], folder: Path) -> list[Pa
                 axes.fill_between(x, floor, _floats(high), color=colour, alpha=0.12, linewidth=0)
         left.set_xlabel("trials")
         right.set_xlabel("seconds of trials")
-        left.set_ylabel("median best held-out NLL\n(nats per token)")
+        left.set_ylabel(f"median best {NLL}")
         for axes in (left, right):
             _log(axes, "x")
             axes.grid(axis="y", linewidth=0.3, color="#DDDDDD")
@@ -176,7 +177,7 @@ def draw_knobs(found: Found, folder: Path) -> list[Path]:
                     axes.set_xlim(span.low / 1.1, span.high * 1.1)
                     _log(axes, "x")
                 axes.set_xlabel(f"{title(method)}: {knob}")
-            row[0].set_ylabel("held-out NLL")
+            row[0].set_ylabel(NLL)
         return [save(figure, folder, f"tuning_knobs.{kind}", kind) for kind in ("png", "svg")]
 
 

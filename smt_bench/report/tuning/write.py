@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from smt_bench.report.tuning.curves import curve_table, draw_curves, draw_knobs
+from smt_bench.report.tuning.curves import FEWEST, curve_table, draw_curves, draw_knobs
 from smt_bench.report.tuning.rows import Found
 from smt_bench.report.tuning.tables import found_table, trials_table
 
@@ -20,6 +20,11 @@ def write(found: Found, folder: Path) -> list[Path]:
         main.notes = [*main.notes, "Best of so many trials: tuning_curve.md."]
     elif table is None:
         main.notes = [*main.notes, f"Here {NO_BANDS}."]
+    else:
+        main.notes = [
+            *main.notes,
+            f"No curves of the best of so many trials: they take at least {FEWEST} trials of a method.",
+        ]
     files = [*main.write(folder, "tuning"), *trials_table(found).write(folder, "tuning_trials")]
     if any(t.loss is not None for t in found.trials):
         files += draw_knobs(found, folder)
