@@ -88,7 +88,14 @@ class Request:
             if name != ALL:
                 methods.find(name)
         if self.data is not None and own.is_own(self.data):
-            object.__setattr__(self, "default_family", own.known_as(self.data).name)
+            family = own.known_as(self.data)
+            object.__setattr__(self, "default_family", family.name)
+            programs = [task.name for task in family.tasks if task.runs_code]
+            if programs and not self.tasks and not self.allow_code:
+                raise ValueError(
+                    f"--data {self.data}: judging {programs[0]} runs programs that the model writes, in a process with limits: "
+                    "allow that with --allow-code, or name other test sets with --tasks"
+                )
         for name in self.own_tasks:
             if find_task(name).runs_code and not self.allow_code:
                 raise ValueError(
