@@ -113,6 +113,13 @@ LrWarmup = Annotated[
 Heldout = Annotated[
     float | None, typer.Option("--heldout", help="Training examples set aside, or below 1 a share of them.")
 ]
+LimitHeldout = Annotated[
+    int | None, typer.Option("--limit-heldout", help="Of these so many at most are looked at; none is trained on.")
+]
+# Told of the runs.
+Track = Annotated[
+    str | None, typer.Option("--track", help="tensorboard, wandb, trackio or mlflow: told of every run as it goes.")
+]
 
 Forgetting = Annotated[
     str | None,
@@ -175,6 +182,18 @@ def check_select(select: str | None, zero: int) -> None:
         raise ValueError(
             f"--select best: with --zero {zero} no process holds the weights to keep: leave one of them out"
         )
+
+
+def check_track(track: str | None) -> None:
+    """Looks whether a tracker is there.
+
+    Raises:
+        ValueError: no such tracker, or its package is not installed.
+    """
+    if track is not None:
+        from smt_bench.sweep.tracking import check
+
+        check(track)
 
 
 def several(values: Many, option: str) -> list[str]:

@@ -48,6 +48,7 @@ class DataSet:
         items: of test sets of which not all are used, which: numbers from 0 in the file.
         task_of: the task of every training example; None where nobody knows.
         trains: the tasks whose training records are used; empty: all.
+        aside: how many examples were held out, where only some of them are looked at; 0: all are.
     """
 
     family: str
@@ -63,6 +64,7 @@ class DataSet:
     items: dict[str, list[int]] = field(default_factory=dict)
     task_of: list[str] | None = None
     trains: tuple[str, ...] = ()
+    aside: int = 0
 
     @cached_property  # as below
     def test_hashes(self) -> dict[str, str]:
@@ -202,6 +204,7 @@ def load(
     limit: int | None,
     seed: int = HELDOUT_SEED,
     mixture: str = "",
+    limit_heldout: int | None = None,
 ) -> DataSet:
     """Loads a family.
 
@@ -214,6 +217,7 @@ def load(
         limit: test examples per task at most, drawn with `LIMIT_SEED`.
         seed: of what is held out, and of data that are made, which are then made anew.
         mixture: of a family with several: which; "": its first.
+        limit_heldout: held-out examples that are looked at, at most: the first that were drawn. None is trained on.
 
     Raises:
         ValueError: missing folder or files, malformed records, unknown family or task, a task of another family.
@@ -265,11 +269,12 @@ def load(
     kept, aside = split(train, order, wanted)
     if wanted and not aside:
         raise ValueError(f"training set {origin} asks every question more than {wanted} times: nothing can be held out")
+    looked_at = aside[:limit_heldout]
     return DataSet(
         family,
         origin,
         [train[i] for i in kept],
-        [train[i] for i in aside],
+        [train[i] for i in looked_at],
         tests,
         absent,
         empty,
@@ -278,6 +283,7 @@ def load(
         losses,
         items,
         None if task_of is None else [task_of[i] for i in kept],
+        aside=len(aside) if len(looked_at) < len(aside) else 0,
     )
 
 

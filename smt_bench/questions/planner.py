@@ -136,7 +136,9 @@ class Planner(MethodChoice):
     def _load(self, seed: int, mixture: str) -> DataSet:
         r = self.request
         tasks = self.chosen.tasks_of(mixture) if mixture else r.own_tasks
-        data = load(self._source, self.family.name, tasks, self.recipe.heldout, self._limit, seed, mixture)
+        data = load(
+            self._source, self.family.name, tasks, self.recipe.heldout, self._limit, seed, mixture, r.limit_heldout
+        )
         if r.harness_tasks and not r.own_tasks:  # test sets were asked for, and none of the family's among them
             data = replace(data, tests={}, missing=[], items={})
         if r.forgetting is None:
@@ -447,6 +449,7 @@ class Planner(MethodChoice):
                 d.seed if chosen else 0,
                 "seed" if self.request.vary else "",
                 "+".join(d.trains),
+                d.aside,
             ),
             method=MethodRef(name, method.version, fraction, config, self.half(name, fraction, config, steps)),
             train=TrainRef(

@@ -71,6 +71,7 @@ class Request:
     recipe_file: dict[str, Any] = field(default_factory=dict)
     changes: dict[str, Any] = field(default_factory=dict)
     base: str | None = setting(None, choices=BASES)  # of the frozen weights; None: whole
+    limit_heldout: int | None = setting(None, at_least=1, at_most=MANY)
 
     def __post_init__(self) -> None:
         make_canonical(self, lambda name, value, part: f"--{OPTIONS.get(name, name).replace('_', '-')} {short(part)}")
