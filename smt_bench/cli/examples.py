@@ -26,7 +26,8 @@ def rows_of(record: Record, which: str, store: Store, data: str | None) -> list[
         raise ValueError(f"--examples {which}: choose from {', '.join(WHICH)}")
     if not record.get("evaluation"):
         raise ValueError(
-            f"record {record['key']} has no test examples: it is {record['status']}, or measured something else"
+            f"record {record['key']} ({record['status']}) has no test examples: choose one with accuracies, or describe a test "
+            "set of your data in tasks.toml (docs/own.md)"
         )
     from smt_bench.records import texts
 

@@ -111,6 +111,13 @@ LrWarmup = Annotated[
 Heldout = Annotated[
     float | None, typer.Option("--heldout", help="Training examples set aside, or below 1 a share of them.")
 ]
+LimitHeldout = Annotated[
+    int | None, typer.Option("--limit-heldout", help="Of these so many at most are looked at; none is trained on.")
+]
+# Told of the runs.
+Track = Annotated[
+    str | None, typer.Option("--track", help="tensorboard, wandb, trackio or mlflow: told of every run as it goes.")
+]
 
 Forgetting = Annotated[
     str | None,

@@ -31,6 +31,7 @@ from smt_bench.cli.options import (
     Layers,
     Length,
     Limit,
+    LimitHeldout,
     LrWarmup,
     Many,
     Methods,
@@ -56,10 +57,11 @@ from smt_bench.cli.options import (
     Targets,
     Tasks,
     TimeLimit,
+    Track,
     Zero,
     say,
 )
-from smt_bench.cli.values import check_select, numbers, own_recipe, setting, several
+from smt_bench.cli.values import check_select, check_track, numbers, own_recipe, setting, several
 from smt_bench.models import registry
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ def run(
     schedule: Schedule = None,
     lr_warmup: LrWarmup = None,
     heldout: Heldout = None,
+    limit_heldout: LimitHeldout = None,
     select: Select = None,
     select_every: SelectEvery = None,
     vary: Annotated[
@@ -123,9 +126,7 @@ def run(
     retry: Retry = None,
     checkpoint_steps: CheckpointSteps = None,
     checkpoint_minutes: CheckpointMinutes = 10.0,
-    track: Annotated[
-        str | None, typer.Option(help="tensorboard, wandb, trackio or mlflow: told of every run as it goes.")
-    ] = None,
+    track: Track = None,
     forgetting: Forgetting = None,
     results: Results = Path("results"),
     dry_run: DryRun = False,
@@ -147,10 +148,7 @@ def run(
         raise ValueError(f"--retry {retry}: the choice is failed")
     pace = Pace(checkpoint_steps, 60 * checkpoint_minutes)
     how = how_of(jobs, gpus_per_run, processes, nodes, zero, offload, pace, cluster, partition, time_limit)
-    if track is not None:
-        from smt_bench.sweep.tracking import check
-
-        check(track)
+    check_track(track)
     how = replace(how, deterministic=deterministic, track=track)
     if deterministic:
         determinism.switch_on()
@@ -184,6 +182,7 @@ def run(
         optimizer_dtype=optimizer_dtype,
         base=base,
         forgetting=forgetting,
+        limit_heldout=limit_heldout,
         **own_recipe(recipe, lr, weight_decay, batch_size, micro_batch, epochs, cutoff, schedule, lr_warmup, heldout),
     )
     check_select(select, zero)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,7 @@ from smt_bench.cli.options import (
     Jobs,
     Json,
     Limit,
+    LimitHeldout,
     LrWarmup,
     Many,
     Methods,
@@ -48,11 +50,12 @@ from smt_bench.cli.options import (
     Targets,
     Tasks,
     TimeLimit,
+    Track,
     Zero,
     say,
     show,
 )
-from smt_bench.cli.values import check_select, numbers, own_recipe, setting, several
+from smt_bench.cli.values import check_select, check_track, numbers, own_recipe, setting, several
 from smt_bench.models import registry
 
 if TYPE_CHECKING:
@@ -87,6 +90,7 @@ def tune(
     schedule: Schedule = None,
     lr_warmup: LrWarmup = None,
     heldout: Heldout = None,
+    limit_heldout: LimitHeldout = None,
     batch_size: BatchSize = None,
     precision: Precision = None,
     base: Base = None,
@@ -104,6 +108,7 @@ def tune(
     retry: Retry = None,
     checkpoint_steps: CheckpointSteps = None,
     checkpoint_minutes: CheckpointMinutes = 10.0,
+    track: Track = None,
     results: Results = Path("results"),
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -133,6 +138,8 @@ def tune(
         )
     pace = Pace(checkpoint_steps, 60 * checkpoint_minutes)
     how = how_of(jobs, gpus_per_run, processes, nodes, zero, offload, pace, cluster, partition, time_limit)
+    check_track(track)
+    how = replace(how, track=track)
     check_select(select, zero)
     request = Request(
         experiment,
@@ -154,6 +161,7 @@ def tune(
         select_every=select_every,
         tunes=True,
         batch_size=batch_size,
+        limit_heldout=limit_heldout,
         **own_recipe(recipe, lr, weight_decay, batch_size, micro_batch, epochs, cutoff, schedule, lr_warmup, heldout),
     )
     store = Store(results)
@@ -193,8 +201,9 @@ def _search(part: Leg, store: Store, how: How, request: Request, trials: int) ->
             f"tuning {search.hash}: {'declared' if new else 'goes on'}, {trials} trials of each of {len(search.methods)} methods"
         )
     order = Order(
-        tuning.name, request, store.root.absolute(), how.pace, how.spread, planner.here if how.cluster else None, trials
-    )
+        tuning.name, request, store.root.absolute(), how.pace, how.spread, planner.here if how.cluster else None, trials,
+        track=how.track,
+    )  # fmt: skip
     while search.stage != "done":
         runs = [run for run, _ in search.planned.values()]
         if parallel.rank() == 0:
@@ -208,7 +217,7 @@ def _search(part: Leg, store: Store, how: How, request: Request, trials: int) ->
             return
         try:
             counts = carry_out(
-                runs, store, how, performer(tuning, planner, how.spread, store.root), order.write, print_to()
+                runs, store, how, performer(tuning, planner, how.spread, store.root, how.track), order.write, print_to()
             )
         except Interrupted as stop:
             if parallel.rank() == 0:

@@ -57,6 +57,18 @@ def check_select(select: str | None, zero: int) -> None:
         )
 
 
+def check_track(track: str | None) -> None:
+    """Looks whether a tracker is there.
+
+    Raises:
+        ValueError: no such tracker, or its package is not installed.
+    """
+    if track is not None:
+        from smt_bench.sweep.tracking import check
+
+        check(track)
+
+
 def several(values: Many, option: str) -> list[str]:
     """Options that take several values: repeated, or separated by commas.
 

@@ -24,7 +24,12 @@ def opened(role: str) -> str:
 
 
 def asked(example: Example) -> str:
-    """A question up to where its answer starts: `<|user|>`, instruction, a blank line and the input if any, `<|assistant|>`."""
+    """A question up to where its answer starts: `<|user|>`, instruction, a blank line and the input if any, `<|assistant|>`.
+
+    Of a conversation what stands before its first response.
+    """
+    if isinstance(example, Chat):
+        return pieces(example)[0][0]
     text = example.instruction.strip() + (f"\n\n{example.input.strip()}" if example.input.strip() else "")
     return f"{opened('user')}{text}\n{opened('assistant')}"
 

@@ -43,6 +43,7 @@ class DataSet:
         items: of test sets of which not all are used, which: numbers from 0 in the file.
         task_of: the task of every training example; None where nobody knows.
         trains: the tasks whose training records are used; empty: all.
+        aside: how many examples were held out, where only some of them are looked at; 0: all are.
     """
 
     family: str
@@ -58,6 +59,7 @@ class DataSet:
     items: dict[str, list[int]] = field(default_factory=dict)
     task_of: list[str] | None = None
     trains: tuple[str, ...] = ()
+    aside: int = 0
 
     @cached_property  # as below
     def test_hashes(self) -> dict[str, str]:

@@ -44,6 +44,13 @@ class Chat(Example):
 
 
 @dataclass(frozen=True)
+class SourcedChat(Chat):
+    """A conversation of a user's own, with what it shares with others as in `Posed`; of a scored one `answer` is the gold one."""
+
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class Posed(Example):
     """A question of a benchmark.
 

@@ -79,7 +79,7 @@ MATH = Family(
     extras=(Task("mawps", None, "MAWPS"),),
 )
 _TULU = "allenai/tulu-v2-sft-mixture"
-_CODE_ENDS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")  # Chen et al. (2021)
+CODE_ENDS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")  # Chen et al. (2021)
 INSTRUCTIONS = Family(
     "instructions",
     "instructions",
@@ -88,7 +88,7 @@ INSTRUCTIONS = Family(
         Task("gsm", None, "GSM", "gsm", rationale=True, stops=("\nQ:",)),
         Task("bbh", None, "BBH", "bbh", rationale=True, kind="exact", stops=("\nQ:",)),
         Task("tydiqa", None, "TyDiQA", "tydiqa", kind="f1"),
-        Task("humaneval", None, "HumanEval", "humaneval", rationale=True, kind="code", stops=_CODE_ENDS),
+        Task("humaneval", None, "HumanEval", "humaneval", rationale=True, kind="code", stops=CODE_ENDS),
     ),
     embedded=Embedded(
         (
@@ -96,7 +96,7 @@ INSTRUCTIONS = Family(
             Task("chat-number", None, "number"),
             Task("chat-exact", None, "exact match", kind="exact"),
             Task("chat-f1", None, "F1", kind="f1"),
-            Task("chat-code", None, "code", kind="code", stops=_CODE_ENDS),
+            Task("chat-code", None, "code", kind="code", stops=CODE_ENDS),
         ),
         chat_world.ORIGIN,
         partial(chat_world.load, chat_world.SHORT, 0),

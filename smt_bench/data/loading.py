@@ -41,6 +41,7 @@ def load(
     limit: int | None,
     seed: int = HELDOUT_SEED,
     mixture: str = "",
+    limit_heldout: int | None = None,
 ) -> DataSet:
     """Loads a family.
 
@@ -53,6 +54,7 @@ def load(
         limit: test examples per task at most, drawn with `LIMIT_SEED`.
         seed: of what is held out, and of data that are made, which are then made anew.
         mixture: of a family with several: which; "": its first.
+        limit_heldout: held-out examples that are looked at, at most: the first that were drawn. None is trained on.
 
     Raises:
         ValueError: missing folder or files, malformed records, unknown family or task, a task of another family.
@@ -104,11 +106,12 @@ def load(
     kept, aside = split(train, order, wanted)
     if wanted and not aside:
         raise ValueError(f"training set {origin} asks every question more than {wanted} times: nothing can be held out")
+    looked_at = aside[:limit_heldout]
     return DataSet(
         family,
         origin,
         [train[i] for i in kept],
-        [train[i] for i in aside],
+        [train[i] for i in looked_at],
         tests,
         absent,
         empty,
@@ -117,6 +120,7 @@ def load(
         losses,
         items,
         None if task_of is None else [task_of[i] for i in kept],
+        aside=len(aside) if len(looked_at) < len(aside) else 0,
     )
 
 

@@ -75,12 +75,7 @@ def _conversation(where: str, value: Any) -> Chat:
     if not isinstance(value, Mapping):
         raise ValueError(f"{where}: {type(value).__name__}, expected an object with {FORMS}")
     if "messages" in value:
-        messages = value["messages"]
-        if not isinstance(messages, list) or not messages:
-            raise ValueError(
-                f"{where}: messages is {_short(messages)}, expected a list of objects with role and content"
-            )
-        return chat_of(tuple(_turn(f"{where}: message {i}", m) for i, m in enumerate(messages, start=1)))
+        return chat_of(turns_of(where, value["messages"]))
     if "instruction" in value and "output" in value:
         texts = [_text(where, name, value.get(name, "")) for name in ("instruction", "input", "output")]
         if not texts[0].strip():
@@ -89,6 +84,17 @@ def _conversation(where: str, value: Any) -> Chat:
         return chat_of((Turn("user", asked), Turn("assistant", texts[2])))
     names = ", ".join(sorted(map(str, value))[:5]) or "no field"
     raise ValueError(f"{where}: has {names}, expected {FORMS}: convert it")
+
+
+def turns_of(where: str, messages: Any) -> tuple[Turn, ...]:
+    """The turns of a list of messages.
+
+    Raises:
+        ValueError: no list, or a message that is none; `where` begins the message.
+    """
+    if not isinstance(messages, list) or not messages:
+        raise ValueError(f"{where}: messages is {_short(messages)}, expected a list of objects with role and content")
+    return tuple(_turn(f"{where}: message {i}", m) for i, m in enumerate(messages, start=1))
 
 
 def _turn(where: str, message: Any) -> Turn:

@@ -10,14 +10,15 @@
     file = "test.csv"                 # left out: sentiment.*
     title = "Sentiment"
     kind = "options"                  # options, number, loss (of the response), text (loss of all of a text),
-                                      # or another of `family.KINDS`
+                                      # exact, f1 (of words; answers one per line), code (`answer` are its tests,
+                                      # `lead` the program's beginning; needs --allow-code)
     options = ["positive", "negative"]
     lead = "the sentiment is"         # what stands before the option in the responses; left out: nothing
     rationale = true                  # a rationale stands before the answer, which is then generated
 
 A file goes with the `tasks.toml` beside it. Without one a folder has its train.* and, of its test.*, the loss. Records are in the
 instruction layout: `instruction`, `output`, and where there is one `input`; of a test set also `answer`, without which `output`
-is the answer.
+is the answer. Or they are chats: `messages`, a list of role and content; the template is then that of conversations, for all.
 """
 
 from __future__ import annotations
@@ -29,22 +30,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from smt_bench.data import families
-from smt_bench.data.example import Example, Posed
+from smt_bench.data import chat, families
+from smt_bench.data.example import Example
 from smt_bench.data.family import KINDS, NO_TRAINING, Family, Found, Task
 from smt_bench.data.general import pieces
 from smt_bench.data.own_files import FILES, HUB, is_data, records
+from smt_bench.data.own_records import COLUMNS, DESCRIPTION, example, is_chat
 from smt_bench.data.prompts import TEMPLATE, TEMPLATES
-from smt_bench.data.reading import FIELDS, find_file, unfit
+from smt_bench.data.reading import find_file
 from smt_bench.data.tasks import gold
 
-DESCRIPTION = "tasks.toml"
 LOSS, TEXT = "loss", "text"  # of the response, of a whole text
 UNSCORED = (LOSS, TEXT)
 NAME = re.compile(r"\w[\w.-]*")
 RESERVED = ("tuning",)  # a folder of that name is beside those of families
-COLUMNS = (*FIELDS, "source")
-CHOICES = ("options", *UNSCORED, *(kind for kind in KINDS if kind != "code"))
+CHOICES = ("options", *UNSCORED, *KINDS)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Own:
         train: files or data sets to train on.
         fields: columns that are called otherwise.
         tests: test sets.
-        template: of the prompts.
+        template: of the prompts; None: that of conversations where there is one, else the collection's.
     """
 
     folder: Path
@@ -81,7 +81,7 @@ class Own:
     train: tuple[str, ...]
     fields: Mapping[str, str]
     tests: tuple[TestSet, ...]
-    template: str = TEMPLATE
+    template: str | None = None
 
 
 def is_own(source: str) -> bool:
@@ -109,17 +109,24 @@ def known_as(source: str) -> Family:
     own = described(source)
     tasks = tuple(
         Task(
-            t.name, t.options, t.title, rationale=t.rationale, lead=t.lead, named=False,
-            kind=t.kind if t.kind in KINDS else KINDS[0],
+            t.name, t.options, t.title, rationale=t.rationale or t.kind == "code", lead=t.lead, named=False,
+            kind=t.kind if t.kind in KINDS else KINDS[0], stops=families.CODE_ENDS if t.kind == "code" else (),
         )
         for t in own.tests
         if t.kind not in UNSCORED
     )  # fmt: skip
     if own.name in RESERVED:
         raise ValueError(f"--data {source}: {own.name} is no name for data: choose another in {DESCRIPTION}")
-    family = Family(own.name, own.title, tasks, template=own.template, own=_Reader(own))
+    family = Family(own.name, own.title, tasks, template=own.template or _template(own), own=_Reader(own))
     families.add_own(family)
     return family
+
+
+def _template(own: Own) -> str:
+    """By the first record of every file that is not plain text."""
+    sources = [(source, own.fields) for source in own.train] + [(t.file, t.fields) for t in own.tests if t.kind != TEXT]
+    first = [(next(records(source, own.folder), None), columns) for source, columns in sources]
+    return chat.NAME if any(place and is_chat(place[1], columns) for place, columns in first) else TEMPLATE
 
 
 @dataclass(frozen=True)
@@ -181,8 +188,8 @@ def _description(file: Path, values: dict[str, Any]) -> Own:
     name = values.get("name", _folder_name(folder.resolve().name))
     if not NAME.fullmatch(name):
         raise ValueError(f"{file}: name = {name!r}: choose letters, digits, '.', '-' and '_'")
-    template = values.get("template", TEMPLATE)
-    if template not in TEMPLATES:
+    template = values.get("template")
+    if template is not None and template not in TEMPLATES:
         raise ValueError(f"{file}: template = {template!r}: choose from {', '.join(TEMPLATES)}")
     there = find_file(folder, "train", FILES)
     train = values.get("train", [] if there is None else [there.name])
@@ -251,8 +258,8 @@ def read(own: Own) -> Found:
     """
     train, empty = list[Example](), 0
     for source in own.train:
-        found = [_example(*place, own.fields, scored=False) for place in records(source, own.folder)]
-        kept = [example for example in found if example.output.strip()]
+        found = [example(*place, own.fields) for place in records(source, own.folder)]
+        kept = [one for one in found if one.output.strip()]
         if not kept:
             what = f"'output' is empty in all {len(found):,} records" if found else "no records"
             raise ValueError(f"{own.folder / source}: {what}: nothing to train on")
@@ -267,11 +274,11 @@ def read(own: Own) -> Found:
         if not places:
             raise ValueError(f"{own.folder / test.file}: no records: leave [tests.{test.name}] out, or fill it")
         scored = test.kind not in UNSCORED
-        examples = [_example(*place, test.fields, scored) for place in places]
+        examples = [example(*place, test.fields, test.kind if scored else None) for place in places]
         if scored:
-            for (where, _), example in zip(places, examples):
+            for (where, _), one in zip(places, examples):
                 try:
-                    gold(families.all_tasks()[test.name], example)
+                    gold(families.all_tasks()[test.name], one)
                 except ValueError as error:
                     raise ValueError(f"{where}: 'answer': {error}") from None
         elif lacking := next((where for (where, _), e in zip(places, examples) if not e.output.strip()), None):
@@ -279,35 +286,3 @@ def read(own: Own) -> Found:
         (tests if scored else losses)[test.name] = examples
     origin = "+".join(source.removeprefix(HUB) for source in own.train) or NO_TRAINING
     return Found(origin, train, empty, tests, losses)
-
-
-def _example(where: str, values: Mapping[str, Any], columns: Mapping[str, str], scored: bool) -> Example:
-    """One record in the instruction layout."""
-    if "messages" in values and "instruction" not in values and "instruction" not in columns:
-        raise ValueError(f"{where}: chat messages, expected the instruction layout: give it instruction and output")
-    texts = {}
-    for name in COLUMNS:
-        column = columns.get(name, name)
-        if column not in values and name in columns:
-            raise ValueError(
-                f"{where}: no column {column!r} (for {name}): there are {', '.join(map(str, values))[:80]}"
-            )
-        value = values.get(column)
-        text = "" if value is None else str(value) if isinstance(value, int | float) else value
-        if not isinstance(text, str) or isinstance(value, bool):
-            raise ValueError(f"{where}: {column!r} is {type(value).__name__}, expected text")
-        if what := unfit(text):
-            raise ValueError(f"{where}: {column!r} holds {what}: mend the file")
-        texts[name] = text
-    if not texts["instruction"].strip():
-        raise ValueError(
-            f"{where}: 'instruction' is missing or empty: give it one, or name its column under [fields] of {DESCRIPTION}"
-        )
-    if not texts["output"].strip() and not scored and columns.get("output", "output") not in values:
-        raise ValueError(
-            f"{where}: 'output' is missing: give it one, or name its column under [fields] of {DESCRIPTION}"
-        )
-    if scored and not texts["answer"].strip():
-        texts["answer"] = texts["output"]
-    source = texts.pop("source")
-    return Posed(**texts, source=source) if source else Example(**texts)

@@ -48,7 +48,7 @@ def what_is_cut(run: Run, inputs: Inputs, model: Any, tokenizer: Any, trains: bo
     limit = positions(model.config, tokenizer)
     return {
         "training": drawn,
-        "heldout": count(inputs.data.heldout, tokenizer, d.template, d.cutoff),
+        "heldout": count(inputs.data.heldout, tokenizer, d.template, d.cutoff, inputs.watch),
         "prompts": prompts_cut(inputs.data.tests, tokenizer, _settings(run), limit),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from smt_bench.machine.borders import folder_name
 from smt_bench.machine.facts import cache_folder
+from smt_bench.machine.files import write_text
 from smt_bench.models.registry import MARKER, REGISTRY, find
 from smt_bench.records.runs import ModelRef
 
@@ -45,7 +47,7 @@ def locate(name: str) -> Located:
     fetched = cache_folder() / "models" / folder_name(entry.name)
     if (fetched / MARKER).is_file():
         marker = json.loads((fetched / MARKER).read_text(encoding="utf-8"))
-        return Located(ModelRef(entry.name, marker["revision"], marker["weights"]), fetched)
+        return Located(ModelRef(entry.name, _revision(fetched, marker), marker["weights"]), fetched)
     path = hub_snapshot(entry.hub_id)
     return Located(ModelRef(entry.name, path.name, "hub"), path)
 
@@ -124,10 +126,19 @@ DECIDING = (
 )
 
 
-def folder_hash(folder: Path) -> str:
-    """The content of a model folder: "v2-" and the first 16 hex digits of the SHA-256 over its `DECIDING` files.
+# What a library writes into such a file about itself, or about where the file was.
+INDIFFERENT = ("transformers_version", "_name_or_path")
+# Contents that records know by an older name: of the embedded weights (all files as they are), and of SmolLM2's (config.json,
+# tokenizer.json and the weights as they are).
+EARLIER = {"v3-776e75a9e705a8ee": "v2-a71c65def09a970d", "v3-fcdb18618573396a": "2d7972c4c249f7cb"}
 
-    Without "v2-" (records from before): over config.json, tokenizer.json and the weights alone.
+
+def folder_hash(folder: Path) -> str:
+    """The content of a model folder: "v3-" and the first 16 hex digits of the SHA-256 over its `DECIDING` files, or the name by
+    which records know that content (`EARLIER`).
+
+    Of a file of settings without what is `INDIFFERENT`, in whatever order. "v2-" (records from before): all of every file.
+    Without either: over config.json, tokenizer.json and the weights alone.
 
     Raises:
         ValueError: the folder holds no safetensors weights.
@@ -139,6 +150,30 @@ def folder_hash(folder: Path) -> str:
         raise ValueError(f"model {folder.name}: {gone} is missing, which its index names: fetch the folder again")
     whole = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
-            whole.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return f"v2-{whole.hexdigest()[:16]}"
+        whole.update(path.name.encode() + _digest(path))
+    found = f"v3-{whole.hexdigest()[:16]}"
+    return EARLIER.get(found, found)
+
+
+def _digest(path: Path) -> bytes:
+    if path.name.endswith("config.json"):
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:  # whoever loads it says so
+            settings = None
+        if isinstance(settings, dict):
+            decides = {name: value for name, value in settings.items() if name not in INDIFFERENT}
+            return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).digest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _revision(folder: Path, marker: dict[str, str]) -> str:
+    """Of a fetched model; hashed anew where the marker is from before `folder_hash` left out anything."""
+    known = marker["revision"]
+    if not known.startswith("v2-"):
+        return known
+    found = folder_hash(folder)
+    with contextlib.suppress(OSError):  # a cache that cannot be written is hashed every time
+        write_text(folder / MARKER, json.dumps({**marker, "revision": found}, indent=1) + "\n")
+    return found

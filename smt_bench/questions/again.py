@@ -112,7 +112,8 @@ def data_of(run: Run, record: Record, source: str | None, fetch: bool = True) ->
     some = tuple(d.only.split("+")) if d.only else ()
 
     def read(limit: int | None) -> DataSet:
-        found = load(source, d.family, tuple(tasks), d.heldout, limit, d.heldout_seed, mixture)
+        looked_at = d.heldout if d.aside else None
+        found = load(source, d.family, tuple(tasks), d.aside or d.heldout, limit, d.heldout_seed, mixture, looked_at)
         return found.only(some) if some else found
 
     data = read(None)

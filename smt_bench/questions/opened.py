@@ -44,7 +44,9 @@ class Opened(Fitting):
     def _load(self, seed: int, mixture: str) -> DataSet:
         r = self.request
         tasks = self.chosen.tasks_of(mixture) if mixture else r.own_tasks
-        data = load(self._source, self.family.name, tasks, self.recipe.heldout, self._limit, seed, mixture)
+        data = load(
+            self._source, self.family.name, tasks, self.recipe.heldout, self._limit, seed, mixture, r.limit_heldout
+        )
         if r.harness_tasks and not r.own_tasks:  # test sets were asked for, and none of the family's among them
             data = replace(data, tests={}, missing=[], items={})
         if r.forgetting is None:

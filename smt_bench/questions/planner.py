@@ -131,6 +131,7 @@ class Planner(Opened):
                 d.seed if chosen else 0,
                 "seed" if self.request.vary else "",
                 "+".join(d.trains),
+                d.aside,
             ),
             method=MethodRef(name, method.version, fraction, config, self.half(name, fraction, config, steps)),
             train=TrainRef(

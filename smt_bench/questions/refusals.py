@@ -24,6 +24,7 @@ def data_options(request: Request, shared: bool) -> None:
         "data": r.data,
         "tasks": r.tasks,
         "limit": r.limit,
+        "limit-heldout": r.limit_heldout,
         "protocol": r.protocol,
         "select": r.select,
         "vary": r.vary,
@@ -43,7 +44,7 @@ def training_options(request: Request, shared: bool) -> None:
     options = {
         "methods": r.methods, "fractions": r.fractions_pct, "protocol": r.protocol, "set": r.settings, "limit": r.limit,
         "targets": r.targets, "select": r.select, "vary": r.vary,
-        "forgetting": r.forgetting,
+        "forgetting": r.forgetting, "limit-heldout": r.limit_heldout,
         **_words({k: v for k, v in r.changes.items() if k in ("epochs", "schedule", "lr_warmup", "weight_decay")}),
     }  # fmt: skip
     _refuse(options, shared, f"{r.experiment} makes no training run")

@@ -71,6 +71,7 @@ class Request:
     recipe_file: dict[str, Any] = field(default_factory=dict)
     changes: dict[str, Any] = field(default_factory=dict)
     base: str | None = setting(None, choices=BASES)  # of the frozen weights; None: whole
+    limit_heldout: int | None = setting(None, at_least=1, at_most=MANY)
 
     def __post_init__(self) -> None:
         make_canonical(self, lambda name, value, part: f"--{OPTIONS.get(name, name).replace('_', '-')} {short(part)}")
@@ -88,7 +89,14 @@ class Request:
             if name != ALL:
                 methods.find(name)
         if self.data is not None and own.is_own(self.data):
-            object.__setattr__(self, "default_family", own.known_as(self.data).name)
+            family = own.known_as(self.data)
+            object.__setattr__(self, "default_family", family.name)
+            programs = [task.name for task in family.tasks if task.runs_code]
+            if programs and not self.tasks and not self.allow_code:
+                raise ValueError(
+                    f"--data {self.data}: judging {programs[0]} runs programs that the model writes, in a process with limits: "
+                    "allow that with --allow-code, or name other test sets with --tasks"
+                )
         for name in self.own_tasks:
             if find_task(name).runs_code and not self.allow_code:
                 raise ValueError(

@@ -48,6 +48,7 @@ class DataRef:
         varies: whether the seed of the run also decides which examples are held out, their division and, where the data are
             made, the data ("seed"); "": all seeds have the same data.
         only: the tasks whose training records are used, joined by "+"; "": those of all tasks. What is held out stays the same.
+        aside: how many were set aside, where `heldout` of them are looked at; 0: all are, and it is left out of the key.
     """
 
     family: str
@@ -62,6 +63,7 @@ class DataRef:
     split_seed: int = 0
     varies: str = ""
     only: str = ""
+    aside: int = 0
 
 
 @dataclass(frozen=True)
@@ -178,8 +180,9 @@ class Run:
             del values["data"]["tune"], values["data"]["split_seed"]
         if not self.data.varies:
             del values["data"]["varies"]
-        if not self.data.only:
-            del values["data"]["only"]
+        for name in ("only", "aside"):
+            if not values["data"][name]:
+                del values["data"][name]
         if (self.train.select, self.train.select_every) == ("last", 0):
             del values["train"]["select"], values["train"]["select_every"]
         if not self.train.base:
@@ -292,7 +295,7 @@ def seedless(asked: dict[str, Any]) -> dict[str, Any]:
     """A question without its seed, and without the data where these vary with it."""
     values = {name: value for name, value in asked.items() if name != "seed"}
     if values["data"].get("varies"):
-        content = ("train", "train_sha256", "heldout", "heldout_seed", "tune", "split_seed")
+        content = ("train", "train_sha256", "heldout", "heldout_seed", "tune", "split_seed", "aside")
         values["data"] = {name: value for name, value in values["data"].items() if name not in content}
         values["evaluation"] = {**values["evaluation"], "tasks": dict.fromkeys(values["evaluation"]["tasks"], "")}
     return values

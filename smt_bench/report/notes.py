@@ -104,11 +104,12 @@ def setting(found: Sequence[Group]) -> list[str]:
     said = f"{'prompt and response' if way else 'response only'} (train_on_inputs={way})"
     loss = way if isinstance(way, str) else f"loss on {said}"
     content = "other facts or records with every seed" if data.get("varies") else f"SHA-256 {data['train_sha256'][:12]}"
+    looked_at = f", {data['heldout']} of them looked at" if data.get("aside") else ""
+    held = f"{data.get('aside') or data['heldout']} examples held out{looked_at}"
     lines = [
         f"Model: {markdown(model['name'])}, weights {markdown(model['weights'])}, revision {markdown(model['revision'])}.",
         f"Training data: {markdown(data['train'])} ({content}), template {data['template']}, "
-        f"{loss}, cut-off {data['cutoff']} tokens, {data['heldout']} "
-        "examples held out.",
+        f"{loss}, cut-off {data['cutoff']} tokens, {held}.",
         *parts(found),
         *repeats(found),
         *cut(found),

@@ -22,7 +22,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     golden.call(
         "run", "plateau", "--preset", "smoke", "--methods", "smt", "--steps", "4", "--limit", "3", "--select", "best",
-        "--vary", "data", "--seeds", "3", "--results", str(folder),
+        "--vary", "data", "--seeds", "3", "--limit-heldout", "10", "--results", str(folder),
     )  # fmt: skip
     return folder
 
@@ -33,7 +33,8 @@ def record_of(folder: Path) -> dict[str, Any]:
 
 
 def test_a_record_is_reproduced_bit_by_bit(cli: Cli, made: Path) -> None:
-    key = record_of(made)["key"]
+    key, data = record_of(made)["key"], record_of(made)["run"]["data"]
+    assert (data["heldout"], data["aside"], len(record_of(made)["heldout"]["examples"]["loglik"])) == (10, 16, 10)
     done = cli("check", "record", key[:8], "--results", str(made))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "compared bit by bit" in done.stdout and "DIFFERS" not in done.stdout

@@ -31,7 +31,10 @@ FRACTION, ACCURACY, NLL, SECONDS = (BY_NAME[name] for name in ("fraction", "accu
 @pytest.fixture(scope="module")
 def plateau() -> list[Record]:
     index = json.loads((REFERENCE / PLACE / "runs.json").read_text(encoding="utf-8"))
-    return Store(REFERENCE).records(index["settings"][index["latest"]])
+    records = Store(REFERENCE).records(index["settings"][index["latest"]])
+    return [
+        r for r in records if not r["run"].get("tuning")
+    ]  # tuned ones stand beside them and have a card of their own
 
 
 @pytest.fixture(scope="module")
@@ -262,3 +265,14 @@ def test_the_page_holds_all_and_is_small(cli: Cli, tmp_path: Path) -> None:
     assert len({t["seed"] for t in trials}) == 1  # the first tuning seed alone: later ones are of the best trials only
     curve = values["charts"]["curve-plateau-tiny-tuning"]["spec"]["datasets"]["values"]
     assert [c.get("low") for c in curve] == [0.4, None, 0.5] and "low" not in curve[1]  # no number, no 0
+
+
+def test_without_a_test_set_no_column_of_accuracy_stands_empty(plateau: list[Record]) -> None:
+    def without(r: Record) -> Record:
+        asked = {**r["run"], "evaluation": {**r["run"]["evaluation"], "tasks": {}}}
+        return {**r, "run": asked, "evaluation": {}}
+
+    for records, titles in ((plateau, ["accuracy", "held-out loss"]), ([*map(without, plateau)], ["held-out loss"])):
+        made = field_of(records)
+        assert made is not None
+        assert [title for _, title in answers.judged_by(answers.by_budget(made, FRACTION))] == titles

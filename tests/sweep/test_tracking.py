@@ -95,6 +95,15 @@ def test_a_tracker_that_fails_changes_no_run(
         assert json.dumps(loud[part]) == json.dumps(quiet[part])
 
 
+@pytest.mark.slow  # a search of seven runs
+def test_trials_are_told_too(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: None) -> None:
+    use(monkeypatch, Heard)
+    done = cli("tune", *SMALL[1:], "--trials", "1", "--track", "wandb")
+    assert done.returncode == 0, done.stderr
+    keys = {record["key"] for record in Store(tmp_path / "results").records()}
+    assert {heard.options["name"] for heard in Heard.made} == keys and len(keys) > 1
+
+
 @pytest.mark.parametrize(("name", "word"), [("clearml", "choose from"), ("mlflow", "pip install mlflow")])
 def test_what_is_not_there_is_refused_before_anything_is_done(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, word: str

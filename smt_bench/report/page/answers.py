@@ -97,6 +97,12 @@ def by_budget(found: Field, cost: Quantity) -> list[Line]:
     return lines
 
 
+def judged_by(lines: Sequence[Line]) -> list[tuple[str, str]]:
+    """The columns of a table of answers, name and title: accuracy, held-out loss, where some line has an answer by it."""
+    titles = {"accuracy": "accuracy", "nll": "held-out loss"}
+    return [(name, title) for name, title in titles.items() if any(name in line.answers for line in lines)]
+
+
 def budgets(found: Field, cost: Quantity) -> list[tuple[str, float]]:
     """Words and limit of every budget: the requested fractions, or shares of what the dearest cell costs."""
     if cost.name == "fraction":

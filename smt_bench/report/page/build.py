@@ -210,8 +210,10 @@ def conditions(part: Part) -> str:
         part.study.place,
         f"{' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seed{'' if seeds[-1] == 1 else 's'} per cell",
         f"{train['steps']:,} steps of {train['batch_size']} examples, {train['precision']}",
-        f"{sum(record['evaluation'][t]['n'] for t in found.tasks):,} test examples of {len(found.tasks)} tasks",
     ]
+    if tasks := found.tasks:
+        examples = sum(record["evaluation"][t]["n"] for t in tasks)
+        told.append(f"{examples:,} test examples of {len(tasks)} task{'' if len(tasks) == 1 else 's'}")
     if (record.get("heldout") or {}).get("nll") is not None:
         told.append(f"{len(heldout.examples(record, 'report')[1]):,} held-out examples")
     return " · ".join(told)

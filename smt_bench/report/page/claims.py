@@ -125,16 +125,17 @@ def _keys(study: Study, row: Mapping[str, str], runs: Mapping[str, Mapping[str, 
     wanted = set()
     for side in ("ahead", "behind"):
         share = row.get(f"{side}_pct")
-        wanted.add((row[side].partition(" (")[0], None if not share else round(float(share), 6)))
+        share_pct = None if not share else round(float(share), 6)
+        wanted.add((row[side].partition(" (")[0], share_pct, "(tuned" in row[side]))
     found = []
     for key in study.keys:
         method = runs.get(key, {}).get("run", {}).get("method")
         if method is not None:
             fraction = None if method["fraction"] is None else round(100 * method["fraction"], 6)
-            if (title(method["name"]), fraction) in wanted:
+            if (title(method["name"]), fraction, bool(runs[key]["run"].get("tuning"))) in wanted:
                 found.append(key)
     both = {title(runs[key]["run"]["method"]["name"]) for key in found}
-    return tuple(found) if both >= {name for name, _ in wanted} else study.keys
+    return tuple(found) if both >= {name for name, *_ in wanted} else study.keys
 
 
 def tally(rows: Sequence[Row], second: bool = False) -> str:
