@@ -6,9 +6,7 @@ the peak since the process's start is known, and no phase has one.
 
 from __future__ import annotations
 
-import functools
 import gc
-import mmap
 import resource
 import traceback
 from pathlib import Path
@@ -19,7 +17,6 @@ import torch
 _SIGNS = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 _highest: dict[str, int] = {}  # peaks of the record under way, over its phases
 _process_highest = 0
-_PROBE = 64 << 20  # bytes
 
 
 def reset_peaks() -> None:
@@ -31,7 +28,6 @@ def reset_peaks() -> None:
 def end_phase() -> dict[str, int]:
     """Peak bytes since the last phase ended, by device ("gpu0_peak", "process_peak"); the next phase starts here."""
     global _process_highest
-    resets_work()  # its probe, where it is the first, belongs to no phase
     found = _gpu_peaks()
     process = _process_peak()
     _process_highest = max(_process_highest, process)
@@ -99,22 +95,6 @@ def _process_peak() -> int:
 
 
 def _reset_process_peak() -> bool:
-    return resets_work() and _ask_for_reset()
-
-
-@functools.cache
-def resets_work() -> bool:
-    """Whether the process's peak falls once reset: some sandboxes take the request and do nothing, so that it is tried once."""
-    global _process_highest
-    _process_highest = max(_process_highest, _process_peak())  # before the reset forgets it
-    with mmap.mmap(-1, _PROBE) as probe:
-        for page in range(0, _PROBE, mmap.PAGESIZE):
-            probe[page] = 1  # touched, so that it is there
-    before = _process_peak()
-    return _ask_for_reset() and before - _process_peak() > _PROBE // 2
-
-
-def _ask_for_reset() -> bool:
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     except OSError:

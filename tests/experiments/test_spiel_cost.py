@@ -202,7 +202,10 @@ def test_the_papers_own_numbers_uphold_its_memory_claims_and_others_refute_them(
     assert "34 GB against 40): does not hold." in "\n".join(tables.memory_verdicts(worse, None))
     assert tables.memory_verdicts({}, None)[0].count("5 cannot be told") == 1
     limits = {place: value / 1e9 for place, value in rows.items()}
-    assert "1 GiB" in tables.memory_verdicts(limits, "GiB")[0] and "5 hold" in tables.memory_verdicts(limits, "GiB")[0]
+    assert (
+        "1 GiB" in tables.memory_verdicts(limits, "GiB")[0]
+        and "all 5 claims hold" in tables.memory_verdicts(limits, "GiB")[0]
+    )
 
 
 def test_every_printed_row_has_a_name_here() -> None:

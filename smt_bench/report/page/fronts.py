@@ -59,8 +59,10 @@ def pareto(id_: str, about: str, found: Field) -> Chart | None:
 
 
 def _log(found: Field, q: Quantity) -> bool:
-    values = [p.values[q.name][0] for p in found.points if q.name in p.values]
-    return not q.gives and min(values) > 0 and max(values) / min(values) > 6
+    """Whether an axis is logarithmic; never where an interval reaches 0, which has no place on it."""
+    pairs = [p.values[q.name] for p in found.points if q.name in p.values]
+    values, lows = [mean for mean, _ in pairs], [mean - (half or 0.0) for mean, half in pairs]
+    return not q.gives and min(lows) > 0 and max(values) / min(values) > 6
 
 
 def _cell(

@@ -65,18 +65,24 @@ def tables(path: Path, place: str) -> list[Shown]:
         id_ = f"table-{place}-{path.stem}" + (f"-{i}" if i else "")
         notes = [line[2:] for line in lines if line.startswith("- ")]
         rest = [line for line in lines if not line.startswith("- ")]
-        made.append(Shown(id_, heading, _html(heading or path.stem, rest), tuple(inline(note) for note in notes)))
+        made.append(
+            Shown(
+                id_,
+                heading,
+                _html(heading or path.stem, rest, f"{place}, {path.stem}"),
+                tuple(inline(note) for note in notes),
+            )
+        )
     return made
 
 
-def _html(heading: str, lines: list[str]) -> str:
+def _html(heading: str, lines: list[str], where: str) -> str:
     text: str = _markdown().render("\n".join(terminal(line).replace(" %", "\u00a0%") for line in lines))
     text = re.sub(r"<th(?=[ >])", '<th scope="col"', text)
-    opening = (
-        '<div class="scroll" role="region" tabindex="0" aria-label="{0}"><table class="data"><caption>{0}</caption>'
-    )
+    opening = '<div class="scroll" role="region" tabindex="0" aria-label="{0} ({1})"><table class="data"><caption>{0}</caption>'
     said = escape(re.sub(r"[*`\\]", "", heading))
-    return text.replace("<table>", opening.format(said)).replace("</table>", "</table></div>")
+    # Two folders have tables of one title; a landmark has a name of its own.
+    return text.replace("<table>", opening.format(said, escape(where))).replace("</table>", "</table></div>")
 
 
 def picture(path: Path) -> tuple[str, int, int]:
