@@ -138,7 +138,8 @@ def claims() -> str:
         again = _of_paper(tuned) if tuned.exists() else None
         for claim, rows in found.groupby("claim", sort=False):
             second = "" if again is None else _linked(_said(again[again["claim"] == claim]), tuned)
-            lines.append(f"| {claim} | {_linked(_said(rows), path)} | {second} |")
+            paper = "SpIEL" if path.relative_to(OURS).parts[0].startswith("spiel") else "SMT"
+            lines.append(f"| {paper}: {claim} | {_linked(_said(rows), path)} | {second} |")
     return "\n".join(lines) + "\n"
 
 
