@@ -138,14 +138,16 @@ def claims() -> str:
         again = _of_paper(tuned) if tuned.exists() else None
         for claim, rows in found.groupby("claim", sort=False):
             second = "" if again is None else _linked(_said(again[again["claim"] == claim]), tuned)
-            paper = "SpIEL" if path.relative_to(OURS).parts[0].startswith("spiel") else "SMT"
+            paper = "SpIEL" if path.relative_to(OURS).parts[0].startswith(("spiel", "composition")) else "SMT"
             lines.append(f"| {paper}: {claim} | {_linked(_said(rows), path)} | {second} |")
     return "\n".join(lines) + "\n"
 
 
 def _of_paper(path: Path) -> pd.DataFrame:
     found = pd.read_csv(path)
-    return found[(found["control"] == 0) & (found["n_seeds"] > 1)]
+    if "control" in found:
+        found = found[found["control"] == 0]
+    return found[found["n_seeds"] > 1] if "n_seeds" in found else found[~found["verdict"].str.contains("one seed")]
 
 
 def _linked(text: str, path: Path) -> str:
