@@ -37,6 +37,9 @@ def export(
 
     store = Store(check_results(results))
     record = store.resolve(key)
+    if parts := record["run"].get("parts"):
+        where = " ".join(str(results / "adapters" / part) for part in parts)
+        raise ValueError(f"record {record['key']} is a sum, which is not kept: `add {folder} {where}` makes it again")
     place = results / "adapters" / record["key"]
     said = adapters.described(place)
     adapters.check_new(folder)

@@ -33,10 +33,8 @@ from smt_bench.records.runs import SCHEDULES
 
 MANY = 10**9
 SUFFIX = ".toml"
-ALL, OTHERS = (
-    "all",
-    "others",
-)  # rates: of every method that is not named; of methods that have none in the recipe or of their own
+# Rates: of every method that is not named; of methods that have none in the recipe or of their own.
+ALL, OTHERS = "all", "others"
 EACH = ("lr", "weight_decay")  # what may be said method by method
 # Of a file, by the recipe's field; what is not here is called alike.
 FIELDS = {"micro_batch": "micro_batch_size", "fractions": "fractions_pct"}

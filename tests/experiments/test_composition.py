@@ -51,6 +51,12 @@ def test_a_sum_is_a_record_that_names_its_parts(cli: Cli, places: Path, tmp_path
         assert losses[0] != losses[1] and one["run"]["data"]["heldout"] == other["run"]["data"]["heldout"]
     again = cli("check", "record", sums[0]["key"], "--model", str(places / "model"), "--data", str(places / "data"))
     assert again.returncode == 0 and "same  what the parts share" in again.stdout, again.stdout + again.stderr
+    refused = cli("export", sums[0]["key"], "out")
+    assert refused.returncode == 2 and f"`add out results/adapters/{sums[0]['run']['parts'][0]} " in refused.stderr
+    remade = cli(
+        "add", "out", *(f"results/adapters/{p}" for p in sums[0]["run"]["parts"]), "--model", str(places / "model")
+    )
+    assert remade.returncode == 0, remade.stderr
     key = sums[0]["run"]["parts"][0]
     (tmp_path / "results" / "runs" / f"{sums[0]['key']}.json").unlink()
     (tmp_path / "results" / "adapters" / key).rename(tmp_path / "gone")

@@ -16,7 +16,7 @@ from smt_bench.experiments.cost.kernels.inplace import Trial
 from smt_bench.experiments.cost.memory.experiment import Memory
 from smt_bench.experiments.cost.memory.process import weigh
 from smt_bench.experiments.cost.speed.decomposition import decomposition
-from smt_bench.experiments.cost.speed.tables import pick, speed_rows
+from smt_bench.experiments.cost.speed.tables import pick, speed_rows, table1
 from smt_bench.experiments.cost.steps import PAPER_STEPS
 from smt_bench.machine import fits
 from smt_bench.machine.watch import unwatched
@@ -79,6 +79,17 @@ def test_amortised_is_a_weighted_mean(place: Path) -> None:
     warm, whole = config["warmup_steps"], s["run_steps"]
     expected = (warm * get["warmup_step"] + get["selection"] + (whole - warm) * get["step"]) / whole
     assert get["step_amortised"] == pytest.approx(expected)
+
+
+def test_printed_times_stand_beside_whole_bases_only(place: Path) -> None:
+    (record,) = [r for r in Store(place).records() if r["run"].get("kind") == "speed"]
+    run = record["run"]
+    small = record | {"run": run | {"settings": run["settings"] | {"base": "nf4"}}}
+    whole, over_4_bits = (
+        [row.get("paper_speedup") for row in table1(speed_rows([r]), [r], "tiny", []).data or []]
+        for r in (record, small)
+    )
+    assert any(whole) and len(over_4_bits) == len(whole) and not any(over_4_bits)
 
 
 def test_memory_counts_what_the_layers_keep(place: Path) -> None:

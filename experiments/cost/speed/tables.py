@@ -186,7 +186,8 @@ def table1(rows: Sequence[Row], records: Sequence[Record], model: str, setting: 
         step, both = (next(r for r in mine if r["phase"] == phase) for phase in ("step", "forward_backward"))
         amortised: Row = next((r for r in mine if r["phase"] == "step_amortised"), {"ratio_to_full": None})
         reached = both["ratio_to_full"] / both["flop_limit_ratio"] if both["ratio_to_full"] else None
-        paper = None if entry["variant"] else printed.get(entry["name"])
+        other = entry["variant"] or records[0]["run"]["settings"].get("base")  # what the paper did not measure
+        paper = None if other else printed.get(entry["name"])
         row = {
             **named,
             "step_ms": step["step_ms"],
