@@ -9,7 +9,7 @@ import pytest
 from helpers import ROOT, small_tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from smt_bench.data import datasets
+from smt_bench.data import reading
 from smt_bench.data.families import COMMONSENSE, MATH
 from smt_bench.data.prompts import IGNORED, TEMPLATE, TEMPLATES, Example, encode, prompt, question, shared_start
 
@@ -72,7 +72,7 @@ def test_prompts_of_the_collections_own_records_are_the_published_ones(task: str
     path = ROOT.parent / "shared" / "data" / "llm-adapters" / "dataset" / task / "test.json"
     if not path.is_file():
         pytest.skip("../shared/data/llm-adapters is not here")
-    examples = datasets.read_examples(path, ("input", "output"))[:10]
+    examples = reading.read_examples(path, ("input", "output"))[:10]
     assert sha("".join(prompt(e, TEMPLATE) + question(e, TEMPLATE) for e in examples)) == hashed
 
 
