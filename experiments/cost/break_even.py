@@ -44,7 +44,11 @@ def _planners(planner: Planner) -> list[Planner]:
     preset = planner.request.preset if planner.request.smoke else None  # a reference is that of one model
     made = [
         Planner(
-            replace(planner.request, model=name, preset=preset), planner.here, planner.say, planner.spread, planner.shared
+            replace(planner.request, model=name, preset=preset),
+            planner.here,
+            planner.say,
+            planner.spread,
+            planner.shared,
         )
         for _, name in smaller
     ]

@@ -97,11 +97,11 @@ def _guessed(planner: DryPlanner) -> Design:
         sizes = [len(examples) for examples in tests.values()]
     else:
         sizes = [limit or PER_TASK] * (len(names) or len(planner.family.tasks))
-    total, heldout = sum(sizes), planner.recipe.heldout
+    total, heldout = sum(sizes), planner.recipe.heldout / 2  # the other half is for choices
     items = 100**2 * DIFFERENT * SHARED / total
     points = Parts(2 * SEED_SD**2, items, max(1.0, total / SHARED), 2)
     nats = None
-    if heldout >= 2:
+    if heldout > 1:
         nats = Parts(2 * NLL_SEED_SD**2, NLL_ITEM_SD**2 * SHARED / heldout, heldout / SHARED, 2)
     source = (
         f"guesses: nothing is stored; {total:,} test items, of which two methods answer {100 * DIFFERENT:g} % differently, "

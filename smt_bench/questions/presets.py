@@ -47,7 +47,7 @@ class Reference:
 REFERENCES = {
     "smollm2": Reference(
         {
-            "fractions": (0.16, 1.0, 5.0), "seeds": (0, 1, 2), "steps": 60, "heldout": 200, "limit": 100, "lr_warmup": 0.1,
+            "fractions": (0.16, 1.0, 5.0), "seeds": (0, 1, 2), "steps": 60, "heldout": 120, "limit": 100, "lr_warmup": 0.1,
             "precision": "bf16",
         },
         by_family={"math": Reference({"limit": 40})},
