@@ -183,8 +183,8 @@ def _draw(found: Sequence[Point], folder: Path, what: str) -> list[Path]:
     rows = math.ceil(len(panels) / 2)
     caption = textwrap.wrap(
         f"{what}; held-out NLL in nats per token. Lines are learning rates, in one colour each from the lowest to the highest; "
-        "decay at the largest size, to two digits. Ring: what is chosen, first rate and size without decay, then the decay under the "
-        "best rate at the largest size.",
+        "decay at the largest size, to two digits. Ring: what is chosen, first rate and size without decay, then the decay "
+        "under the best rate at the largest size.",
         84,
     )
     with matplotlib.rc_context({**STYLE, "xtick.labelsize": 5.5, "ytick.labelsize": 5.5, "axes.labelsize": 6}):
