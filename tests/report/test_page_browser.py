@@ -223,6 +223,18 @@ def test_a_phone_shows_all_without_scrolling_sideways(visit: Visit, written: tup
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_a_legend_can_be_read_on_a_phone(visit: Visit) -> None:
+    page = visit(viewport={"width": 390, "height": 844})
+    figure = page.locator("figure[data-chart^=pareto]").first
+    figure.scroll_into_view_if_needed()
+    figure.locator(".live svg").wait_for()
+    legend = figure.locator(".live .role-legend-entry")
+    sizes = legend.locator("text").evaluate_all("found => found.map((e) => parseFloat(getComputedStyle(e).fontSize))")
+    shades = legend.locator("path").evaluate_all("found => found.map((e) => e.getAttribute('opacity') ?? '1')")
+    assert sizes and min(sizes) >= 14
+    assert shades and set(shades) == {"1"}  # a mark that stands for many is not as faint as one of them
+
+
 def test_print_has_static_figures_and_no_tools(visit: Visit, tmp_path: Path) -> None:
     page = visit()
     figure = page.locator("figure[data-chart^=pareto]").first

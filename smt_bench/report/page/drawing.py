@@ -31,7 +31,7 @@ CONFIG: dict[str, Any] = {
     },
     "legend": {
         "labelColor": INK, "titleColor": INK, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal",
-        "orient": "top", "columns": 6, "symbolLimit": 60, "labelLimit": 0,
+        "orient": "top", "columns": 6, "symbolLimit": 60, "labelLimit": 0, "symbolOpacity": 1,
     },
 }  # fmt: skip
 

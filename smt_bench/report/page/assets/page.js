@@ -123,7 +123,8 @@ function filled(spec, values) {
   made.datasets = { ...made.datasets, ...values };
   made.width = "container";
   const columns = Math.max(2, Math.min(6, Math.floor(document.body.clientWidth / 110)));
-  made.config = { ...made.config, legend: { ...made.config.legend, columns } };
+  const large = document.body.clientWidth < 600 && { labelFontSize: 15, symbolSize: 150, rowPadding: 6 };
+  made.config = { ...made.config, legend: { ...made.config.legend, columns, ...large } };
   return made;
 }
 
