@@ -125,7 +125,7 @@ class Registry(Generic[T]):
         if name not in points and (reason := self.idle().get(name)):
             raise ValueError(f"{self.kind} {name!r} does not work: {reason}: choose another, see `list {self.kind}s`")
         if name not in points:
-            near = difflib.get_close_matches(name, points, n=1, cutoff=0.4)
+            near = difflib.get_close_matches(name, points, n=1, cutoff=0.5)
             plain = [known for known in points if ":" not in known]  # the families' are many
             hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(plain)}"
             raise ValueError(f"unknown {self.kind} {name!r}: {hint}")

@@ -18,7 +18,8 @@ from smt_bench.measuring.rates import rates
 from smt_bench.measuring.updaters import UPDATERS
 from smt_bench.methods.base import OptimizerSettings, Shapes
 from smt_bench.models import build
-from smt_bench.plan.dry import DryRuns, Workload
+from smt_bench.plan.dry import Workload
+from smt_bench.plan.dry_runs import DryRuns
 from smt_bench.plan.gpu.hardware import recognised
 from smt_bench.plan.gpu.roofline import FULL_RATES, compute_seconds
 from smt_bench.questions.capacity import demand_of

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from smt_bench.data.batches import Batch
 from smt_bench.data.prompts import IGNORED
 from smt_bench.measuring.account import CATEGORIES, HELD, WORK, Account, Phase
-from smt_bench.measuring.live_tensors import LiveStorages
+from smt_bench.measuring.live_tensors import History, LiveStorages, replay
 from smt_bench.methods.base import Method, OptimizerSettings, ParamGroup
 from smt_bench.methods.nf4 import stored
 from smt_bench.training.instrument import Instrument, Region
@@ -68,6 +68,7 @@ class Accountant(Instrument):
         account: what was found so far.
         operations: stage -> the operations of one step, for time estimates (`LiveStorages.operations`).
         saved: stage -> bytes of a checkpoint's tensors: weights that changed, optimizer, method.
+        histories: stage -> all that came and went until its end, from which its phases follow (`phases`).
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Accountant(Instrument):
         self.account = Account()
         self.operations: dict[str, Counter[tuple[bool, torch.dtype, int, int]]] = {}
         self.saved: dict[str, int] = {}
+        self.histories: dict[str, History] = {}
         self._live = LiveStorages()
         self._groups: list[ParamGroup] = []
         self._stage, self._number, self._start = "", 0, 0  # of the step under way: its first event
@@ -262,24 +264,31 @@ class Accountant(Instrument):
                 gc.enable()
 
     def _report(self, stage: str) -> None:
-        """Adds the phases of a stage; where two steps were counted, each phase of the one with the higher peak."""
-        live, found = self._live, dict[str, Phase]()
-        for name, (peak, end) in live.replay().items():
-            of, _, rest = name.partition(" ")
-            if of != stage:
-                continue
-            peak, end = ({c: found_bytes.get(c, 0) for c in CATEGORIES} for found_bytes in (peak, end))
-            phase = Phase(stage, rest.partition(" ")[0], peak, end)
-            if phase.phase not in found or phase.peak_bytes > found[phase.phase].peak_bytes:
-                found[phase.phase] = phase
-        self.account.phases += found.values()
+        """Adds the phases of a stage, and its work."""
+        live = self._live
+        self.histories[stage] = live.history()
+        self.account.phases += phases(stage, self.histories[stage])
         if stage != "attach":
             self.operations[stage] = Counter(live.operations)
             self.account.flops[stage] = {kind: live.flops.get(kind, 0) for kind in WORK}
+
+
+def phases(stage: str, history: History) -> list[Phase]:
+    """The phases of a stage; where two steps were counted, each phase of the one with the higher peak."""
+    found: dict[str, Phase] = {}
+    for name, (peak, end) in replay(history).items():
+        of, _, rest = name.partition(" ")
+        if of != stage:
+            continue
+        peak, end = ({c: found_bytes.get(c, 0) for c in CATEGORIES} for found_bytes in (peak, end))
+        phase = Phase(stage, rest.partition(" ")[0], peak, end)
+        if phase.phase not in found or phase.peak_bytes > found[phase.phase].peak_bytes:
+            found[phase.phase] = phase
+    return list(found.values())
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
     return (p for group in optimizer.param_groups for p in group["params"])
 
 
-__all__ = ["CATEGORIES", "Account", "Accountant", "Phase", "account"]
+__all__ = ["CATEGORIES", "Account", "Accountant", "Phase", "account", "phases"]

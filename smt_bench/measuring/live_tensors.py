@@ -21,6 +21,9 @@ from smt_bench.measuring.flops import UNKNOWN
 from smt_bench.methods.nf4 import Nf4, stored
 
 aten = torch.ops.aten
+DEVICE = torch.ops.prim.device.default  # a question that fake tensors are asked in every operation
+MARK = "> "  # begins the name of a phase in a history; no category does
+History = list[tuple[str, int]]
 _PRODUCTS = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm, torch.ops.smt_bench.sampled_product)
 
 
@@ -39,12 +42,36 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(value)
 
 
+def replay(history: Iterable[tuple[str, int]]) -> dict[str, tuple[dict[str, int], dict[str, int]]]:
+    """A history by phases.
+
+    Returns:
+        Name of the phase -> bytes by category at its peak, and at its end.
+    """
+    phases: dict[str, tuple[dict[str, int], dict[str, int]]] = {}
+    now: defaultdict[str, int] = defaultdict(int)
+    name, total, most, peak = None, 0, 0, dict[str, int]()
+    for category, size in history:
+        if category.startswith(MARK):
+            if name is not None:
+                phases[name] = peak, dict(now)
+            name, most, peak = category.removeprefix(MARK), total, dict(now)
+            continue
+        now[category] += size
+        total += size
+        if total > most:
+            most, peak = total, dict(now)
+    if name is not None:
+        phases[name] = peak, dict(now)
+    return phases
+
+
 class LiveStorages(TorchDispatchMode):
     """Follows storages from their first appearance until they are freed.
 
     Every storage gets a number. `events` is the history: (number, bytes) when it appears, (number, -bytes) when it goes;
-    `mark` puts a name between events. Categories are given to numbers, also after the fact, and `replay` then tells
-    what was alive when.
+    `mark` puts a name between events. Categories are given to numbers, also after the fact; `history` is all of it, and
+    `replay` of that tells what was alive when.
 
     Attributes:
         category: storage number -> name of what it holds.
@@ -134,33 +161,29 @@ class LiveStorages(TorchDispatchMode):
         self.category.update(dict.fromkeys(kept, category))
         return kept
 
-    def replay(self) -> dict[str, tuple[dict[str, int], dict[str, int]]]:
-        """The history by phases and categories; what has no category is "temporaries".
-
-        Returns:
-            Name of the phase -> bytes by category at its peak, and at its end.
+    def history(self) -> History:
+        """What happened so far, in order: (category, bytes) where a storage came, (category, -bytes) where it went, and
+        (`MARK` + name, 0) where a phase began; what has no category is "temporaries".
         """
-        phases: dict[str, tuple[dict[str, int], dict[str, int]]] = {}
-        now: defaultdict[str, int] = defaultdict(int)
-        stops = [position for position, _ in self.marks[1:]] + [len(self.events)]
-        position = 0
-        for number, size in self.events[: self.marks[0][0]] if self.marks else ():
-            now[self.category.get(number, "temporaries")] += size
-            position += 1
-        for (_, name), stop in zip(self.marks, stops):
-            most, peak = sum(now.values()), dict(now)
-            total = most
-            for number, size in self.events[position:stop]:
-                now[self.category.get(number, "temporaries")] += size
-                total += size
-                if total > most:
-                    most, peak = total, dict(now)
-            position = stop
-            phases[name] = peak, dict(now)
-        return phases
+        starts: dict[int, list[str]] = defaultdict(list)
+        for position, name in self.marks:
+            starts[position].append(name)
+        found: History = []
+        for position, (number, size) in enumerate(self.events):
+            found += [(MARK + name, 0) for name in starts.get(position, ())]
+            found.append((self.category.get(number, "temporaries"), size))
+        return found + [(MARK + name, 0) for name in starts.get(len(self.events), ())]
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not to be kept apart from torch's compiler, which takes as long as the rest: nothing is compiled here."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         """Runs the operation, then counts its products and its new storages."""
+        if func is DEVICE:
+            fake = getattr(args[0], "fake_device", None)
+            return func(*args) if fake is None else fake
         kwargs = kwargs or {}
         given_to = [*_tensors(args), *_tensors(tuple(kwargs.values()))]
         if any(isinstance(tensor, Nf4) for tensor in given_to):

@@ -1,7 +1,4 @@
-"""Dry runs: one step of the real model with the real method, on fake tensors, once per structure.
-
-A structure is what decides bytes and FLOPs: method, settings and fraction; seeds and learning rates share it. A warm-up that
-the same method with the same settings went through for another fraction is not repeated.
+"""A dry run: one step of every stage of the real model with the real method, on fake tensors.
 
 Statistics that a method gathers in its warm-up have no values here. They are replaced, through the method's own `state_dict`,
 by random ones: where a choice depends on them (blocks of weights), the plan is for a choice scattered at random over all
@@ -12,9 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,14 +18,12 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_map
 
-from smt_bench import methods
 from smt_bench.data.prompts import IGNORED
-from smt_bench.machine.facts import PACKAGES, QUANTIZES, version_of
-from smt_bench.machine.remembered import remembered
 from smt_bench.machine.signals import deferred
 from smt_bench.machine.states import OPTIMIZER_DTYPES
 from smt_bench.measuring.account import Account, Phase
 from smt_bench.measuring.accountant import Accountant
+from smt_bench.measuring.live_tensors import History
 from smt_bench.measuring.updaters import UPDATERS
 from smt_bench.methods.base import Method, OptimizerSettings
 from smt_bench.models import build
@@ -124,12 +118,14 @@ class DryRun:
         operations: stage -> operations of a step.
         warmup_steps: of the method, within the run's steps.
         saved: stage -> bytes of a checkpoint.
+        histories: stage -> all that came and went; of a run that was just made.
     """
 
     account: Account
     operations: dict[str, Operations]
     warmup_steps: int
     saved: dict[str, int]
+    histories: dict[str, History] = field(default_factory=dict, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -167,38 +163,6 @@ class Warmup:
     state: dict[str, Any]
 
 
-class DryRuns:
-    """Executes and remembers, in the cache folder too (`machine.remembered`).
-
-    Args:
-        workload: of every run.
-    """
-
-    def __init__(self, workload: Workload) -> None:
-        self.workload = workload
-        config = build.config(workload.model, workload.layers).to_dict()
-        packages = {name: version_of(name) for name in (*PACKAGES, QUANTIZES)}
-        self._about = ["dry run", asdict(workload), json.loads(json.dumps(config, default=str)), packages]
-        self._done: dict[str, DryRun] = {}
-        self._warmups: dict[str, Warmup] = {}
-
-    def run(self, name: str, config: dict[str, Any], fraction: float | None, steps: int) -> DryRun:
-        """One method at one fraction; steps are the whole run's, warm-up included."""
-        settings = json.dumps([name, config, steps], sort_keys=True)
-        key = f"{settings} {fraction}"
-        if key not in self._done:
-            method = methods.build(name, config, fraction, 0, steps)
-
-            def made() -> dict[str, Any]:
-                return dry_run(self.workload, method, self._warmups, settings).to_dict()
-
-            # A method of another package may change without a line of this one.
-            ours = type(method).__module__.startswith("smt_bench.")
-            answer = remembered([*self._about, name, config, fraction, steps], made) if ours else made()
-            self._done[key] = DryRun.from_dict(answer)
-        return self._done[key]
-
-
 def dry_run(workload: Workload, method: Method, warmups: dict[str, Warmup], settings: str) -> DryRun:
     """One step of every stage on fake tensors.
 
@@ -226,7 +190,7 @@ def dry_run(workload: Workload, method: Method, warmups: dict[str, Warmup], sett
     with deferred(), _kernels(workload), fakes:
         run.attach()
         run.tuning()
-    return DryRun(run.account, run.operations, method.warmup_steps, run.saved)
+    return DryRun(run.account, run.operations, method.warmup_steps, run.saved, run.histories)
 
 
 def _warm_up(workload: Workload, method: Method) -> Warmup:

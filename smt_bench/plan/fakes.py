@@ -19,8 +19,10 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from smt_bench.measuring.live_tensors import DEVICE
 from smt_bench.methods import products
 from smt_bench.methods.nf4 import Nf4
+from smt_bench.plan.shapes import Shapes
 
 aten = torch.ops.aten
 LIMIT = 1 << 20  # numbers; larger draws are not made
@@ -44,6 +46,7 @@ class Fakes(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self._shapes = Shapes(self.mode)
 
     def empty(self, shape: Iterable[int], dtype: torch.dtype) -> torch.Tensor:
         """A fake CPU tensor."""
@@ -74,8 +77,15 @@ class Fakes(TorchDispatchMode):
         super().__exit__(*failure)  # type: ignore[no-untyped-call]
         nn.Module._apply = self._apply  # type: ignore[method-assign]
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """As in `measuring.live_tensors`."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         """Runs the operation with or without values."""
+        if func is DEVICE and _is_fake(args[0]):
+            return args[0].fake_device
         kwargs = kwargs or {}
         inputs = [*_tensors(args), *_tensors(kwargs.values())]
         if any(isinstance(tensor, Nf4) for tensor in inputs):
@@ -95,7 +105,7 @@ class Fakes(TorchDispatchMode):
         changed = _changed(func, args, kwargs)
         if changed and not any(map(_is_fake, changed)):
             return changed[0] if len(func._schema.returns) == 1 else tuple(changed)
-        return func(*args, **kwargs)
+        return self._shapes.run(func, args, kwargs, lambda: func(*args, **kwargs))
 
 
 def _apply(module: nn.Module, convert: Any, recurse: bool = True) -> nn.Module:

@@ -14,7 +14,8 @@ from smt_bench.machine.spread import Spread
 from smt_bench.machine.states import WEIGHT
 from smt_bench.measuring.account import CATEGORIES, Account
 from smt_bench.methods.base import Capacity
-from smt_bench.plan.dry import DryRun, DryRuns, Workload
+from smt_bench.plan.dry import DryRun, Workload
+from smt_bench.plan.dry_runs import DryRuns
 from smt_bench.plan.gpu.hardware import GPUS, NUMBERS, TIGHT, Gpu
 from smt_bench.plan.gpu.roofline import Operations, StepTime, step_time
 from smt_bench.plan.gpu.sharding import host_bytes, per_gpu

@@ -15,6 +15,7 @@ recipe's and of the preset `reference`'s, before `smoke` cuts down; those of opt
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -35,6 +36,7 @@ MANY = 10**9
 SUFFIX = ".toml"
 # Rates: of every method that is not named; of methods that have none in the recipe or of their own.
 ALL, OTHERS = "all", "others"
+_BY_NAME = "names, each with a number"  # how `methods.settings` calls what a field of rates takes
 EACH = ("lr", "weight_decay")  # what may be said method by method
 # Of a file, by the recipe's field; what is not here is called alike.
 FIELDS = {"micro_batch": "micro_batch_size", "fractions": "fractions_pct"}
@@ -103,14 +105,23 @@ class Own:
         known = [f.name for f in fields(cls)]
         for name in values:
             if name not in known:
-                raise ValueError(f"{where}: unknown name {short(name)}: choose from {', '.join(known)}")
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
+                raise ValueError(f"{where}: unknown name {short(name)}: {hint}")
         made = cls.__new__(cls)
         for f in fields(cls):
             value = values.get(f.name)
             value = {ALL: value} if f.name in EACH and isinstance(value, int | float) else value
             object.__setattr__(made, f.name, value)
-        make_canonical(made, told)
-        made._check(where)
+        try:
+            make_canonical(made, told)
+        except ValueError as error:  # a plain number stands for all
+            raise ValueError(str(error).replace(_BY_NAME, "a number, or METHOD = NUMBER for each")) from None
+        try:
+            made._check(where)
+        except ValueError as error:
+            at = "" if not where or str(error).startswith(where) else f"{where}: "
+            raise ValueError(f"{at}{error}") from None
         return made
 
     def _check(self, where: str) -> None:

@@ -15,7 +15,7 @@ from smt_bench import methods
 from smt_bench.data.batches import Batch
 from smt_bench.measuring.account import CATEGORIES, Account
 from smt_bench.measuring.accountant import account
-from smt_bench.measuring.live_tensors import LiveStorages
+from smt_bench.measuring.live_tensors import LiveStorages, replay
 from smt_bench.methods.base import Capacity, Method, MethodConfig, OptimizerSettings, ParamGroup, Shapes
 from smt_bench.methods.modules import freeze, total_parameters
 from smt_bench.training.loss import enable_checkpointing, response_loss
@@ -59,7 +59,7 @@ def test_storages_are_counted_once_and_until_they_are_freed() -> None:
         y.add_(1)
         live.mark("c")
         del y
-    assert live.replay() == {
+    assert replay(live.history()) == {
         "a": ({"temporaries": 720}, {"temporaries": 720}),
         "b": ({"temporaries": 720}, {"temporaries": 400}),
         "c": ({"temporaries": 400}, {"temporaries": 0}),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from smt_bench import methods
-from smt_bench.plan import dry
+from smt_bench.plan import dry, dry_runs
 from smt_bench.plan.claims import page
 from smt_bench.plan.claims.lab import Lab, Statement
 
@@ -43,13 +43,13 @@ def test_a_dry_run_is_made_once_and_comes_back_as_it_was(monkeypatch: pytest.Mon
         return plain(*args)
 
     plain = dry.dry_run
-    monkeypatch.setattr(dry, "dry_run", counted)
+    monkeypatch.setattr(dry_runs, "dry_run", counted)
     work = dry.Workload("tiny", 2, 16)
     asked = [("smt", methods.find("smt").Config(block_size=32).to_dict(), 0.02, 200), ("base", {}, None, 200)]
-    first = [dry.DryRuns(work).run(*one) for one in asked]
-    again = [dry.DryRuns(work).run(*one) for one in asked]
+    first = [dry_runs.DryRuns(work).run(*one) for one in asked]
+    again = [dry_runs.DryRuns(work).run(*one) for one in asked]
     assert len(made) == 2 and first == again
     assert first[0] == plain(work, methods.build("smt", asked[0][1], 0.02, 0, 200), {}, "")
     assert first[0].operations["warmup"] and first[0].account.phases[0].stage == "warmup"
-    dry.DryRuns(replace(work, length=17)).run(*asked[0])
+    dry_runs.DryRuns(replace(work, length=17)).run(*asked[0])
     assert len(made) == 3

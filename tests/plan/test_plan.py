@@ -22,7 +22,8 @@ from smt_bench.models.build import config, shapes, whole_model
 from smt_bench.plan import dry, fakes
 from smt_bench.plan.calibrate import Calibration
 from smt_bench.plan.claims import lab, page, smt, spiel
-from smt_bench.plan.dry import DryRuns, Workload, dry_run
+from smt_bench.plan.dry import Workload, dry_run
+from smt_bench.plan.dry_runs import DryRuns
 from smt_bench.plan.gpu.hardware import GPUS, find, recognised
 from smt_bench.plan.gpu.roofline import Efficiency, compute_seconds, efficiency_of, step_time
 from smt_bench.plan.gpu.sharding import divide, host_bytes, nf4_bytes, per_gpu, quantize

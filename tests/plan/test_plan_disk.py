@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from short_runs import STEPS, question, session
 
-from smt_bench.plan.dry import DryRuns, Workload
+from smt_bench.plan.dry import Workload
+from smt_bench.plan.dry_runs import DryRuns
 from smt_bench.plan.rows import disk_bytes
 from smt_bench.training.resume import Pace
 

@@ -118,9 +118,19 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("lr = = 1")
     with pytest.raises(ValueError, match="not a TOML file"):
         read(tmp_path / "bad.toml")
-    (tmp_path / "bad.toml").write_text("lrs = 1")
-    with pytest.raises(ValueError, match=r"bad.toml: unknown name 'lrs'"):
-        read(tmp_path / "bad.toml")
+    for text, said in {
+        "lrs = 1": "unknown name 'lrs': did you mean lr?",
+        "sped = 1": "unknown name 'sped': did you mean seeds?",
+        "lr = -1": "lr = -1: choose a number, or METHOD = NUMBER for each, above 0, at most 1,000",
+        "lr = 'fast'": "lr = 'fast': choose a number, or METHOD = NUMBER for each, above 0, at most 1,000",
+        "[lr]\nnope = 1e-3": "unknown method 'nope': choose from base, full, smt, ",
+        "base = 'tin'": "--recipe tin: did you mean tiny?",
+        "[settings.smt]\nblock_size = 'x'": "block_size='x': choose a whole number, at least 1 or auto",
+    }.items():
+        (tmp_path / "bad.toml").write_text(text)
+        with pytest.raises(ValueError) as refused:
+            read(tmp_path / "bad.toml")
+        assert str(refused.value).startswith(f"bad.toml: {said}") and "\n" not in str(refused.value)
 
 
 def test_tables_name_what_is_otherwise(cli: Cli) -> None:

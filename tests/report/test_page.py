@@ -202,6 +202,17 @@ def test_claims_have_place_evidence_verdict_and_their_runs(plateau: list[Record]
     assert told.startswith(f"{held} of {len(rows)} claims hold, {failed} do not, ")
 
 
+@pytest.mark.parametrize("root", ["reference", "reference-tuners", "reference-sparse"])
+def test_every_committed_table_of_claims_is_shown_with_its_evidence(root: str) -> None:
+    there = studies(REFERENCE.parent / root)
+    judged = claims.judged(there, {})
+    written = [row for s in there for table in s.claims.values() for row in table if "claim" in row]
+    assert len(judged) == len(written) > 0
+    for shown, row in zip(judged, written):
+        assert shown.statement and shown.verdict == row["verdict"] and "0 seeds" not in shown.how
+        assert bool(shown.ours) == bool(row.get("difference") or row.get("ours") or row.get("nll_difference"))
+
+
 def test_text_from_elsewhere_stays_text(tmp_path: Path) -> None:
     (tmp_path / "t.md").write_text(
         f"## {HOSTILE}\n\n| a |\n| - |\n| {HOSTILE} [x](javascript:alert(1)) ![y](http://z/p.png) <http://z> |\n\n- {HOSTILE}\n"

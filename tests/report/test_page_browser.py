@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_folder import fill
+from page_folder import REFERENCE, fill
 
 from smt_bench.machine.files import write_text
 from smt_bench.report.page import build
+from smt_bench.report.page.details import by_layer
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 pytest.importorskip("altair", reason="the page needs the extra 'report'")
@@ -221,6 +223,30 @@ def test_a_phone_shows_all_without_scrolling_sideways(visit: Visit, written: tup
     for section in page.locator("section:visible").all():
         section.scroll_into_view_if_needed()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_legend_can_be_read_on_a_phone(visit: Visit) -> None:
+    page = visit(viewport={"width": 390, "height": 844})
+    figure = page.locator("figure[data-chart^=pareto]").first
+    figure.scroll_into_view_if_needed()
+    figure.locator(".live svg").wait_for()
+    legend = figure.locator(".live .role-legend-entry")
+    sizes = legend.locator("text").evaluate_all("found => found.map((e) => parseFloat(getComputedStyle(e).fontSize))")
+    shades = legend.locator("path").evaluate_all("found => found.map((e) => e.getAttribute('opacity') ?? '1')")
+    assert sizes and min(sizes) >= 14
+    assert shades and set(shades) == {"1"}  # a mark that stands for many is not as faint as one of them
+
+
+def test_a_map_of_blocks_has_the_layers_without_one(visit: Visit, written: tuple[str, list[str]]) -> None:
+    records = (json.loads((REFERENCE / "runs" / f"{key}.json").read_text(encoding="utf-8")) for key in written[1])
+    found = {one["key"]: {layer for layer, *_ in by_layer(one["method"].get("blocks") or {})} for one in records}
+    key, chosen = next((key, layers) for key, layers in found.items() if layers and len(layers) <= max(layers))
+    page = visit(f"#run-{key}")
+    figure = page.locator("#run figure", has_text="Chosen blocks").first
+    figure.locator(".live svg").wait_for()
+    shown = figure.locator(".live .role-axis-label text").all_text_contents()
+    every = [str(layer) for layer in range(max(chosen) + 1)]
+    assert [text for text in shown if text.isdigit()] == every and len(chosen) < len(every)
 
 
 def test_print_has_static_figures_and_no_tools(visit: Visit, tmp_path: Path) -> None:

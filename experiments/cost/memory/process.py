@@ -18,7 +18,8 @@ from smt_bench.measuring.updaters import UPDATERS
 from smt_bench.methods.base import OptimizerSettings
 from smt_bench.methods.smt.layer import SparseLinear
 from smt_bench.models.build import shapes as shapes_of
-from smt_bench.plan.dry import DryRuns, Workload
+from smt_bench.plan.dry import Workload
+from smt_bench.plan.dry_runs import DryRuns
 from smt_bench.questions.capacity import demand_of
 from smt_bench.records.outcome import first_line, portable
 from smt_bench.training.loss import enable_checkpointing

@@ -36,7 +36,8 @@ from smt_bench.methods.modules import linears, total_parameters
 from smt_bench.methods.spiel.method import Spiel
 from smt_bench.models.build import config as config_of
 from smt_bench.models.build import shapes as shapes_of
-from smt_bench.plan.dry import DryRuns, Workload
+from smt_bench.plan.dry import Workload
+from smt_bench.plan.dry_runs import DryRuns
 from smt_bench.plan.gpu.roofline import FULL_RATES, compute_seconds
 from smt_bench.questions.capacity import check_fraction
 from smt_bench.questions.inputs import Inputs

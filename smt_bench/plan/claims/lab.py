@@ -10,7 +10,8 @@ from typing import Any
 from smt_bench import methods
 from smt_bench.measuring.account import Account
 from smt_bench.methods.base import Method, ParamGroup
-from smt_bench.plan.dry import DryRun, Warmup, Workload, dry_run
+from smt_bench.plan.dry import DryRun, Warmup, Workload
+from smt_bench.plan.dry_runs import dry_run_of
 from smt_bench.plan.row import Anatomy
 from smt_bench.plan.rows import split
 
@@ -83,11 +84,16 @@ class Lab:
         key = (method, model, checkpointing, optimizer_dtype, batch, adapt, *sorted(config.items()), pct)
         if key not in self._done:
             self._say(f"{method} on {model}")
-            made = methods.build(method, config, None if pct is None else pct / 100, 0, STEPS)
-            if adapt is not None:
-                adapt(made)
+
+            def make(fraction: float | None) -> Method:
+                made = methods.build(method, config, fraction, 0, STEPS)
+                if adapt is not None:
+                    adapt(made)
+                return made
+
             workload = Workload(model, batch, LENGTH, "bf16", checkpointing, optimizer_dtype=optimizer_dtype)
-            self._done[key] = dry_run(workload, made, self._warmups, str(key[:-1]))
+            fraction = None if pct is None else pct / 100
+            self._done[key] = dry_run_of(workload, make, fraction, self._warmups, str(key[:-1]))
         return self._done[key]
 
     def anatomy(self, model: str) -> Anatomy:

@@ -14,6 +14,8 @@ from typing import Any
 
 from smt_bench.evidence.verdicts import rule as verdict_rule
 from smt_bench.evidence.words import family_title, percent, title
+from smt_bench.machine.facts import version_of
+from smt_bench.machine.remembered import remembered
 from smt_bench.records import heldout
 from smt_bench.records.partial import whole
 from smt_bench.records.store import Record, Store
@@ -115,11 +117,11 @@ def need() -> None:
 
 
 def vega() -> str:
-    """Vega, vega-lite and vega-embed as one script that sets `window.vegaEmbed`."""
+    """Vega, vega-lite and vega-embed as one script that sets `window.vegaEmbed`; made once for a version of the package."""
     import vl_convert
 
     bundle: Any = vl_convert.javascript_bundle  # its types ask for a snippet, which need not be
-    made: str = bundle()
+    made: str = remembered(["vega", version_of("vl-convert-python")], bundle)
     return made
 
 

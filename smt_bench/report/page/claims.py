@@ -91,19 +91,29 @@ def computed(studies: Sequence[Study]) -> list[Row]:
 
 def _row(study: Study, name: str, row: Mapping[str, str], runs: Mapping[str, Mapping[str, Any]]) -> Row:
     statement, source = _placed(row["claim"])
-    numbers = {k: float(v) if v else None for k, v in row.items() if k.endswith(("difference", "low", "high"))}
-    told = (versus(numbers, "", 1), "points"), (versus(numbers, "nll_", 4), "nats")
+    told = (_against(row, "", 1), "points"), (_against(row, "nll_", 4), "nats")
     ours = tuple(f"{text} {unit}" for text, unit in told if text)
     p, smallest = (float(row[k]) if row.get(k) else None for k in ("p", "smallest"))
-    seeds = row.get("n_seeds") or "0"
-    how = [f"{seeds} seed{'' if seeds == '1' else 's'}"]
+    seeds = row.get("n_seeds")
+    how = [f"{seeds} seed{'' if seeds == '1' else 's'}"] if seeds else []
     how += [f"p {p_value(p)}"] if p is not None else []
     how += [missed(smallest, 1)] if smallest is not None and row["verdict"].startswith(OPEN) else []
-    printed = f"{float(row['printed_difference']):+.1f} points" if row.get("printed_difference") else ""
+    theirs = row.get("printed_difference") or row.get("printed")
+    printed = f"{float(theirs):+.1f} points" if theirs else ""
     return Row(
         statement + _at(row), source, study.place, printed, ours, ", ".join(how), row["verdict"], row.get("nll_verdict", ""),
         row.get("control") == "1", study, f"table-{study.id}-{name}", _keys(study, row, runs),
     )  # fmt: skip
+
+
+def _against(row: Mapping[str, str], prefix: str, digits: int) -> str | None:
+    """Our difference with its interval; None where the table has none. Tables about one number call it `ours`."""
+    names = {"difference": "ours", "low": "ours_low", "high": "ours_high"} if not prefix else {}
+    said = {
+        f"{prefix}{name}": row.get(f"{prefix}{name}") or row.get(names.get(name, ""))
+        for name in ("difference", "low", "high")
+    }
+    return versus({name: float(value) if value else None for name, value in said.items()}, prefix, digits)
 
 
 def _placed(text: str) -> tuple[str, str]:
@@ -113,7 +123,7 @@ def _placed(text: str) -> tuple[str, str]:
 
 
 def _at(row: Mapping[str, str]) -> str:
-    shares = [row.get("ahead_pct"), row.get("behind_pct")]
+    shares = [row.get("ahead_pct"), row.get("behind_pct"), row.get("fraction_pct")]
     told = list(dict.fromkeys(percent(float(share)) for share in shares if share))
     return f", at {' and '.join(told)}" if told else ""
 
@@ -122,6 +132,8 @@ def _keys(study: Study, row: Mapping[str, str], runs: Mapping[str, Mapping[str, 
     """Runs that the table names; of older tables those of the two rows where these are methods at fractions, else all."""
     if row.get("keys"):
         return tuple(row["keys"].split())
+    if not all(row.get(side) for side in ("ahead", "behind")):
+        return study.keys
     wanted = set()
     for side in ("ahead", "behind"):
         share = row.get(f"{side}_pct")

@@ -123,7 +123,8 @@ function filled(spec, values) {
   made.datasets = { ...made.datasets, ...values };
   made.width = "container";
   const columns = Math.max(2, Math.min(6, Math.floor(document.body.clientWidth / 110)));
-  made.config = { ...made.config, legend: { ...made.config.legend, columns } };
+  const large = document.body.clientWidth < 600 && { labelFontSize: 15, symbolSize: 150, rowPadding: 6 };
+  made.config = { ...made.config, legend: { ...made.config.legend, columns, ...large } };
   return made;
 }
 
@@ -249,7 +250,11 @@ async function runPage(key) {
   if (run.norms?.length) curves.append(figure("run-norm", "Gradient norm", curve(run.norms)));
   parts.push(curves);
   if (run.blocks?.length) {
-    const rows = run.blocks.filter(([layer]) => layer !== null).map(([layer, matrix, blocks]) => ({ layer, matrix, blocks }));
+    const found = run.blocks.filter(([layer]) => layer !== null);
+    const many = new Map(found.map(([layer, matrix, blocks]) => [`${layer} ${matrix}`, blocks]));
+    const layers = Array.from({ length: 1 + Math.max(-1, ...found.map(([layer]) => layer)) }, (_, layer) => layer);
+    const matrices = [...new Set(found.map(([, matrix]) => matrix))]; // those without a block have 0 of them, and their place
+    const rows = layers.flatMap((layer) => matrices.map((matrix) => ({ layer, matrix, blocks: many.get(`${layer} ${matrix}`) ?? 0 })));
     const chosen = make("div", { class: "two" }, figure("run-blocks", "Chosen blocks by layer and matrix", rows));
     const names = Object.keys(run.positions ?? {});
     if (names.length) {
