@@ -55,12 +55,7 @@ class Composition(TrainingExperiment):
         Raises:
             ValueError: a method whose training cannot be added to weights, or none that trains.
         """
-        cells = grid(planner, [n for n in self.method_names(planner) if planner.trains(n)], middle(planner))
-        if not cells and planner.request.methods:
-            named = ",".join(planner.request.methods)
-            raise ValueError(
-                f"--methods {named}: nothing is trained, so nothing can be added: name a method that trains"
-            )
+        cells = grid(planner, planner.trained(self.method_names(planner)), middle(planner))
         for cell in cells:
             config = planner.config(cell.method, 1000)
             if not methods.build(cell.method, config, cell.fraction, 0, 1000).merges:
