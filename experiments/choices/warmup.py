@@ -32,7 +32,7 @@ MULTIPLES = (0.4, 1, 2, 4)
 
 def _steps(planner: Planner, usual: int) -> list[int]:
     printed = TABLES.get(planner.request.family)
-    asked = planner.request.steps is not None or planner.request.preset is not None
+    asked = planner.request.steps is not None or planner.request.smoke
     if planner.recipe.protocol == "llm-adapters" and printed and not asked:
         return [int(n) for n in published(printed)["warmup_iterations"]]
     total = planner.request.steps or planner.recipe.steps or 1000

@@ -41,8 +41,15 @@ def _planners(planner: Planner) -> list[Planner]:
     own = total_parameters(planner.shapes)
     sizes = {e.name: total_parameters(build.shapes(e.name)) for e in registry.REGISTRY.values() if e.weightless}
     smaller = sorted((total, name) for name, total in sizes.items() if total < own)
+    preset = planner.request.preset if planner.request.smoke else None  # a reference is that of one model
     made = [
-        Planner(replace(planner.request, model=name), planner.here, planner.say, planner.spread, planner.shared)
+        Planner(
+            replace(planner.request, model=name, preset=preset),
+            planner.here,
+            planner.say,
+            planner.spread,
+            planner.shared,
+        )
         for _, name in smaller
     ]
     return [*made, planner]

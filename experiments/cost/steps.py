@@ -84,7 +84,7 @@ class StepsExperiment(MeasuringExperiment):
         """How large they are."""
         r, recipe = planner.request, planner.recipe
         asked: dict[str, Any] = {
-            "batch_size": r.batch_size or (2 if r.preset else recipe.micro_batch_size),
+            "batch_size": r.batch_size or (2 if r.smoke else recipe.micro_batch_size),
             "length": r.length or recipe.cutoff,
             "precision": planner.precision,
             "checkpointing": recipe.gradient_checkpointing if r.checkpointing is None else r.checkpointing,

@@ -167,7 +167,7 @@ class Criteria(MeasuringExperiment):
             "batch_size": planner.recipe.micro_batch_size,
             "lr": planner.recipe.lr("smt"),
             "steps": max(4, min(10, steps // 20)),
-            "blocks": STRATA * (1 if planner.request.preset else 6),
+            "blocks": STRATA * (1 if planner.request.smoke else 6),
         }
 
     def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs) -> dict[str, Any]:

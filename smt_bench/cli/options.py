@@ -51,7 +51,10 @@ Methods = Annotated[Many, typer.Option("--methods", help="Methods, separated by 
 Tasks = Annotated[Many, typer.Option("--tasks", help="Test tasks, separated by commas; math tasks train on math.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps per run.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="Test examples per task at most.")]
-Preset = Annotated[str | None, typer.Option("--preset", help="smoke: one fraction, few steps.")]
+Preset = Annotated[
+    str | None,
+    typer.Option("--preset", help="smoke: one fraction, few steps; reference: as the published sweep."),
+]
 Protocol = Annotated[str | None, typer.Option("--protocol", help="likelihood or llm-adapters (generate and match).")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="A method's setting, e.g. smt.block_size=64; repeatable.")

@@ -18,6 +18,7 @@ from smt_bench.cli.options import (
     Many,
     OptimizerDtype,
     Precision,
+    Preset,
     Recipe,
     Targets,
     say,
@@ -68,6 +69,7 @@ def plan(
         list[str] | None, typer.Option("--set", help="A method's setting, e.g. smt.warmup_trains=false; repeatable.")
     ] = None,
     targets: Targets = None,
+    preset: Preset = None,
     recipe: Recipe = None,
     efficiency: Annotated[
         str | None,
@@ -140,7 +142,7 @@ def plan(
         tasks=tuple(several(tasks, "--tasks")), settings=tuple(setting(text) for text in settings or []), recipe=recipe,
         targets=tuple(several(targets, "--targets")), batch_size=batch_size, length=length, layers=layers,
         checkpointing=checkpointing, precision=precision, optimizer_dtype=optimizer_dtype, base=base, allow_code=allow_code,
-        default_family=asked.families[0],
+        default_family=asked.families[0], preset=preset,
     )  # fmt: skip
     planner = DryPlanner(request, Machine((where.memory,) * gpus, 0), say)
     refusals.idle_settings(request, planner.shared, asked.method_names(planner))

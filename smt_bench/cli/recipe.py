@@ -30,7 +30,7 @@ def recipe(
     recipe: Recipe = None,
     tasks: Annotated[Many, typer.Option(help="Test tasks, which say the data family.")] = None,
     data: Annotated[str | None, typer.Option(help="Data of your own, whose family it is.")] = None,
-    preset: Annotated[str | None, typer.Option(help="smoke: as that cuts it down.")] = None,
+    preset: Annotated[str | None, typer.Option(help="smoke or reference: as that has it.")] = None,
     lr: Rates = None,
     weight_decay: Decays = None,
     batch_size: BatchSize = None,

@@ -66,6 +66,7 @@ from smt_bench.models import registry
 
 if TYPE_CHECKING:
     from smt_bench.data.datasets import DataSet
+    from smt_bench.questions.parts import Leg
     from smt_bench.records.runs import Question
     from smt_bench.records.store import Store
 
@@ -193,6 +194,8 @@ def run(
         planned = union(parts)
         there = ((run.key, store.read(run.key)) for run, _ in planned)
         print_runs(planned, {key: record["status"] for key, record in there if record is not None}, as_json)
+        if not as_json:
+            _say_hours(parts, store, jobs)
         return
     for planner in {id(p.planner): p.planner for p in parts if p.experiment.needs_inputs}.values():
         for name in planner.data.missing:
@@ -211,6 +214,21 @@ def run(
     if lost:
         say("`show KEY` says why a run failed; `--retry failed` does it again")
         raise typer.Exit(1)
+
+
+def _say_hours(parts: list[Leg], store: Store, jobs: int) -> None:
+    """How long the runs that train take, which is not known of measurements."""
+    from smt_bench.plan.hours import hours
+    from smt_bench.records.runs import Run
+
+    found = {
+        run.key: (run, capacity, part.planner)
+        for part in parts
+        for run, capacity in part.planned
+        if isinstance(run, Run) and capacity is not None
+    }
+    if found:
+        say(str(hours(list(found.values()), store, jobs)))
 
 
 def _say_not_kept(keys: list[str], store: Store) -> None:

@@ -178,12 +178,30 @@ def smallest_at(parts: Parts, seeds: int, alpha: float = ALPHA) -> float:
     return _smallest(*parts.at(seeds), alpha)
 
 
-def seeds_needed(parts: Parts | None, effect: float, alpha: float = ALPHA) -> int | None:
-    """The fewest seeds with which a difference of `effect` is found with `POWER`; None: no number of them, items are too few."""
-    if parts is None or effect == 0 or smallest_at(parts, MOST_SEEDS, alpha) > abs(effect):
+def equal_at(parts: Parts, seeds: int, alpha: float = ALPHA) -> float:
+    """The smallest margin within which a true difference of 0 is told to lie with `POWER`, for so many seeds in every cell.
+
+    (t_{1 - alpha} + t_{(1 + POWER) / 2}) standard errors: both one-sided tests have to reject (Chow, Shao, Wang, section 3.2).
+    """
+    se, df = parts.at(seeds)
+    return float(stdtrit(df, 1 - alpha) + stdtrit(df, (1 + POWER) / 2)) * se
+
+
+def seeds_needed(
+    parts: Parts | None, effect: float, alpha: float = ALPHA, reached: Callable[..., float] = smallest_at
+) -> int | None:
+    """The fewest seeds with which `effect` is found with `POWER`; None: no number of them, items are too few.
+
+    Args:
+        parts: of the variance.
+        effect: the difference, or the margin.
+        alpha: of the test.
+        reached: `smallest_at`, or `equal_at` for a difference of 0 within the margin.
+    """
+    if parts is None or effect == 0 or reached(parts, MOST_SEEDS, alpha) > abs(effect):
         return None
     low, high = 1, MOST_SEEDS  # low does not do, high does
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if smallest_at(parts, middle, alpha) <= abs(effect) else (middle, high)
+        low, high = (low, middle) if reached(parts, middle, alpha) <= abs(effect) else (middle, high)
     return high

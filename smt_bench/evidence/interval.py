@@ -69,6 +69,10 @@ class Parts:
         spread = (by_seed**2 / df_seeds if df_seeds else math.inf) + self.items**2 / self.items_df
         return math.sqrt(variance), variance**2 / spread if spread > 0 else self.items_df
 
+    def with_items(self, times: float) -> Parts:
+        """With so many times the items."""
+        return replace(self, items=self.items / times, items_df=self.items_df * times)
+
 
 @dataclass(frozen=True)
 class Estimate:

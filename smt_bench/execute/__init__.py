@@ -25,6 +25,7 @@ from smt_bench.models.inventory import inventory
 from smt_bench.models.keeping import Keeping
 from smt_bench.models.merging import merge
 from smt_bench.models.pace import tokens_per_second
+from smt_bench.models.precision import attend
 from smt_bench.models.preflight import check_causal
 from smt_bench.questions.capacity import method_of
 from smt_bench.questions.inputs import Inputs
@@ -70,6 +71,7 @@ def _execute(run: Run, inputs: Inputs, record: Record) -> None:
         model.to(device)
     else:
         model, tokenizer = load(inputs.located, run.train.precision, inputs.device_map, run.train.base, where)
+    attend(model, run.data.cutoff)
     record["environment"]["attention"] = model.config._attn_implementation
     clock("load", start)
     peaks.end("load")

@@ -16,6 +16,7 @@ from smt_bench.machine.memory import release
 from smt_bench.measuring.flops import count_flops
 from smt_bench.methods.base import Method, MethodConfig, OptimizerSettings, ParamGroup
 from smt_bench.methods.full import Base
+from smt_bench.models.precision import attend
 from smt_bench.training.instrument import UNWATCHED, Instrument, Region
 from smt_bench.training.loss import enable_checkpointing
 from smt_bench.training.optimizer import FrozenUpdater, TorchUpdater
@@ -97,6 +98,7 @@ class Contestant:
         """Builds model and method and brings them to where their steps are to be timed."""
         self.batch, self.settings = batch, settings
         self.load()
+        attend(self.model, batch.ids_BT.shape[1])
         if checkpointing:
             enable_checkpointing(self.model)
         self.select()

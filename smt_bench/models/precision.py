@@ -16,6 +16,7 @@ import torch
 from smt_bench.machine.fits import CPU_LIMIT
 
 PRECISIONS = ("fp32", "bf16")
+SHORT = 384  # tokens of the longest sequence; most are about half of that
 
 
 def default(parameters: int) -> str:
@@ -35,3 +36,17 @@ def mixed(model: Any) -> AbstractContextManager[Any]:
     if dtype is None:
         return contextlib.nullcontext()
     return torch.autocast(next(model.parameters()).device.type, dtype)
+
+
+def attend(model: Any, length: int) -> None:
+    """Attention by plain products where torch's fused kernel is slower: in bf16 on a CPU, under cut-offs up to `SHORT`.
+
+    `tests/attention_time.py` has the times. What was used stands in the record.
+
+    Args:
+        model: on its device.
+        length: tokens of the longest sequence.
+    """
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    if on_cpu and half(model) is not None and length <= SHORT and model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation("eager")

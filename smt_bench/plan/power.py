@@ -17,7 +17,14 @@ import numpy as np
 
 from smt_bench.data.loading import load
 from smt_bench.evidence.cells import common_tasks, groups
-from smt_bench.evidence.decisions import ALPHA, MOST_SEEDS, seeds_needed, smallest_at
+from smt_bench.evidence.decisions import (
+    ALPHA,
+    MOST_SEEDS,
+    equal_at,
+    margins,
+    seeds_needed,
+    smallest_at,
+)
 from smt_bench.evidence.interval import Estimate, Parts
 from smt_bench.evidence.pairs import compare
 from smt_bench.plan.rows import DryPlanner
@@ -28,6 +35,7 @@ from smt_bench.report.table import Cell, Table
 
 SEEDS = (2, 3, 5, 10, 20)
 MOST_PAIRS = 200  # of cells that are looked at
+TIMES = (1, 10, 100)  # as many test items
 # Guesses where nothing is stored: of one run over seeds (points, nats); the share of test items that two methods answer
 # differently; how much items of one source widen an interval (variance); a paired held-out loss over one example (nats per
 # token).
@@ -43,11 +51,13 @@ class Design:
         points: of accuracy.
         nats: of held-out NLL; None where there is none.
         source: where both come from.
+        items: test items.
     """
 
     points: Parts
     nats: Parts | None
     source: str
+    items: int
 
 
 def design(experiment: TrainingExperiment, planner: DryPlanner, results: Path) -> Design:
@@ -78,6 +88,7 @@ def _stored(store: Store, index: Index) -> Design | None:
         points,
         nats,
         f"median over {len(pairs)} pairs of {len(found)} stored cells, {min(c.n_seeds for c in pairs)} seeds or more",
+        sum(task["n"] for name, task in found[0].done[0]["evaluation"].items() if name in tasks),
     )
 
 
@@ -97,17 +108,17 @@ def _guessed(planner: DryPlanner) -> Design:
         sizes = [len(examples) for examples in tests.values()]
     else:
         sizes = [limit or PER_TASK] * (len(names) or len(planner.family.tasks))
-    total, heldout = sum(sizes), planner.recipe.heldout
+    total, heldout = sum(sizes), planner.recipe.heldout / 2  # the other half is for choices
     items = 100**2 * DIFFERENT * SHARED / total
     points = Parts(2 * SEED_SD**2, items, max(1.0, total / SHARED), 2)
     nats = None
-    if heldout >= 2:
+    if heldout > 1:
         nats = Parts(2 * NLL_SEED_SD**2, NLL_ITEM_SD**2 * SHARED / heldout, heldout / SHARED, 2)
     source = (
         f"guesses: nothing is stored; {total:,} test items, of which two methods answer {100 * DIFFERENT:g} % differently, "
         f"{SEED_SD:g} points over seeds ({NLL_SEED_SD:g} nats), variance of items times {SHARED:g} for shared sources"
     )
-    return Design(points, nats, source)
+    return Design(points, nats, source, total)
 
 
 def power_table(experiment: TrainingExperiment, planner: DryPlanner, results: Path, effect: float) -> Table:
@@ -137,6 +148,7 @@ def power_table(experiment: TrainingExperiment, planner: DryPlanner, results: Pa
         f"{needs[1]}.",
         "The smallest true difference that is found with 80 % power: two-sided test at 5 %, for several at Holm's strictest "
         f"step; {family}: {declared}.",
+        *_larger(found, effect, family),
         f"With any number of seeds {1.96 * math.sqrt(found.points.items):.1f} points stay uncertain (95 %) for the test items.",
         f"Variances: {found.source}.",
     ]
@@ -152,6 +164,21 @@ def _family(experiment: TrainingExperiment, planner: DryPlanner) -> tuple[int, s
         return count, f"the comparison{'s' if count > 1 else ''} that {experiment.name} declares"
     cells = max(len(experiment.cells(planner)) - 1, 1)
     return cells, f"{experiment.name} declares no claim, so that every planned cell is compared with one"
+
+
+def _larger(found: Design, effect: float, family: int) -> list[str]:
+    """What would have to be larger for a difference to be told, and for none."""
+    margin, made = margins().points, []
+    for what, size, reached in (
+        (f"finding {effect:g} point{'' if effect == 1 else 's'}", effect, smallest_at),
+        (f"telling that two are within {margin:g} point{'' if margin == 1 else 's'}", margin, equal_at),
+    ):
+        told = []
+        for times in TIMES:
+            seeds = seeds_needed(found.points.with_items(times), size, ALPHA / family, reached)
+            told.append(f"{found.items * times:,} test items {'no number of' if seeds is None else f'{seeds:,}'} seeds")
+        made.append(f"In the strictest of {family} comparisons {what} takes with {', with '.join(told)}.")
+    return made
 
 
 def _needs(parts: Parts, effect: float, alpha: float) -> str:

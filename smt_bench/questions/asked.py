@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from functools import partial
 from typing import Any, Self
 
 from smt_bench import methods
@@ -19,8 +18,8 @@ from smt_bench.questions.capacity import setting_named
 from smt_bench.questions.choice import MethodChoice
 from smt_bench.questions.mixtures import Mixtures
 from smt_bench.questions.own_recipe import Own, applied
+from smt_bench.questions.presets import recipe, values
 from smt_bench.questions.recipe import Recipe
-from smt_bench.questions.recipes import recipe
 from smt_bench.questions.request import TUNING_SEEDS, Request
 
 
@@ -73,9 +72,11 @@ class Asked(MethodChoice):
         Raises:
             ValueError: values that do not go together.
         """
-        name = request.recipe or request.recipe_file.get("base") or self.entry.recipe
-        file, options = Own.of(request.recipe_file, "--recipe"), Own.of(request.changes)
-        return applied(recipe(name, self.family.name, request.preset, partial(applied, own=file)), options)
+        found = recipe(self._recipe_name(request), self.family.name, request.preset, request.recipe_file, request.tunes)
+        return applied(found, Own.of(request.changes))
+
+    def _recipe_name(self, request: Request) -> str:
+        return request.recipe or request.recipe_file.get("base") or self.entry.recipe
 
     @property
     def mixture(self) -> str:
@@ -98,8 +99,10 @@ class Asked(MethodChoice):
 
     @property
     def precision(self) -> str:
-        """fp32 or bf16: asked for, the model's, or by its size; the same on every machine."""
-        asked: str | None = self.request.precision or self.request.recipe_file.get("precision")
+        """fp32 or bf16: asked for, the preset's, the model's, or by its size; the same on every machine."""
+        r = self.request
+        asked: str | None = r.precision or r.recipe_file.get("precision")
+        asked = asked or values(self._recipe_name(r), self.family.name, r.preset).get("precision")
         return asked or self.entry.precision or precision.default(self.inventory.total)
 
     def config(self, name: str, steps: int, **changes: Any) -> dict[str, Any]:

@@ -9,8 +9,8 @@
     [settings.smt]
     block_size = 64
 
-`python -m smt_bench recipe` prints the effective recipe as such a file. The file's values take the recipe's place before a preset
-cuts it down, those of options after it.
+`python -m smt_bench recipe` prints the effective recipe as such a file. The file's values take the place of the
+recipe's and of the preset `reference`'s, before `smoke` cuts down; those of options come after it.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Any
 from smt_bench import methods
 from smt_bench.questions.own_recipe import ALL, OTHERS
 from smt_bench.questions.planner import Planner
+from smt_bench.questions.presets import REFERENCE, REFERENCES
 from smt_bench.questions.recipe import Recipe
 
 _TRAINER = "transformers' Trainer, with which LLM-Adapters and DoRA train"
@@ -57,7 +58,8 @@ def as_toml(planner: Planner, preset: str | None = None) -> str:
     r, request = planner.recipe, planner.request
     name = request.recipe or request.recipe_file.get("base") or planner.entry.recipe
     known = SOURCES.get(name, {})
-    given = _named(request.recipe_file, "given: --recipe FILE") | _named(request.changes, "given: option")
+    given = _of_reference(name, planner.family.name) if preset == REFERENCE else {}
+    given |= _named(request.recipe_file, "given: --recipe FILE") | _named(request.changes, "given: option")
 
     def source(field: str) -> str:
         whole, _, _ = field.partition(".")
@@ -93,6 +95,14 @@ def as_toml(planner: Planner, preset: str | None = None) -> str:
         lines += ["", f"[settings.{_key(method)}]  # {source(f'settings.{method}')}"]
         lines += [f"{name} = {_toml(value)}" for name, value in settings.items()]
     return "\n".join(lines) + "\n"
+
+
+def _of_reference(name: str, family: str) -> dict[str, str]:
+    """Sources of what a reference has in place of a recipe's values."""
+    found = REFERENCES[name].of(family)
+    return _named(dict(found.design), "preset reference: fixed before its first run") | _named(
+        dict(found.found), f"preset reference: tuning {found.tuning}"
+    )
 
 
 def _named(values: dict[str, Any], why: str) -> dict[str, str]:

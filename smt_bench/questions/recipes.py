@@ -7,7 +7,6 @@ length of a run (`Method.recipe`); the run's config and so its record hold what 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -200,7 +199,6 @@ RECIPES = {
     "tiny": TINY,
     "bench": BENCH,
 }
-PRESETS = ("smoke",)
 
 
 def find(name: str) -> Recipe:
@@ -214,28 +212,3 @@ def find(name: str) -> Recipe:
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(RECIPES)}"
         raise ValueError(f"--recipe {name}: {hint}")
     return RECIPES[name]
-
-
-def recipe(name: str, family: str, preset: str | None, own: Callable[[Recipe], Recipe] = lambda found: found) -> Recipe:
-    """The recipe called `name` for a data family.
-
-    Args:
-        name: key of RECIPES.
-        family: name of the data family.
-        preset: "smoke" for one fraction and a few steps: shows that everything works, measures nothing.
-        own: puts other values in, before the preset.
-
-    Raises:
-        ValueError: unknown recipe or preset.
-    """
-    found = find(name)
-    found = own(replace(found, **found.by_family.get(family, {})))
-    if preset is None:
-        return found
-    if preset not in PRESETS:
-        raise ValueError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
-    middle = found.fractions_pct[len(found.fractions_pct) // 2]
-    return replace(
-        found, fractions_pct=(middle,), steps=8, limit=10, heldout=16, with_base=False, lr_warmup_steps=2, seeds=(0,),
-        max_new_tokens_math=min(found.max_new_tokens_math, 24),
-    )  # fmt: skip

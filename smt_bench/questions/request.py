@@ -126,6 +126,11 @@ class Request:
         return cls(**{**values, **lists, "settings": settings})
 
     @property
+    def smoke(self) -> bool:
+        """Whether all is to be as short as can be."""
+        return self.preset == "smoke"
+
+    @property
     def own_tasks(self) -> tuple[str, ...]:
         """Those that are of a data family here."""
         return tuple(name for name in self.tasks if not name.startswith(HARNESS))

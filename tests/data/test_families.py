@@ -22,7 +22,8 @@ from smt_bench.evaluation.protocols import EvalSettings
 from smt_bench.evidence.words import family_title, task_title
 from smt_bench.machine import fits
 from smt_bench.questions.planner import Planner
-from smt_bench.questions.recipes import RECIPES, recipe
+from smt_bench.questions.presets import recipe
+from smt_bench.questions.recipes import RECIPES
 from smt_bench.questions.request import Request
 
 RAIN = Task("rain", ("wet", "dry"), "Rain?")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy.stats import nct
@@ -15,6 +17,7 @@ from smt_bench.evidence.decisions import (
     Margins,
     benjamini_hochberg,
     decide,
+    equal_at,
     holm,
     margins,
     p_difference,
@@ -167,3 +170,24 @@ def test_a_table_is_refuted_by_one_claim_and_upheld_by_all() -> None:
     assert told.startswith(f"{OPEN} (80 % power at 7.") and told.endswith(" points)")
     assert [unanimous(v) for v in ([True] * 2, [False] * 2, [True, False])] == [HOLDS, REFUTED, OPEN]
     assert unanimous([True]) == f"{OPEN} (one seed)"
+
+
+@pytest.mark.parametrize("seeds", [5, 10, 40])
+def test_a_true_difference_of_nothing_is_told_as_often_as_it_says(seeds: int) -> None:
+    """Two cells of `seeds` runs each, drawn 40,000 times; both one-sided tests reject in four of five."""
+    rng, sd, draws = np.random.default_rng(3), 2.0, 40_000
+    margin = equal_at(Parts(2 * sd**2, 0.0, 1.0, 2), seeds)
+    runs = rng.normal(0, sd, (2, draws, seeds))
+    difference = runs[0].mean(-1) - runs[1].mean(-1)
+    se = np.sqrt(runs.var(-1, ddof=1).sum(0) / seeds)
+    told = np.abs(difference) + student.ppf(0.95, 2 * (seeds - 1)) * se <= margin
+    assert 0.77 < told.mean() < 0.85
+    assert seeds_needed(Parts(2 * sd**2, 0.0, 1.0, 2), margin * 1.0001, reached=equal_at) == seeds
+
+
+def test_more_items_take_off_what_items_are_behind() -> None:
+    parts = Parts(8.0, 2.0, 100.0, 2)
+    assert parts.with_items(4) == Parts(8.0, 0.5, 400.0, 2) and parts.with_items(1) == parts
+    assert smallest_at(parts.with_items(1e9), 5) == pytest.approx(
+        smallest_at(Parts(8.0, 0.0, math.inf, 2), 5), rel=1e-3
+    )

@@ -19,6 +19,7 @@ from smt_bench.experiments.accuracy.plateau import Plateau
 from smt_bench.machine.fits import Machine
 from smt_bench.methods.base import OptimizerSettings
 from smt_bench.models import precision, registry
+from smt_bench.models.precision import attend, mixed
 from smt_bench.plan.rows import DryPlanner
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
@@ -183,3 +184,30 @@ def test_every_method_says_how_it_trains_in_bf16() -> None:
     assert said["full"] not in said["smt"], "a frozen one is not"
     assert len({said["lora"], said["dora"], said["peft:oft"]}) == 1
     assert len({said["full"], said["smt"], said["spiel"], said["lora"]}) == 4
+
+
+def test_attention_on_a_cpu_is_by_products_in_bf16_over_short_sequences_alone() -> None:
+    def chosen(dtype: torch.dtype, length: int, usual: str = "sdpa") -> str:
+        model = tiny_llama().to(dtype)
+        model.set_attn_implementation(usual)
+        attend(model, length)
+        return str(model.config._attn_implementation)
+
+    assert chosen(torch.bfloat16, 384) == "eager" and chosen(torch.bfloat16, 385) == "sdpa"
+    assert chosen(torch.float32, 8) == "sdpa" and chosen(torch.bfloat16, 385, "eager") == "eager"
+
+
+def test_both_ways_of_attention_give_one_loss() -> None:
+    """In bf16 with padding: losses and gradients of one batch agree as far as bf16 does."""
+    found = {}
+    for length in (8, 1024):
+        model = tiny_llama().to(torch.bfloat16)
+        attend(model, length)
+        ids = torch.randint(3, 300, (4, 24), generator=torch.Generator().manual_seed(1))
+        with mixed(model):
+            loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        found[length] = (loss.item(), model.model.layers[0].self_attn.v_proj.weight.grad.float())
+    assert found[8][0] == pytest.approx(found[1024][0], rel=2e-3)
+    one, other = found[8][1], found[1024][1]
+    assert (one - other).norm() < 0.03 * other.norm() and other.norm() > 0

@@ -17,7 +17,8 @@ from smt_bench.evidence.cells import Group
 from smt_bench.machine.fits import Machine
 from smt_bench.models import build, locate
 from smt_bench.plan.rows import DryPlanner
-from smt_bench.questions.recipes import RECIPES, recipe
+from smt_bench.questions.presets import recipe
+from smt_bench.questions.recipes import RECIPES
 from smt_bench.questions.request import Request
 from smt_bench.records.runs import Run
 from smt_bench.report import notes

@@ -159,9 +159,13 @@ def peaks(records: int) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_four_thousand_records_need_little_memory() -> None:
-    """All of them would take 700 MB; `python tests/many_records.py` has the times of 20,000."""
+    """All of them would take 700 MB; `python tests/many_records.py` has the times of 20,000.
+
+    The report's page holds what it shows of every run beside what tables read: 34 KB each, and what is made of both.
+    """
     few, many = peaks(100), peaks(4000)
-    assert {name: many[name] - few[name] < 100 for name in many} == dict.fromkeys(many, True)
+    most = dict.fromkeys(many, 100) | {"report": 250}
+    assert {name: many[name] - few[name] < most[name] for name in many} == dict.fromkeys(many, True)
 
 
 def test_of_very_many_damaged_records_some_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

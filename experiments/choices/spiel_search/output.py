@@ -183,7 +183,8 @@ def _draw(found: Sequence[Point], folder: Path, what: str) -> list[Path]:
     rows = math.ceil(len(panels) / 2)
     caption = textwrap.wrap(
         f"{what}; held-out NLL in nats per token. Lines are learning rates, in one colour each from the lowest to the highest; "
-        "decay at the largest size. Ring: the method's best setting.",
+        "decay at the largest size, to two digits. Ring: what is chosen, first rate and size without decay, then the decay "
+        "under the best rate at the largest size.",
         84,
     )
     with matplotlib.rc_context({**STYLE, "xtick.labelsize": 5.5, "ytick.labelsize": 5.5, "axes.labelsize": 6}):
@@ -226,12 +227,23 @@ def _panel(axes: Axes, own: Sequence[Point], name: str, pulled: bool, labelled: 
                   label=f"{rates[number]:g}" if sized else None)  # fmt: skip
     if ring is not None and ring.nll is not None:
         axes.plot([ticks.index(across(ring))], [ring.nll], "o", markersize=6.5, markerfacecolor="none", color="#444444")
-    labels = [percent(100 * t).removesuffix(" %") if sized and not pulled else f"{t:g}" for t in ticks]
+    labels = [percent(100 * t).removesuffix(" %") if sized and not pulled else f"{t:.2g}" for t in ticks]
     axes.set_xticks(range(len(ticks)), labels)
     axes.set_xlim(-0.4, len(ticks) - 0.6)
     axes.set_xlabel("weight decay" if pulled else "trainable (%)" if sized else "learning rate", labelpad=1)
-    axes.set_ylabel("held-out NLL" if labelled else "", labelpad=2)
+    axes.set_ylabel("held-out NLL (nats/token)" if labelled else "", labelpad=2, fontsize=5.3)
     axes.set_title(title(name) + (", decay" if pulled else ""), fontsize=6.5, pad=3)
     axes.tick_params(width=0.5, length=2, pad=1.5)
+    if pulled:
+        axes.tick_params(axis="x", labelsize=4.8)
     if sized and not pulled:
-        axes.legend(frameon=False, fontsize=4.6, handlelength=1.2, labelspacing=0.15, borderaxespad=0.1, loc="best")
+        axes.legend(
+            frameon=False,
+            fontsize=4.6,
+            handlelength=1.2,
+            labelspacing=0.15,
+            borderaxespad=0.1,
+            loc="best",
+            title="rate",
+            title_fontsize=4.6,
+        )

@@ -81,8 +81,8 @@ class Kernels(MeasuringExperiment):
         return {
             "matrix": list(shape),
             "sides": _sides(shape),
-            "tokens": 128 if planner.request.preset else planner.recipe.micro_batch_size * planner.recipe.cutoff,
-            "rounds": planner.request.steps or (2 if planner.request.preset else ROUNDS),
+            "tokens": 128 if planner.request.smoke else planner.recipe.micro_batch_size * planner.recipe.cutoff,
+            "rounds": planner.request.steps or (2 if planner.request.smoke else ROUNDS),
         } | ({"dtype": "bf16"} if planner.here.gpus else {})  # of weights and activations, as training has them there
 
     def runs(self, planner: Planner) -> list[tuple[Measurement, None]]:

@@ -103,7 +103,7 @@ class Speed(StepsExperiment):
 
     def settings(self, planner: Planner) -> dict[str, Any]:
         """The steps, and how often each is taken."""
-        rounds = planner.request.steps or (3 if planner.request.preset else ROUNDS)
+        rounds = planner.request.steps or (3 if planner.request.smoke else ROUNDS)
         return {**super().settings(planner), "rounds": rounds, "run_steps": PAPER_STEPS}
 
     def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs) -> dict[str, Any]:

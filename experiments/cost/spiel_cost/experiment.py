@@ -129,7 +129,7 @@ class SpielCost(StepsExperiment):
         sizes = self.settings_of_steps(planner)
         asked = planner.request.checkpointing
         sizes["checkpointing"] = [False, True] if asked is None else [asked]
-        rounds = planner.request.steps or (2 if planner.request.preset else SCHEDULE["update_every"])
+        rounds = planner.request.steps or (2 if planner.request.smoke else SCHEDULE["update_every"])
         return {"methods": self._entries(planner), **sizes, "steps": rounds, "run_steps": RUN_STEPS}
 
     def runs(self, planner: Planner) -> list[tuple[Measurement, None]]:

@@ -1,0 +1,105 @@
+"""Presets: a model's recipe made for a purpose.
+
+    smoke      one fraction and a few steps: shows that everything works, measures nothing
+    reference  the design behind `results/reference`: all that is decided before the first run, and the rates and settings that a
+               tuning under it found
+
+A tuning takes of `reference` the design alone: it starts from the recipe's rates, never from what it once found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from smt_bench.questions.own_recipe import Own, applied
+from smt_bench.questions.recipe import Recipe
+from smt_bench.questions.recipes import find
+
+SMOKE, REFERENCE = "smoke", "reference"
+PRESETS = (SMOKE, REFERENCE)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A design, in the values of a recipe file (`own_recipe`).
+
+    Attributes:
+        design: what is fixed before the first run.
+        found: rates and settings of a tuning.
+        tuning: its hash; "": not tuned yet.
+        by_family: other values of both for a data family.
+    """
+
+    design: Mapping[str, Any]
+    found: Mapping[str, Any] = field(default_factory=dict)
+    tuning: str = ""
+    by_family: Mapping[str, Reference] = field(default_factory=dict)
+
+    def of(self, family: str) -> Reference:
+        """Of a data family: its own values in place of those for all."""
+        own = self.by_family.get(family)
+        return self if own is None else Reference({**self.design, **own.design}, own.found, own.tuning)
+
+
+# By recipe. Steps, examples and precision are what two CPU cores do in some hours; LOG.md has what each choice saves.
+REFERENCES = {
+    "smollm2": Reference(
+        {
+            "fractions": (0.16, 1.0, 5.0), "seeds": (0, 1, 2), "steps": 60, "heldout": 120, "limit": 100, "lr_warmup": 0.1,
+            "precision": "bf16",
+        },
+        by_family={"math": Reference({"limit": 40})},
+    ),
+}  # fmt: skip
+
+
+def values(name: str, family: str, preset: str | None, tunes: bool = False) -> dict[str, Any]:
+    """What a preset has in place of a recipe's values, as a recipe file has them; nothing where there is none.
+
+    Args:
+        name: of the recipe.
+        family: of the data.
+        preset: one of `PRESETS`, or None.
+        tunes: whether rates and settings are searched.
+
+    Raises:
+        ValueError: unknown preset, or a recipe without a reference.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
+    if preset != REFERENCE:
+        return {}
+    if name not in REFERENCES:
+        raise ValueError(f"--preset {preset}: there is none for recipe {name}, only for {', '.join(REFERENCES)}")
+    found = REFERENCES[name].of(family)
+    return {**found.design, **({} if tunes else found.found)}
+
+
+def recipe(
+    name: str, family: str, preset: str | None = None, own: Mapping[str, Any] | None = None, tunes: bool = False
+) -> Recipe:
+    """The recipe called `name` for a data family.
+
+    Args:
+        name: key of `recipes.RECIPES`.
+        family: name of the data family.
+        preset: one of `PRESETS`, or None.
+        own: values of a recipe file; they take the place of the recipe's and of the reference's.
+        tunes: as for `values`.
+
+    Raises:
+        ValueError: unknown recipe or preset, or values that do not go together.
+    """
+    found = find(name)
+    found = replace(found, **found.by_family.get(family, {}))
+    found = applied(found, Own.of(values(name, family, preset, tunes)))
+    found = applied(found, Own.of(own or {}, "--recipe"))
+    if preset != SMOKE:
+        return found
+    middle = found.fractions_pct[len(found.fractions_pct) // 2]
+    return replace(
+        found, fractions_pct=(middle,), steps=8, limit=10, heldout=16, with_base=False, lr_warmup_steps=2, seeds=(0,),
+        max_new_tokens_math=min(found.max_new_tokens_math, 24),
+    )  # fmt: skip

@@ -1,0 +1,83 @@
+"""Presets: what `reference` fixes, what it takes from a tuning and when not, and what stands above it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from helpers import Cli
+
+from smt_bench.machine.fits import Machine
+from smt_bench.plan.rows import DryPlanner
+from smt_bench.questions import presets
+from smt_bench.questions.presets import REFERENCE, REFERENCES, SMOKE, Reference, recipe, values
+from smt_bench.questions.recipes import RECIPES
+from smt_bench.questions.request import Request
+from smt_bench.records.runs import Run
+
+FOUND = {"lr": {"smt": 2e-3}, "settings": {"smt": {"warmup_share": 0.5}}}
+
+
+def planner(**asked: Any) -> DryPlanner:
+    request = Request("plateau", "smollm2-135m", **({"preset": REFERENCE} | asked))
+    made = DryPlanner(request, Machine((), 24_000_000_000))
+    made.open_without_data()
+    return made
+
+
+def planned(**asked: Any) -> Run:
+    made = planner(**asked)
+    return made.run("smt", made.fractions()[-1], made.seeds()[0])[0]
+
+
+def test_the_design_reaches_the_run() -> None:
+    made, design = planner(), REFERENCES["smollm2"].design
+    run = planned()
+    assert made.fractions() == [p / 100 for p in design["fractions"]] and made.seeds() == list(design["seeds"])
+    assert (run.train.steps, run.train.precision, run.data.heldout) == (60, "bf16", design["heldout"])
+    assert run.train.lr_warmup_steps == 6 and run.method.half  # a tenth of the steps
+    assert made.recipe.limit == design["limit"] and planner(default_family="math").recipe.limit == 40
+    assert planned(preset=None).train.precision == "fp32"
+
+
+def test_a_tuning_starts_from_the_recipe_and_what_it_found_is_used_from_then_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = Reference(REFERENCES["smollm2"].design, FOUND, "abc")
+    monkeypatch.setattr(presets, "REFERENCES", {"smollm2": own})
+    used, searched = planned(), planned(tunes=True, seeds=(100,))
+    assert (used.train.lr, used.method.config["warmup_steps"]) == (2e-3, 30)
+    usual = RECIPES["smollm2"].lr("smt")
+    assert (searched.train.lr, searched.method.config["warmup_steps"]) == (usual, 10) and usual != 2e-3
+    assert searched.train.steps == used.train.steps == 60
+
+
+def test_of_a_family_its_own_rates_stand_in_place_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    math = Reference({"limit": 7}, {"lr": {"smt": 3e-3}}, "def")
+    own = Reference({"steps": 60, "limit": 9}, FOUND, "abc", {"math": math})
+    monkeypatch.setattr(presets, "REFERENCES", {"smollm2": own})
+    assert values("smollm2", "math", REFERENCE) == {"steps": 60, "limit": 7, "lr": {"smt": 3e-3}}
+    assert values("smollm2", "commonsense", REFERENCE) == {"steps": 60, "limit": 9, **FOUND}
+    assert values("smollm2", "math", REFERENCE, tunes=True) == {"steps": 60, "limit": 7}
+
+
+def test_a_file_stands_above_the_reference_and_an_option_above_both() -> None:
+    file = {"steps": 70, "heldout": 30, "precision": "fp32"}
+    both = planned(recipe_file=file, changes={"heldout": 40})
+    assert (both.train.steps, both.data.heldout, both.train.precision) == (70, 40, "fp32")
+    assert planned(steps=5, precision="fp32").train.steps == 5
+    assert recipe("smollm2", "commonsense", SMOKE, file).steps == 8  # smoke cuts down what a file has
+
+
+def test_smoke_alone_makes_measurements_short() -> None:
+    assert Request("speed", "tiny", preset=SMOKE).smoke
+    assert not Request("speed", "tiny").smoke and not Request("speed", "smollm2-135m", preset=REFERENCE).smoke
+
+
+def test_a_recipe_without_a_reference_is_refused(cli: Cli) -> None:
+    done = cli("run", "plateau", "--model", "bench-60m", "--preset", REFERENCE, "--dry-run")
+    assert (
+        done.returncode == 2 and "--preset reference: there is none for recipe bench, only for smollm2" in done.stderr
+    )
+    with pytest.raises(ValueError, match="unknown preset 'referenc': choose from smoke, reference"):
+        recipe("tiny", "math", "referenc")
