@@ -145,9 +145,7 @@ def claims() -> str:
 
 def _of_paper(path: Path) -> pd.DataFrame:
     found = pd.read_csv(path)
-    if "control" in found:
-        found = found[found["control"] == 0]
-    return found[found["n_seeds"] > 1] if "n_seeds" in found else found[~found["verdict"].str.contains("one seed")]
+    return found[(found["control"] == 0) & (found["n_seeds"] > 1)]
 
 
 def _linked(text: str, path: Path) -> str:

@@ -43,10 +43,14 @@ class LearningRate(TrainingExperiment):
         return planner.method_names(("full", "smt", "spiel", "lora", "dora"))
 
     def cells(self, planner: Planner) -> list[Cell]:
-        """Methods x rates, at one fraction unless more are asked for."""
+        """Methods x rates, at one fraction unless more are asked for.
+
+        Raises:
+            ValueError: no method trains.
+        """
         return [
             replace(cell, lr=float(f"{planner.recipe.lr(cell.method) * factor:.1g}"))
-            for cell in grid(planner, self.method_names(planner), middle(planner))
+            for cell in grid(planner, planner.trained(self.method_names(planner)), middle(planner))
             for factor in FACTORS
         ]
 

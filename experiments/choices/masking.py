@@ -58,10 +58,14 @@ class Masking(TrainingExperiment):
         return planner.method_names(METHODS)
 
     def cells(self, planner: Planner) -> list[Cell]:
-        """Both losses of every method."""
+        """Both losses of every method.
+
+        Raises:
+            ValueError: no method trains.
+        """
         return [
             replace(cell, recipe={"train_on_inputs": way})
-            for cell in grid(planner, self.method_names(planner), middle(planner))
+            for cell in grid(planner, planner.trained(self.method_names(planner)), middle(planner))
             for way in WAYS
         ]
 

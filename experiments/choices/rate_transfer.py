@@ -71,10 +71,14 @@ class RateTransfer(TrainingExperiment):
         return planner.method_names(METHODS)
 
     def cells(self, planner: Planner) -> list[Cell]:
-        """The usual condition and one change at a time, each at all rates."""
+        """The usual condition and one change at a time, each at all rates.
+
+        Raises:
+            ValueError: no method trains.
+        """
         fractions = sorted(planner.fractions())
         usual = fractions[len(fractions) // 2]
-        names, cells = self.method_names(planner), list[Cell]()
+        names, cells = planner.trained(self.method_names(planner)), list[Cell]()
         for name in names:
             own = grid(planner, [name], [usual])
             for base in own:

@@ -161,15 +161,24 @@ def _render_all(experiment: Experiment, records: list[Record], place: Path, mode
     from smt_bench.report.table import add_notes
 
     published, by_tuning = apart(records)
-    files = experiment.render(published, place, model) if published else []
+    files = _render_one(experiment, published, place, model) if published else []
     if by_tuning:
         tuning, runs = list(by_tuning.items())[-1]
-        own = experiment.render([*untrained(published), *runs], place / "tuned", model)
+        own = _render_one(experiment, [*untrained(published), *runs], place / "tuned", model)
         add_notes([f for f in own if f.suffix == ".md"], [found(runs, tuning)])
         files += [*write_beside([*published, *runs], place, model, tuning), *own]
         if len(by_tuning) > 1:
             say(f"note: runs of older tunings left out: {', '.join(list(by_tuning)[:-1])}")
     return files
+
+
+def _render_one(experiment: Experiment, records: list[Record], place: Path, model: str) -> list[Path]:
+    """What the experiment makes of some records, and beside it their other losses (`--forgetting`, test sets of that kind)."""
+    from smt_bench.report.accuracy.losses import losses_table
+
+    files = experiment.render(records, place, model)
+    losses = losses_table(records, model) if files else None
+    return files if losses is None else [*files, *losses.write(place, "losses")]
 
 
 def _say_one_set(records: list[Record]) -> None:

@@ -14,6 +14,7 @@ from smt_bench.evidence.verdicts import Claim, verdict
 from smt_bench.records.store import Record
 
 Label = Callable[[Record], str | None]
+Evidence = tuple[Claim, Comparison, float | None]  # a claim, what it is about, the paper's difference (points)
 
 
 @dataclass(frozen=True)
@@ -127,17 +128,24 @@ def weighed(found: Sequence[Group], sheet: Sheet) -> list[Weighed]:
 
 def weighed_together(parts: Sequence[tuple[Sequence[Group], Sheet]]) -> list[list[Weighed]]:
     """The same of the parts of one table, whose cells no part shares: all their claims are one family; part by part."""
-    pairs = [(claim, c, sheet) for found, sheet in parts for claim, c in _pairs(found, sheet)]
-    judged = iter(_weighed(pairs))
-    return [[next(judged) for _, _, of in pairs if of is sheet] for _, sheet in parts]
+    pairs = [_pairs(found, sheet) for found, sheet in parts]
+    judged = iter(weigh([pair for own in pairs for pair in own]))
+    return [[next(judged) for _ in own] for own in pairs]
 
 
-def _pairs(found: Sequence[Group], sheet: Sheet) -> list[tuple[Claim, Comparison]]:
+def _pairs(found: Sequence[Group], sheet: Sheet) -> list[Evidence]:
     tasks = common_tasks(found)
-    return [(claim, compare(a, b, tasks)) for claim, a, b in meetings(found, sheet.claims)]
+    return [
+        (claim, compare(a, b, tasks), _printed(claim, a, b, sheet)) for claim, a, b in meetings(found, sheet.claims)
+    ]
 
 
-def _weighed(pairs: Sequence[tuple[Claim, Comparison, Sheet]]) -> list[Weighed]:
+def weigh(pairs: Sequence[Evidence]) -> list[Weighed]:
+    """The claims of one table with what is said of them: the paper's corrected together, the controls likewise.
+
+    Args:
+        pairs: each claim with the comparison it is about, and the difference that the paper has (points; None: none).
+    """
     made: dict[int, dict[str, Decision]] = {i: {} for i in range(len(pairs))}
     sizes = {control: sum(claim.control == control for claim, _, _ in pairs) for control in (False, True)}
     for control in (False, True):
@@ -147,13 +155,13 @@ def _weighed(pairs: Sequence[tuple[Claim, Comparison, Sheet]]) -> list[Weighed]:
             for i, decision in zip(family, decided([pairs[i][1] for i in family], prefix, holm, beyond)):
                 made[i][prefix] = decision
     return [
-        Weighed(claim, c, made[i], printed := _printed(claim, c, sheet), _seeds(c, made[i][""], printed, sizes[claim.control]))
-        for i, (claim, c, sheet) in enumerate(pairs)
-    ]  # fmt: skip
+        Weighed(claim, c, made[i], printed, _seeds(c, made[i][""], printed, sizes[claim.control]))
+        for i, (claim, c, printed) in enumerate(pairs)
+    ]
 
 
-def _printed(claim: Claim, c: Comparison, sheet: Sheet) -> float | None:
-    mine, theirs = sheet.printed(claim.ahead, c.a.fraction_pct), sheet.printed(claim.behind, c.b.fraction_pct)
+def _printed(claim: Claim, a: Group, b: Group, sheet: Sheet) -> float | None:
+    mine, theirs = sheet.printed(claim.ahead, a.fraction_pct), sheet.printed(claim.behind, b.fraction_pct)
     return None if mine is None or theirs is None else mine - theirs
 
 

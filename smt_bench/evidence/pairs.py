@@ -34,6 +34,7 @@ class Comparison:
         n_sources: what they go back to; as many as examples where that is not known.
         n_heldout: held-out examples with a response.
         n_heldout_sources: likewise.
+        more: cells that came in besides, where the difference is one of differences.
     """
 
     a: Group
@@ -45,6 +46,7 @@ class Comparison:
     n_sources: int | None
     n_heldout: int | None
     n_heldout_sources: int | None
+    more: tuple[Group, ...] = ()
 
     def favouring(self, prefix: str) -> Estimate | None:
         """Of accuracy ("") or held-out NLL ("nll_"), turned so that positive favours the first."""
@@ -66,31 +68,46 @@ class Comparison:
                 made[f"{prefix}difference"] = found.value
                 made[f"{prefix}low"], made[f"{prefix}high"] = found.interval() or (None, None)
         names = ("n_seeds", "n_examples", "n_sources", "n_heldout", "n_heldout_sources")
-        return made | {name: getattr(self, name) for name in names} | {"keys": keys_of((self.a, self.b))}
+        return made | {name: getattr(self, name) for name in names} | {"keys": keys_of((self.a, self.b, *self.more))}
 
 
-def compare(a: Group, b: Group, tasks: Sequence[str]) -> Comparison:
-    """Compares two cells; what they do not both have is None.
+def compare(a: Group, b: Group, tasks: Sequence[str], more: Sequence[tuple[float, Group]] = ()) -> Comparison:
+    """Compares two cells; what they do not all have is None.
+
+    Args:
+        a: the first.
+        b: taken from it.
+        tasks: for accuracy.
+        more: further cells that are added with these factors, e.g. for a gain against another gain.
 
     Raises:
         ValueError: they answered other examples.
     """
-    counts = [len(g.done) for g in (a, b) if g.trains]
-    if not (a.done and b.done):
-        return Comparison(a, b, None, None, 0, None, None, None, None)
-    mine, theirs = a.answers.side(tasks), b.answers.side(tasks)
-    losses = a.answers.nll_side, b.answers.nll_side
-    return Comparison(
-        a, b, _difference(mine, theirs), _difference(*losses), min(counts, default=1), *_size(mine, theirs), *_size(*losses)
-    )  # fmt: skip
+    terms = [(1.0, a), (-1.0, b), *more]
+    cells, others = [g for _, g in terms], tuple(g for _, g in more)
+    counts = [len(g.done) for g in cells if g.trains]
+    if not all(g.done for g in cells):
+        return Comparison(a, b, None, None, 0, None, None, None, None, others)
+    scores = [(c, g.answers.side(tasks)) for c, g in terms]
+    losses = [(c, g.answers.nll_side) for c, g in terms]
+    found = _difference(scores), _difference(losses)
+    return Comparison(a, b, *found, min(counts, default=1), *_size(scores), *_size(losses), others)
 
 
-def _difference(a: Side | None, b: Side | None) -> Estimate | None:
-    return None if a is None or b is None else contrast([(1.0, a), (-1.0, b)])
+def _known(terms: Sequence[tuple[float, Side | None]]) -> list[tuple[float, Side]]:
+    """All of them, or none where one is missing."""
+    known = [(c, side) for c, side in terms if side is not None]
+    return known if len(known) == len(terms) else []
 
 
-def _size(a: Side | None, b: Side | None) -> tuple[int | None, int | None]:
-    return (None, None) if a is None or b is None else (a.items.cluster_N.size, a.items.stratum_G.size)
+def _difference(terms: Sequence[tuple[float, Side | None]]) -> Estimate | None:
+    known = _known(terms)
+    return contrast(known) if known else None
+
+
+def _size(terms: Sequence[tuple[float, Side | None]]) -> tuple[int | None, int | None]:
+    known = _known(terms)
+    return (known[0][1].items.cluster_N.size, known[0][1].items.stratum_G.size) if known else (None, None)
 
 
 def decided(

@@ -17,7 +17,7 @@ class MethodChoice(ABC):
         request: what was asked for.
         shared: whether other experiments share it.
         say: one-line messages.
-        left_out: under `--methods all`, what is not done, and why.
+        left_out: what is not done of what was asked for, and why.
     """
 
     request: Request
@@ -44,6 +44,10 @@ class MethodChoice(ABC):
     @abstractmethod
     def stands(self, name: str) -> bool:
         """Whether a method that was not named can do with the base that was asked for; else it is left out."""
+
+    @abstractmethod
+    def trains(self, name: str) -> bool:
+        """Whether a method trains anything."""
 
     def method_names(self, default: Sequence[str]) -> list[str]:
         """The methods asked for, else the default ones; of "all" those that can do it. Of both the others are named with reasons.
@@ -76,6 +80,23 @@ class MethodChoice(ABC):
             if name not in known:
                 raise ValueError(f"--methods {name}: {why}: leave it out")
         return names
+
+    def trained(self, names: Sequence[str]) -> list[str]:
+        """Of some methods those that train something, for an experiment that varies how; the others are named with the reason.
+
+        Raises:
+            ValueError: none does.
+        """
+        found = [name for name in names if self.trains(name)]
+        if not found:
+            raise ValueError(
+                f"--methods {','.join(names)}: nothing is trained, and {self.request.experiment} is about what training does: "
+                "name a method that trains"
+            )
+        for name in names:
+            if name not in found:
+                self._leave_out(name, f"it trains nothing, and {self.request.experiment} is about what training does")
+        return found
 
     def takes(self, name: str, fraction: float | None, **changes: Any) -> bool:
         """Whether a cell is to be run: always where its method was named; under "all" where the model can give the fraction."""

@@ -45,6 +45,7 @@ class Experiment(ABC):
         tunes: whether it chooses rates or settings and reports nothing: its seeds are those that are kept for this.
         reads_data: whether it reads `--data` itself, where it does not look at a family's.
         keeps: whether its runs need what others of its runs have trained, so that all keep it.
+        takes_base: whether it looks at a base of 4 bits without a method over it.
         takes_steps: whether the steps it takes are as asked for (`--batch-size`, `--length`, ...), not as a recipe says.
     """
 
@@ -56,6 +57,7 @@ class Experiment(ABC):
     families: ClassVar[tuple[str, ...]] = (DEFAULT.name,)
     needs_inputs: ClassVar[bool] = True
     reads_data: ClassVar[bool] = False
+    takes_base: ClassVar[bool] = False
     takes_steps: ClassVar[bool] = False
 
     def check_machine(self, planner: Planner, names: Sequence[str]) -> None:

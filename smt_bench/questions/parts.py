@@ -89,7 +89,7 @@ def plan_parts(
 def _plan(experiment: Experiment, planner: Planner, store: Store, writes: bool) -> Leg:
     if not experiment.takes_steps:
         refusals.step_options(planner.request, planner.shared, isinstance(experiment, TrainingExperiment))
-    if isinstance(experiment, MeasuringExperiment) and not experiment.takes_steps:
+    if isinstance(experiment, MeasuringExperiment) and not (experiment.takes_steps or experiment.takes_base):
         refusals.base_option(planner.request, planner.shared)
     if isinstance(experiment, TrainingExperiment):
         refusals.evaluation_packages(experiment.name)

@@ -126,19 +126,63 @@ def test_verdicts_follow_the_truth(tmp_path: Path) -> None:
     said = {r["claim"]: r for r in read(files[3])}
     verdicts = {text.partition(" (")[0]: r["verdict"] for text, r in said.items()}
     assert verdicts == {
-        "SpIEL: the sum is better than the better adapter": HOLDS,
-        "LoRA: the sum is better than the better adapter": REFUTED,
+        "SpIEL: two adapters added beat the first alone": HOLDS,
+        "SpIEL: two adapters added beat the second alone": HOLDS,
+        "LoRA: two adapters added beat the first alone": REFUTED,
+        "LoRA: two adapters added beat the second alone": REFUTED,
         "SpIEL-AG gains more than LoRA": HOLDS,
         "SpIEL-AG composed is ahead of LoRA composed": HOLDS,
         "SpIEL-AG interferes less than full fine-tuning": HOLDS,
     }
-    assert all(r["keys"] for r in said.values())
+    more = next(r for text, r in said.items() if "gains more" in text)
+    assert float(more["difference"]) == pytest.approx(30) and len(more["keys"].split()) == 12
+    assert float(more["printed_difference"]) == pytest.approx(1.3)
+    # Held-out loss of a sum is here that of A; of both adapters on their own halves there is none.
+    losses = {text.partition(" (")[0]: r["nll_difference"] for text, r in said.items()}
+    assert (
+        float(losses["SpIEL: two adapters added beat the first alone"]) == 0
+        and not losses["SpIEL-AG interferes less than full fine-tuning"]
+    )
+    assert float(losses["SpIEL: two adapters added beat the second alone"]) == -1
+
+
+def test_its_claims_have_the_columns_of_all_others(tmp_path: Path) -> None:
+    files = experiment.Composition().render(sweep({"spiel": 0.2, "lora": -0.1}), tmp_path, "tiny")
+    tables = sorted((Path(__file__).parents[2] / "results" / "reference").glob("*/*/**/*_claims.csv"))
+    heads = {path.read_text(encoding="utf-8").splitlines()[0] for path in (*tables, files[3])}
+    assert len(tables) > 10 and len(heads) == 1, heads
+
+
+def test_the_better_adapter_is_the_more_accurate_one(tmp_path: Path) -> None:
+    made = [one("lora", found.SUM, seed, dict.fromkeys(TASKS, 0.7), 1.0) for seed in range(2)]
+    for what, right, nll in ((found.A, 0.5, 0.1), (found.B, 0.6, 2.0)):  # B, though its loss is the higher one
+        made += [one("lora", what, seed, dict.fromkeys(TASKS, right), nll) for seed in range(2)]
+    (row,) = read(experiment.Composition().render(made, tmp_path, "tiny")[1])
+    assert row["better"] == found.B and float(row["gain"]) == pytest.approx(10)
+    assert (float(row["accuracy_a"]), float(row["accuracy_b"])) == pytest.approx((50, 60))
+
+
+def test_choices_of_blocks_are_compared_where_a_warm_up_has_changed_everything(tmp_path: Path) -> None:
+    made = sweep({"smt": 0.0, "lora": 0.0})
+    chosen = {found.A: {"k": [[0, 0], [0, 1]], "v": [[3, 3]]}, found.B: {"k": [[0, 1]], "v": [[3, 3], [0, 0], [1, 0]]}}
+    for run in made:
+        what = found.kind(run)
+        if run["run"]["method"]["name"] == "smt" and what in chosen:
+            run["method"] = {"blocks": chosen[what], "blocks_available": 40}
+    files = experiment.Composition().render(made, tmp_path, "tiny")
+    rows = {r["method"]: r for r in read(files[1])}
+    assert float(rows["smt"]["blocks_in_common_pct"]) == pytest.approx(200 / 3)  # two of three
+    assert float(rows["smt"]["blocks_by_chance_pct"]) == pytest.approx(10)  # four of forty
+    assert not rows["lora"]["blocks_in_common_pct"] and "blocks in common, %" in files[0].read_text()
+    plain = experiment.Composition().render(sweep({"lora": 0.0}), tmp_path, "tiny")
+    assert "blocks in common" not in plain[0].read_text()
 
 
 def test_printed_gains_are_the_papers() -> None:
     assert claims.printed_gain("spiel") == pytest.approx(1.7) and claims.printed_gain("lora") == pytest.approx(0.4)
     assert claims.printed_gain("full") is None and claims.printed_gain("dora") is None
-    ahead = next(c for c in claims.BETWEEN if "13B" in c.text)
+    assert [claims.printed_gain("spiel", half) for half in (found.A, found.B)] == pytest.approx([3.2, 1.7])
+    ahead = next(c for c in claims.BETWEEN if "13B" in c.claim.text)
     assert ahead.printed() == pytest.approx(22.7 - 22.4)
 
 

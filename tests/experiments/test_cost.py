@@ -206,6 +206,28 @@ def test_measurements_are_keyed_by_machine_and_settings() -> None:
     assert len(keys) == 4
 
 
+def test_kernels_measure_a_frozen_matrix_of_four_bits_alone(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: nothing can be quantized")
+    module, store = experiments.find("kernels"), Store(tmp_path)
+    planners = [
+        Planner(Request("kernels", "tiny", preset="smoke", steps=2, base=b), fits.here()) for b in (None, "nf4")
+    ]
+    plain, ((question, _),) = (module.runs(planner) for planner in planners)
+    assert question.key not in {asked.key for asked, _ in plain} and len(plain) == 2
+    record = measure(question, lambda q, watch: module.measure(q, watch, planners[1].measured()), unwatched)
+    assert record["status"] == "done", record["message"]
+    store.write(record)
+    files = module.render([record], tmp_path / "out", "tiny")
+    assert [file.name for file in files] == ["nf4.md", "nf4.csv"]
+    table = pd.read_csv(files[1])
+    shapes = {(192, 192), (64, 192), (384, 192), (192, 384)}
+    assert set(zip(table["outputs"], table["inputs"])) == shapes and len(table) == 2 * len(shapes)
+    assert (table[["product_error", "gradient_error"]] < 1e-5).all(axis=None)  # the right matrix, in both products
+    assert table["rounded"].between(0.05, 0.2).all() and (table["bytes"] / table["nf4_bytes"]).between(7, 8).all()
+    assert list(table["times_slower"]) == pytest.approx(list(table["both_nf4_ms"] / table["both_ms"]))
+    assert (table["dequantize_ms"] > 0).all()
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

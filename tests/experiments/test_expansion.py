@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +97,35 @@ def test_parts_share_planners_and_name_what_cannot_be_done(tmp_path: Path) -> No
         )
     with pytest.raises(ValueError, match="does not exist"):
         plan_parts(modules, Request("paper", "tiny", data="nowhere"), fits.here(), Store(tmp_path), False, said.append)
+
+
+ALL = [name for name in experiments.REGISTRY.names() if isinstance(experiments.REGISTRY.find(name), TrainingExperiment)]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_untouched_model_is_judged_once_or_refused(name: str) -> None:
+    module: Any = experiments.find(name)
+    said: list[str] = []
+    request = Request(name, "tiny", methods=("base", "lora"), preset="smoke", tunes=module.tunes)
+    own = Planner(replace(request, default_family=module.families[0]), fits.here(), say=said.append)
+    try:
+        module.method_names(own)
+        module.check(own)
+        own.open()
+        planned = [run.to_dict() for run, _ in module.runs(own) if run.method.name == "base"]
+    except ValueError as error:  # of an experiment about other methods
+        assert re.match(r"--methods (base|lora)", str(error)), error
+        return
+    for run in planned:  # what only training looks at makes no other question
+        run["data"].pop("train_on_inputs")
+        for what in ("steps", "lr_warmup_steps", "schedule"):
+            run["train"].pop(what, None)
+    assert len({json.dumps(run, sort_keys=True) for run in planned}) == len(planned)
+    assert planned or said == [f"note: base left out: it trains nothing, and {name} is about what training does"]
+
+
+@pytest.mark.parametrize("name", ["masking", "rate-transfer", "learning-rate", "composition"])
+def test_how_methods_train_is_not_asked_of_one_that_does_not(name: str) -> None:
+    own = Planner(Request(name, "tiny", methods=("base",), preset="smoke"), fits.here())
+    with pytest.raises(ValueError, match=f"--methods base: nothing is trained, and {name} is about what training does"):
+        experiments.find(name).check(own)

@@ -139,9 +139,9 @@ def test_a_plan_of_both_counts_each_over_its_base() -> None:
     assert (whole.how, small.how) == ("ZeRO-2", "whole copies"), "nothing trains densely over 4 bits"
 
 
-@pytest.mark.parametrize("name", ["kernels", "saturation"])
+@pytest.mark.parametrize("name", ["criteria", "saturation"])
 def test_where_it_would_change_nothing_it_is_refused(name: str, tmp_path: Path) -> None:
-    asked = Request(name, "bench-60m" if name == "kernels" else "tiny", base="nf4")
+    asked = Request(name, "tiny", base="nf4")
     with pytest.raises(ValueError, match="--base: .* puts no method over it: leave it out"):
         plan_parts(experiments.members(name), asked, HERE, Store(tmp_path), False, print)
 

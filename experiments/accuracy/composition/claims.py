@@ -1,24 +1,23 @@
-"""The SpIEL paper's claims about composing, one family; and what it printed."""
+"""The SpIEL paper's claims about composing, which cells each is about, and what the paper printed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from smt_bench.evidence.decisions import OPEN, Decision, decide, holm, margins
-from smt_bench.evidence.interval import Estimate
+from smt_bench.evidence.cells import Group
+from smt_bench.evidence.claims import Evidence, Sheet
+from smt_bench.evidence.pairs import compare
 from smt_bench.evidence.published import published
-from smt_bench.evidence.verdicts import verdict
-from smt_bench.evidence.words import percent, rank, title
-from smt_bench.experiments.accuracy.composition.found import OWN, SUM, Found, Terms
-from smt_bench.experiments.accuracy.composition.tables import around, difference, numbers
-from smt_bench.report.accuracy.claims import INTERVAL, missed, p_value
-from smt_bench.report.numbers import written
-from smt_bench.report.table import Cell, Table
+from smt_bench.evidence.verdicts import Claim
+from smt_bench.evidence.words import rank, title
+from smt_bench.experiments.accuracy.composition.found import OWN, SUM, A, B, Found
 
 AG, LORA, FULL = "spiel", "lora", "full"
 PRINTED_AS = {"spiel": "spiel-ag"}
-SINGLE = ("gpt4alpaca_humaneval", "tulu2_humaneval")  # the parts of the paper's composition, on its one benchmark
+SUMMED = "composed_humaneval"  # the paper's composition, on its one benchmark
+SINGLE = {A: "gpt4alpaca_humaneval", B: "tulu2_humaneval"}  # its parts
+Cells = tuple[Group, Group, list[tuple[float, Group]]]  # the first, what is taken from it, what comes in besides
 
 
 @dataclass(frozen=True)
@@ -26,19 +25,15 @@ class PaperClaim:
     """A claim of the paper.
 
     Attributes:
-        text: the statement, with its place.
-        ahead: what is said to be larger.
-        behind: than what.
+        claim: the statement.
         methods: that it needs.
-        terms: the contrast at a fraction; empty where it cannot be made.
+        cells: that it is about, at a fraction; None where they were not run.
         printed: the paper's difference (points of HumanEval); None where it has none.
     """
 
-    text: str
-    ahead: str
-    behind: str
+    claim: Claim
     methods: tuple[str, ...]
-    terms: Callable[[Found, float | None], Terms]
+    cells: Callable[[Found, float | None], Cells | None]
     printed: Callable[[], float | None]
 
 
@@ -50,9 +45,9 @@ def score(method: str, model: str, column: str) -> float | None:
     return float(found.iloc[0]) if len(found) else None
 
 
-def printed_gain(method: str) -> float | None:
-    """The sum minus the better adapter, on 7B."""
-    summed, *single = (score(method, "llama2-7b", column) for column in ("composed_humaneval", *SINGLE))
+def printed_gain(method: str, over: str | None = None) -> float | None:
+    """The sum minus one adapter, by default the better one, on 7B."""
+    summed, *single = (score(method, "llama2-7b", c) for c in (SUMMED, *([SINGLE[over]] if over else SINGLE.values())))
     known = [value for value in single if value is not None]
     return summed - max(known) if summed is not None and len(known) == len(single) else None
 
@@ -62,88 +57,78 @@ def minus(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else first - second
 
 
-def _gain(method: str) -> PaperClaim:
-    name = title(method)
-    return PaperClaim(
-        f"{name}: the sum is better than the better adapter (section 5.1)", f"{name}, {SUM}", f"{name}, better alone", (method,),
-        lambda found, fraction: found.gain(method, fraction), lambda: printed_gain(method),
-    )  # fmt: skip
+def _beats(method: str, alone: str) -> PaperClaim:
+    """The sum beats one of its adapters: the paper says so of both."""
+
+    def cells(found: Found, fraction: float | None) -> Cells | None:
+        summed, part = (found.group(method, what, fraction) for what in (SUM, alone))
+        return None if summed is None or part is None else (summed, part, [])
+
+    name, which = title(method), {A: "first", B: "second"}[alone]
+    text = f"{name}: two adapters added beat the {which} alone (section 5.1)"
+    claim = Claim(text, f"{name}, {SUM}", f"{name}, {alone}")
+    return PaperClaim(claim, (method,), cells, lambda: printed_gain(method, alone))
 
 
-def _larger(found: Found, fraction: float | None) -> Terms:
-    mine, theirs = found.gain(AG, fraction), found.gain(LORA, fraction, -1.0)
-    return [*mine, *theirs] if mine and theirs else []
+def _larger(found: Found, fraction: float | None) -> Cells | None:
+    parts = [found.group(m, what, fraction) for m in (AG, LORA) for what in (SUM, found.better(m, fraction))]
+    mine, my_best, theirs, their_best = parts
+    if mine is None or my_best is None or theirs is None or their_best is None:
+        return None
+    return mine, theirs, [(-1.0, my_best), (1.0, their_best)]
+
+
+def _ahead(found: Found, fraction: float | None) -> Cells | None:
+    mine, theirs = (found.group(method, SUM, fraction) for method in (AG, LORA))
+    return None if mine is None or theirs is None else (mine, theirs, [])
+
+
+def _interferes_less(found: Found, fraction: float | None) -> Cells | None:
+    parts = [found.group(m, what, fraction) for m in (AG, FULL) for what in (SUM, OWN)]
+    mine, my_own, theirs, their_own = parts
+    if mine is None or my_own is None or theirs is None or their_own is None:
+        return None
+    return mine, theirs, [(-1.0, my_own), (1.0, their_own)]
 
 
 BETWEEN = (
     PaperClaim(
-        "SpIEL-AG gains more than LoRA (+1.7 against +0.4 on 7B, section 5.1)", "SpIEL-AG, gain", "LoRA, gain", (AG, LORA),
-        _larger, lambda: minus(printed_gain(AG), printed_gain(LORA)),
+        Claim("SpIEL-AG gains more than LoRA (+1.7 against +0.4 on 7B, section 5.1)", "SpIEL-AG, gain", "LoRA, gain"),
+        (AG, LORA), _larger, lambda: minus(printed_gain(AG), printed_gain(LORA)),
     ),
     PaperClaim(
-        "SpIEL-AG composed is ahead of LoRA composed (13B, section 5.1)", f"SpIEL-AG, {SUM}", f"LoRA, {SUM}", (AG, LORA),
-        lambda found, fraction: [(1.0, AG, SUM), (-1.0, LORA, SUM)],
-        lambda: minus(*(score(m, "llama2-13b", "composed_humaneval") for m in (AG, LORA))),
+        Claim("SpIEL-AG composed is ahead of LoRA composed (13B, section 5.1)", f"SpIEL-AG, {SUM}", f"LoRA, {SUM}"),
+        (AG, LORA), _ahead, lambda: minus(*(score(m, "llama2-13b", SUMMED) for m in (AG, LORA))),
     ),
     PaperClaim(
-        "SpIEL-AG interferes less than full fine-tuning (section 2)", "full, interference", "SpIEL-AG, interference", (AG, FULL),
-        lambda found, fraction: [(1.0, FULL, OWN), (-1.0, FULL, SUM), (-1.0, AG, OWN), (1.0, AG, SUM)], lambda: None,
+        Claim("SpIEL-AG interferes less than full fine-tuning (section 2)", "full, interference", "SpIEL-AG, interference"),
+        (AG, FULL), _interferes_less, lambda: None,
     ),
 )  # fmt: skip
 
 
 def claims_about(names: set[str]) -> list[PaperClaim]:
     """Those whose methods are there; full fine-tuning composes nothing in the paper."""
-    made = [*(_gain(name) for name in sorted(names - {FULL}, key=rank)), *BETWEEN]
-    return [claim for claim in made if names >= set(claim.methods)]
+    made = [_beats(name, alone) for name in sorted(names - {FULL}, key=rank) for alone in (A, B)]
+    return [claim for claim in (*made, *BETWEEN) if names >= set(claim.methods)]
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A claim at a fraction, with its evidence."""
-
-    claim: PaperClaim
-    fraction: float | None
-    estimate: Estimate | None
-    decision: Decision
-
-
-def judge_all(found: Found) -> list[Judged]:
-    """The paper's claims at every fraction, corrected together."""
+def evidence(found: Found) -> list[Evidence]:
+    """Every claim of the paper at every fraction at which its cells were run."""
     names = {method for method, _ in found.places}
     fractions: list[float | None] = [*sorted({f for _, f in found.places if f is not None})] or [None]
-    pairs = [(claim, fraction) for claim in claims_about(names) for fraction in fractions]
-    estimates = [
-        found.estimate(terms, fraction) if (terms := claim.terms(found, fraction)) else None
-        for claim, fraction in pairs
-    ]
-    side = next((s for method, f in found.places if (s := found.side(method, SUM, f)) is not None), None)
-    count = None if side is None else int(side.items.stratum_G.size)
-    decisions = decide(estimates, margins().points, holm, sources=[count] * len(estimates))
-    return [Judged(*pair, estimate, decision) for pair, estimate, decision in zip(pairs, estimates, decisions)]
+    made: list[Evidence] = []
+    for one in claims_about(names):
+        for fraction in fractions:
+            if (cells := one.cells(found, fraction)) is not None:
+                a, b, more = cells
+                made.append((one.claim, compare(a, b, found.tasks, more), one.printed()))
+    return made
 
 
-def claims_table(found: Found, judged: list[Judged], model: str) -> Table:
-    """Claim by claim."""
-    data: list[dict[str, Cell]] = []
-    rows: list[list[Cell]] = []
-    for j in judged:
-        paper, told = j.claim.printed(), verdict(j.decision)
-        place = None if j.fraction is None else round(100 * j.fraction, 10)
-        line: dict[str, Cell] = {"claim": j.claim.text, "fraction_pct": place, "printed": paper}
-        line |= numbers("ours", j.estimate)
-        line |= {name: getattr(j.decision, name) for name in ("p", "p_within", "smallest")}
-        runs = [r for method in j.claim.methods for r in found.runs(method, j.fraction)]
-        data.append(line | {"verdict": told, "keys": " ".join(dict.fromkeys(r["key"] for r in runs))})
-        if j.decision.zone == OPEN and j.decision.smallest is not None:
-            told += f" ({missed(j.decision.smallest, 1)})"
-        rows.append([j.claim.text, "" if place is None else percent(place), written(paper, 1, signed=True)])
-        rows[-1] += [difference(j.estimate), p_value(j.decision.p), told]
-    lines = [
-        "Printed: SpIEL table 1, points of HumanEval, single runs; ours: points of accuracy over all tasks. "
-        f"{INTERVAL} A sum and its parts count as independent, which makes these intervals rather too wide.",
-        "p: two-sided, of no difference, corrected over all claims here (Holm).",
-        *around(found),
-    ]
-    header = ["claim", "trainable", "printed, points", "ours, points", "p", "verdict"]
-    return Table(f"Claims: SpIEL table 1, composition, {model}", header, rows, lines, data)
+def sheet() -> Sheet:
+    """What the table of claims is called, and where its printed numbers come from."""
+    return Sheet(
+        "composition", "SpIEL table 1, composition", lambda record: None, (), "", (),
+        source="SpIEL table 1, HumanEval (7B where not said; its A: GPT4-Alpaca, its B: Tülu v2)",
+    )  # fmt: skip

@@ -9,8 +9,8 @@ What the paper leaves open, and what was decided:
   family are cut in two, A and B; each adapter is trained on the records of its half for as many steps as one on all of them, and
   scored on all tasks. On `tiny` neither half says anything about the other's facts: without interference the sum would know what
   both know.
-- "The better adapter" is the one with the lower held-out NLL on the examples that choices are made by, over all seeds; the paper
-  takes the larger of two scores of single runs.
+- "Compared to the individual adapters": the sum is compared with each of the two, so that nothing is picked. A gain, as the paper
+  counts it, is over the one with the higher accuracy on all tasks, here the mean over all seeds, there a single run's score.
 - What is added: base + (A - base) + (B - base), number by number, whatever the method: `models.composing`. Adapters of one seed.
 - Interference: each adapter on the tasks of its own half, minus the sum on the same tasks. For full fine-tuning the sum is task
   arithmetic. The paper has no number for it, nor for what two adapters have in common.
@@ -23,9 +23,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from smt_bench import methods
-from smt_bench.evidence.verdicts import Claim, verdict
-from smt_bench.experiments.accuracy.composition.claims import claims_about, claims_table, judge_all
-from smt_bench.experiments.accuracy.composition.found import Found, halves
+from smt_bench.evidence.claims import weigh
+from smt_bench.evidence.verdicts import Claim
+from smt_bench.experiments.accuracy.composition.claims import claims_about, evidence, sheet
+from smt_bench.experiments.accuracy.composition.found import OWN, Found, halves
 from smt_bench.experiments.accuracy.composition.tables import gains, rows_of_runs
 from smt_bench.methods.base import Capacity
 from smt_bench.questions.experiment import TrainingExperiment, tuned
@@ -33,6 +34,7 @@ from smt_bench.questions.grid import Cell, grid, middle
 from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Run
 from smt_bench.records.store import Record
+from smt_bench.report.accuracy.claims import claims_table, verdict_lines
 
 METHODS = ("full", "spiel", "spiel-ma", "lora")
 
@@ -55,12 +57,7 @@ class Composition(TrainingExperiment):
         Raises:
             ValueError: a method whose training cannot be added to weights, or none that trains.
         """
-        cells = grid(planner, [n for n in self.method_names(planner) if planner.trains(n)], middle(planner))
-        if not cells and planner.request.methods:
-            named = ",".join(planner.request.methods)
-            raise ValueError(
-                f"--methods {named}: nothing is trained, so nothing can be added: name a method that trains"
-            )
+        cells = grid(planner, planner.trained(self.method_names(planner)), middle(planner))
         for cell in cells:
             config = planner.config(cell.method, 1000)
             if not methods.build(cell.method, config, cell.fraction, 0, 1000).merges:
@@ -83,7 +80,7 @@ class Composition(TrainingExperiment):
 
     def declares(self, planned: Sequence[Record]) -> Sequence[Claim]:
         """The paper's claims about the methods that are to run."""
-        return [Claim(c.text, c.ahead, c.behind) for c in claims_about({r["run"]["method"]["name"] for r in planned})]
+        return [one.claim for one in claims_about({r["run"]["method"]["name"] for r in planned})]
 
     def comparisons(self, planned: Sequence[Record]) -> int:
         """Every claim at every fraction."""
@@ -93,10 +90,11 @@ class Composition(TrainingExperiment):
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """What was gained and lost by adding, the claims, and every row's accuracy on either half."""
         found = Found.of(records)
-        judged = judge_all(found)
-        files = gains(found, [verdict(j.decision) for j in judged], model).write(folder, "composition")
+        judged = weigh(evidence(found))
+        files = gains(found, verdict_lines(judged, "composition"), model).write(folder, "composition")
         if judged:
-            files += claims_table(found, judged, model).write(folder, "composition_claims")
+            cells = [group for (_, what, _), group in found.cells.items() if what != OWN]
+            files += claims_table(cells, model, sheet(), judged).write(folder, "composition_claims")
         return files + rows_of_runs(found, model).write(folder, "composition_rows")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +10,12 @@ from typing import Any
 
 from smt_bench.data.tasks import TASKS
 from smt_bench.evidence.cells import Group, common_tasks, groups
-from smt_bench.evidence.interval import Estimate, contrast
-from smt_bench.evidence.sides import Side
+from smt_bench.evidence.interval import Estimate
+from smt_bench.evidence.pairs import compare
 from smt_bench.evidence.words import rank
-from smt_bench.records import heldout
 from smt_bench.records.store import Record
 
 A, B, SUM, BOTH, OWN = "A alone", "B alone", "A + B", "both at once", "each on its own"
-Terms = Sequence[tuple[float, str, str]]  # coefficient, method, kind of run
 
 
 def halves(tasks: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -93,31 +92,40 @@ class Found:
         )
         return [r for group in kinds if group is not None for r in (*group.done, *group.lost)]
 
-    def side(self, method: str, what: str, fraction: float | None) -> Side | None:
-        """Its accuracy over all tasks."""
-        found = self.group(method, what, fraction)
-        return None if found is None else found.answers.side(self.tasks)
+    def better(self, method: str, fraction: float | None) -> str:
+        """The half whose adapter is the more accurate one on all tasks, over all seeds, as the paper has it; of equal ones A."""
+        means = {what: self.accuracy(method, what, fraction) for what in (A, B)}
+        return max(means, key=lambda what: -math.inf if (mean := means[what]) is None else mean)
 
-    def better(self, method: str, fraction: float | None) -> str | None:
-        """The half whose adapter has the lower held-out NLL on the examples to choose by."""
-        losses = {}
+    def accuracy(self, method: str, what: str, fraction: float | None) -> float | None:
+        """A cell's mean over all tasks and seeds (%)."""
+        group = self.group(method, what, fraction)
+        return None if group is None else statistics.fmean(group.answers.accuracies(self.tasks))
+
+    def minus(self, method: str, first: str, second: str, fraction: float | None) -> Estimate | None:
+        """One cell of a method minus another (points); None where one has no numbers."""
+        a, b = (self.group(method, what, fraction) for what in (first, second))
+        return None if a is None or b is None else compare(a, b, self.tasks).accuracy
+
+    def chosen_alike(self, method: str, fraction: float | None) -> list[tuple[float, float]]:
+        """How much alike two choices of blocks are, of each seed whose runs name theirs.
+
+        Returns:
+            The share (%) of the smaller choice that the other has too, and what it would be if both had drawn from all blocks.
+        """
+        by_seed: dict[int, list[Any]] = {}
         for what in (A, B):
             group = self.group(method, what, fraction)
-            found = [heldout.nll(r, "tune") for r in group.done] if group is not None else []
-            if found and None not in found:
-                losses[what] = statistics.mean(v for v in found if v is not None)
-        return min(losses, key=lambda what: losses[what]) if len(losses) == 2 else None
-
-    def estimate(self, terms: Terms, fraction: float | None) -> Estimate | None:
-        """Of a contrast of cells (points); None where one has no numbers."""
-        sides = [(c, self.side(method, what, fraction)) for c, method, what in terms]
-        known = [(c, side) for c, side in sides if side is not None]
-        return contrast(known) if len(known) == len(sides) else None
-
-    def gain(self, method: str, fraction: float | None, sign: float = 1.0) -> Terms:
-        """The sum minus the better adapter alone; empty where it is not known which that is."""
-        better = self.better(method, fraction)
-        return [] if better is None else [(sign, method, SUM), (-sign, method, better)]
+            for record in group.done if group is not None else ():
+                by_seed.setdefault(record["run"]["seed"], []).append(record.get("method") or {})
+        made = []
+        for described in by_seed.values():
+            blocks = [{(n, *b) for n, own in (d.get("blocks") or {}).items() for b in own} for d in described]
+            if len(blocks) == 2 and all(blocks):
+                one, other = blocks
+                share = len(one & other) / min(len(one), len(other))
+                made.append((100 * share, 100 * max(len(one), len(other)) / described[0]["blocks_available"]))
+        return made
 
 
 def _whole(records: Sequence[Record], record: Record, whole: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,6 +10,8 @@ optimizer step. No weights are needed, so every model works on every machine.
 SpIEL (appendix E) calls the gradient at the deltas alone "an enormous theoretical improvement" over gathering it from the dense
 one, and has no numbers. Both ways stand side by side over densities, the model's shapes and two numbers of tokens, in a
 measurement of its own; `methods.sampled` takes its rule from there.
+
+Under `--base nf4` a frozen matrix of 4 bits stands beside the whole one, alone: blocks and deltas are whole numbers over either.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any
 
 import torch
 
-from smt_bench.experiments.cost.kernels import deltas, pieces
+from smt_bench.experiments.cost.kernels import deltas, nf4, pieces
 from smt_bench.experiments.cost.kernels.inplace import updates
 from smt_bench.experiments.cost.kernels.tables import write_kernels
 from smt_bench.machine.watch import Watcher
@@ -57,6 +59,7 @@ class Kernels(MeasuringExperiment):
     )
     needs = "any model on any machine, no weights, no data"
     version = 1
+    takes_base = True
 
     def method_names(self, planner: Planner) -> list[str]:
         """None: matrices are measured, not methods."""
@@ -66,9 +69,11 @@ class Kernels(MeasuringExperiment):
         """The model needs a V projection that some block size divides.
 
         Raises:
-            ValueError: it has none.
+            ValueError: it has none, or what quantizes is not installed.
         """
         _matrix(planner)
+        if planner.recipe.base:
+            planner.check_library(planner.recipe.base)
 
     def settings(self, planner: Planner) -> dict[str, Any]:
         """The matrix, and how often what is tried."""
@@ -81,8 +86,11 @@ class Kernels(MeasuringExperiment):
         } | ({"dtype": "bf16"} if planner.here.gpus else {})  # of weights and activations, as training has them there
 
     def runs(self, planner: Planner) -> list[tuple[Measurement, None]]:
-        """One measurement of blocks per seed, and one of deltas."""
+        """One measurement of blocks per seed, and one of deltas; with a base of 4 bits one of that."""
         blocks, _ = zip(*super().runs(planner))
+        if planner.recipe.base:
+            whole = nf4.settings(planner.shapes, self.settings(planner))
+            return [(replace(found, settings=whole), None) for found in blocks]
         asked = deltas.settings(planner.shapes, self.settings(planner))
         return [(one, None) for found in blocks for one in (found, replace(found, settings=asked))]
 
@@ -94,6 +102,8 @@ class Kernels(MeasuringExperiment):
         dtype = torch.bfloat16 if s.get("dtype") == "bf16" else torch.float32
         if s.get("part") == deltas.PART:
             return deltas.measure(s, device, dtype, watch, inputs.rows)
+        if s.get("part") == nf4.PART:
+            return nf4.measure(s, device, dtype, watch, inputs.rows)
         shape, tokens, rounds = tuple(s["matrix"]), s["tokens"], s["rounds"]
         result: dict[str, Any] = {}
         parts: dict[str, Callable[[], Any]] = {

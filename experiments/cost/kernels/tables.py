@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.evidence import published as papers
+from smt_bench.experiments.cost.kernels import nf4
 from smt_bench.experiments.cost.kernels.deltas import PART, write_deltas
 from smt_bench.records.store import Record
 from smt_bench.report.measured import measured
@@ -22,12 +23,25 @@ def write_kernels(records: Sequence[Record], folder: Path, model: str) -> list[P
     Raises:
         ValueError: no measurement was finished.
     """
-    apart: dict[bool, list[Record]] = {False: [], True: []}
-    for record in records:
-        apart[record["run"]["settings"].get("part") == PART].append(record)
-    known = {of: any(r["status"] == "done" for r in found) for of, found in apart.items()}
-    files = _blocks(apart[False], folder, model) if known[False] or not known[True] else []
-    return files + (write_deltas(apart[True], folder, model) if known[True] else [])
+    writers = {None: _blocks, PART: write_deltas, nf4.PART: _nf4}
+    files: list[Path] = []
+    for part, write in writers.items():
+        own = [r for r in records if r["run"]["settings"].get("part") == part]
+        if any(r["status"] == "done" for r in own):
+            files += write(own, folder, model)
+    if not files:
+        measured(records, model)  # says that none was finished
+    return files
+
+
+def _nf4(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
+    done, made = measured(records, model)
+    run = done[0]["run"]
+    s = run["settings"]
+    kind = f"{s['dtype']}, " if "dtype" in s else ""
+    note = f"{run['machine']}; {kind}medians of {s['rounds']} interleaved rounds x {len(done)} seed(s)"
+    rows = _over_seeds([r["result"][nf4.PART] for r in done])
+    return nf4.write_nf4(_table, rows, ". ".join([note, *made]), done, folder)
 
 
 def _blocks(records: Sequence[Record], folder: Path, model: str) -> list[Path]:

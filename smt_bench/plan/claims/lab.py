@@ -36,7 +36,7 @@ class Statement:
         source: paper and place.
         statement: what it says.
         assumptions: under which the computed value stands; ours where the paper states none.
-        printed: the paper's value.
+        printed: the paper's value; None: it has none.
         computed: ours.
         unit: of both.
         verdict: "holds", "holds if ..." or "does not hold"; what would have to be so.
@@ -46,7 +46,7 @@ class Statement:
     source: str
     statement: str
     assumptions: str
-    printed: float
+    printed: float | None
     computed: float
     unit: str
     verdict: str
@@ -67,7 +67,7 @@ class Lab:
 
     def run(
         self, method: str, pct: float | None, model: str = "llama-7b", checkpointing: bool = True, optimizer_dtype: str = "fp32",
-        batch: int = BATCH, adapt: Callable[[Method], None] | None = None, **config: Any,
+        batch: int = BATCH, adapt: Callable[[Method], None] | None = None, base: str = "", **config: Any,
     ) -> DryRun:  # fmt: skip
         """One method at `pct` % on `batch` x 256 tokens per GPU.
 
@@ -79,11 +79,12 @@ class Lab:
             optimizer_dtype: see `Workload`; weights are bf16.
             batch: examples.
             adapt: changes the fresh method, e.g. the dtype of what it trains.
+            base: "nf4": over a base of 4 bits.
             **config: settings that differ from the method's defaults.
         """
-        key = (method, model, checkpointing, optimizer_dtype, batch, adapt, *sorted(config.items()), pct)
+        key = (method, model, checkpointing, optimizer_dtype, batch, adapt, base, *sorted(config.items()), pct)
         if key not in self._done:
-            self._say(f"{method} on {model}")
+            self._say(f"{method} on {model}{f' over {base}' if base else ''}")
 
             def make(fraction: float | None) -> Method:
                 made = methods.build(method, config, fraction, 0, STEPS)
@@ -91,7 +92,7 @@ class Lab:
                     adapt(made)
                 return made
 
-            workload = Workload(model, batch, LENGTH, "bf16", checkpointing, optimizer_dtype=optimizer_dtype)
+            workload = Workload(model, batch, LENGTH, "bf16", checkpointing, optimizer_dtype=optimizer_dtype, base=base)
             fraction = None if pct is None else pct / 100
             self._done[key] = dry_run_of(workload, make, fraction, self._warmups, str(key[:-1]))
         return self._done[key]

@@ -1,4 +1,4 @@
-"""How a step's bytes divide over GPUs (ZeRO stages, offload to the host) and shrink with a 4-bit base: stated rules.
+"""How a step's bytes divide over GPUs (ZeRO stages, offload to the host) under stated rules.
 
 ZeRO (Rajbhandari et al., 2019) over N data-parallel GPUs, on the bytes of one GPU with its share of the batch:
 
@@ -11,22 +11,15 @@ ZeRO (Rajbhandari et al., 2019) over N data-parallel GPUs, on the bytes of one G
 For full fine-tuning these are DeepSpeed's own estimates (`estimate_zero2_model_states_mem_needs`: 2P + 18P/N, with offload 2P
 and 24P on the host; `estimate_zero3_...`: 4L + 18P/N, where we count the 16-bit gradients too: 20P/N); tests compare them.
 Activations, logits and temporaries are each GPU's own.
-
-4-bit bases (bitsandbytes NF4 with double quantization; QLoRA, Dettmers et al., 2023): the weights of all linear layers but the
-output layer take half a byte per number, one 8-bit constant per 64 numbers, one float32 per 256 of these, and per matrix two
-code tables (16 and 256 float32 numbers) and one float32 offset. In use one matrix at a time stands there in the model's
-precision. The base must be frozen.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 
 from smt_bench.machine.spread import Spread
 from smt_bench.measuring.account import Account
-from smt_bench.methods.modules import numel
 
 HOST_FACTOR = 1.5  # DeepSpeed's `additional_buffer_factor`
 _STATES = ("optimizer_state", "master_copies")
@@ -78,29 +71,3 @@ def per_gpu(
         if total > best[0]:
             best = total, f"{phase.stage} {phase.phase}" if phase.stage != phase.phase else phase.stage, found
     return best
-
-
-def nf4_bytes(shape: tuple[int, ...]) -> int:
-    """Bytes of one matrix in NF4 with double quantization, block sizes 64 and 256."""
-    n = numel(shape)
-    blocks = math.ceil(n / 64)
-    return math.ceil(n / 2) + blocks + 4 * math.ceil(blocks / 256) + 4 * (16 + 256 + 1)
-
-
-def quantize(account: Account, matrices: Mapping[str, tuple[int, ...]], element: int) -> Account:
-    """The account with a 4-bit base.
-
-    Args:
-        account: of the run with all weights at `element` bytes.
-        matrices: what is quantized.
-        element: bytes per number of the model's precision.
-    """
-    saved = sum(numel(shape) * element - nf4_bytes(shape) for shape in matrices.values())
-    whole = max((numel(shape) * element for shape in matrices.values()), default=0)
-    made = copy.deepcopy(account)
-    for phase in made.phases:
-        for found in (phase.peak, phase.end):
-            found["parameters"] -= saved
-        if phase.phase in ("forward", "backward"):
-            phase.peak["temporaries"] += whole
-    return made

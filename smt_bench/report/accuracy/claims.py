@@ -61,11 +61,16 @@ def claims_table(found: Sequence[Group], model: str, sheet: Sheet, judged: Seque
             points += notes.OVERLAP_MARK
         text = ("control: " if w.claim.control else "") + w.claim.text
         shown = None if w.printed is None else f"{w.printed:+.1f}"
-        rows.append([text, f"{a.method} − {b.method}", share, str(line["n_seeds"]), shown])
+        rows.append([text, f"{w.claim.ahead} − {w.claim.behind}", share, str(line["n_seeds"]), shown])
         rows[-1] += [points, p_value(w.decisions[""].p), _said(w, "")]
         rows[-1] += [nats, p_value(w.decisions["nll_"].p), _said(w, "nll_")]
         kind: dict[str, Cell] = {name: getattr(w.claim, name) for name in ("equal", "denied", "control")}
-        cells = {"ahead": a.method, "behind": b.method, "ahead_pct": a.fraction_pct, "behind_pct": b.fraction_pct}
+        cells = {
+            "ahead": w.claim.ahead,
+            "behind": w.claim.behind,
+            "ahead_pct": a.fraction_pct,
+            "behind_pct": b.fraction_pct,
+        }
         for prefix in PREFIXES:
             line |= told(prefix, w.decisions[prefix]) | {f"{prefix}verdict": w.verdict(prefix)}
         for name in ("method", "versus", "fraction_pct", "versus_fraction_pct"):

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from smt_bench.evidence.cells import Cells, groups
+from smt_bench.evidence.cells import Cells, groups, in_order
 from smt_bench.evidence.group import Group
 from smt_bench.evidence.interval import contrast
 from smt_bench.evidence.sides import Items, Side, ratios
 from smt_bench.evidence.words import percent, title
+from smt_bench.records.index import varied
+from smt_bench.records.runs import Run
 from smt_bench.records.store import Record
 from smt_bench.report import notes
+from smt_bench.report.accuracy.variants import relabelled
 from smt_bench.report.numbers import written
 from smt_bench.report.table import Cell, Table
 
-BASE = "base"
 
-
-def losses_table(records: Iterable[Record] | Cells, model: str) -> Table | None:
+def losses_table(records: Sequence[Record], model: str) -> Table | None:
     """One row per cell and two columns per set: its loss, and the difference from the untouched model's; None without sets.
 
-    Raises:
-        ValueError: no records, or records that no table may compare.
+    Args:
+        records: of one experiment on one model, whatever it varies: the names of rows say it.
+        model: name for the title.
     """
-    found = groups(records)
+    if not any(r.get("losses") for r in records):
+        return None
+    found = cells_of(records)
     names = sorted({name for g in found for r in g.done for name in r.get("losses", {})})
     if not names:
         return None
     sides = {name: {id(g): _side(g, name) for g in found} for name in names}
-    base = next((g for g in found if g.method == BASE and g.done), None)
+    bases = {g.run["train"].get("base", ""): g for g in found if g.done and not g.trains}
     rows: list[list[Cell]] = []
     data: list[dict[str, Cell]] = []
     for group in found:
+        base = bases.get(group.run["train"].get("base", ""))
         share = None if group.fraction_pct is None else percent(group.fraction_pct)
         row: list[Cell] = [title(group.method), share, str(len(group.done))]
         line: dict[str, Cell] = {
@@ -62,12 +68,46 @@ def losses_table(records: Iterable[Record] | Cells, model: str) -> Table | None:
         "Negative log-likelihood (nats per token; lower is better): of the responses, or of all of a general text. Change: from "
         "the untouched model (base); above 0 on general text means forgetting. [low, high]: 95 % over new seeds and new examples "
         "at once; none with one seed.",
-        *([] if base is not None else ["No change: base was not run (--methods base,...)."]),
+        *(
+            []
+            if bases
+            else ["No change: no untouched model is among these runs (--methods base,..., where it can be)."]
+        ),
         *notes.losses(found),
         notes.provenance(found),
     ]
     header = ["method", "parameters", "seeds", *(text for name in names for text in (name, "change"))]
     return Table(f"Loss on other text, {model}", header, rows, lines, data)
+
+
+def cells_of(records: Sequence[Record]) -> Cells:
+    """Records as cells, each called by what sets it apart from others of its method: settings, data, rate, steps, base."""
+    settings = varied([Run.from_dict(r["run"]) for r in records], training=True)
+    parts: dict[str, list[Record]] = {}
+    for record in records:
+        run = record["run"]
+        hidden = {"parts", "trained_on"} if run.get("parts") else set[str]()
+        told = [f"{name} {_plain(value)}" for name, value in settings[record["key"]].items() if name not in hidden]
+        told += [f"over {run['train']['base']}"] if run["train"].get("base") else []
+        told += ["two runs added"] if run.get("parts") else []
+        name = run["method"]["name"]
+        called = relabelled(record, ", ".join([title(name), *told])) if told else record
+        if run.get("parts"):  # of every seed its own
+            del called["run"]["parts"]
+        d = run["data"]
+        asked = d["train"], d["train_on_inputs"], d.get("only", ""), run["train"].get("base", "")
+        parts.setdefault(repr(asked), []).append(called)
+    return in_order(group for part in parts.values() for group in groups(part))
+
+
+def _plain(value: Any) -> str:
+    return (
+        f"{value:g}"
+        if isinstance(value, float)
+        else "+".join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
+    )
 
 
 def _side(group: Group, name: str) -> Side | None:

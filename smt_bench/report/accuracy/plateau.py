@@ -15,7 +15,6 @@ from smt_bench.report.accuracy.by_task import table2
 from smt_bench.report.accuracy.claims import claims_table, verdict_lines
 from smt_bench.report.accuracy.cost import cost_table
 from smt_bench.report.accuracy.curves import accuracy_by_fraction, heldout_by_fraction
-from smt_bench.report.accuracy.losses import losses_table
 from smt_bench.report.accuracy.pairs import comparisons
 from smt_bench.report.accuracy.plateau_verdict import plateau_table
 from smt_bench.report.accuracy.seeds import seeds_table
@@ -54,8 +53,8 @@ def write_plateau(
     curves = papers.plateau(model, family) if publishable(found, model)[0] else None
     summary = summarise(found)
     judged = weighed(rows, sheet) if sheet is not None else []
-    tables = {"losses": losses_table(found, model), "cost": cost_table(found, model)}
-    beside = [f for name, table in tables.items() if table is not None for f in table.write(folder, name)]
+    cost = cost_table(found, model)
+    beside = [] if cost is None else cost.write(folder, "cost")
     if not found[0].run["evaluation"]["tasks"]:  # data without a test set
         files = table3_heldout(found, model).write(folder, "table3_heldout")
         files += heldout_by_fraction(summary, folder) if summary["heldout_nll"].notna().any() else []

@@ -85,7 +85,7 @@ def computed(studies: Sequence[Study]) -> list[Row]:
         for study in studies
         for name, found in study.claims.items()
         for row in found
-        if "statement" in row and "verdict" in row
+        if "statement" in row and row["verdict"]  # of what no paper states there is a number and no verdict
     ]  # fmt: skip
 
 
