@@ -6,6 +6,7 @@ the peak since the process's start is known, and no phase has one.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import resource
 import traceback
@@ -21,6 +22,7 @@ _process_highest = 0
 
 def reset_peaks() -> None:
     """Starts every peak anew, for a record."""
+    gc.collect()
     end_phase()
     _highest.clear()
 
@@ -33,6 +35,7 @@ def end_phase() -> dict[str, int]:
     _process_highest = max(_process_highest, process)
     for i in range(torch.cuda.device_count()):
         torch.cuda.reset_peak_memory_stats(i)
+    give_back()
     if _reset_process_peak():
         found["process_peak"] = process
     for name, peak in found.items():
@@ -77,8 +80,21 @@ def release(error: BaseException | None = None) -> None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
     gc.collect()
+    give_back()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def give_back() -> None:
+    """Main memory that nothing holds goes back to the system.
+
+    glibc keeps what was freed, gigabytes after a training run: the next run's peak would count it, and several processes on one
+    machine would lack it.
+    """
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):  # another C library
+        return
 
 
 def _gpu_peaks() -> dict[str, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +28,26 @@ def test_every_phase_has_a_peak_of_its_own() -> None:
     assert found["large_process_peak"] - found["before_process_peak"] > 150 * MB
     assert found["large_process_peak"] - found["after_process_peak"] > 150 * MB
     assert memory.peak_memory()["process_peak_since_start"] >= found["large_process_peak"]
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="another C library than glibc")
+def test_what_a_phase_has_freed_is_not_counted_in_the_next() -> None:
+    """glibc keeps freed pieces below one that is still in use: 200 MB that a later run's peak would count."""
+    memory.reset_peaks()
+    phases = memory.Phases({})
+    pieces = [bytearray(b"\1" * 100_000) for _ in range(2000)]
+    top = bytearray(b"\1" * 100_000)
+    phases.end("large")
+    before = resident()
+    pieces.clear()
+    phases.end("freed")
+    assert before - resident() > 150 * MB and top
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory now."""
+    pages = Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]
+    return int(pages) * mmap.PAGESIZE
 
 
 def test_gpus_are_reset_between_phases_and_the_record_has_the_highest(monkeypatch: pytest.MonkeyPatch) -> None:
