@@ -177,7 +177,7 @@ def printed_table() -> Table:
                     score: rows[small][score],
                     f"{score}_change": round(rows[small][score] - rows[whole][score], 1),
                 }
-            data.append(line)
+            data.append({**line, "source": "published", "keys": ""})
     columns = ("MMLU", "TyDiQA", "HumanEval")
     shown = [
         [line["model"], line["row"], *(f"{line[s]:.1f} ({line[f'{s}_change']:+.1f})" for s in SCORES)] for line in data

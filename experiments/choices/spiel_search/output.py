@@ -116,6 +116,7 @@ def _table4(found: Sequence[Point], what: str, notes: list[str]) -> Table:
         }
         row |= {f"paper_{size}_{k}": theirs[size].get(k) for size in MODELS.values() for k in ("learning_rate", "rank")}
         row |= {f"paper_{size}_weight_decay": theirs[size].get("weight_decay") for size in MODELS.values()}
+        row["keys"] = " ".join(p.keys for p in own)  # the choice is made from all of them
         data.append(row)
         rows.append(
             [
