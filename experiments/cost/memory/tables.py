@@ -170,7 +170,7 @@ def _memory(rows: list[Row], record: Record, model: str, notes: list[str]) -> Ta
     ]
     more = [
         "frozen: with a warm-up that only looks, so that nothing ever trains densely",
-        "planned: the same step on fake tensors, as `plan` does it; SMT's choice of blocks is random there and real here",
+        "planned: the same step on fake tensors, as `plan` does it; what data choose (blocks, weights) is random there only",
         "process peak: of the whole process above what it had before the model, over two steps with SMT's warm-up before; what "
         "was freed may be counted again where the allocator kept it",
         *(
