@@ -141,7 +141,8 @@ def write_deltas(records: Sequence[Record], folder: Path, model: str) -> list[Pa
         for r in rows
     ]  # fmt: skip
     title = f"SpIEL appendix E: the gradient at the deltas alone, {model}"
-    return Table(title, header, cells, notes, rows).write(folder, PART)
+    keys = " ".join(r["key"] for r in done)
+    return Table(title, header, cells, notes, [{**row, "keys": keys} for row in rows]).write(folder, PART)
 
 
 def _cases(rows: Sequence[Row]) -> list[tuple[int, int, int]]:
