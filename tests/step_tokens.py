@@ -1,6 +1,6 @@
 """`python tests/step_tokens.py --model smollm2-135m --data FOLDER [--tasks gsm8k]`: what a training step's length is made of.
 
-Prints tokens per step of the reference recipe: as they are, padded in the order of the data's shuffle, padded with batches of
+Prints tokens per step of the model's recipe: as they are, padded in the order of the data's shuffle, padded with batches of
 alike lengths, and both under a cut-off at the 95th percentile. And, of the SMT runs in `--results`, how many layers lie below the
 lowest chosen block: so much of the backward pass could be left out.
 """

@@ -53,7 +53,7 @@ Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps per 
 Limit = Annotated[int | None, typer.Option("--limit", help="Test examples per task at most.")]
 Preset = Annotated[
     str | None,
-    typer.Option("--preset", help="smoke: one fraction, few steps; reference: as the published sweep."),
+    typer.Option("--preset", help="smoke: one fraction, few steps; reference: the model's reference sweep."),
 ]
 Protocol = Annotated[str | None, typer.Option("--protocol", help="likelihood or llm-adapters (generate and match).")]
 Settings = Annotated[

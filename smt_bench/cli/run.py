@@ -228,7 +228,9 @@ def _say_hours(parts: list[Leg], store: Store, jobs: int) -> None:
         if isinstance(run, Run) and capacity is not None
     }
     if found:
-        say(str(hours(list(found.values()), store, jobs)))
+        asked = any(part.planner.request.harness_tasks for part in parts)
+        left_out = "; the tasks of lm-eval are not counted" if asked else ""
+        say(f"{hours(list(found.values()), store, jobs)}{left_out}")
 
 
 def _say_not_kept(keys: list[str], store: Store) -> None:

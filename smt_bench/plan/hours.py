@@ -2,7 +2,8 @@
 
 A run is counted in products: a forward pass over T tokens with N parameters is 2 N T FLOP; a training step adds 2 N T for the
 gradients of activations and 2 N T for those of the weights that train. The rate is what the finished runs of the sweep reached;
-before there is one, half of what large products reach on this machine. A rough number: within a factor of two at first.
+before there is one, half of what large products reach on this machine. A rough number: within a factor of two at first. Tasks of
+lm-eval, and measurements, are not counted.
 """
 
 from __future__ import annotations
