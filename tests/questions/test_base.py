@@ -181,7 +181,8 @@ def test_table_2_says_what_4_bits_cost(tmp_path: Path) -> None:
     ] == pytest.approx(-1.3)
     papers = published("spiel_table2_quantized")
     own = files["table2_printed.csv"].read_text().splitlines()
-    assert len(own) == 1 + len(papers) and own[2] == "llama2-7b,qLoRA,47.7,-1.6,54.3,-1,13.3,-2.4"
+    assert own[0].endswith(",source,keys") and own[2] == "llama2-7b,qLoRA,47.7,-1.6,54.3,-1,13.3,-2.4,published,"
+    assert len(own) == 1 + len(papers)
 
 
 def test_no_printed_number_of_instructions_beside_another_family(tmp_path: Path) -> None:
