@@ -41,6 +41,7 @@ REGISTRY: Registry[type[Method]] = Registry(
         "sift": "smt_bench.methods.masks.sift:Sift",
         "fish": "smt_bench.methods.masks.fish:Fish",
         "lt-sft": "smt_bench.methods.masks.lt_sft:LtSft",
+        "diff-pruning": "smt_bench.methods.masks.diff_pruning:DiffPruning",
         "s2ft": "smt_bench.methods.s2ft.method:S2ft",
         "lora": "smt_bench.methods.lora:Lora",
         "dora": "smt_bench.methods.lora:Dora",

@@ -8,6 +8,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+# Of a record: what it is about and what came out, without when and how fast.
+OUTCOME = ("key", "run", "status", "step", "capacity", "training", "method", "heldout", "evaluation")
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [

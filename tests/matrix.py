@@ -37,10 +37,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "smt": {"block_size": "auto", "warmup_steps": 2},
     "fish": {"warmup_steps": 2},
     "lt-sft": {"warmup_share": 0.25},
+    "diff-pruning": {"warmup_share": 0.25},
     "peft:trainable_tokens": {"token_indices": [3, 5, 7]},
 }
 # They write what trains into the frozen matrices, and nothing else.
-IN_PLACE = ("smt", "spiel", "spiel-ma", "random-mask", "sift", "fish", "lt-sft", "s2ft")
+IN_PLACE = ("smt", "spiel", "spiel-ma", "random-mask", "sift", "fish", "lt-sft", "diff-pruning", "s2ft")
 STEPS, RATE = 12, 1e-2
 WORKS = "works"
 

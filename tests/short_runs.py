@@ -33,6 +33,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "spiel-ma": {"update_every": 3, "estimate_steps": 2},
     "fish": {"warmup_steps": 3},
     "lt-sft": {"warmup_share": 0.5},
+    "diff-pruning": {"warmup_share": 0.5},
     "s2ft": {},
 }
 

@@ -65,14 +65,48 @@ def _questions(record: Record, data: str | None) -> dict[str, list[str]]:
 
 
 def text_of(rows: list[dict[str, Any]]) -> str:
-    """For people."""
-    parts = []
+    """For people; what all prompts of a task begin and end with stands once, before its first question."""
+    parts, frames = [], _frames(rows)
+    said: set[str] = set()
     for row in rows:
         item = "" if row["item"] is None else f" item {row['item']}"
         read = "could not be read" if row["prediction"] is None else f"read as {row['prediction']}"
         head = f"{row['task']}{item}: {read}, right is {row['gold']}"
-        lines = [head, *(f"  ? {line}" for line in row.get("question", "").splitlines() if line.strip())]
+        before, after = frames.get(row["task"], (0, 0))
+        asked = _lines(row)
+        lines = [head, *(f"  ? {line}" for line in asked[before : len(asked) - after])]
         if row["text"] is not None:
             lines += [f"  > {line}" for line in row["text"].splitlines()] or ["  > (nothing)"]
+        if before + after and row["task"] not in said:
+            said.add(row["task"])
+            frame = [*asked[:before], "(the question)", *asked[len(asked) - after :]]
+            parts.append("\n".join([f"{row['task']}: every prompt reads", *(f"  | {line}" for line in frame)]))
         parts.append("\n".join(lines))
     return "\n".join([*parts, f"{len(rows)} examples"])
+
+
+def _lines(row: dict[str, Any]) -> list[str]:
+    return [line for line in row.get("question", "").splitlines() if line.strip()]
+
+
+def _frames(rows: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
+    """By task, how many lines all its prompts begin and end with alike; of tasks with different ones."""
+    asked: dict[str, list[list[str]]] = {}
+    for row in rows:
+        asked.setdefault(row["task"], []).append(_lines(row))
+    found = {}
+    for task, prompts in asked.items():
+        if len({"\n".join(prompt) for prompt in prompts}) > 1:
+            before = _alike(prompts)
+            found[task] = before, _alike([prompt[before:][::-1] for prompt in prompts])
+    return found
+
+
+def _alike(prompts: list[list[str]]) -> int:
+    """Leading lines that are the same in all prompts."""
+    count = 0
+    for lines in zip(*prompts):
+        if len(set(lines)) > 1:
+            break
+        count += 1
+    return count

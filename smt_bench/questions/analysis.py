@@ -15,7 +15,7 @@ from typing import Any
 
 from smt_bench.evidence import verdicts
 from smt_bench.evidence.decisions import margins
-from smt_bench.machine.files import write_text
+from smt_bench.questions.declared import SCHEMA, read, write
 from smt_bench.questions.experiment import Experiment, TrainingExperiment
 from smt_bench.records.index import Index
 from smt_bench.records.runs import Run, digest
@@ -73,7 +73,7 @@ def declare(experiment: Experiment, runs: Sequence[Any], folder: Path, store: St
         "runs": len(runs),
         "declared": declared,
     }
-    write_text(folder / FILE, json.dumps(there, indent=1) + "\n")
+    write(folder / FILE, there)
 
 
 def lines(experiment: Experiment, index: Index, records: Sequence[Record]) -> list[str]:
@@ -137,14 +137,5 @@ def _plain(values: Mapping[str, Any]) -> str:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    path = folder / FILE
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if found["schema"] > 1:
-            raise ValueError(f"{path} was written by a newer version: update smt-bench")
-        assert isinstance(found["analyses"], dict)
-        return found
-    except FileNotFoundError:
-        return {"schema": 1, "analyses": {}}
-    except (OSError, KeyError, TypeError, AssertionError, json.JSONDecodeError, UnicodeDecodeError):
-        raise ValueError(f"{path} is damaged: move it away, `run` writes another") from None
+    there = read(folder / FILE, "analyses", "move it away, `run` writes another")
+    return {"schema": SCHEMA, "analyses": {}} if there is None else there

@@ -13,7 +13,7 @@ from smt_bench.machine.states import OPTIMIZER_DTYPES
 from smt_bench.methods.settings import make_canonical, setting, short
 from smt_bench.models.precision import PRECISIONS
 from smt_bench.models.quantized import BASES
-from smt_bench.questions import recipes
+from smt_bench.questions import presets, recipes
 from smt_bench.questions.capacity import setting_named
 from smt_bench.records.runs import SELECTIONS
 
@@ -128,7 +128,7 @@ class Request:
     @property
     def smoke(self) -> bool:
         """Whether all is to be as short as can be."""
-        return self.preset == "smoke"
+        return self.preset == presets.SMOKE
 
     @property
     def own_tasks(self) -> tuple[str, ...]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smt_bench import methods
-from smt_bench.machine.files import write_text
+from smt_bench.questions.declared import SCHEMA, read, write
 from smt_bench.questions.planner import Planner
 from smt_bench.records.runs import Run, digest
 
@@ -59,7 +58,7 @@ def declare(folder: Path, search: Search) -> bool:
     there = _read(folder)
     new = search.hash not in there["tunings"]
     kept = there["tunings"].get(search.hash, {"declared": search.declared})
-    _write(folder, {**there, "latest": search.hash, "tunings": {**there["tunings"], search.hash: kept}})
+    write(folder / FILE, {**there, "latest": search.hash, "tunings": {**there["tunings"], search.hash: kept}})
     return new
 
 
@@ -78,7 +77,7 @@ def conclude(folder: Path, search: Search, winners: Mapping[str, Trial | None]) 
     }
     ends = {"low": search.low, "high": search.high, "wider": search.wider}
     kept = {"declared": search.declared, "searched": ends, "winners": found}
-    _write(folder, {**there, "tunings": {**there["tunings"], search.hash: kept}})
+    write(folder / FILE, {**there, "tunings": {**there["tunings"], search.hash: kept}})
 
 
 def winners(folder: Path, planned: Run, planner: Planner, names: Sequence[str], what: str) -> dict[str, Winner]:
@@ -141,21 +140,13 @@ def _told(name: str, settings: Mapping[str, Any]) -> str:
 
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / FILE
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if found["schema"] > 1:
-            raise ValueError(f"{path} was written by a newer version: update smt-bench")
-        for name, kept in found["tunings"].items():
+
+    def unchanged(tunings: dict[str, Any]) -> None:
+        for name, kept in tunings.items():
             if digest(kept["declared"]) != name:
                 raise ValueError(
                     f"{path}: tuning {name} was changed after it was declared: move the file away and tune anew"
                 )
-        return found
-    except FileNotFoundError:
-        return {"schema": 1, "latest": None, "tunings": {}}
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError):
-        raise ValueError(f"{path} is damaged: move it away and tune anew") from None
 
-
-def _write(folder: Path, values: Mapping[str, Any]) -> None:
-    write_text(folder / FILE, json.dumps(values, indent=1) + "\n")
+    there = read(path, "tunings", "move it away and tune anew", unchanged)
+    return {"schema": SCHEMA, "latest": None, "tunings": {}} if there is None else there

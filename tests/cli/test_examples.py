@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import Cli
 
+from smt_bench.cli.examples import text_of
 from smt_bench.records import texts
 from smt_bench.records.survey import survey
 
@@ -63,3 +65,24 @@ def test_other_choices_are_refused(cli: Cli, options: tuple[str, ...], said: str
     assert cli(*RUN, "--tasks", "facts-2").returncode == 0
     done = cli("show", next(Path("results/runs").glob("*.json")).stem, *options)
     assert done.returncode == 2 and said in done.stderr
+
+
+def test_what_all_prompts_share_stands_once() -> None:
+    def row(task: str, item: str, asked: str) -> dict[str, Any]:
+        prompt = f"Below is an instruction.\n\n### Instruction:\n{asked}\nAnswer:\n\n### Response:\n"
+        given = {"gold": "a", "prediction": "b", "correct": False}
+        return {"task": task, "item": item, **given, "text": "b", "question": prompt}
+
+    rows = [row("facts", "1", "Who?\nA or B?"), row("facts", "2", "Where?"), row("one", "3", "Alone?")]
+    shown = text_of(rows).splitlines()
+    assert shown[:6] == [
+        "facts: every prompt reads", "  | Below is an instruction.", "  | ### Instruction:", "  | (the question)",
+        "  | Answer:", "  | ### Response:",
+    ]  # fmt: skip
+    assert shown[6:12] == [
+        "facts item 1: read as b, right is a", "  ? Who?", "  ? A or B?", "  > b", "facts item 2: read as b, right is a",
+        "  ? Where?",
+    ]  # fmt: skip
+    assert shown.count("  ? Below is an instruction.") == 1  # of the task that has one question
+    same = text_of([row("facts", "1", "Who?"), row("facts", "2", "Who?")]).splitlines()
+    assert same.count("  ? Who?") == 2 and "every prompt reads" not in same[0]  # what all is frame is no frame

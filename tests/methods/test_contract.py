@@ -35,6 +35,7 @@ CASES = {
     "sift": {"warmup_steps": 2},
     "fish": {"warmup_steps": 2},
     "lt-sft": {"warmup_share": 0.25},
+    "diff-pruning": {"warmup_share": 0.25},
     "s2ft": {},
 }
 IN_PLACE = (
@@ -45,6 +46,7 @@ IN_PLACE = (
     "sift",
     "fish",
     "lt-sft",
+    "diff-pruning",
     "s2ft",
 )  # their updates are numbers of the weights
 SPARSE = [name for name in CASES if name != "full"]

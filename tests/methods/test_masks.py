@@ -27,6 +27,7 @@ CASES: dict[str, dict[str, Any]] = {
     "sift": {"warmup_steps": 2},
     "fish": {"warmup_steps": 2},
     "lt-sft": {"warmup_share": 0.5, "warmup_lr_scale": 0.3},
+    "diff-pruning": {"warmup_share": 0.5, "warmup_lr_scale": 0.3, "gate_lr": 2.0, "penalty": 1e-5},
 }
 
 
@@ -82,6 +83,30 @@ def top(scores: dict[str, torch.Tensor], count: int) -> dict[str, set[int]]:
     return found
 
 
+def gated_round(model: Any) -> dict[str, torch.Tensor]:
+    """Diff pruning's first round, its gates by autograd: by matrix, the differences under gates without noise."""
+    before = {n: w.detach().clone() for n, w in targets(model).items()}
+    w = {n: torch.zeros_like(x).requires_grad_() for n, x in before.items()}
+    a = {n: torch.full_like(x, 5.0).requires_grad_() for n, x in before.items()}
+    adam = torch.optim.AdamW([{"params": list(w.values())}, {"params": list(a.values()), "lr": 2.0}], 0.3 * LR, weight_decay=0)
+    for number in range(1, 4):
+        changed = {}
+        for place, (n, x) in enumerate(before.items()):
+            noise = torch.Generator().manual_seed((3 * 1_000_003 + place) * 1_000_003 + number - 1)
+            u = torch.rand(x.shape, generator=noise, dtype=x.dtype).clamp(1e-4, 1 - 1e-4)
+            s = torch.sigmoid(u.log() - (1 - u).log() + a[n])
+            changed[n] = x + (3 * s - 1.5).clamp(0, 1) * w[n]
+            targets(model)[n].data.copy_(changed[n].detach())
+        found = gradients(model, batch(number), batch(number).targets)
+        adam.zero_grad()
+        (1e-5 * sum(torch.sigmoid(x).sum() for x in a.values())).backward()
+        torch.autograd.backward(list(changed.values()), [found[n] for n in changed])
+        adam.step()
+    open_gates = {n: (3 * torch.sigmoid(x) - 1.5).clamp(0, 1).detach() for n, x in a.items()}
+    assert 0 < sum(int(((z > 0) & (z < 1)).sum()) for z in open_gates.values()), "no gate is under way: a test of nothing"
+    return {n: z * w[n].detach() for n, z in open_gates.items()}
+
+
 def naive_choice(name: str, model: Any) -> dict[str, set[int]]:
     """What the method has to choose, from a pretrained model that it may change."""
     count = round(FRACTION * sum(p.numel() for p in model.parameters()))
@@ -92,6 +117,8 @@ def naive_choice(name: str, model: Any) -> dict[str, set[int]]:
             gradients(model, batch(number), batch(number).targets)
             adam.step()
         return top({n: w.detach() - before[n] for n, w in targets(model).items()}, count)
+    if name == "diff-pruning":
+        return top(gated_round(model), count)
     scores = {n: torch.zeros_like(w) for n, w in targets(model).items()}
     for number in (1, 2):
         some = batch(number)

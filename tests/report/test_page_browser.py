@@ -225,6 +225,18 @@ def test_a_phone_shows_all_without_scrolling_sideways(visit: Visit, written: tup
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_claims_are_read_on_a_phone_without_scrolling(visit: Visit) -> None:
+    page = visit("#claims", viewport={"width": 390, "height": 844})
+    badges = page.locator(".claims td[data-title=verdict] .badge").all()
+    assert badges
+    for badge in badges:
+        box = badge.bounding_box()
+        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= 390
+    for link in page.locator("nav a").all():  # all parts of the report can be reached
+        box = link.bounding_box()
+        assert box is not None and box["x"] + box["width"] <= 390
+
+
 def test_a_legend_can_be_read_on_a_phone(visit: Visit) -> None:
     page = visit(viewport={"width": 390, "height": 844})
     figure = page.locator("figure[data-chart^=pareto]").first

@@ -10,23 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forks import finish
+from forks import OUTCOME, finish
 from safetensors import safe_open
 
 SAVES = 5  # of states of training, after which a process dies
-KEPT = (
-    "key",
-    "run",
-    "status",
-    "step",
-    "capacity",
-    "training",
-    "method",
-    "heldout",
-    "evaluation",
-    "composition",
-    "adapter",
-)
+KEPT = (*OUTCOME, "composition", "adapter")
 ASKED = {
     "nf4": ("plateau", "--base", "nf4", "--fractions", "2", "--methods", "smt,spiel-ma,peft:osf"),
     "composition": ("composition", "--fractions", "4", "--methods", "smt"),

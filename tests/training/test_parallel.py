@@ -41,6 +41,7 @@ CASES = (
     "spiel-ma",
     "fish",
     "lt-sft",
+    "diff-pruning",
     "s2ft",
 )
 

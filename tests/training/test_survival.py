@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forks import finish, start
+from forks import OUTCOME, finish, start
 from rich.console import Console
 
 from smt_bench.execute import execute
@@ -133,19 +133,7 @@ SPOTS = {
 
 def results(folder: Path) -> dict[str, dict[str, Any]]:
     """What the records say, without what merely happened."""
-    kept = (
-        "schema",
-        "key",
-        "run",
-        "status",
-        "message",
-        "step",
-        "capacity",
-        "training",
-        "method",
-        "heldout",
-        "evaluation",
-    )
+    kept = ("schema", "message", *OUTCOME)
     records = [json.loads(p.read_text()) for p in (folder / "runs").glob("*.json")]
     return {r["key"]: {part: r[part] for part in kept} for r in records}
 

@@ -1,0 +1,168 @@
+"""Diff pruning: a difference to every weight is learnt through a gate that is pulled to 0 (Guo et al., 2021,
+"Parameter-Efficient Transfer Learning with Diff Pruning").
+
+    1. train w and a of  W = W0 + z * w,  z ~ hard concrete(a)  (`relaxed`), with lambda E[number of z that are not 0] in the loss
+    2. M = 1 at the largest |z * w|, over all matrices together
+    3. from W0, train  W0 + M * delta
+
+Its third step starts from W0 as the authors' code does (`run_glue_fixmask_finetune`).
+
+Deviations / decisions:
+    - One gate per weight, the paper's diff pruning without structure; its structured variant has one more per matrix.
+    - The authors gate embeddings and norms too, and train the classifier's head whole; here the targets, from which it chooses.
+    - They prune by the last gates drawn; here by those without noise, so that chance does not decide.
+    - Both rounds count as steps of the run: `warmup_share` of them are the first. The authors give both rounds the same length.
+    - The second round has a learning-rate schedule of its own, as theirs; the first follows the run's.
+    - A step has one draw for all its micro-batches, so that their size decides nothing. Devices draw differently.
+    - Gradients of w and a are clipped together, as all gradients here; theirs apart.
+    - a has a peak rate of its own, as in their code; it is what moves a gate from its start to 0 within a round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from smt_bench.methods.base import Capacity, OptimizerSettings, ParamGroup, Shapes
+from smt_bench.methods.masks.base import Mask, MaskConfig
+from smt_bench.methods.masks.choice import largest
+from smt_bench.methods.masks.relaxed import GatedLinear, gates, penalty_gradient
+from smt_bench.methods.modules import freeze, has_values, linears, numel, replace_module, targeted
+from smt_bench.methods.search import Span
+from smt_bench.methods.settings import setting
+
+
+@dataclass(frozen=True)
+class DiffPruningConfig(MaskConfig):
+    """Diff pruning's settings; the values are those of the authors' code.
+
+    Attributes:
+        warmup_share: of the run's steps, for the first round.
+        warmup_lr_scale: factor on the learning rate of the differences in the first round.
+        gate_lr: peak learning rate of the gates' logits.
+        gate_logit: of all gates at first: sigmoid(5) = 0.993.
+        penalty: lambda, in nats per gate.
+    """
+
+    warmup_share: float = setting(0.5, above=0, below=1)
+    warmup_lr_scale: float = setting(1.0, above=0)
+    gate_lr: float = setting(0.1, above=0)
+    gate_logit: float = 5.0
+    penalty: float = setting(1.25e-7, at_least=0)
+
+
+class DiffPruning(Mask[DiffPruningConfig]):
+    """Trains the weights whose gated differences came out largest."""
+
+    name = "diff-pruning"
+    version = 1
+    summary = "Diff pruning: the weights with the largest differences under learnt gates, from their pretrained values"
+    title = "DiffPruning"
+    look = ("#999933", "P")
+    order = 26
+    Config = DiffPruningConfig
+
+    @classmethod
+    def recipe(cls, steps: int, given: Mapping[str, Any]) -> dict[str, Any]:
+        """A tenth of the rate for the first round, as for LT-SFT: a rate for 1 % of the numbers is too high for all."""
+        return {"warmup_lr_scale": 0.1, **given}
+
+    @classmethod
+    def search(cls, steps: int) -> dict[str, Span]:
+        """The first round's length, and how fast gates move in it."""
+        return {"warmup_share": Span(0.1, 0.7, log=False), "gate_lr": Span(0.01, 1.0)}
+
+    def __init__(self, config: DiffPruningConfig, fraction: float | None, seed: int, steps: int) -> None:
+        self._layers: dict[str, tuple[nn.Linear, GatedLinear]] = {}
+        self._scores: dict[str, torch.Tensor] = {}
+        self._seen = 0
+        self._open: float | None = None
+        super().__init__(config, fraction, seed, steps)
+
+    @property
+    def warmup_steps(self) -> int:
+        """The first round."""
+        return max(1, round(self.config.warmup_share * self.steps))
+
+    def capacity(self, shapes: Shapes) -> Capacity:
+        """As all masks; the first round has two float32 numbers for each weight, their gradients and moments."""
+        held = sum(numel(shape) for shape in targeted(shapes, self.config.targets).values())
+        return replace(super().capacity(shapes), kept=32 * held)
+
+    @property
+    def restarts_schedule(self) -> bool:
+        """The second round begins anew."""
+        return True
+
+    @property
+    def half(self) -> str:
+        """Everything that trains is float32."""
+        return "float32 deltas and gradients; first round: float32 differences and gates"
+
+    def warmup(self, model: nn.Module) -> list[ParamGroup]:
+        """Puts gated layers into the model."""
+        freeze(model)
+        for place, (name, linear) in enumerate(linears(model, self.config.targets)):
+            layer = GatedLinear(linear, self.config.gate_logit, self._noise(place))
+            self._layers[name] = linear, layer
+            replace_module(model, name, layer)
+        layers = [layer for _, layer in self._layers.values()]
+        return [
+            ParamGroup([layer.values for layer in layers], lr_scale=self.config.warmup_lr_scale),
+            ParamGroup([layer.logits for layer in layers], weight_decay=0.0),
+        ]
+
+    def _noise(self, place: int) -> Callable[[], int]:
+        # A stream per step and layer: nothing has to be kept for resume but the step.
+        return lambda: ((self.seed * 1_000_003 + place) * 1_000_003 + self._seen) % 2**63
+
+    def optimizer(self, groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.Optimizer:
+        """AdamW; in the first round with the gates' own rate."""
+        logits = {id(layer.logits) for _, layer in self._layers.values()}
+        for group in groups:
+            if logits and id(group["params"][0]) in logits:
+                group["lr"] = self.config.gate_lr
+        return super().optimizer(groups, settings)
+
+    def observe(self, model: nn.Module, step: int) -> None:
+        """Adds the penalty's gradient to that of the loss."""
+        self._seen = step
+        for _, layer in self._layers.values():
+            pull_OI = self.config.penalty * penalty_gradient(layer.logits.detach())
+            layer.logits.grad = pull_OI if layer.logits.grad is None else layer.logits.grad.add_(pull_OI)
+
+    def settle(self, model: nn.Module) -> None:
+        """Takes the gated layers out, and keeps their differences under gates without noise."""
+        passed, held = 0, 0
+        for name, (linear, layer) in self._layers.items():
+            replace_module(model, name, linear)
+            z_OI, _ = gates(layer.logits.detach())
+            self._scores[name] = layer.values.detach().mul_(z_OI)
+            if has_values(z_OI):
+                passed, held = passed + int((z_OI > 0).sum()), held + z_OI.numel()
+        if held:
+            self._open = passed / held
+        self._layers = {}
+
+    def choose(self, linears: Mapping[str, nn.Linear], shapes: Shapes) -> dict[str, torch.Tensor]:
+        """The largest differences over all matrices together; all start from 0 again."""
+        found = largest({name: self._scores[name] for name in linears}, self.capacity(shapes).units)
+        self._scores = {}
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        """As all masks, and the share of gates that were not 0 in the end."""
+        return {**super().describe(), "gates_open": self._open}
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the first round is, or what it led to."""
+        return {**super().state_dict(), "seen": self._seen, "open": self._open}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict`."""
+        super().load_state_dict(state)
+        self._seen, self._open = state["seen"], state["open"]
