@@ -18,7 +18,7 @@ _PAPER_SMT = {"warmup_steps": 100, "warmup_lr_scale": 0.1}
 _CODE_SMT = {"warmup_steps": 100, "warmup_lr_scale": 1.0, "schedule": "fresh"}
 _TINY_LRS = {
     "full": 1e-3, "smt": 1e-3, "lora": 2e-3, "dora": 2e-3, "spiel": 6e-3, "spiel-ma": 6e-2,
-    "random-mask": 6e-3, "sift": 6e-3, "fish": 7e-4, "*": 2e-3,
+    "random-mask": 6e-3, "sift": 6e-3, "fish": 7e-4, "lt-sft": 6e-3, "diff-pruning": 6e-3, "*": 2e-3,
 }  # fmt: skip
 # Those of the commonsense tasks, not searched anew; (IA)3's by its likeness to them: one factor per channel takes a larger rate.
 _TINY_CHAT_LRS = {**_TINY_LRS, "peft:ia3": 2e-2}
