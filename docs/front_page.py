@@ -1,7 +1,7 @@
 """What README shows and no hand has typed: two pictures, the papers' claims with today's verdicts, what methods reach and take.
 
-    python docs/front_page.py            writes docs/methods.svg, docs/paper_and_ours.svg and the tables in README
-    python docs/front_page.py --check    exit code 1 where README's tables are not what the committed results say
+    python docs/front_page.py            writes docs/methods.svg, docs/paper_and_ours.svg and tables in README, docs/claims.md
+    python docs/front_page.py --check    exit code 1 where these tables are not what the committed results say
 
 Reads `results/paper/` and `results/reference/` only.
 """
@@ -20,12 +20,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from smt_bench import experiments
 from smt_bench.evidence.words import percent
 from smt_bench.evidence.words import title as titled
 from smt_bench.report.canvas import STYLE, fraction_axis, look
 
 ROOT = Path(__file__).resolve().parents[1]
-README, PAPER, OURS = ROOT / "README.md", ROOT / "results" / "paper", ROOT / "results" / "reference"
+README, CLAIMS = ROOT / "README.md", ROOT / "docs" / "claims.md"
+PAPER, OURS = ROOT / "results" / "paper", ROOT / "results" / "reference"
 MODEL, PRINTED = "tiny", "llama-7b"  # ours, and the paper's, in the picture
 COST = "bench-60m"  # whose steps were measured
 METHODS = ("lora", "dora", "spiel", "smt")
@@ -131,16 +133,53 @@ def _panel(axes: Axes, rows: pd.DataFrame, full: float, title: str) -> None:
 
 
 def claims() -> str:
-    """The papers' claims that were tried with several seeds: one row each, what was found by accuracy, and where it stands."""
-    lines = ["| the paper says | with the recipe's rates | tuned |", "|---|---|---|"]
-    for path in _sheets():
-        found, tuned = _of_paper(path), path.parent / "tuned" / path.name
-        again = _of_paper(tuned) if tuned.exists() else None
-        for claim, rows in found.groupby("claim", sort=False):
-            second = "" if again is None else _linked(_said(again[again["claim"] == claim]), tuned)
-            paper = "SpIEL" if path.relative_to(OURS).parts[0].startswith(("spiel", "composition")) else "SMT"
-            lines.append(f"| {paper}: {claim} | {_linked(_said(rows), path)} | {second} |")
+    """By table of the papers, how many of its claims hold of those that were tried with several seeds."""
+    lines = ["| what the papers claim about | with the recipe's rates | tuned |", "|---|---|---|"]
+    for about, paths in _by_experiment().items():
+        cells = []
+        for found in (paths, [again for path in paths if (again := _tuned(path)).exists()]):
+            verdicts = [str(v) for path in found for v in _of_paper(path)["verdict"]]
+            place = found[0].parent if len(found) > 1 else found[0].with_suffix(".md") if found else None
+            cells.append("" if place is None else f"[{_tally(verdicts)}]({place.relative_to(ROOT).as_posix()})")
+        lines.append(f"| {about} | {cells[0]} | {cells[1]} |")
     return "\n".join(lines) + "\n"
+
+
+def every_claim() -> str:
+    """One row per claim: what was found by accuracy, and where it stands."""
+    lines = ["| the paper says | with the recipe's rates | tuned |", "|---|---|---|"]
+    for about, paths in _by_experiment().items():
+        for path in paths:
+            found, tuned = _of_paper(path), _tuned(path)
+            again = _of_paper(tuned) if tuned.exists() else None
+            for claim, rows in found.groupby("claim", sort=False):
+                second = "" if again is None else _linked(_said(again[again["claim"] == claim]), tuned)
+                lines.append(f"| {about.split(' ')[0]}: {claim} | {_linked(_said(rows), path)} | {second} |")
+    return "\n".join(lines) + "\n"
+
+
+def _by_experiment() -> dict[str, list[Path]]:
+    """What an experiment reproduces -> its tables of claims; SMT's first, in the order of its tables."""
+    found: dict[str, list[Path]] = {}
+    for path in _sheets():
+        if not _of_paper(path).empty:
+            about = experiments.find(path.relative_to(OURS).parts[0]).reproduces
+            found.setdefault(about[0].upper() + about[1:], []).append(path)
+    return dict(sorted(found.items(), key=lambda item: item[0].split(" ")[0]))
+
+
+def _tuned(path: Path) -> Path:
+    return path.parent / "tuned" / path.name
+
+
+def _tally(verdicts: Sequence[str]) -> str:
+    counts = [sum(v.startswith(word) for v in verdicts) for word in WORDS]
+    held, failed, rest = counts
+    if len(verdicts) == 1:
+        return verdicts[0]
+    parts = [f"{held or 'none'} of {len(verdicts)} hold{'s' if held == 1 else ''}"]
+    parts += [f"{failed} do{'es' if failed == 1 else ''} not"] if failed else []
+    return ", ".join([*parts, *([f"{rest} cannot be told"] if rest else [])])
 
 
 def _of_paper(path: Path) -> pd.DataFrame:
@@ -149,7 +188,7 @@ def _of_paper(path: Path) -> pd.DataFrame:
 
 
 def _linked(text: str, path: Path) -> str:
-    return f"[{text}]({path.with_suffix('.md').relative_to(ROOT).as_posix()})"
+    return f"[{text}](../{path.with_suffix('.md').relative_to(ROOT).as_posix()})"
 
 
 def _sheets() -> Iterator[Path]:
@@ -221,11 +260,16 @@ def main() -> int:
     """Writes or checks."""
     text = README.read_text(encoding="utf-8")
     new = _filled(_filled(text, "claims", claims()), "methods", costs())
+    listed = CLAIMS.read_text(encoding="utf-8")
+    pages = {README: (text, new), CLAIMS: (listed, _filled(listed, "claims", every_claim()))}
     if "--check" in sys.argv[1:]:
-        if new != text:
-            print("README's tables are not what results/reference says: python docs/front_page.py", file=sys.stderr)
-        return int(new != text)
-    README.write_text(new, encoding="utf-8")
+        stale = [path.name for path, (was, now) in pages.items() if was != now]
+        if stale:
+            say = f"{', '.join(stale)}: tables are not what results/reference says: python docs/front_page.py"
+            print(say, file=sys.stderr)
+        return int(bool(stale))
+    for path, (_, now) in pages.items():
+        path.write_text(now, encoding="utf-8")
     with matplotlib.rc_context(STYLE):
         for draw, name in ((methods_picture, "methods"), (paper_and_ours, "paper_and_ours")):
             draw().savefig(ROOT / "docs" / f"{name}.svg", metadata={"Date": None})

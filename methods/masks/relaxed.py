@@ -1,4 +1,4 @@
-"""Gates between 0 and 1 that are drawn anew in every step: the hard-concrete distribution (Louizos et al., 2018), in a linear layer.
+"""Gates between 0 and 1, drawn anew in every step, in a linear layer: the hard-concrete distribution (Louizos et al., 2018).
 
     s = sigmoid(log u - log(1 - u) + a),  u ~ U(0, 1)     stretched to (-1.5, 1.5), cut off to [0, 1]:  z
     W = W0 + z * w                                        z, w, a: (O, I)
@@ -112,9 +112,7 @@ class GatedLinear(nn.Module):
         if not has_values(self.logits):
             return gates(self.logits, torch.rand_like(self.logits))
         generator = torch.Generator(self.logits.device).manual_seed(self.seed())
-        u_OI = torch.rand(
-            self.logits.shape, generator=generator, dtype=self.logits.dtype, device=self.logits.device
-        )
+        u_OI = torch.rand(self.logits.shape, generator=generator, dtype=self.logits.dtype, device=self.logits.device)
         return gates(self.logits, u_OI)
 
     @torch.no_grad()

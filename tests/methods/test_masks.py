@@ -88,7 +88,9 @@ def gated_round(model: Any) -> dict[str, torch.Tensor]:
     before = {n: w.detach().clone() for n, w in targets(model).items()}
     w = {n: torch.zeros_like(x).requires_grad_() for n, x in before.items()}
     a = {n: torch.full_like(x, 5.0).requires_grad_() for n, x in before.items()}
-    adam = torch.optim.AdamW([{"params": list(w.values())}, {"params": list(a.values()), "lr": 2.0}], 0.3 * LR, weight_decay=0)
+    adam = torch.optim.AdamW(
+        [{"params": list(w.values())}, {"params": list(a.values()), "lr": 2.0}], 0.3 * LR, weight_decay=0
+    )
     for number in range(1, 4):
         changed = {}
         for place, (n, x) in enumerate(before.items()):
@@ -103,7 +105,9 @@ def gated_round(model: Any) -> dict[str, torch.Tensor]:
         torch.autograd.backward(list(changed.values()), [found[n] for n in changed])
         adam.step()
     open_gates = {n: (3 * torch.sigmoid(x) - 1.5).clamp(0, 1).detach() for n, x in a.items()}
-    assert 0 < sum(int(((z > 0) & (z < 1)).sum()) for z in open_gates.values()), "no gate is under way: a test of nothing"
+    assert sum(int(((z > 0) & (z < 1)).sum()) for z in open_gates.values()) > 0, (
+        "no gate is under way: a test of nothing"
+    )
     return {n: z * w[n].detach() for n, z in open_gates.items()}
 
 
