@@ -7,7 +7,7 @@ and among equal scores the earlier wins.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
@@ -16,6 +16,27 @@ from smt_bench.methods.modules import apportion
 
 DIGIT = 16
 _BITS = {torch.float32: (torch.int32, 32), torch.float64: (torch.int64, 64)}
+
+
+class Made(Mapping[str, torch.Tensor]):
+    """Scores that are made when they are asked for, since those of all matrices together would fill the memory.
+
+    Args:
+        names: of the matrices, in model order.
+        make: a matrix's scores by its name.
+    """
+
+    def __init__(self, names: Iterable[str], make: Callable[[str], torch.Tensor]) -> None:
+        self._names, self._make = tuple(names), make
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def largest(scores: Mapping[str, torch.Tensor], count: int) -> dict[str, torch.Tensor]:

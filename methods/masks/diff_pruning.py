@@ -3,23 +3,25 @@
 
     1. train w and a of  W = W0 + z * w,  z ~ hard concrete(a)  (`relaxed`), with lambda E[number of z that are not 0] in the loss
     2. M = 1 at the largest |z * w|, over all matrices together
-    3. from W0, train  W0 + M * delta
+    3. train  W0 + M * delta,  delta = w at first
 
-Its third step starts from W0 as the authors' code does (`run_glue_fixmask_finetune`).
+The third step begins where the first has left w, as in the commands that the authors give (`run_glue_fixmask_finetune.py
+--finetune 1`).
 
 Deviations / decisions:
-    - One gate per weight, the paper's diff pruning without structure; its structured variant has one more per matrix.
+    - One gate per weight, the paper's diff pruning without structure. Its structured variant, the default of their code, has one
+      more per matrix.
     - The authors gate embeddings and norms too, and train the classifier's head whole; here the targets, from which it chooses.
-    - They prune by the last gates drawn; here by those without noise, so that chance does not decide.
+    - They prune by the last gates drawn; here by those without noise, so that chance does not decide. Where fewer gates are open
+      than deltas are asked for, the rest are those nearest to open, |w| sigmoid(a).
     - Both rounds count as steps of the run: `warmup_share` of them are the first. The authors give both rounds the same length.
-    - The second round has a learning-rate schedule of its own, as theirs; the first follows the run's.
+    - The second round has a learning-rate schedule of its own, as theirs; the first follows the run's, for w and a alike. The
+      authors keep the rate of a where it is: their code makes a schedule for it and never steps it.
     - A step has one draw for all its micro-batches, so that their size decides nothing. Devices draw differently.
     - Gradients of w and a are clipped together, as all gradients here; theirs apart.
-    - a has a peak rate of its own, as in their code.
-    - Nearly all gates start at exactly 1, where the loss has no slope: at first the penalty alone moves them, with gradients a
-      tenth of Adam's epsilon, so that they move by rate / epsilon times the number of steps. Their epsilon is of rounds of some
-      25,000 steps; in the recipe it is to the round's length what theirs is to that. So gates of no use close in a short round
-      too, and what keeps one open is still a slope of lambda. With theirs none of `tiny`'s gates closes in 110 steps.
+    - Nearly all gates start at exactly 1, where the loss has no slope and the penalty's, 8e-10, is a tenth of Adam's epsilon: an
+      unused gate takes 170 steps to close, more than a short round has. The recipe's epsilon is below that slope, and it takes
+      50. What keeps a gate open is a slope of lambda against it, with either.
 """
 
 from __future__ import annotations
@@ -33,18 +35,16 @@ from torch import nn
 
 from smt_bench.methods.base import Capacity, OptimizerSettings, ParamGroup, Shapes
 from smt_bench.methods.masks.base import Mask, MaskConfig
-from smt_bench.methods.masks.choice import largest
+from smt_bench.methods.masks.choice import Made, largest
 from smt_bench.methods.masks.relaxed import GatedLinear, gates, penalty_gradient
 from smt_bench.methods.modules import freeze, has_values, linears, numel, replace_module, targeted
 from smt_bench.methods.search import Span
 from smt_bench.methods.settings import setting
 
-AUTHORS_STEPS = 25_256  # of their example: 67,349 sentences, three times, in batches of 8
-
 
 @dataclass(frozen=True)
 class DiffPruningConfig(MaskConfig):
-    """Diff pruning's settings; the values are those of the authors' code.
+    """Diff pruning's settings; those of the gates are the values of the authors' code.
 
     Attributes:
         warmup_share: of the run's steps, for the first round.
@@ -63,6 +63,15 @@ class DiffPruningConfig(MaskConfig):
     penalty: float = setting(1.25e-7, at_least=0)
 
 
+def _gated(w_OI: torch.Tensor, a_OI: torch.Tensor) -> torch.Tensor:
+    return (w_OI * gates(a_OI)[0]).abs()
+
+
+def _closed(w_OI: torch.Tensor, a_OI: torch.Tensor) -> torch.Tensor:
+    score_OI = w_OI.abs() * torch.sigmoid(a_OI)
+    return score_OI.masked_fill(_gated(w_OI, a_OI) > 0, 0)
+
+
 class DiffPruning(Mask[DiffPruningConfig]):
     """Trains the weights whose gated differences came out largest."""
 
@@ -76,21 +85,20 @@ class DiffPruning(Mask[DiffPruningConfig]):
 
     @classmethod
     def recipe(cls, steps: int, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The gates' epsilon by the length of the first round; a tenth of the rate there, as for LT-SFT: so many numbers move."""
-        share = given.get("warmup_share", cls.Config.warmup_share)
-        scaled = float(f"{cls.Config.gate_eps * max(1, round(share * steps)) / AUTHORS_STEPS:.3g}")
-        return {"warmup_lr_scale": 0.1, "gate_eps": min(cls.Config.gate_eps, scaled), **given}
+        """Gates that can close in a short run; a tenth of the rate in the first round, as for LT-SFT: so many numbers move."""
+        return {"warmup_lr_scale": 0.1, "gate_eps": 1e-10, **given}
 
     @classmethod
     def search(cls, steps: int) -> dict[str, Span]:
         """The first round's length, and what pulls gates to 0 in it."""
-        return {"warmup_share": Span(0.1, 0.7, log=False), "penalty": Span(1e-8, 1e-5)}
+        return {"warmup_share": Span(0.3, 0.7, log=False), "penalty": Span(1e-8, 1e-5)}
 
     def __init__(self, config: DiffPruningConfig, fraction: float | None, seed: int, steps: int) -> None:
         self._layers: dict[str, tuple[nn.Linear, GatedLinear]] = {}
-        self._scores: dict[str, torch.Tensor] = {}
+        self._learnt: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._starts: dict[str, torch.Tensor] = {}
         self._seen = 0
-        self._open: float | None = None
+        self._told: dict[str, Any] = {"gates_open": None, "deltas_of_closed_gates": None}
         super().__init__(config, fraction, seed, steps)
 
     @property
@@ -146,33 +154,55 @@ class DiffPruning(Mask[DiffPruningConfig]):
             layer.logits.grad = pull_OI if layer.logits.grad is None else layer.logits.grad.add_(pull_OI)
 
     def settle(self, model: nn.Module) -> None:
-        """Takes the gated layers out, and keeps their differences under gates without noise."""
-        passed, held = 0, 0
+        """Takes the gated layers out, and keeps what they have learnt."""
         for name, (linear, layer) in self._layers.items():
             replace_module(model, name, linear)
-            z_OI, _ = gates(layer.logits.detach())
-            self._scores[name] = layer.values.detach().mul_(z_OI)
-            if has_values(z_OI):
-                passed, held = passed + int((z_OI > 0).sum()), held + z_OI.numel()
-        if held:
-            self._open = passed / held
+            self._learnt[name] = layer.values.detach(), layer.logits.detach()
         self._layers = {}
 
     def choose(self, linears: Mapping[str, nn.Linear], shapes: Shapes) -> dict[str, torch.Tensor]:
-        """The largest differences over all matrices together; all start from 0 again."""
-        found = largest({name: self._scores[name] for name in linears}, self.capacity(shapes).units)
-        self._scores = {}
+        """The largest differences over all matrices together; of closed gates only what open ones do not fill."""
+        units = self.capacity(shapes).units
+        learnt = {name: self._learnt[name] for name in linears}
+        gated, closed = (Made(learnt, lambda n, s=s: s(*learnt[n])) for s in (_gated, _closed))  # type: ignore[misc]
+        if all(has_values(w_OI) for w_OI, _ in learnt.values()):
+            held = sum(w_OI.numel() for w_OI, _ in learnt.values())
+            passed = sum(int((gates(a_OI)[0] > 0).sum()) for _, a_OI in learnt.values())
+            filled = min(units, sum(int((gated[name] > 0).sum()) for name in gated))
+            self._told = {"gates_open": passed / held, "deltas_of_closed_gates": units - filled}
+        else:
+            filled = units
+        parts = [largest(scores, count) for scores, count in ((gated, filled), (closed, units - filled)) if count]
+        found = {
+            name: torch.cat([part[name] for part in parts if name in part]).sort().values
+            for name in linears
+            if any(name in part for part in parts)
+        }
+        self._starts = {name: learnt[name][0].flatten()[places_D] for name, places_D in found.items()}
+        self._learnt = {}
         return found
 
+    def attach(self, model: nn.Module) -> list[ParamGroup]:
+        """As all masks; the deltas begin as what was learnt of them."""
+        groups = super().attach(model)
+        assert self._deltas is not None
+        with torch.no_grad():
+            for name, start_D in self._starts.items():
+                self._deltas.layers[name].deltas.copy_(start_D)
+        if self._starts:
+            self._deltas.write()
+        self._starts = {}
+        return groups
+
     def describe(self) -> dict[str, Any]:
-        """As all masks, and the share of gates that were not 0 in the end."""
-        return {**super().describe(), "gates_open": self._open}
+        """As all masks; the share of gates that were not 0 in the end, and how many deltas are of gates that were."""
+        return {**super().describe(), **self._told}
 
     def state_dict(self) -> dict[str, Any]:
         """How far the first round is, or what it led to."""
-        return {**super().state_dict(), "seen": self._seen, "open": self._open}
+        return {**super().state_dict(), "seen": self._seen, "told": self._told}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict`."""
         super().load_state_dict(state)
-        self._seen, self._open = state["seen"], state["open"]
+        self._seen, self._told = state["seen"], dict(state["told"])

@@ -17,7 +17,7 @@ Deviations / decisions:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from torch import nn
 
 from smt_bench.methods.base import Capacity, ParamGroup, Shapes
 from smt_bench.methods.masks.base import Mask, MaskConfig
-from smt_bench.methods.masks.choice import largest
+from smt_bench.methods.masks.choice import Made, largest
 from smt_bench.methods.modules import freeze, linears, numel, targeted
 from smt_bench.methods.products import wide
 from smt_bench.methods.search import Span
@@ -44,28 +44,6 @@ class LtSftConfig(MaskConfig):
 
     warmup_share: float = setting(0.5, above=0, below=1)
     warmup_lr_scale: float = setting(1.0, above=0)
-
-
-class Changes(Mapping[str, torch.Tensor]):
-    """By how much each matrix has moved, (O, I), made when it is asked for.
-
-    Args:
-        now: layer name -> layer.
-        before: layer name -> its weight before, on the CPU.
-    """
-
-    def __init__(self, now: Mapping[str, nn.Linear], before: Mapping[str, torch.Tensor]) -> None:
-        self.now, self.before = now, before
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        weight_OI = self.now[name].weight.detach()
-        return weight_OI.to(wide(weight_OI.dtype)) - self.before[name].to(weight_OI.device)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.now)
-
-    def __len__(self) -> int:
-        return len(self.now)
 
 
 class LtSft(Mask[LtSftConfig]):
@@ -131,7 +109,12 @@ class LtSft(Mask[LtSftConfig]):
 
     def choose(self, linears: Mapping[str, nn.Linear], shapes: Shapes) -> dict[str, torch.Tensor]:
         """The largest changes over all matrices together; rewinds."""
-        found = largest(Changes(linears, self._pretrained), self.capacity(shapes).units)
+
+        def change(name: str) -> torch.Tensor:
+            weight_OI = linears[name].weight.detach()
+            return weight_OI.to(wide(weight_OI.dtype)) - self._pretrained[name].to(weight_OI.device)
+
+        found = largest(Made(linears, change), self.capacity(shapes).units)
         for name, linear in linears.items():
             weight_OI = self._pretrained.pop(name).to(linear.weight.device)
             linear.weight = nn.Parameter(weight_OI, requires_grad=False)

@@ -15,6 +15,7 @@ from smt_bench import methods
 from smt_bench.data.batches import Batch
 from smt_bench.methods.base import OptimizerSettings
 from smt_bench.methods.masks.choice import largest
+from smt_bench.methods.masks.relaxed import penalty_gradient
 from smt_bench.methods.masks.watch import Watch, squares
 from smt_bench.methods.modules import apportion
 from smt_bench.training.loss import response_loss
@@ -83,8 +84,8 @@ def top(scores: dict[str, torch.Tensor], count: int) -> dict[str, set[int]]:
     return found
 
 
-def gated_round(model: Any) -> dict[str, torch.Tensor]:
-    """Diff pruning's first round, its gates by autograd: by matrix, the differences under gates without noise."""
+def gated_round(model: Any) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Diff pruning's first round, its gates by autograd: by matrix the differences, and these under gates without noise."""
     before = {n: w.detach().clone() for n, w in targets(model).items()}
     w = {n: torch.zeros_like(x).requires_grad_() for n, x in before.items()}
     a = {n: torch.full_like(x, 5.0).requires_grad_() for n, x in before.items()}
@@ -108,7 +109,7 @@ def gated_round(model: Any) -> dict[str, torch.Tensor]:
     assert sum(int(((z > 0) & (z < 1)).sum()) for z in open_gates.values()) > 0, (
         "no gate is under way: a test of nothing"
     )
-    return {n: z * w[n].detach() for n, z in open_gates.items()}
+    return {n: x.detach() for n, x in w.items()}, {n: z * w[n].detach() for n, z in open_gates.items()}
 
 
 def naive_choice(name: str, model: Any) -> dict[str, set[int]]:
@@ -122,7 +123,7 @@ def naive_choice(name: str, model: Any) -> dict[str, set[int]]:
             adam.step()
         return top({n: w.detach() - before[n] for n, w in targets(model).items()}, count)
     if name == "diff-pruning":
-        return top(gated_round(model), count)
+        return top(gated_round(model)[1], count)
     scores = {n: torch.zeros_like(w) for n, w in targets(model).items()}
     for number in (1, 2):
         some = batch(number)
@@ -151,6 +152,9 @@ def test_chooses_and_trains_like_a_masked_dense_model(name: str) -> None:
     masks = {n: torch.zeros_like(w).flatten() for n, w in targets(dense).items()}
     for n, found in chosen.items():
         masks[n][sorted(found)] = 1
+    if name == "diff-pruning":  # goes on from what it has learnt
+        for n, w in gated_round(copy.deepcopy(dense))[0].items():
+            targets(dense)[n].data += masks[n].view_as(w) * w
     adam = torch.optim.AdamW(targets(dense).values(), lr=LR, weight_decay=0)
     for number in range(method.warmup_steps + 1, STEPS + 1):
         gradients(dense, batch(number), batch(number).targets)
@@ -167,6 +171,43 @@ def test_chooses_and_trains_like_a_masked_dense_model(name: str) -> None:
         == sum(described["deltas_per_target"].values())
         == sum(map(len, chosen.values()))
     )
+
+
+def test_gates_that_are_closed_fill_up_what_open_ones_leave() -> None:
+    generator, model = torch.Generator().manual_seed(0), tiny_llama()
+    method, linears = build("diff-pruning"), {n: m for n, m in model.named_modules() if n in targets(model)}
+    learnt = {}
+    for n, linear in linears.items():
+        w, a = (torch.randn(linear.weight.shape, generator=generator) for _ in range(2))
+        learnt[n] = w, 2 * a - 4  # few are above 0, where gates open
+    method._learnt = dict(learnt)
+    shapes = {n: tuple(p.shape) for n, p in model.named_parameters()}
+    found, units = method.choose(linears, shapes), method.capacity(shapes).units
+    is_open = {n: a > 0 for n, (_, a) in learnt.items()}
+    opened = sum(int(z.sum()) for z in is_open.values())
+    assert 0 < opened < units
+    closed = top({n: (w * torch.sigmoid(a)).abs() * ~is_open[n] for n, (w, a) in learnt.items()}, units - opened)
+    expected = {n: closed[n] | set(is_open[n].flatten().nonzero().flatten().tolist()) for n in learnt}
+    assert {n: set(places.tolist()) for n, places in found.items()} == {n: p for n, p in expected.items() if p}
+    told = method.describe()
+    assert told["deltas_of_closed_gates"] == units - opened
+    assert told["gates_open"] == pytest.approx(opened / sum(a.numel() for _, a in learnt.values()))
+
+
+def test_an_unused_gate_closes_in_a_short_run_with_the_recipes_epsilon() -> None:
+    """The docstring's steps: 170 with the authors' epsilon, 50 with the recipe's."""
+    kind = methods.find("diff-pruning")
+    needed = []
+    for given in ({}, kind.recipe(220, {})):
+        config = kind.Config.from_dict(given)
+        a = nn.Parameter(torch.tensor([config.gate_logit]))
+        adam, steps = torch.optim.AdamW([a], config.gate_lr, eps=config.gate_eps, weight_decay=0), 0
+        while float(a) > 0:
+            a.grad = config.penalty * penalty_gradient(a.detach())
+            adam.step()
+            steps += 1
+        needed.append(steps)
+    assert 165 <= needed[0] < 180 and 45 <= needed[1] < 55
 
 
 def test_seeds_draw_other_random_masks_and_say_so() -> None:
