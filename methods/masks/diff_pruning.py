@@ -21,7 +21,7 @@ Deviations / decisions:
     - Gradients of w and a are clipped together, as all gradients here; theirs apart.
     - Nearly all gates start at exactly 1, where the loss has no slope and the penalty's, 8e-10, is a tenth of Adam's epsilon: an
       unused gate takes 170 steps to close, more than a short round has. The recipe's epsilon is below that slope, and it takes
-      50. What keeps a gate open is a slope of lambda against it, with either.
+      45. What keeps a gate open is a slope of lambda against it, with either.
 """
 
 from __future__ import annotations

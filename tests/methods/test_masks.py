@@ -195,7 +195,7 @@ def test_gates_that_are_closed_fill_up_what_open_ones_leave() -> None:
 
 
 def test_an_unused_gate_closes_in_a_short_run_with_the_recipes_epsilon() -> None:
-    """The docstring's steps: 170 with the authors' epsilon, 50 with the recipe's."""
+    """The docstring's steps: 170 with the authors' epsilon, 45 with the recipe's."""
     kind = methods.find("diff-pruning")
     needed = []
     for given in ({}, kind.recipe(220, {})):
@@ -207,7 +207,7 @@ def test_an_unused_gate_closes_in_a_short_run_with_the_recipes_epsilon() -> None
             adam.step()
             steps += 1
         needed.append(steps)
-    assert 165 <= needed[0] < 180 and 45 <= needed[1] < 55
+    assert 165 <= needed[0] < 180 and 40 <= needed[1] < 50
 
 
 def test_seeds_draw_other_random_masks_and_say_so() -> None:
