@@ -12,7 +12,7 @@ import torch
 
 from smt_bench import experiments
 from smt_bench.evidence.published import published
-from smt_bench.experiments.cost.spiel_cost import limit, tables
+from smt_bench.experiments.cost.spiel_cost import experiment, limit, tables
 from smt_bench.experiments.cost.spiel_cost.experiment import rank_of
 from smt_bench.machine import fits
 from smt_bench.measuring.account import CATEGORIES, Account, Phase
@@ -194,7 +194,7 @@ def _printed(column: str) -> dict[str, tuple[float, float]]:
 
 def test_the_papers_own_numbers_uphold_its_memory_claims_and_others_refute_them() -> None:
     printed = _printed("memory_gb")
-    rows = tables._by_title(_records("memory", printed)["result"]["rows"], tables._tuning_peak)
+    rows = tables._by_title(_records("memory", printed), tables._tuning_peak)
     assert rows["LoRA", False] == 40e9 and rows["SpIEL", True] == 20e9
     first, *claims = tables.memory_verdicts(rows, None)
     assert "all 5 claims hold" in first and all(claim.endswith(": holds.") for claim in claims)
@@ -210,11 +210,51 @@ def test_the_papers_own_numbers_uphold_its_memory_claims_and_others_refute_them(
 
 def test_every_printed_row_has_a_name_here() -> None:
     there = {
-        tables.printed_as({"name": name, "variant": v})
+        tables.printed_as({"name": name, "variant": v}, base)
         for name in (*tables.NAMES, "full")
-        for v in ("", "nf4", "sampled")
+        for v in ("", "sampled")
+        for base in tables.BASES
     }
     assert there - {None} == set(published(tables.TABLE)["method"])
+
+
+def test_over_4_bits_the_printed_rows_are_those_of_4_bits_and_no_claim_on_whole_weights_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "measured", lambda records, model: (list(records), ["made up"]))
+    records = [_records("memory", _printed("memory_gb")), _records("time", _printed("step_time_s"))]
+    for record in records:
+        record["run"]["settings"]["base"] = "nf4"
+    tables.write_spiel_cost(records, tmp_path, "llama2-7b")
+    for half in ("memory", "time"):
+        text = (tmp_path / f"table3_{half}.md").read_text()
+        assert "| qSpIEL-MA " in text and " x qLoRA |" in text and tables.UNJUDGED in text and "Claim:" not in text
+    table = pd.read_csv(tmp_path / "table3_memory.csv").set_index("printed_as")
+    assert table["paper_7B"]["qlora"] == 30 and table["paper_7B_to_lora"]["qlora"] == 1
+    assert pd.isna(table["peak"]["lora"]) and table["peak"]["qspiel-ag"] == 34_000.0
+
+
+def test_all_parts_are_measured_over_the_base_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    class Enough(Exception):
+        pass
+
+    def build(*args: Any) -> Any:
+        made.append(args)
+        raise Enough
+
+    monkeypatch.setattr(limit, "random_model", build)
+    s = {"precision": "fp32", "batch_size": 1, "length": 8, "run_steps": 782, "steps": 1, "base": "nf4"}
+    with pytest.raises(Enough):
+        limit.steps_within("tiny", s, {"name": "lora", "config": {}, "fraction": 0.02}, False, 0, 1)
+    assert made[0][-1] == "nf4"
+    monkeypatch.setattr(experiment, "random_model", build)
+    planner = Planner(Request("spiel-cost", "tiny", base="nf4"), fits.Machine((), 10**11))
+    timed = next(run for run, _ in experiment.SpielCost().runs(planner) if run.settings["part"] == "time")
+    with pytest.raises(Enough):
+        experiment.SpielCost().measure(timed, lambda *_: None, planner.measured())
+    assert made[1][-1] == "nf4"
 
 
 def test_times_of_one_seed_tell_nothing_and_of_several_what_they_show() -> None:
@@ -229,7 +269,10 @@ def test_times_of_one_seed_tell_nothing_and_of_several_what_they_show() -> None:
     assert "6 cannot be told" in tables.time_verdicts(seeds(1, 31.0))[0]
     assert "all 6 claims hold" in tables.time_verdicts(seeds(4, 31.0))[0]
     told = "\n".join(tables.time_verdicts(seeds(4, 35.0)))
-    assert "SpIEL-MA is faster than SpIEL, without checkpointing: -5.9 % of its time, does not hold" in told
+    assert (
+        "SpIEL-MA is faster than SpIEL, without checkpointing: SpIEL-MA takes 5.9 % more than SpIEL, does not hold"
+        in told
+    )
 
 
 def test_all_halves_are_written_and_the_papers_rows_stand_beside_them(

@@ -31,7 +31,7 @@ from smt_bench.experiments.cost.memory.experiment import weighed
 from smt_bench.experiments.cost.speed.experiment import RATE, maker
 from smt_bench.experiments.cost.spiel_cost.limit import GIB, STEPS, limit_of
 from smt_bench.experiments.cost.spiel_cost.tables import label, write_spiel_cost
-from smt_bench.experiments.cost.steps import StepsExperiment, lacking
+from smt_bench.experiments.cost.steps import StepsExperiment, lacking, weight_bytes
 from smt_bench.machine import fits
 from smt_bench.machine.watch import Watcher
 from smt_bench.measuring.contestant import Contestant
@@ -130,7 +130,8 @@ class SpielCost(StepsExperiment):
         asked = planner.request.checkpointing
         sizes["checkpointing"] = [False, True] if asked is None else [asked]
         rounds = planner.request.steps or (2 if planner.request.smoke else SCHEDULE["update_every"])
-        return {"methods": self._entries(planner), **sizes, "steps": rounds, "run_steps": RUN_STEPS}
+        found = {"methods": self._entries(planner), **sizes, "steps": rounds, "run_steps": RUN_STEPS}
+        return found | ({"base_of": "all parts"} if "base" in sizes else {})  # once only memory was counted over it
 
     def runs(self, planner: Planner) -> list[tuple[Measurement, None]]:
         """Bytes once, since they do not depend on the seed; times for every seed; on a GPU the paper's protocol, once."""
@@ -181,12 +182,16 @@ class SpielCost(StepsExperiment):
         s, seed, here = measurement.settings, measurement.seed, fits.here()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         total = total_parameters(shapes_of(model, s.get("layers")))
-        build = partial(random_model, model, s["precision"], device, seed, s.get("layers"))
+        build = partial(random_model, model, s["precision"], device, seed, s.get("layers"), s.get("base", ""))
         batch = random_batch(model, s["batch_size"], s["length"], seed, device)
         rows = []
         for checkpointing in s["checkpointing"]:
             own = [entry for entry, kind in jobs if kind is checkpointing]
-            out = {label(e): lacking(demand_of(maker(e, e["config"], seed, s)(), total, 0), here, s) for e in own}
+            weights = weight_bytes(model, s)
+            out = {
+                label(e): lacking(demand_of(maker(e, e["config"], seed, s)(), total, 0, weights=weights), here, s)
+                for e in own
+            }
             contestants = [
                 Contestant(
                     f"{label(e)}, {checkpointing}", maker(e, e["config"], seed, s), build,

@@ -70,7 +70,7 @@ def steps_within(
     if device.type == "cuda":
         whole = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, gib * GIB / whole), 0)
-    build = partial(random_model, model, s["precision"], device, seed, s.get("layers"))
+    build = partial(random_model, model, s["precision"], device, seed, s.get("layers"), s.get("base", ""))
     make = partial(methods.build, entry["name"], entry["config"], entry["fraction"], seed, s["run_steps"])
     contestant = Contestant(entry["name"], make, build, updater=UPDATERS[s.get("optimizer_dtype", "fp32")])
     try:

@@ -20,10 +20,11 @@ from smt_bench.report.table import Cell, Table, filled
 
 TABLE = "spiel_table3_memory_time"
 NAMES = {"lora": "lora", "spiel": "spiel-ag", "spiel-ma": "spiel-ma"}  # here -> as printed
-VARIANTS = {"": "", "nf4": "q"}  # of an entry -> what the paper puts before the name
+BASES = {"": "", "nf4": "q"}  # what the paper puts before the name of a method over such a base
 ROWS = ("LoRA", "SpIEL", "SpIEL-MA")
 MODELS = {"llama2-7b": "7B", "llama2-13b": "13B"}
 MATTERS = 1.0  # percent
+UNJUDGED = "The paper's claims on this table are about whole weights: over a base of 4 bits none is judged"
 MB = 1e6
 Row = dict[str, Any]
 Values = dict[tuple[str, bool], float]  # by row's title and checkpointing
@@ -35,10 +36,10 @@ def label(entry: dict[str, Any]) -> str:
     return " ".join(part for part in (entry["name"], fraction, entry["variant"]) if part)
 
 
-def printed_as(row: Row) -> str | None:
-    """What the paper's table calls a row; None for what it has not."""
-    name, before = NAMES.get(row["name"]), VARIANTS.get(row["variant"])
-    return None if name is None or before is None else before + name
+def printed_as(row: Row, base: str = "") -> str | None:
+    """What the paper's table calls a row of a measurement over a base; None for what it has not."""
+    name = NAMES.get(row["name"])
+    return None if name is None or row["variant"] else BASES[base] + name
 
 
 def write_spiel_cost(records: Sequence[Record], folder: Path, model: str) -> list[Path]:
@@ -64,21 +65,26 @@ def write_spiel_cost(records: Sequence[Record], folder: Path, model: str) -> lis
     return files
 
 
-def _titles(rows: Sequence[Row]) -> dict[str, Row]:
+def _titles(rows: Sequence[Row], base: str) -> dict[str, Row]:
     """The rows of the table by their titles, each once; several fractions are told apart."""
     several = len({row["fraction"] for row in rows if row["fraction"] is not None}) > 1
     made: dict[str, Row] = {}
     for row in rows:
-        name = title(row["name"]) + (f", {row['variant']}" if row["variant"] else "")
+        name = BASES[base] + title(row["name"]) + (f", {row['variant']}" if row["variant"] else "")
         name += f", {100 * row['fraction']:.3g} %" if several and row["fraction"] is not None else ""
         made.setdefault(name, row)
     return made
 
 
-def _by_title(rows: Sequence[Row], value: Callable[[Row], float | None]) -> Values:
-    titles = {(r["name"], r["variant"], r["fraction"]): name for name, r in _titles(rows).items()}
+def _by_title(record: Record, value: Callable[[Row], float | None]) -> Values:
+    rows = record["result"]["rows"]
+    titles = {(r["name"], r["variant"], r["fraction"]): name for name, r in _titles(rows, _base(record)).items()}
     found = {(titles[r["name"], r["variant"], r["fraction"]], bool(r["checkpointing"])): value(r) for r in rows}
     return {place: number for place, number in found.items() if number is not None}
+
+
+def _base(record: Record) -> str:
+    return str(record["run"]["settings"].get("base", ""))
 
 
 def _tuning_peak(row: Row) -> float | None:
@@ -88,8 +94,8 @@ def _tuning_peak(row: Row) -> float | None:
 def _memory(memory: Sequence[Record], limit: Sequence[Record], made: list[str], model: str) -> Table:
     record = (*memory, *limit)[0]
     rows = record["result"]["rows"]
-    peaks = _by_title(memory[0]["result"]["rows"], _tuning_peak) if memory else {}
-    limits = _by_title(limit[0]["result"]["rows"], lambda r: r.get("limit_gib")) if limit else {}
+    peaks = _by_title(memory[0], _tuning_peak) if memory else {}
+    limits = _by_title(limit[0], lambda r: r.get("limit_gib")) if limit else {}
     planned = {
         r["name"]: r for r in rows if "planned" in r and r["planned"] and not r["checkpointing"] and not r["variant"]
     }
@@ -97,7 +103,7 @@ def _memory(memory: Sequence[Record], limit: Sequence[Record], made: list[str], 
         name: abs(Account.from_dict(r["planned"]).peak("tuning").peak_bytes / (_tuning_peak(r) or 1.0) - 1)
         for name, r in planned.items()
     }
-    verdicts = memory_verdicts(limits or peaks, "GiB" if limits else None)
+    verdicts = [UNJUDGED] if _base(record) else memory_verdicts(limits or peaks, "GiB" if limits else None)
     columns = {"peak": ({k: v / MB for k, v in peaks.items()}, "MB", ",.1f")} if peaks else {}
     if limits:
         columns["limit"] = (limits, "smallest limit, GiB", "g")
@@ -105,39 +111,35 @@ def _memory(memory: Sequence[Record], limit: Sequence[Record], made: list[str], 
         *verdicts,
         *_setting(record),
         "peak: exact bytes of a step, every tensor counted; left of the slash without, right of it with activation "
-        "checkpointing. x LoRA: ratio to LoRA's",
+        f"checkpointing. x {BASES[_base(record)]}LoRA: ratio to it",
         *_lost(rows),
         *([f"planned on fake tensors: within {100 * max(off.values()):.2g} % of what was counted"] if off else []),
         *made,
     ]
-    return _table(f"SpIEL table 3: memory of a training step, {model}", rows, columns, "memory_gb", "GB", notes)
+    heading = f"SpIEL table 3: memory of a training step, {model}"
+    return _table(heading, record, columns, "memory_gb", "GB", notes)
 
 
 def _time(done: Sequence[Record], limit: Sequence[Record], made: list[str], model: str) -> Table:
     rows = done[0]["result"]["rows"]
-    seeds = [
-        _by_title(r["result"]["rows"], lambda row: statistics.mean(row["step_s"]) if "step_s" in row else None)
-        for r in done
-    ]
-    middle = [
-        _by_title(r["result"]["rows"], lambda row: statistics.median(row["step_s"]) if "step_s" in row else None)
-        for r in done
-    ]
+    seeds = [_by_title(r, lambda row: statistics.mean(row["step_s"]) if "step_s" in row else None) for r in done]
+    middle = [_by_title(r, lambda row: statistics.median(row["step_s"]) if "step_s" in row else None) for r in done]
     means = _over(seeds)
-    limits = _by_title(limit[0]["result"]["rows"], lambda r: r.get("step_s")) if limit else {}
+    limits = _by_title(limit[0], lambda r: r.get("step_s")) if limit else {}
     columns = {"mean": (means, "s, mean", ".3f"), "median": (_over(middle), "s, median", ".3f")}
     if limits:
         columns["limit"] = (limits, "s at the smallest limit", ".3f")
-    s = done[0]["run"]["settings"]
+    s, beside = done[0]["run"]["settings"], BASES[_base(done[0])] + ROWS[0]
     notes = [
-        *time_verdicts(seeds),
+        *([UNJUDGED] if _base(done[0]) else time_verdicts(seeds)),
         *_setting(done[0]),
         f"{s['steps']} steps of every method, all in turns, x {len(done)} seed(s); left of the slash without, right of it with "
-        "activation checkpointing. The mean holds SpIEL's estimation steps and updates. x LoRA: ratio to LoRA's mean",
+        f"activation checkpointing. The mean holds SpIEL's estimation steps and updates. x {beside}: ratio to its mean",
         *_lost(rows),
         *made,
     ]
-    return _table(f"SpIEL table 3: time of a training step, {model}", rows, columns, "step_time_s", "s", notes)
+    heading = f"SpIEL table 3: time of a training step, {model}"
+    return _table(heading, done[0], columns, "step_time_s", "s", notes)
 
 
 def _over(seeds: Sequence[Values]) -> Values:
@@ -203,12 +205,17 @@ def time_verdicts(seeds: Sequence[Values]) -> list[str]:
         for _, a, b, kind in claims
     ]
     told = judge([mean_of(values) if values else None for values in saved], MATTERS, "{:.1f} %".format)
-    shown = [f"{statistics.mean(values):+.1f} % of its time, " if values else "" for values in saved]
+    shown = [_shown(a, b, statistics.mean(values)) if values else "" for (_, a, b, _), values in zip(claims, saved)]
     return [
         f"Verdict on the paper's time claims (section 5.2): {tally(told)}. Rule: over seeds, differences within {MATTERS:g} % "
         "are none; corrected together (Holm).",
         *(f"Claim: {claim}: {difference}{verdict}." for (claim, *_), difference, verdict in zip(claims, shown, told)),
     ]
+
+
+def _shown(a: str, b: str, saved: float) -> str:
+    """In words, what one row takes beside another, of which it saves so many percent."""
+    return f"{a} takes {abs(saved):.1f} % {'less' if saved > 0 else 'more'} than {b}, "
 
 
 def _setting(record: Record) -> list[str]:
@@ -234,13 +241,13 @@ def _lost(rows: Sequence[Row]) -> list[str]:
 
 
 def _table(
-    heading: str, rows: Sequence[Row], columns: dict[str, tuple[Values, str, str]], printed: str, unit: str, notes: list[str]
+    heading: str, record: Record, columns: dict[str, tuple[Values, str, str]], printed: str, unit: str, notes: list[str]
 ) -> Table:  # fmt: skip
     """One row per method, "without / with"; the paper's rows that were not measured have blanks.
 
     Args:
         heading: of the table.
-        rows: of the record.
+        record: with the rows.
         columns: name -> values, unit, format; the first is what ratios are of.
         printed: the printed table's column; that with checkpointing ends in "_checkpointing".
         unit: of the printed numbers.
@@ -251,18 +258,19 @@ def _table(
         (row["model"], row["method"]): (float(row[printed]), float(row[f"{printed}_checkpointing"]))
         for row in table.to_dict("records")
     }
-    titles = _titles(rows)
-    there = {printed_as(row) for row in titles.values()}
+    base, titles = _base(record), _titles(record["result"]["rows"], _base(record))
+    beside = BASES[base] + ROWS[0]  # whose ratios stand in the table
+    there = {printed_as(row, base) for row in titles.values()}
     missing = [name for name in dict.fromkeys(table["method"]) if name not in there]
     cells: list[list[Cell]] = []
     data = []
     lead = next(iter(columns.values()))[0]
     for name, row in [*titles.items(), *((name, None) for name in missing)]:
-        paper = name if row is None else printed_as(row)
+        paper = name if row is None else printed_as(row, base)
         both = {what: [known.get((name, kind)) for kind in (False, True)] for what, (known, _, _) in columns.items()}
         mine = [lead.get((name, kind)) for kind in (False, True)]
-        base = [lead.get((ROWS[0], kind)) for kind in (False, True)]
-        ratios = [a / b if a is not None and b is not None else None for a, b in zip(mine, base)]
+        unit_of = [lead.get((beside, kind)) for kind in (False, True)]
+        ratios = [a / b if a is not None and b is not None else None for a, b in zip(mine, unit_of)]
         line: list[Cell] = [name]
         line += [_pair(both[what], form) for what, (_, _, form) in columns.items()]
         line.append(_pair(ratios, ".2f"))
@@ -275,16 +283,16 @@ def _table(
         for model, size in MODELS.items():
             theirs: Sequence[float | None] = numbers.get((model, paper or ""), (None, None))
             relative: Sequence[float | None] = [
-                a / b if a is not None else None for a, b in zip(theirs, numbers[model, "lora"])
+                a / b if a is not None else None for a, b in zip(theirs, numbers[model, BASES[base] + "lora"])
             ]
             line += [_pair(theirs, "g"), _pair(relative, ".2f")]
             for what, printed_pair in ((f"paper_{size}", theirs), (f"paper_{size}_to_lora", relative)):
                 values |= {what: printed_pair[0], f"{what}_checkpointing": printed_pair[1]}
         cells.append(line)
         data.append(values)
-    header = ["method", *(unit_of for _, unit_of, _ in columns.values()), "x LoRA"]
+    header = ["method", *(words for _, words, _ in columns.values()), f"x {beside}"]
     for size in MODELS.values():
-        header += [f"paper {size}, {unit}", f"paper {size}, x LoRA"]
+        header += [f"paper {size}, {unit}", f"paper {size}, x {beside}"]
     return Table(heading, header, cells, notes, filled(data))
 
 
