@@ -46,7 +46,13 @@ Select = Annotated[
 ]
 SelectEvery = Annotated[int | None, typer.Option("--select-every", help="Steps between two looks for the best.")]
 # What is run: `run`, `tune`, `plan` and those that repeat.
-Data = Annotated[str | None, typer.Option("--data", help="Folder in the LLM-Adapters layout.")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="Your data: a file, hub:ORG/NAME:SPLIT, a folder with tasks.toml (docs/own.md) or in the LLM-Adapters layout.",
+    ),
+]
 Methods = Annotated[Many, typer.Option("--methods", help="Methods, separated by commas; all: every one that can.")]
 Tasks = Annotated[Many, typer.Option("--tasks", help="Test tasks, separated by commas; math tasks train on math.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps per run.")]

@@ -159,7 +159,9 @@ def _from_folder(
 ) -> tuple[str, list[Example], int, list[str] | None, dict[str, list[Example]], list[str]]:
     if not root.is_dir():
         why = "is a file, not a folder" if root.exists() else "does not exist"
-        raise ValueError(f"data folder {root} {why}: pass a folder in the LLM-Adapters layout with --data")
+        raise ValueError(
+            f"--data {root} {why}: choose a file or folder of your data (docs/own.md), or of the LLM-Adapters layout"
+        )
     names = [task.name for task in family.files(tasks) if mixture is None or task.name in mixture.tasks]
     present = [name for name in names if find_file(root / "dataset" / name, "test")]
     absent = [name for name in names if name not in present]

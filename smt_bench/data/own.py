@@ -13,7 +13,7 @@
                                       # exact, f1 (of words; answers one per line), code (`answer` are its tests,
                                       # `lead` the program's beginning; needs --allow-code)
     options = ["positive", "negative"]
-    lead = "the sentiment is"         # what stands before the option in the responses; left out: nothing
+    lead = "the sentiment is"         # what stands before the option in every response; left out: nothing
     rationale = true                  # a rationale stands before the answer, which is then generated
 
 A file goes with the `tasks.toml` beside it. Without one a folder has its train.* and, of its test.*, the loss. Records are in the
@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.data import chat, families
-from smt_bench.data.example import Example
+from smt_bench.data.example import Chat, Example
 from smt_bench.data.family import KINDS, NO_TRAINING, Family, Found, Task
 from smt_bench.data.general import pieces
 from smt_bench.data.own_files import FILES, HUB, is_data, records
@@ -43,6 +43,7 @@ from smt_bench.data.tasks import gold
 LOSS, TEXT = "loss", "text"  # of the response, of a whole text
 UNSCORED = (LOSS, TEXT)
 NAME = re.compile(r"\w[\w.-]*")
+TAKES = {str: "a text that is not empty", list: "a list of texts", bool: "true or false", dict: "a table"}
 RESERVED = ("tuning",)  # a folder of that name is beside those of families
 CHOICES = ("options", *UNSCORED, *KINDS)
 
@@ -242,12 +243,36 @@ def _only(where: str, values: Mapping[str, Any], kinds: Mapping[str, type | tupl
         if name not in kinds:
             raise ValueError(f"{where}: unknown name {name!r}: choose from {', '.join(kinds)}")
         if not isinstance(value, kinds[name]) or (isinstance(value, str) and not value.strip()):
-            raise ValueError(f"{where}: {name} = {str(value)[:40]!r} is not what it takes: see docs/own.md")
+            kind = kinds[name]
+            takes = kind[0] if isinstance(kind, tuple) else kind
+            raise ValueError(f"{where}: {name} = {str(value)[:40]!r}: choose {TAKES[takes]}")
 
 
 def _columns(where: str, said: Mapping[str, Any]) -> dict[str, str]:
     _only(where, said, dict.fromkeys(COLUMNS, str))
     return dict(said)
+
+
+def _led(own: Own, test: TestSet, train: list[Example]) -> None:
+    """Refuses a lead that no training response has: a trained model would be asked for what it never saw."""
+    if test.lead and train and not any(one.output.strip().startswith(test.lead) for one in train):
+        option = (test.options or ("",))[0]
+        raise ValueError(
+            f"{own.folder / DESCRIPTION}: [tests.{test.name}]: lead = {test.lead!r}: none of {len(train):,} training responses "
+            f"begins with it: write it there ({f'{test.lead} {option}'!r}), or leave lead out"
+        )
+
+
+def _bare(one: Example, lead: str) -> Example:
+    """With the answer alone, where a test file has the whole response, as the training file does."""
+    answer = one.answer.strip()
+    return replace(one, answer=answer.removeprefix(lead).strip()) if lead and answer.startswith(lead) else one
+
+
+def _answered_in(values: Mapping[str, Any], columns: Mapping[str, str]) -> str:
+    """The column that an answer was read from, quoted."""
+    name = next((n for n in ("answer", "output") if values.get(columns.get(n, n))), "answer")
+    return repr(columns.get(name, name))
 
 
 def read(own: Own) -> Found:
@@ -261,10 +286,13 @@ def read(own: Own) -> Found:
         found = [example(*place, own.fields) for place in records(source, own.folder)]
         kept = [one for one in found if one.output.strip()]
         if not kept:
-            what = f"'output' is empty in all {len(found):,} records" if found else "no records"
+            empty_of = "the assistant says nothing" if any(isinstance(x, Chat) for x in found) else "'output' is empty"
+            what = f"{empty_of} in all {len(found):,} records" if found else "no records"
             raise ValueError(f"{own.folder / source}: {what}: nothing to train on")
         train += kept
         empty += len(found) - len(kept)
+    for test in own.tests:
+        _led(own, test, train)
     tests, losses = dict[str, list[Example]](), dict[str, list[Example]]()
     for test in own.tests:
         if test.kind == TEXT:
@@ -276,11 +304,12 @@ def read(own: Own) -> Found:
         scored = test.kind not in UNSCORED
         examples = [example(*place, test.fields, test.kind if scored else None) for place in places]
         if scored:
-            for (where, _), one in zip(places, examples):
+            examples = [_bare(one, test.lead) for one in examples]
+            for (where, values), one in zip(places, examples):
                 try:
                     gold(families.all_tasks()[test.name], one)
                 except ValueError as error:
-                    raise ValueError(f"{where}: 'answer': {error}") from None
+                    raise ValueError(f"{where}: {_answered_in(values, test.fields)}: {error}") from None
         elif lacking := next((where for (where, _), e in zip(places, examples) if not e.output.strip()), None):
             raise ValueError(f"{lacking}: 'output' is empty: there is no response whose loss could be measured")
         (tests if scored else losses)[test.name] = examples

@@ -97,6 +97,8 @@ def data_of(run: Run, record: Record, source: str | None, fetch: bool = True) ->
     tasks = {name: content for name, content in run.evaluation.tasks.items() if not name.startswith(HARNESS)}
     if source is not None and own.is_own(source):
         own.known_as(source)
+    if source is None and d.family not in families.all_families():
+        raise ValueError(f"the data of {d.family} are your own")
     family = families.find(d.family)
     if programs := [task for task in tasks if find_task(task).runs_code]:
         raise ValueError(

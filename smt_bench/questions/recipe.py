@@ -100,12 +100,14 @@ class Recipe:
         """Warm-up steps of the rate in a run of so many steps: at most a quarter of it, unless they were asked for.
 
         Raises:
-            ValueError: more were asked for than there are.
+            ValueError: more were asked for than there are, or no whole number.
         """
         if self.lr_warmup is None and self.lr_warmup_share is not None:
             return max(1, int(self.lr_warmup_share * steps))
         if self.lr_warmup is None:
             return min(self.lr_warmup_steps, max(1, steps // 4))
+        if self.lr_warmup > 1 and self.lr_warmup % 1:
+            raise ValueError(f"--lr-warmup {self.lr_warmup:g}: choose whole steps, or a share below 1")
         asked = math.ceil(self.lr_warmup * steps) if self.lr_warmup < 1 else int(self.lr_warmup)
         if asked > steps:
             raise ValueError(f"--lr-warmup {self.lr_warmup:g}: a run has {steps} steps: choose at most so many")

@@ -25,7 +25,7 @@ from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
 
 ROWS = [
-    {"text": f"Is thing {i} fine?", "label": ("yes", "no")[i % 2], "maker": f"m{i // 4}"} for i in range(24)
+    {"text": f"Is thing {i} fine?", "label": f"it is {('yes', 'no')[i % 2]}", "maker": f"m{i // 4}"} for i in range(24)
 ]  # the columns are called as nobody else calls them
 DESCRIPTION = """
 name = "goods"
@@ -88,12 +88,25 @@ def test_a_description_becomes_a_family_of_its_own(goods: Path) -> None:
     assert len(data.train) + len(data.heldout) == 24 and len(data.heldout) == 4
     assert list(data.tests) == ["fine"] and list(data.losses) == ["fine-loss"]
     row = ROWS[data.items["fine"][0]]
-    assert data.tests["fine"][0] == Posed(row["text"], "", row["label"], row["label"], source=row["maker"])
+    assert data.tests["fine"][0] == Posed(
+        row["text"], "", row["label"], row["label"].removeprefix("it is "), source=row["maker"]
+    )
     whole = load(str(goods), "goods", (), 4, None)
     assert sources(family, whole.tests["fine"]) == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
+def test_an_answer_may_stand_alone_or_as_it_is_to_be_written(goods: Path) -> None:
+    alone = [{**row, "label": row["label"].removeprefix("it is ")} for row in ROWS[:8]]
+    told = []
+    for rows in (ROWS[:8], alone, [{**row, "answer": row["label"]} for row in ROWS[:8]]):
+        write_csv(goods / "judge.csv", rows)
+        told.append([one.answer for one in load(str(goods), own.known_as(str(goods)).name, (), 4, None).tests["fine"]])
+    assert told[0] == told[1] == told[2] == ["yes", "no"] * 4
+
+
 def test_how_a_test_set_is_judged_is_in_the_key(goods: Path) -> None:
+    write_csv(goods / "judge.csv", [{**row, "label": row["label"].removeprefix("it is ")} for row in ROWS[:8]])
+
     def key() -> str:
         planner = Planner(Request("plateau", "tiny", str(goods), changes={"heldout": 4}), fits.here())
         planner.open()
@@ -101,7 +114,7 @@ def test_how_a_test_set_is_judged_is_in_the_key(goods: Path) -> None:
 
     before = key()
     assert key() == before
-    (goods / "tasks.toml").write_text(DESCRIPTION.replace('"it is"', '"they are"'))
+    (goods / "tasks.toml").write_text(DESCRIPTION.replace('"it is"', '"it"'))
     assert key() != before
     (goods / "tasks.toml").write_text(DESCRIPTION.replace("Goods", "Better goods"))  # only what is shown
     assert key() == before
@@ -130,7 +143,7 @@ def test_the_collections_layout_is_not_taken_for_ones_own(tmp_path: Path) -> Non
         (('options = ["yes", "no"]', 'options = ["yes"]'), "options: list two or more"),
         (
             ('options = ["yes", "no"]', 'options = ["yes", "maybe"]'),
-            "judge.csv: row 2: 'answer': fine: gold answer 'no'",
+            "judge.csv: row 2: 'label': fine: gold answer 'no'",
         ),
         (("[tests.fine]", "[tests.boolq]"), "there is a test set boolq of commonsense already"),
         (('name = "goods"', 'name = "math"'), "there is a family math already"),
@@ -139,6 +152,12 @@ def test_the_collections_layout_is_not_taken_for_ones_own(tmp_path: Path) -> Non
         (('"judge.csv"', '"none.csv"'), "none.csv: no such file"),
         (('instruction = "text"', 'instruction = "txt"'), "row 1: no column 'txt' (for instruction): there are text"),
         (('lead = "it is"', "leed = 1"), "unknown name 'leed'"),
+        (
+            ('lead = "it is"', 'lead = "It is"'),
+            "none of 24 training responses begins with it: write it there ('It is yes')",
+        ),
+        (('lead = "it is"', "lead = 1"), "lead = '1': choose a text that is not empty"),
+        (('options = ["yes", "no"]', 'options = "yes, no"'), "options = 'yes, no': choose a list of texts"),
         (('kind = "loss"', 'kind = "loss"\nlead = "x"'), "lead goes with kind"),
         (("[fields]", "[fields"), "not a TOML file"),
     ],
@@ -160,6 +179,11 @@ def test_faults_are_named(goods: Path, change: tuple[str, str], said: str) -> No
         ("t.jsonl", '{"instruction": "a", "output": ["b"]}\n', "'output' is list, expected text"),
         ("t.jsonl", '{"instruction": "a"}\n', "'output' is missing"),
         ("t.jsonl", '{"messages": []}\n', "messages is an empty list"),
+        (
+            "t.jsonl",
+            '{"messages": [{"role": "user", "content": "a"}]}\n',
+            "the assistant says nothing in all 1 records",
+        ),
         ("t.jsonl", "[1]\n", "line 1 is list, expected an object"),
         ("t.parquet", "no", "not a readable Parquet file"),
         ("t.xlsx", "no", "no format that is known"),
