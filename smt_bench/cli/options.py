@@ -115,7 +115,8 @@ Schedule = Annotated[
     str | None, typer.Option("--schedule", help="Of the learning rate: linear, linear-hf, cosine or constant.")
 ]
 LrWarmup = Annotated[
-    float | None, typer.Option("--lr-warmup", help="Steps in which the rate rises, or below 1 a share of all steps.")
+    float | None,
+    typer.Option("--lr-warmup", help="Warm-up of the rate: a number of steps, or a share of all (below 1)."),
 ]
 Heldout = Annotated[
     float | None, typer.Option("--heldout", help="Training examples set aside, or below 1 a share of them.")

@@ -79,7 +79,7 @@ def _parquet(path: Path) -> Iterator[Place]:
     try:
         rows = parquet.read_table(path).to_pylist()
     except (ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ValueError(f"{path}: not a readable Parquet file ({reason}): fetch it again") from None
     yield from ((f"{path}: row {number}", row) for number, row in enumerate(rows, start=1))
 

@@ -69,6 +69,9 @@ def using(chosen: Margins) -> Iterator[None]:
         _MARGINS.reset(token)
 
 
+UNMEASURED = "no number"  # why a comparison stays open of which there is none
+
+
 @dataclass(frozen=True)
 class Decision:
     """What is said of a comparison.
@@ -126,7 +129,7 @@ def decide(
 
 def _why(e: Estimate | None, sources: int | None) -> str:
     if e is None:
-        return "no number"
+        return UNMEASURED
     if e.seeds is not None and e.seeds < 2:
         return "one seed" if e.seeds else "no pair of runs"
     if sources is not None and sources < FEWEST:

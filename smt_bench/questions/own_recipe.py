@@ -178,8 +178,11 @@ def rates(texts: list[str], option: str) -> dict[str, float] | None:
             number = float(value)
         except ValueError:
             raise ValueError(f"{option} {text!r}: write a number, or METHOD=NUMBER, separated by commas") from None
-        if not name or name in found:
-            raise ValueError(f"{option} {text!r}: {'given twice' if name else 'no method'}: choose one value each")
+        if not name:
+            raise ValueError(f"{option} {text!r}: no method: write METHOD=NUMBER")
+        if name in found:
+            of = "all methods" if name == ALL else name
+            raise ValueError(f"{option} {text!r}: a second value for {of}: give one, or METHOD=NUMBER for each method")
         found[name] = number
     return found or None
 

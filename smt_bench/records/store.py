@@ -201,8 +201,8 @@ class Store:
         """
         keys = [key for key in self.keys() if key.startswith(prefix)]
         if len(keys) != 1 or not prefix:
-            what = "no record" if not keys else f"{len(keys)} records"
-            raise ValueError(f"key {prefix!r}: {what} in {self.runs} start with it: see `list runs`")
+            what = f"{len(keys)} records in {self.runs} start" if keys else f"no record in {self.runs} starts"
+            raise ValueError(f"key {prefix!r}: {what} with it: see `list runs`")
         record = self.read(keys[0])
         if record is None:
             raise ValueError(f"record {keys[0]} is damaged: the same `run` sets it aside and does it again")

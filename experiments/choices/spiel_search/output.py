@@ -110,6 +110,8 @@ def _table4(found: Sequence[Point], what: str, notes: list[str]) -> Table:
             "lr": first and first.lr,
             "fraction_pct": first and first.fraction and 100 * first.fraction,
             "weight_decay": pulled and pulled.decay,
+            "decay_lr": pulled and pulled.lr,
+            "decay_fraction_pct": pulled and pulled.fraction and 100 * pulled.fraction,
             "heldout_nll": first and first.nll,
             "heldout_nll_with_decay": pulled and pulled.nll,
             "edge": " ".join(edges),
@@ -123,15 +125,17 @@ def _table4(found: Sequence[Point], what: str, notes: list[str]) -> Table:
                 title(name),
                 None if first is None else f"{first.lr:g}",
                 None if first is None or first.fraction is None else percent(100 * first.fraction),
-                None if pulled is None else f"{pulled.decay:g}",
                 None if first is None else written(first.nll, 3, first.half),
-                None if pulled is None else written(pulled.nll, 3, pulled.half),
                 ", ".join(edges),
+                None if pulled is None else f"{pulled.decay:g}",
+                None if pulled is None else f"{pulled.lr:g}, {percent(100 * (pulled.fraction or 0))}",
+                None if pulled is None else written(pulled.nll, 3, pulled.half),
                 *(_theirs(theirs[size]) for size in MODELS.values()),
             ]
         )
     header = [
-        "method", "learning rate", "trainable", "decay", "held-out NLL", "with that decay", "at an edge of the grid",
+        "method", "learning rate", "trainable", "held-out NLL, nats/token", "at an edge of the grid", "decay",
+        "at rate, trainable", "held-out NLL with it, nats/token",
         *(f"paper {size}: rate, rank, decay" for size in MODELS.values()),
     ]  # fmt: skip
     lines = [

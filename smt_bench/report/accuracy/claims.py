@@ -7,7 +7,7 @@ from typing import Any
 
 from smt_bench.evidence.cells import Group, common_tasks
 from smt_bench.evidence.claims import Sheet, Weighed
-from smt_bench.evidence.decisions import OPEN
+from smt_bench.evidence.decisions import OPEN, UNMEASURED
 from smt_bench.evidence.pairs import PREFIXES, Comparison, told
 from smt_bench.evidence.stats import one_more
 from smt_bench.evidence.verdicts import short_rule, tally
@@ -37,11 +37,17 @@ def verdict_lines(judged: Sequence[Weighed], name: str) -> list[str]:
         return [
             f"No verdict: the rows of the paper's claims were not run. Controls in {name}_claims.md. {short_rule()}"
         ]
-    lines = [
-        f"Verdict on {what}: {tally([w.verdict(prefix) for w in theirs])}."
-        for what, prefix in (("accuracy", ""), ("held-out NLL", "nll_"))
-    ]
+    lines = []
+    for what, prefix in (("accuracy", ""), ("held-out NLL", "nll_")):
+        verdicts = [w.verdict(prefix) for w in theirs if not _lacks(w, prefix)]
+        lines += [f"Verdict on {what}: {tally(verdicts)}."] if verdicts else []
     return [*lines, f"Claim by claim in {name}_claims.md. {short_rule()}"]
+
+
+def _lacks(w: Weighed, prefix: str) -> bool:
+    """Whether a claim is on the other measure alone: there is a number of that, and none of this."""
+    (other,) = (p for p in PREFIXES if p != prefix)
+    return w.decisions[prefix].why == UNMEASURED != w.decisions[other].why
 
 
 def claims_table(found: Sequence[Group], model: str, sheet: Sheet, judged: Sequence[Weighed]) -> Table:
@@ -97,6 +103,8 @@ def claims_table(found: Sequence[Group], model: str, sheet: Sheet, judged: Seque
 
 def _said(w: Weighed, prefix: str) -> str:
     """The verdict, and where it cannot be told what could be."""
+    if _lacks(w, prefix):
+        return ""
     decision, text = w.decisions[prefix], w.verdict(prefix)
     if decision.zone != OPEN or decision.smallest is None:
         return text
