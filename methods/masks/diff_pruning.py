@@ -79,7 +79,7 @@ class DiffPruning(Mask[DiffPruningConfig]):
     version = 1
     summary = "Diff pruning: the weights with the largest differences under learnt gates, from their pretrained values"
     title = "DiffPruning"
-    look = ("#999933", "P")
+    look = ("#332288", "P")
     order = 26
     Config = DiffPruningConfig
 

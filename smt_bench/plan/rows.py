@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -94,8 +94,12 @@ def make_row(
     rule = demand_of(method, capacity.total, capacity.trainable, capacity.kept, anatomy.weights)
     row.rule = rule.states(work.precision, work.optimizer_dtype)
     row.account = account
+    whole = {
+        stage for stage, count in trained.items() if count == anatomy.total
+    }  # ZeRO is for these (`training.updaters`)
     for stage, part in split(account).items():
-        row.spreads[stage], row.peaks[stage] = place(part, target, anatomy.largest)
+        spreads = spreads_of(target, target.gpus, stage in whole)
+        row.spreads[stage], row.peaks[stage] = place(part, target.gpu, spreads, anatomy.largest)
         row.phases |= phase_bytes(part, row.spreads[stage], anatomy.largest)
     row.fits = min((verdict(peak[0], target.gpu) for peak in row.peaks.values()), key=VERDICTS.index)
     row.host = max(host_bytes(trained.get(stage, 0), spread) for stage, spread in row.spreads.items())
@@ -112,7 +116,7 @@ def make_row(
     }
     row.disk = disk_bytes(dry, anatomy.total * WEIGHT[runs.workload.precision])
     row.seconds = run_seconds(run, dry, row.times)
-    row.smallest = smallest(account, anatomy.largest, target, runs.workload.batch * target.gpus * target.pieces)
+    row.smallest = smallest(account, anatomy.largest, target, runs.workload.batch * target.gpus * target.pieces, whole)
     return row
 
 
@@ -129,10 +133,21 @@ def split(account: Account) -> dict[str, Account]:
     return parts
 
 
-def place(account: Account, target: Target, largest: int) -> tuple[Spread, tuple[int, str, dict[str, int]]]:
+def spreads_of(target: Target, gpus: int, whole: bool) -> list[Spread]:
+    """What to try for a stage: without ZeRO and offload, unless it trains the whole model, as the engine has it."""
+    return target.spreads(gpus) if whole else [_plain(replace(target.spread, processes=gpus))]
+
+
+def _plain(spread: Spread) -> Spread:
+    return replace(spread, zero=0, offload=False)
+
+
+def place(
+    account: Account, gpu: Gpu, spreads: Sequence[Spread], largest: int
+) -> tuple[Spread, tuple[int, str, dict[str, int]]]:
     """The first spread that fits, else the one that needs least; with its peak."""
-    found = [(spread, per_gpu(account, spread, largest)) for spread in target.spreads(target.gpus)]
-    fitting = [one for one in found if verdict(one[1][0], target.gpu) != "no"]
+    found = [(spread, per_gpu(account, spread, largest)) for spread in spreads]
+    fitting = [one for one in found if verdict(one[1][0], gpu) != "no"]
     return fitting[0] if fitting else min(found, key=lambda one: one[1][0])
 
 
@@ -164,7 +179,7 @@ def phase_bytes(account: Account, spread: Spread, largest: int) -> dict[str, dic
     return found
 
 
-def smallest(account: Account, largest: int, target: Target, batch: int) -> str | None:
+def smallest(account: Account, largest: int, target: Target, batch: int, whole: Collection[str]) -> str | None:
     """The least total GPU memory that holds the run without offload, in as few GPUs as possible; the step's batch is kept.
 
     Args:
@@ -172,16 +187,22 @@ def smallest(account: Account, largest: int, target: Target, batch: int) -> str 
         largest: numbers in the largest module.
         target: its ZeRO stage, where one was asked for, is kept.
         batch: examples per step over all GPUs.
+        whole: stages that train the whole model, which alone are sharded.
     """
+    parts = split(account)
     choices = sorted((n * gpu.memory, n, gpu.name) for gpu in GPUS.values() for n in NUMBERS if n <= batch)
     for _, n, name in choices:
         at_once = math.ceil(batch / target.gpus / target.pieces)
         own = math.ceil(batch / n)
         share = (own if target.pieces == 1 else min(own, at_once)) / at_once
-        for spread in target.spreads(n):
+        for spread in spreads_of(target, n, bool(whole)):
             if spread.offload and not target.spread.offload:
                 continue
-            if verdict(per_gpu(account, spread, largest, share)[0], GPUS[name]) == "OK":
+            peaks = (
+                per_gpu(part, spread if stage in whole else _plain(spread), largest, share)[0]
+                for stage, part in parts.items()
+            )
+            if verdict(max(peaks), GPUS[name]) == "OK":
                 return f"{n} x {name}" + (f" ({spread.sharding})" if spread.sharding else "")
     return None
 

@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM
 
 from smt_bench import methods
 from smt_bench.machine.spread import ALONE, Spread
-from smt_bench.measuring.account import CATEGORIES, Account
+from smt_bench.measuring.account import CATEGORIES, Account, Phase
 from smt_bench.measuring.accountant import Accountant
 from smt_bench.measuring.updaters import UPDATERS
 from smt_bench.methods.base import OptimizerSettings
@@ -30,7 +30,7 @@ from smt_bench.plan.gpu.hardware import GPUS, find, recognised
 from smt_bench.plan.gpu.roofline import Efficiency, compute_seconds, efficiency_of, step_time
 from smt_bench.plan.gpu.sharding import divide, host_bytes, per_gpu
 from smt_bench.plan.row import Anatomy, Target
-from smt_bench.plan.rows import verdict
+from smt_bench.plan.rows import smallest, spreads_of, verdict
 from smt_bench.questions.capacity import demand_of
 from smt_bench.training.optimizer import TorchUpdater
 
@@ -207,6 +207,19 @@ def test_zero_leaves_activations_alone() -> None:
     assert (halved["saved_activations"], halved["logits_loss"], halved["temporaries"]) == (350, 35, 7)
     assert (halved["gradients"], halved["parameters"]) == (6 * P, 2 * P)
     assert halved["optimizer_state"] == 2 * P
+
+
+def test_a_plan_shards_what_training_shards_and_nothing_else() -> None:
+    """ZeRO is for phases that train the whole model (`training.updaters`): a round of LT-SFT trains the targets alone."""
+    target = Target(GPUS["a100-40gb"], Spread(4))
+    assert spreads_of(target, 4, False) == [Spread(4)]
+    assert {s.zero for s in spreads_of(target, 4, True)} == {0, 2, 3}
+    forced = Target(target.gpu, Spread(4, zero=3, offload=True), fixed=True)
+    assert spreads_of(forced, 4, False) == [Spread(4)] and spreads_of(forced, 4, True) == [forced.spread]
+    split = {**dict.fromkeys(CATEGORIES, 0), "optimizer_state": 400 * 10**9}
+    held = Account([Phase("warmup", "optimizer", split, split), Phase("tuning", "forward", STATES, STATES)])
+    assert smallest(held, 100, target, 16, whole={"warmup"}) is not None
+    assert smallest(held, 100, target, 16, whole=()) is None
 
 
 def test_a_roofline_takes_the_slower_of_arithmetic_and_memory() -> None:

@@ -5,6 +5,7 @@ import pytest
 from made_up import record, sweep
 from matplotlib.figure import Figure
 
+from smt_bench import methods
 from smt_bench.evidence import published as papers
 from smt_bench.evidence.cells import summarise
 from smt_bench.report.accuracy.curves import accuracy_by_fraction, heldout_by_fraction
@@ -55,3 +56,9 @@ def test_a_gap_stays_a_gap(tmp_path):
     records.append(record("smt", 2.0, 0, {"boolq": [1]}, status="diverged"))
     files = accuracy_by_fraction(summarise(records), tmp_path)
     assert all(f.stat().st_size > 5000 for f in files)
+
+
+def test_every_method_of_this_package_has_a_colour_of_its_own():
+    own = [name for name in methods.REGISTRY.own if ":" not in name]
+    colours = [methods.find(name).look[0] for name in own if methods.find(name).look]
+    assert len(set(colours)) == len(colours) > 10
