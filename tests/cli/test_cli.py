@@ -67,7 +67,7 @@ def test_an_experiment_without_figures_says_so(cli: Cli, tmp_path: Path) -> None
         (["run", "plateau", "--steps", "0"], "--steps 0"),
         (["run", "plateau", "--protocol", "greedy"], "choose from likelihood, llm-adapters"),
         (["run", "plateau", "--preset", "smok"], "unknown preset 'smok'"),
-        (["run", "plateau", "--data", "nowhere"], "data folder nowhere does not exist"),
+        (["run", "plateau", "--data", "nowhere"], "--data nowhere does not exist"),
         (["show", "ffff"], "results folder results does not exist"),
         (["table", "plateau"], "results folder results does not exist"),
         (["list", "things"], "choose from experiments"),

@@ -94,7 +94,7 @@ def test_the_papers_recipe_for_its_models() -> None:
         (("plan", "spiel-main", "--tasks", "humaneval"), f"--tasks humaneval: {CODE}"),
         (("run", "spiel-main", "--tasks", "boolq"), "--tasks boolq: spiel-main trains on instruction mixtures"),
         (("run", "spiel-main", "--tasks", "mmlu"), "--tasks mmlu: no mixture of instructions here is judged by it"),
-        (("run", "spiel-main", "--data", "nowhere"), "data folder nowhere does not exist"),
+        (("run", "spiel-main", "--data", "nowhere"), "--data nowhere does not exist"),
     ],
 )
 def test_what_cannot_be_is_one_line_before_anything_is_trained(args: tuple[str, ...], why: str, cli: Cli) -> None:

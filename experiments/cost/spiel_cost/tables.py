@@ -117,7 +117,7 @@ def _memory(memory: Sequence[Record], limit: Sequence[Record], made: list[str], 
         *made,
     ]
     heading = f"SpIEL table 3: memory of a training step, {model}"
-    return _table(heading, record, columns, "memory_gb", "GB", notes)
+    return _table(heading, [*memory, *limit], columns, "memory_gb", "GB", notes)
 
 
 def _time(done: Sequence[Record], limit: Sequence[Record], made: list[str], model: str) -> Table:
@@ -139,7 +139,7 @@ def _time(done: Sequence[Record], limit: Sequence[Record], made: list[str], mode
         *made,
     ]
     heading = f"SpIEL table 3: time of a training step, {model}"
-    return _table(heading, done[0], columns, "step_time_s", "s", notes)
+    return _table(heading, [*done, *limit], columns, "step_time_s", "s", notes)
 
 
 def _over(seeds: Sequence[Values]) -> Values:
@@ -241,13 +241,18 @@ def _lost(rows: Sequence[Row]) -> list[str]:
 
 
 def _table(
-    heading: str, record: Record, columns: dict[str, tuple[Values, str, str]], printed: str, unit: str, notes: list[str]
-) -> Table:  # fmt: skip
+    heading: str,
+    records: Sequence[Record],
+    columns: dict[str, tuple[Values, str, str]],
+    printed: str,
+    unit: str,
+    notes: list[str],
+) -> Table:
     """One row per method, "without / with"; the paper's rows that were not measured have blanks.
 
     Args:
         heading: of the table.
-        record: with the rows.
+        records: that the columns are of; the first has the rows.
         columns: name -> values, unit, format; the first is what ratios are of.
         printed: the printed table's column; that with checkpointing ends in "_checkpointing".
         unit: of the printed numbers.
@@ -258,7 +263,8 @@ def _table(
         (row["model"], row["method"]): (float(row[printed]), float(row[f"{printed}_checkpointing"]))
         for row in table.to_dict("records")
     }
-    base, titles = _base(record), _titles(record["result"]["rows"], _base(record))
+    base, titles = _base(records[0]), _titles(records[0]["result"]["rows"], _base(records[0]))
+    keys = " ".join(r["key"] for r in records)
     beside = BASES[base] + ROWS[0]  # whose ratios stand in the table
     there = {printed_as(row, base) for row in titles.values()}
     missing = [name for name in dict.fromkeys(table["method"]) if name not in there]
@@ -289,7 +295,7 @@ def _table(
             for what, printed_pair in ((f"paper_{size}", theirs), (f"paper_{size}_to_lora", relative)):
                 values |= {what: printed_pair[0], f"{what}_checkpointing": printed_pair[1]}
         cells.append(line)
-        data.append(values)
+        data.append(values | {"source": "published" if row is None else "", "keys": "" if row is None else keys})
     header = ["method", *(words for _, words, _ in columns.values()), f"x {beside}"]
     for size in MODELS.values():
         header += [f"paper {size}, {unit}", f"paper {size}, x {beside}"]
