@@ -131,11 +131,12 @@ def test_two_processes_give_the_result_of_one(alone: Path, paired: Path) -> None
         assert double["training"]["losses"] == pytest.approx(single["training"]["losses"], abs=ROUNDING)
         assert [Spread.from_dict(r["environment"]["spread"]) for r in (single, double)] == [Spread(1), Spread(2)]
         assert double["training"]["tokens"] == single["training"]["tokens"]
-        if single["run"]["method"]["name"] == "diff-pruning":
-            # After three steps of Adam most differences are as large as the others: the last bit decides which is chosen.
-            counts = [r["method"].pop("deltas_per_target") for r in (single, double)]
+        if single["run"]["method"]["name"] in ("lt-sft", "diff-pruning"):
+            # After three steps of Adam many differences are as large as others: the last bit decides which is chosen.
+            counts = [r["method"]["deltas_per_target"] for r in (single, double)]
             assert counts[0] == pytest.approx(counts[1], rel=0.01)
-            assert double["method"]["gates_open"] == pytest.approx(single["method"]["gates_open"], abs=1e-3)
+            shares = [r["method"].get("gates_open", 1.0) for r in (single, double)]
+            assert shares[0] == pytest.approx(shares[1], abs=1e-3)
         else:
             assert double["method"] == single["method"]  # SMT's blocks, SpIEL's ages
         assert double["heldout"]["nll"] == pytest.approx(single["heldout"]["nll"], abs=1e-4)
