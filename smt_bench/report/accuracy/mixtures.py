@@ -112,8 +112,8 @@ def table(parts: Sequence[Part], model: str, heading: str, judged: Sequence[Sequ
     """A row per method and fraction; per mixture its benchmarks, their mean, and held-out NLL. Published ones below."""
     header = ["method", "trainable", "seeds"]
     for part in parts:
-        header += [f"{part.mixture.title}: {task_title(task)}" for task in part.tasks]
-        header += [f"{part.mixture.title}: mean", f"{part.mixture.title}: held-out NLL"]
+        header += [f"{part.mixture.title}: {task_title(task)}, %" for task in part.tasks]
+        header += [f"{part.mixture.title}: mean, %", f"{part.mixture.title}: held-out NLL, nats/token"]
     rows: list[list[Cell]] = []
     data: list[dict[str, Cell]] = []
     for row in rows_of(parts):
@@ -133,6 +133,12 @@ def table(parts: Sequence[Part], model: str, heading: str, judged: Sequence[Sequ
         "the same; NLL in nats per held-out response token of the mixture.",
     ]
     lines += together([p.mixture.title for p in parts], [_notes(part) for part in parts])
+    runs = [r["run"] for part in parts for g in part.cells for r in g.done]
+    if any(run["train"]["lr"] for run in runs) and not any(run.get("tuning") for run in runs):
+        lines.append(
+            "The rates are the recipe's, not searched on these mixtures: another may suit a method better. `run learning-rate` "
+            "with these tasks looks."
+        )
     return Table(f"{heading}, {model}", header, rows, lines, data)
 
 
