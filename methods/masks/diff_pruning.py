@@ -27,36 +27,32 @@ Deviations / decisions:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from smt_bench.methods.base import Capacity, OptimizerSettings, ParamGroup, Shapes
-from smt_bench.methods.masks.base import Mask, MaskConfig
+from smt_bench.methods.base import OptimizerSettings, ParamGroup, Shapes
 from smt_bench.methods.masks.choice import Made, largest
 from smt_bench.methods.masks.relaxed import GatedLinear, gates, penalty_gradient
-from smt_bench.methods.modules import freeze, has_values, linears, numel, replace_module, targeted
+from smt_bench.methods.masks.rounds import RoundsConfig, RoundsMask
+from smt_bench.methods.modules import freeze, has_values, linears, replace_module
 from smt_bench.methods.search import Span
 from smt_bench.methods.settings import setting
 
 
 @dataclass(frozen=True)
-class DiffPruningConfig(MaskConfig):
+class DiffPruningConfig(RoundsConfig):
     """Diff pruning's settings; those of the gates are the values of the authors' code.
 
     Attributes:
-        warmup_share: of the run's steps, for the first round.
-        warmup_lr_scale: factor on the learning rate of the differences in the first round.
         gate_lr: peak learning rate of the gates' logits.
         gate_eps: Adam's epsilon for them.
         gate_logit: of all gates at first: sigmoid(5) = 0.993.
         penalty: lambda, in nats per gate.
     """
 
-    warmup_share: float = setting(0.5, above=0, below=1)
-    warmup_lr_scale: float = setting(1.0, above=0)
     gate_lr: float = setting(0.1, above=0)
     gate_eps: float = setting(1e-8, above=0)
     gate_logit: float = 5.0
@@ -72,21 +68,22 @@ def _closed(w_OI: torch.Tensor, a_OI: torch.Tensor) -> torch.Tensor:
     return score_OI.masked_fill(_gated(w_OI, a_OI) > 0, 0)
 
 
-class DiffPruning(Mask[DiffPruningConfig]):
+class DiffPruning(RoundsMask[DiffPruningConfig]):
     """Trains the weights whose gated differences came out largest."""
 
     name = "diff-pruning"
     version = 1
-    summary = "Diff pruning: the weights with the largest differences under learnt gates, from their pretrained values"
+    summary = "Diff pruning: the weights with the largest differences under learnt gates, which go on from there"
     title = "DiffPruning"
     look = ("#332288", "P")
     order = 26
+    round_bytes = 32  # difference and logit: float32 values, gradients and two moments each
     Config = DiffPruningConfig
 
     @classmethod
     def recipe(cls, steps: int, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Gates that can close in a short run; a tenth of the rate in the first round, as for LT-SFT: so many numbers move."""
-        return {"warmup_lr_scale": 0.1, "gate_eps": 1e-10, **given}
+        """As for all such masks, and gates that can close in a short run."""
+        return super().recipe(steps, {"gate_eps": 1e-10, **given})
 
     @classmethod
     def search(cls, steps: int) -> dict[str, Span]:
@@ -100,21 +97,6 @@ class DiffPruning(Mask[DiffPruningConfig]):
         self._seen = 0
         self._told: dict[str, Any] = {"gates_open": None, "deltas_of_closed_gates": None}
         super().__init__(config, fraction, seed, steps)
-
-    @property
-    def warmup_steps(self) -> int:
-        """The first round."""
-        return max(1, round(self.config.warmup_share * self.steps))
-
-    def capacity(self, shapes: Shapes) -> Capacity:
-        """As all masks; the first round has two float32 numbers for each weight, their gradients and moments."""
-        held = sum(numel(shape) for shape in targeted(shapes, self.config.targets).values())
-        return replace(super().capacity(shapes), kept=32 * held)
-
-    @property
-    def restarts_schedule(self) -> bool:
-        """The second round begins anew."""
-        return True
 
     @property
     def half(self) -> str:

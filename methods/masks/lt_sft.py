@@ -18,35 +18,19 @@ Deviations / decisions:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import nn
 
-from smt_bench.methods.base import Capacity, ParamGroup, Shapes
-from smt_bench.methods.masks.base import Mask, MaskConfig
+from smt_bench.methods.base import ParamGroup, Shapes
 from smt_bench.methods.masks.choice import Made, largest
-from smt_bench.methods.modules import freeze, linears, numel, targeted
+from smt_bench.methods.masks.rounds import RoundsConfig, RoundsMask
+from smt_bench.methods.modules import freeze, linears
 from smt_bench.methods.products import wide
 from smt_bench.methods.search import Span
-from smt_bench.methods.settings import setting
 
 
-@dataclass(frozen=True)
-class LtSftConfig(MaskConfig):
-    """LT-SFT's settings.
-
-    Attributes:
-        warmup_share: of the run's steps, for the first round.
-        warmup_lr_scale: factor on the learning rate in the first round.
-    """
-
-    warmup_share: float = setting(0.5, above=0, below=1)
-    warmup_lr_scale: float = setting(1.0, above=0)
-
-
-class LtSft(Mask[LtSftConfig]):
+class LtSft(RoundsMask[RoundsConfig]):
     """Trains the weights that a round of full fine-tuning moved most."""
 
     name = "lt-sft"
@@ -55,40 +39,21 @@ class LtSft(Mask[LtSftConfig]):
     title = "LT-SFT"
     look = ("#AA4499", "X")
     order = 25
-    Config = LtSftConfig
-
-    @classmethod
-    def recipe(cls, steps: int, given: Mapping[str, Any]) -> dict[str, Any]:
-        """A tenth of the rate for the first round: what full fine-tuning has beside sparse methods in the papers' recipe."""
-        return {"warmup_lr_scale": 0.1, **given}
+    round_bytes = 16  # float32 weight, gradient and two moments
+    Config = RoundsConfig
 
     @classmethod
     def search(cls, steps: int) -> dict[str, Span]:
         """The first round: its length and its rate."""
         return {"warmup_share": Span(0.1, 0.7, log=False), "warmup_lr_scale": Span(0.03, 1.0)}
 
-    def __init__(self, config: LtSftConfig, fraction: float | None, seed: int, steps: int) -> None:
+    def __init__(self, config: RoundsConfig, fraction: float | None, seed: int, steps: int) -> None:
         self._pretrained: dict[str, torch.Tensor] = {}
         super().__init__(config, fraction, seed, steps)
 
     @property
-    def warmup_steps(self) -> int:
-        """The first round."""
-        return max(1, round(self.config.warmup_share * self.steps))
-
-    def capacity(self, shapes: Shapes) -> Capacity:
-        """As all masks; the first round has float32 weights, gradients and moments, and what the weights were."""
-        held = sum(numel(shape) for shape in targeted(shapes, self.config.targets).values())
-        return replace(super().capacity(shapes), kept=16 * held)
-
-    @property
     def trains_dense(self) -> bool:
         """The first round trains nearly everything."""
-        return True
-
-    @property
-    def restarts_schedule(self) -> bool:
-        """The second round begins anew."""
         return True
 
     @property

@@ -184,10 +184,9 @@ class SpielCost(StepsExperiment):
         total = total_parameters(shapes_of(model, s.get("layers")))
         build = partial(random_model, model, s["precision"], device, seed, s.get("layers"), s.get("base", ""))
         batch = random_batch(model, s["batch_size"], s["length"], seed, device)
-        rows = []
+        weights, rows = weight_bytes(model, s), list[dict[str, Any]]()
         for checkpointing in s["checkpointing"]:
             own = [entry for entry, kind in jobs if kind is checkpointing]
-            weights = weight_bytes(model, s)
             out = {
                 label(e): lacking(demand_of(maker(e, e["config"], seed, s)(), total, 0, weights=weights), here, s)
                 for e in own
