@@ -28,13 +28,14 @@ _SHORT.maxlevel = 3
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a field's numbers have to lie, and which of its texts are known; None: anywhere, any."""
+    """Where a field's numbers have to lie, which of its texts are known (None: anywhere, any), and `once`: no number twice."""
 
     at_least: float | None = None
     above: float | None = None
     at_most: float | None = None
     below: float | None = None
     choices: tuple[str, ...] | None = None
+    once: bool = False
 
     def hold(self, number: float) -> bool:
         """Whether a number lies inside."""
@@ -45,7 +46,8 @@ class Limits:
     def words(self) -> str:
         """The range, e.g. ", at least 0, below 1"."""
         named = {"at least": self.at_least, "above": self.above, "at most": self.at_most, "below": self.below}
-        return "".join(f", {word} {value:,}" for word, value in named.items() if value is not None)
+        found = "".join(f", {word} {value:,}" for word, value in named.items() if value is not None)
+        return found + (", each once" if self.once else "")
 
 
 def setting(
@@ -56,10 +58,14 @@ def setting(
     at_most: float | None = None,
     below: float | None = None,
     choices: Iterable[str] | None = None,
+    once: bool = False,
 ) -> Any:
-    """A dataclass field with a range for its number (or its numbers, in a tuple or dict), or with the texts it may be."""
+    """A dataclass field with a range for its number (or its numbers, in a tuple or dict), or with the texts it may be.
+
+    With `once`, several numbers must differ: two equal seeds would be taken for two runs.
+    """
     known = None if choices is None else tuple(choices)
-    return field(default=default, metadata={"limits": Limits(at_least, above, at_most, below, known)})
+    return field(default=default, metadata={"limits": Limits(at_least, above, at_most, below, known, once)})
 
 
 class Unfit(Exception):
@@ -154,6 +160,9 @@ def _several(kind: Any, value: Any, limits: Limits) -> tuple[Any, ...]:
         if "" in found:
             raise Unfit(value)
         return tuple(dict.fromkeys(found))
+    for position, one in enumerate(found):
+        if limits.once and one in found[:position]:
+            raise Unfit(one)
     return found
 
 

@@ -190,6 +190,7 @@ def run(
     store = Store(results)
     here = fits.on_cluster(how.spread) if how.cluster else fits.here()
     parts = plan_parts(members, request, here, store, not dry_run, say, how.spread)
+    _say_of_data(parts)
     if dry_run:
         planned = union(parts)
         there = ((run.key, store.read(run.key)) for run, _ in planned)
@@ -197,14 +198,6 @@ def run(
         if not as_json:
             _say_hours(parts, store, jobs)
         return
-    for planner in {id(p.planner): p.planner for p in parts if p.experiment.needs_inputs}.values():
-        for name in planner.data.missing:
-            say(f"note: no test file for {name}: left out, averages name the tasks they cover")
-        for data_set in planner.all_data:
-            if data_set.empty:
-                say(f"note: training set {data_set.train_source}: {data_set.empty:,} without a response left out")
-            if overlap := overlap_warning(data_set):
-                say(f"warning: {overlap}")
     if keep:
         _say_not_kept([run.key for run, capacity in union(parts) if capacity and capacity.trainable], store)
     if retry:
@@ -214,6 +207,18 @@ def run(
     if lost:
         say("`show KEY` says why a run failed; `--retry failed` does it again")
         raise typer.Exit(1)
+
+
+def _say_of_data(parts: list[Leg]) -> None:
+    """What the data lack, and what they hold that they should not; before anything is trained."""
+    for planner in {id(p.planner): p.planner for p in parts if p.experiment.needs_inputs}.values():
+        for name in planner.data.missing:
+            say(f"note: no test file for {name}: left out, averages name the tasks they cover")
+        for data_set in planner.all_data:
+            if data_set.empty:
+                say(f"note: training set {data_set.train_source}: {data_set.empty:,} without a response left out")
+            if overlap := overlap_warning(data_set):
+                say(f"warning: {overlap}")
 
 
 def _say_hours(parts: list[Leg], store: Store, jobs: int) -> None:

@@ -85,8 +85,8 @@ class Own:
     max_new_tokens_math: int | None = setting(None, at_least=1, at_most=MANY)
     repetition_penalty: float | None = setting(None, above=0, at_most=1000)
     limit: int | None = setting(None, at_least=1, at_most=MANY)
-    fractions: tuple[float, ...] | None = setting(None, above=0, at_most=100)
-    seeds: tuple[int, ...] | None = setting(None, at_least=0, at_most=99)
+    fractions: tuple[float, ...] | None = setting(None, above=0, at_most=100, once=True)
+    seeds: tuple[int, ...] | None = setting(None, at_least=0, at_most=99, once=True)
     select_every: int | None = setting(None, at_least=1, at_most=MANY)
     with_base: bool | None = None
     settings: dict[str, dict[str, Any]] | None = None

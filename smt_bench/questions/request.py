@@ -41,8 +41,8 @@ class Request:
     model: str
     data: str | None = None
     methods: tuple[str, ...] = ()
-    fractions_pct: tuple[float, ...] = setting((), at_least=SMALLEST, at_most=100)
-    seeds: tuple[int, ...] = setting((), at_least=0, at_most=MOST_SEED)
+    fractions_pct: tuple[float, ...] = setting((), at_least=SMALLEST, at_most=100, once=True)
+    seeds: tuple[int, ...] = setting((), at_least=0, at_most=MOST_SEED, once=True)
     tasks: tuple[str, ...] = ()
     steps: int | None = setting(None, at_least=1, at_most=MANY)
     limit: int | None = setting(None, at_least=1, at_most=MANY)

@@ -106,7 +106,9 @@ def test_run_says_what_it_left_out_and_marks_what_overlaps(cli: Cli, tmp_path: P
     place = tmp_path / "data" / "dataset" / "boolq" / "train.json"
     train = json.loads(place.read_text())
     place.write_text(json.dumps([*train, {**train[0], "instruction": "Unanswered?", "output": ""}]))
-    done = cli("run", "plateau", "--data", source, "--preset", "smoke", "--methods", "lora", "--steps", "1")
+    asked = ("run", "plateau", "--data", source, "--preset", "smoke", "--methods", "lora", "--steps", "1")
+    assert "warning: training set boolq holds test questions" in cli(*asked, "--dry-run").stderr
+    done = cli(*asked)
     assert done.returncode == 0, done.stderr
     assert "note: training set boolq: 1 without a response left out" in done.stderr
     assert "warning: training set boolq holds test questions" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +51,19 @@ def test_random_indices_are_a_subset_of_that_size(numel: int, share: float, seed
     count = round(share * numel)
     found = spiel.random_indices(numel, count, torch.Generator().manual_seed(seed)).tolist()
     assert len(found) == count and found == sorted(set(found)) and set(found) <= set(range(numel))
+
+
+@pytest.mark.parametrize(("numel", "count"), [(400, 7), (400, 100), (2**31 - 1, 60), (2**31, 60), (2**40, 60)])
+def test_random_indices_by_sets(numel: int, count: int) -> None:
+    """The same draws by plain sets: stored runs start from these indices."""
+    generator, chosen = torch.Generator().manual_seed(5), set[int]()
+    while len(chosen) < count:
+        missing = count - len(chosen)
+        chosen |= set(torch.randint(numel, (missing + count // 4 + 8,), generator=generator).tolist())
+    order = torch.randperm(len(chosen), generator=generator).tolist()
+    expected = sorted(sorted(chosen)[i] for i in order[:count])
+    found = spiel.random_indices(numel, count, torch.Generator().manual_seed(5))
+    assert found.tolist() == expected and found.dtype == torch.int64
 
 
 @given(steps=st.integers(2, 300), every=st.integers(1, 60), phase=st.integers(1, 60))

@@ -97,6 +97,7 @@ def test_the_schedules() -> None:
         ({"cutoff": 1}, "--cutoff 1"),
         ({"heldout": -1}, "--heldout -1"),
         ({"batchsize": 1}, "unknown name 'batchsize'"),
+        ({"seeds": [0, 1, 1]}, "--seeds [0, 1, 1]: choose .*each once"),
         ({"settings": {"smt": {"block": 3}}}, "block"),
     ],
 )

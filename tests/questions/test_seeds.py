@@ -33,6 +33,14 @@ def test_seeds_from_a_hundred_up_are_for_choices(seed: int, tunes: bool, refused
         assert Request("plateau", "tiny", seeds=(seed,), tunes=tunes).seeds == (seed,)
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"), [({"seeds": (0, 1, 0)}, "--seeds 0"), ({"fractions_pct": (2, 2.0)}, "--fractions 2")]
+)
+def test_what_would_count_twice_is_refused(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=f"{said}.*each once"):
+        Request("plateau", "tiny", **asked)
+
+
 def test_the_experiment_that_chooses_rates_has_seeds_for_that() -> None:
     assert LearningRate.tunes and not Plateau.tunes
     assert planner(tunes=True).seeds() == [100] and planner().seeds() == [0]
