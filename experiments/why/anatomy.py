@@ -27,7 +27,7 @@ from smt_bench.questions.experiment import OneMethodExperiment
 from smt_bench.questions.grid import Cell, grid
 from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
-from smt_bench.report import notes
+from smt_bench.report import notes, trained
 from smt_bench.report.numbers import written
 from smt_bench.report.table import Table
 
@@ -135,7 +135,7 @@ class Anatomy(OneMethodExperiment):
             theirs,
             "Share: % of the chosen blocks, ± 95 % over seeds. Random: V's share of all blocks. Without: no seed put a block "
             "there.",
-            *notes.setting(found),
+            *trained.setting(found),
             *notes.losses(found),
             notes.provenance(found),
         ]

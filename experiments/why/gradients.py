@@ -30,7 +30,7 @@ from smt_bench.questions.experiment import OneMethodExperiment
 from smt_bench.questions.grid import Cell
 from smt_bench.questions.planner import Planner
 from smt_bench.records.store import Record
-from smt_bench.report import notes
+from smt_bench.report import notes, trained
 from smt_bench.report.canvas import STYLE, lay_out, save
 from smt_bench.report.table import Cell as Entry
 from smt_bench.report.table import Table
@@ -147,7 +147,7 @@ class Gradients(OneMethodExperiment):
             "cannot be told. Both claims corrected together (Holm). Printed: up to 10.",
             f"Median over the entries of a matrix, mean over {found[0].run['train']['steps']} steps of full fine-tuning and "
             f"{notes.seeds([len(done)]) if done else 'no run'}.",
-            *notes.setting(found),
+            *trained.setting(found),
             *notes.losses(found),
             notes.provenance(found),
         ]

@@ -21,7 +21,7 @@ from smt_bench.questions.presets import recipe
 from smt_bench.questions.recipes import RECIPES
 from smt_bench.questions.request import Request
 from smt_bench.records.runs import Run
-from smt_bench.report import notes
+from smt_bench.report import trained
 
 
 def planned(name: str | None, family: str = "commonsense", **asked: Any) -> Run:
@@ -156,7 +156,7 @@ def test_the_repetition_penalty_reaches_generation() -> None:
 
 def test_tables_say_what_was_chosen_and_what_the_scripts_do_besides() -> None:
     def said(name: str | None) -> str:
-        return " ".join(notes.setting([Group("smt", 0.0043, ({"run": planned(name).to_dict()},), (), ())]))
+        return " ".join(trained.setting([Group("smt", 0.0043, ({"run": planned(name).to_dict()},), (), ())]))
 
     plain, code = said(None), said("paper-code")
     for words in (

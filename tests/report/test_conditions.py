@@ -6,7 +6,8 @@ from made_up import record
 
 from smt_bench.evidence.cells import groups
 from smt_bench.report.conditions import chosen, left_out, realised
-from smt_bench.report.notes import in_halves, made_with
+from smt_bench.report.notes import made_with
+from smt_bench.report.trained import in_halves
 
 
 def made(method: str, fraction: float | None, **layers: object) -> dict:

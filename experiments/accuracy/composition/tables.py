@@ -11,7 +11,7 @@ from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.words import percent, task_title, title
 from smt_bench.experiments.accuracy.composition.found import BOTH, OWN, SUM, A, B, Found
 from smt_bench.records import heldout
-from smt_bench.report import notes
+from smt_bench.report import notes, trained
 from smt_bench.report.accuracy.claims import INTERVAL
 from smt_bench.report.numbers import written
 from smt_bench.report.table import Cell, Table
@@ -136,7 +136,7 @@ def around(found: Found) -> list[str]:
     """How the runs were made, and which have no numbers; sentences."""
     cells = [g for (_, what, _), g in found.cells.items() if what in (BOTH, SUM)] or list(found.cells.values())
     return [
-        *notes.setting([g.called(g.method.partition(", ")[0]) for g in cells if g.method.endswith(BOTH)] or cells),
+        *trained.setting([g.called(g.method.partition(", ")[0]) for g in cells if g.method.endswith(BOTH)] or cells),
         *notes.losses([g for (_, what, _), g in found.cells.items() if what != OWN]),
         notes.made_with(found.records),
     ]

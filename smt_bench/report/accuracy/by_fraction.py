@@ -16,7 +16,7 @@ from smt_bench.evidence.decisions import AHEAD, holm
 from smt_bench.evidence.pairs import compare, decided
 from smt_bench.evidence.words import percent, rank, title
 from smt_bench.records.store import Record
-from smt_bench.report import notes
+from smt_bench.report import notes, trained
 from smt_bench.report.accuracy.claims import LIMITED, PUBLISHED, limited, minus_published
 from smt_bench.report.accuracy.plateau_verdict import plateau_line
 from smt_bench.report.numbers import written
@@ -66,7 +66,7 @@ def table3(records: Iterable[Record] | Cells, model: str, verdict: Sequence[str]
     if cells["published"].notna().any():
         cut = any(limited(g, cells["tasks"].iloc[0]) for g in found)
         lines.append(f"In brackets: published (SMT, tables 2 and 3; single runs). {LIMITED if cut else PUBLISHED}")
-    lines += [*notes.setting(found), *notes.deviations(found), notes.format_failures(cells), *notes.losses(found)]
+    lines += [*trained.setting(found), *trained.deviations(found), notes.format_failures(cells), *notes.losses(found)]
     data: list[dict[str, Cell]] = []
     for _, row in cells.iterrows():
         missing = math.isnan(row["accuracy"])
@@ -109,8 +109,8 @@ def table3_heldout(records: Iterable[Record] | Cells, model: str) -> Table:
         f"{cells['n_heldout'].max():,} examples, in no training set.",
         notes.spread(cells),
         BOLD.format("lowest"),
-        *notes.setting(found),
-        *notes.deviations(found),
+        *trained.setting(found),
+        *trained.deviations(found),
         *notes.losses(found),
         notes.provenance(found),
     ]

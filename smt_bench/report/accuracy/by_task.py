@@ -14,7 +14,7 @@ from smt_bench.evidence.group import keys_of
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.words import percent, task_title, title
 from smt_bench.records.store import Record
-from smt_bench.report import notes
+from smt_bench.report import notes, trained
 from smt_bench.report.accuracy.by_fraction import publishable
 from smt_bench.report.accuracy.claims import LIMITED, PUBLISHED, limited, minus_published
 from smt_bench.report.numbers import written
@@ -73,7 +73,7 @@ def table2(records: Iterable[Record] | Cells, model: str) -> Table:
     lines += reasons
     if len(rows) > len(found):
         lines.append(f"In brackets: published, single runs. {LIMITED if cut else PUBLISHED}")
-    lines += [*notes.setting(found), *notes.deviations(found), notes.format_failures(summary), *notes.losses(found)]
+    lines += [*trained.setting(found), *trained.deviations(found), notes.format_failures(summary), *notes.losses(found)]
     header = ["method", "parameters", "seeds", *map(task_title, tasks), "AVG"]
     return Table(f"Table 2: accuracy (%) by task, {model}", header, rows, lines, data)
 

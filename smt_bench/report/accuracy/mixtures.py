@@ -17,7 +17,7 @@ from smt_bench.evidence.cells import Cells, Group, common_tasks, summarise
 from smt_bench.evidence.claims import Sheet, Weighed, weighed_together
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.words import percent, rank, task_title, title
-from smt_bench.report import notes
+from smt_bench.report import notes, trained
 from smt_bench.report.accuracy.claims import (
     LIMITED,
     PUBLISHED,
@@ -200,7 +200,7 @@ def _notes(part: Part) -> list[str]:
     if part.comparable:
         cut = any(limited(g, part.tasks) for g in part.cells)
         lines.append(f"Published: {part.sheet.source}, single runs. {LIMITED if cut else PUBLISHED}")
-    lines += [*notes.setting(part.cells), *notes.deviations(part.cells), notes.format_failures(summary)]
+    lines += [*trained.setting(part.cells), *trained.deviations(part.cells), notes.format_failures(summary)]
     return [*lines, *notes.overlap(part.cells, part.tasks), *notes.losses(part.cells), notes.provenance(part.cells)]
 
 

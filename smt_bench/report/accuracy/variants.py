@@ -16,7 +16,7 @@ from smt_bench.evidence.pairs import compare
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.words import percent, task_title
 from smt_bench.records.store import Record
-from smt_bench.report import notes
+from smt_bench.report import notes, trained
 from smt_bench.report.accuracy.claims import (
     INTERVAL,
     LIMITED,
@@ -154,12 +154,12 @@ def _lines(found: Sequence[Group], sheet: Sheet, judged: Sequence[Weighed], comp
             f"Published numbers ({sheet.source}) are on another model or protocol: only their signs are compared."
         )
     rates = {g.run["train"]["lr"] for g in found if g.trains}
-    setting = notes.setting(found)
+    setting = trained.setting(found)
     if len(rates) == 1:
         setting = [line for line in setting if not line.startswith("Learning rates")] + [
             f"Learning rate: {rates.pop():g} in all rows."
         ]
-    lines += [*setting, *notes.deviations(found)]
+    lines += [*setting, *trained.deviations(found)]
     if summary is not None:
         lines.append(notes.format_failures(summary))
     lines += notes.overlap(found, common_tasks(found))
