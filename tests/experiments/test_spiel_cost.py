@@ -12,7 +12,7 @@ import torch
 
 from smt_bench import experiments
 from smt_bench.evidence.published import published
-from smt_bench.experiments.cost.spiel_cost import experiment, limit, tables
+from smt_bench.experiments.cost.spiel_cost import experiment, limit, tables, verdicts
 from smt_bench.experiments.cost.spiel_cost.experiment import rank_of
 from smt_bench.machine import fits
 from smt_bench.measuring.account import CATEGORIES, Account, Phase
@@ -196,15 +196,15 @@ def test_the_papers_own_numbers_uphold_its_memory_claims_and_others_refute_them(
     printed = _printed("memory_gb")
     rows = tables._by_title(_records("memory", printed), tables._tuning_peak)
     assert rows["LoRA", False] == 40e9 and rows["SpIEL", True] == 20e9
-    first, *claims = tables.memory_verdicts(rows, None)
+    first, *claims = verdicts.memory_verdicts(rows, None)
     assert "all 5 claims hold" in first and all(claim.endswith(": holds.") for claim in claims)
     worse = {**rows, ("SpIEL", False): 39.9e9}  # within 1 %
-    assert "34 GB against 40): does not hold." in "\n".join(tables.memory_verdicts(worse, None))
-    assert tables.memory_verdicts({}, None)[0].count("5 cannot be told") == 1
+    assert "34 GB against 40): does not hold." in "\n".join(verdicts.memory_verdicts(worse, None))
+    assert verdicts.memory_verdicts({}, None)[0].count("5 cannot be told") == 1
     limits = {place: value / 1e9 for place, value in rows.items()}
     assert (
-        "1 GiB" in tables.memory_verdicts(limits, "GiB")[0]
-        and "all 5 claims hold" in tables.memory_verdicts(limits, "GiB")[0]
+        "1 GiB" in verdicts.memory_verdicts(limits, "GiB")[0]
+        and "all 5 claims hold" in verdicts.memory_verdicts(limits, "GiB")[0]
     )
 
 
@@ -258,7 +258,7 @@ def test_all_parts_are_measured_over_the_base_that_was_asked_for(monkeypatch: py
 
 
 def test_times_of_one_seed_tell_nothing_and_of_several_what_they_show() -> None:
-    def seeds(count: int, ma: float) -> list[tables.Values]:
+    def seeds(count: int, ma: float) -> list[verdicts.Values]:
         return [
             {("LoRA", k): 30.0 + i / 10 for k in (False, True)}
             | {("SpIEL", k): 33.0 + i / 9 for k in (False, True)}
@@ -266,9 +266,9 @@ def test_times_of_one_seed_tell_nothing_and_of_several_what_they_show() -> None:
             for i in range(count)
         ]
 
-    assert "6 cannot be told" in tables.time_verdicts(seeds(1, 31.0))[0]
-    assert "all 6 claims hold" in tables.time_verdicts(seeds(4, 31.0))[0]
-    told = "\n".join(tables.time_verdicts(seeds(4, 35.0)))
+    assert "6 cannot be told" in verdicts.time_verdicts(seeds(1, 31.0))[0]
+    assert "all 6 claims hold" in verdicts.time_verdicts(seeds(4, 31.0))[0]
+    told = "\n".join(verdicts.time_verdicts(seeds(4, 35.0)))
     assert (
         "SpIEL-MA is faster than SpIEL, without checkpointing: SpIEL-MA takes 5.9 % more than SpIEL, does not hold"
         in told
