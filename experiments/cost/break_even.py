@@ -22,7 +22,7 @@ from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.verdicts import judge, tally
 from smt_bench.evidence.words import percent
 from smt_bench.experiments.cost.speed.experiment import Speed
-from smt_bench.experiments.cost.speed.tables import full_title, speed_rows
+from smt_bench.experiments.cost.speed.rows import full_title, speed_rows
 from smt_bench.methods.modules import total_parameters
 from smt_bench.models import build, registry
 from smt_bench.questions.planner import Planner

@@ -16,7 +16,8 @@ from smt_bench.experiments.cost.kernels.inplace import Trial
 from smt_bench.experiments.cost.memory.experiment import Memory
 from smt_bench.experiments.cost.memory.process import weigh
 from smt_bench.experiments.cost.speed.decomposition import decomposition
-from smt_bench.experiments.cost.speed.tables import pick, speed_rows, table1
+from smt_bench.experiments.cost.speed.rows import pick, speed_rows
+from smt_bench.experiments.cost.speed.tables import table1
 from smt_bench.experiments.cost.steps import PAPER_STEPS
 from smt_bench.machine import fits
 from smt_bench.machine.watch import unwatched

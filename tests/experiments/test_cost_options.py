@@ -17,7 +17,7 @@ from smt_bench import experiments
 from smt_bench.experiments.cost.kernels import inplace
 from smt_bench.experiments.cost.memory import experiment as memory_experiment
 from smt_bench.experiments.cost.memory import process
-from smt_bench.experiments.cost.speed.tables import speed_rows
+from smt_bench.experiments.cost.speed.rows import speed_rows
 from smt_bench.experiments.cost.steps import startable
 from smt_bench.machine import fits
 from smt_bench.machine.watch import unwatched

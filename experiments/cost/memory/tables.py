@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.experiments.cost.memory.figure import memory_figure
-from smt_bench.experiments.cost.speed.tables import full_title
+from smt_bench.experiments.cost.speed.rows import full_title
 from smt_bench.experiments.cost.steps import layers_note, setting_words
 from smt_bench.measuring.account import CATEGORIES, Account
 from smt_bench.records.store import Record
