@@ -55,6 +55,8 @@ class Memory(StepsExperiment):
             asked["checkpointing"] = [planner.request.checkpointing]
         if planner.here.gpus:
             asked["peaks"] = "by phase"  # there was one over all before, the building in float32 included
+        elif asked["precision"] == "bf16":
+            asked["attention"] = "as training"  # it was torch's own before, see `models.precision.attend`
         return asked
 
     def runs(self, planner: Planner) -> list[tuple[Measurement, None]]:

@@ -18,6 +18,7 @@ from smt_bench.measuring.updaters import UPDATERS
 from smt_bench.methods.base import OptimizerSettings
 from smt_bench.methods.smt.layer import SparseLinear
 from smt_bench.models.build import shapes as shapes_of
+from smt_bench.models.precision import attend
 from smt_bench.plan.dry import Workload
 from smt_bench.plan.dry_runs import DryRuns
 from smt_bench.questions.capacity import demand_of
@@ -67,7 +68,12 @@ def _weigh(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     layers, kind = settings.get("layers"), settings.get("optimizer_dtype", "fp32")
     shapes, updater = shapes_of(model, layers), UPDATERS[kind]
-    build = partial(random_model, model, settings["precision"], device, seed, layers, settings.get("base", ""))
+
+    def build() -> Any:
+        made = random_model(model, settings["precision"], device, seed, layers, settings.get("base", ""))
+        attend(made, settings["length"])  # as training does
+        return made
+
     batch = random_batch(model, settings["batch_size"], settings["length"], seed, device)
     make = partial(methods.build, entry["name"], entry["config"], entry["fraction"], seed, steps)
     method = make()
@@ -92,8 +98,10 @@ def _weigh(
     kept = _kept(contestant)
     contestant.close()
     doing.append("counting")
+    counted = build()
+    eager = counted.config._attn_implementation == "eager"
     run = Accountant(
-        build(), make(), OptimizerSettings(RATE), batch.ids_BT, batch.labels_BT, checkpointing, updater=updater
+        counted, make(), OptimizerSettings(RATE), batch.ids_BT, batch.labels_BT, checkpointing, updater=updater
     )
     found = run.whole()
     workload = Workload(
@@ -104,6 +112,7 @@ def _weigh(
         checkpointing,
         gpu=device.type == "cuda",
         optimizer_dtype=kind,
+        attention="eager" if eager else "flash",
         layers=layers,
         base=settings.get("base", ""),
     )
