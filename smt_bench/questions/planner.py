@@ -18,6 +18,7 @@ from smt_bench.evaluation.protocols import EVALUATION_VERSION
 from smt_bench.machine import facts, fits
 from smt_bench.methods.base import Capacity
 from smt_bench.models import build, locate
+from smt_bench.questions import presets
 from smt_bench.questions.capacity import method_of, setting_named
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.opened import Opened
@@ -199,11 +200,12 @@ class Planner(Opened):
         return Inputs(self.located, data, device_map, allow_code=r.allow_code, recipe=own, limit=self._limit)
 
     def _own(self, method: str | None) -> dict[str, Any]:
-        """Which recipe, and what of it is otherwise because it was asked for; nothing where it is as it is."""
-        if not (self.request.recipe_file or self.request.changes):
+        """Which recipe, its preset, and what is otherwise because it was asked for; nothing where it is as it is."""
+        r, name = self.request, self._recipe_name(self.request)
+        preset = {} if r.tunes or r.tuned else presets.origin(name, self.family.name, r.preset)
+        if not (r.recipe_file or r.changes or preset):
             return {}
-        plain = replace(self.request, recipe_file={}, changes={})
-        plain = replace(plain, recipe=self.request.recipe or self.request.recipe_file.get("base"))
+        plain = replace(r, recipe_file={}, changes={}, recipe=name)
         trains = method is not None and self.trains(method)
         apart = differences(self.recipe_of(plain), self.recipe, method if trains else None)
-        return {"name": plain.recipe or self.entry.recipe, "changed": apart}
+        return {"name": name, "changed": apart, **preset}

@@ -77,6 +77,11 @@ def values(name: str, family: str, preset: str | None, tunes: bool = False) -> d
     return {**found.design, **({} if tunes else found.found)}
 
 
+def origin(name: str, family: str, preset: str | None) -> dict[str, str]:
+    """What a record says of its preset: that it is `reference`, and the tuning that found the rates ("": none did)."""
+    return {"preset": REFERENCE, "tuning": REFERENCES[name].of(family).tuning} if preset == REFERENCE else {}
+
+
 def recipe(
     name: str, family: str, preset: str | None = None, own: Mapping[str, Any] | None = None, tunes: bool = False
 ) -> Recipe:

@@ -82,7 +82,7 @@ RECORD = {
     "memory_bytes": Maybe(Named(int)),
     "overlap": Maybe({"rule": str, "tests": Named(int), "repeated": Maybe(int)}),
     "cut": Maybe({"training": (dict, types.NoneType), "heldout": Named(int), "prompts": Named(int)}),
-    "recipe": Maybe({"name": str, "changed": dict}),
+    "recipe": Maybe({"name": str, "changed": dict, "preset": Maybe(str), "tuning": Maybe(str)}),
     "adapter": Maybe({"format": str, "bytes": int, "numbers": int}),
     "composition": Maybe(
         {"cosine": OPTIONAL, "numbers": Each(int), "shared": int, "by_chance": NUMBER, "opposed": int}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from helpers import Cli
 
+from smt_bench.evidence.cells import Group
 from smt_bench.machine.fits import Machine
 from smt_bench.plan.rows import DryPlanner
 from smt_bench.questions import presets
@@ -14,6 +15,7 @@ from smt_bench.questions.presets import REFERENCE, REFERENCES, SMOKE, Reference,
 from smt_bench.questions.recipes import RECIPES
 from smt_bench.questions.request import Request
 from smt_bench.records.runs import Run
+from smt_bench.report.trained import own_recipe
 
 FOUND = {"lr": {"smt": 2e-3}, "settings": {"smt": {"warmup_share": 0.5}}}
 
@@ -67,6 +69,22 @@ def test_a_file_stands_above_the_reference_and_an_option_above_both() -> None:
     assert (both.train.steps, both.data.heldout, both.train.precision) == (70, 40, "fp32")
     assert planned(steps=5, precision="fp32").train.steps == 5
     assert recipe("smollm2", "commonsense", SMOKE, file).steps == 8  # smoke cuts down what a file has
+
+
+@pytest.mark.parametrize(
+    ("tuning", "said"), [("abc", "found by tuning abc"), ("", "the recipe's, not searched on these data")]
+)
+def test_tables_say_where_the_rates_of_a_reference_are_from(
+    monkeypatch: pytest.MonkeyPatch, tuning: str, said: str
+) -> None:
+    own = Reference({"steps": 60}, FOUND if tuning else {}, tuning)
+    monkeypatch.setattr(presets, "REFERENCES", {"smollm2": own})
+    recorded = planner(changes={"heldout": 40})._own("smt")
+    assert recorded.pop("changed") == {"heldout": [RECIPES["smollm2"].heldout, 40]}
+    assert recorded == {"name": "smollm2", "preset": REFERENCE, "tuning": tuning}
+    assert planner(preset=None)._own("smt") == planner(tunes=True, seeds=(100,))._own("smt") == {}
+    group = Group("smt", 0.01, ({"recipe": {**recorded, "changed": {}}},), (), ())
+    assert own_recipe([group, group]) == [f"Preset reference of recipe smollm2: rates and settings {said}."]
 
 
 def test_smoke_alone_makes_measurements_short() -> None:
