@@ -8,22 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smt_bench.cli.options import (
-    AllowCode,
-    Base,
-    BatchSize,
-    Checkpointing,
-    Layers,
-    Length,
-    Many,
-    OptimizerDtype,
-    Precision,
-    Preset,
-    Recipe,
-    Targets,
-    say,
-    show,
-)
+from smt_bench.cli import options
+from smt_bench.cli.options import say, show
 from smt_bench.cli.values import numbers, setting, several
 from smt_bench.machine.borders import folder_name
 from smt_bench.machine.spread import MOST, Spread
@@ -49,28 +35,28 @@ def plan(
     model: Annotated[str, typer.Option(help="Registered model, Hugging Face id or local folder.")] = registry.PAPER,
     gpus: Annotated[int, typer.Option(help="GPUs, data-parallel.")] = 1,
     gpu: Annotated[str, typer.Option(help="Kind of GPU, e.g. a100-40gb.")] = GPU,
-    batch_size: BatchSize = None,
-    length: Length = None,
-    layers: Layers = None,
-    precision: Precision = None,
-    optimizer_dtype: OptimizerDtype = None,
-    checkpointing: Checkpointing = None,
+    batch_size: options.BatchSize = None,
+    length: options.Length = None,
+    layers: options.Layers = None,
+    precision: options.Precision = None,
+    optimizer_dtype: options.OptimizerDtype = None,
+    checkpointing: options.Checkpointing = None,
     attention: Annotated[str, typer.Option(help="flash or eager.")] = ATTENTION,
-    base: Base = None,
+    base: options.Base = None,
     zero_stage: Annotated[
         int | None, typer.Option("--zero", help="0 to 3; default: the first of 0, 2, 3 that fits.")
     ] = None,
     offload: Annotated[bool, typer.Option("--offload", help="Optimizer in main memory.")] = False,
-    methods: Annotated[Many, typer.Option(help="Methods, separated by commas.")] = None,
-    fractions: Annotated[Many, typer.Option(help="Trainable fractions in %, separated by commas.")] = None,
-    tasks: Annotated[Many, typer.Option(help="Test tasks; math tasks plan math runs.")] = None,
-    allow_code: AllowCode = False,
+    methods: Annotated[options.Many, typer.Option(help="Methods, separated by commas.")] = None,
+    fractions: Annotated[options.Many, typer.Option(help="Trainable fractions in %, separated by commas.")] = None,
+    tasks: Annotated[options.Many, typer.Option(help="Test tasks; math tasks plan math runs.")] = None,
+    allow_code: options.AllowCode = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A method's setting, e.g. smt.warmup_trains=false; repeatable.")
     ] = None,
-    targets: Targets = None,
-    preset: Preset = None,
-    recipe: Recipe = None,
+    targets: options.Targets = None,
+    preset: options.Preset = None,
+    recipe: options.Recipe = None,
     efficiency: Annotated[
         str | None,
         typer.Option(
