@@ -50,7 +50,21 @@ REFERENCES = {
             "fractions": (0.16, 1.0, 5.0), "seeds": (0, 1, 2), "steps": 60, "heldout": 120, "limit": 100, "lr_warmup": 0.1,
             "precision": "bf16",
         },
-        by_family={"math": Reference({"limit": 40})},
+        by_family={
+            "math": Reference(
+                {"limit": 40},
+                {
+                    "lr": {"full": 7.5e-5, "smt": 2.13e-3, "spiel": 7.9e-4, "lora": 2.44e-3, "dora": 6.78e-3},
+                    "settings": {  # those in steps as shares of the run: 12 steps were searched
+                        "smt": {"warmup_lr_scale": 0.248, "warmup_share": 0.0833},
+                        "spiel": {"update_every": 5, "weight_decay": 3.24},
+                        "lora": {"alpha_per_rank": 0.65, "dropout": 0.0984},
+                        "dora": {"alpha_per_rank": 0.36, "dropout": 0.146},
+                    },
+                },
+                "ff5b52c9cbb929b5",
+            )
+        },
     ),
 }  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from smt_bench.questions.request import Request
 from smt_bench.records.runs import Run
 from smt_bench.report.trained import own_recipe
 
+COMMITTED = Path(__file__).resolve().parents[2] / "results" / "reference"
 FOUND = {"lr": {"smt": 2e-3}, "settings": {"smt": {"warmup_share": 0.5}}}
 
 
@@ -85,6 +88,29 @@ def test_tables_say_where_the_rates_of_a_reference_are_from(
     assert planner(preset=None)._own("smt") == planner(tunes=True, seeds=(100,))._own("smt") == {}
     group = Group("smt", 0.01, ({"recipe": {**recorded, "changed": {}}},), (), ())
     assert own_recipe([group, group]) == [f"Preset reference of recipe smollm2: rates and settings {said}."]
+
+
+def _lengthened(settings: dict[str, Any], short: int, long: int) -> dict[str, Any]:
+    """Settings in steps keep their share of the run."""
+    found = dict(settings)
+    if "warmup_steps" in found:
+        found["warmup_share"] = round(found.pop("warmup_steps") / short, 4)
+    if "update_every" in found:
+        found["update_every"] = round(found["update_every"] * long / short)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "family"), [(n, f) for n, r in REFERENCES.items() for f in ("", *r.by_family) if r.of(f).tuning]
+)
+def test_what_a_reference_found_is_what_the_committed_tuning_says(name: str, family: str) -> None:
+    reference = REFERENCES[name].of(family)
+    files = [json.loads(path.read_text()) for path in COMMITTED.rglob("tuning.json")]
+    (tuning,) = [file["tunings"][reference.tuning] for file in files if reference.tuning in file["tunings"]]
+    short, won = tuning["declared"]["under"]["train"]["steps"], tuning["winners"]
+    assert reference.found["lr"] == {method: values["lr"] for method, values in won.items()}
+    settings = {m: _lengthened(values["settings"], short, reference.design["steps"]) for m, values in won.items()}
+    assert reference.found["settings"] == {method: values for method, values in settings.items() if values}
 
 
 def test_smoke_alone_makes_measurements_short() -> None:
