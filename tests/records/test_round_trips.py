@@ -143,10 +143,10 @@ requests = st.booleans().flatmap(
         preset=st.none() | words,
         data=st.none() | words.filter(lambda word: not Path(word).exists()),  # data of one's own are looked at
         methods=st.lists(st.sampled_from(sorted(methods.REGISTRY.names())), max_size=3).map(tuple),
-        fractions_pct=st.lists(st.floats(SMALLEST, 100), max_size=3).map(tuple),
-        seeds=st.lists(st.integers(*(TUNING_SEEDS, MOST_SEED) if tunes else (0, TUNING_SEEDS - 1)), max_size=3).map(
-            tuple
-        ),
+        fractions_pct=st.lists(st.floats(SMALLEST, 100), max_size=3, unique=True).map(tuple),
+        seeds=st.lists(
+            st.integers(*(TUNING_SEEDS, MOST_SEED) if tunes else (0, TUNING_SEEDS - 1)), max_size=3, unique=True
+        ).map(tuple),
         tasks=st.lists(st.sampled_from(sorted(TASKS)), max_size=3).map(tuple),
         steps=st.none() | st.integers(1, 10**6),
         limit=st.none() | st.integers(1, 10**6),
