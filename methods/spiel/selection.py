@@ -12,14 +12,11 @@ def random_indices(numel: int, count: int, generator: torch.Generator) -> torch.
     if count * 4 > numel:
         return torch.randperm(numel, generator=generator)[:count].sort().values
     # Whatever was drawn is a uniform subset given its size, and stays one when a random part is thrown away.
-    narrow = torch.int32 if numel <= torch.iinfo(torch.int32).max else torch.int64  # half the bytes to sort
-    chosen = torch.empty(0, dtype=narrow)
+    chosen = torch.empty(0, dtype=torch.int64)
     while len(chosen) < count:
         more = torch.randint(numel, (count - len(chosen) + count // 4 + 8,), generator=generator)
-        chosen = torch.cat([chosen, more.to(narrow)]).sort().values.unique_consecutive()
-    kept = torch.zeros(len(chosen), dtype=torch.bool)  # what it keeps is in order already
-    kept[torch.randperm(len(chosen), generator=generator)[:count]] = True
-    return chosen[kept].long()
+        chosen = torch.cat([chosen, more]).unique()
+    return chosen[torch.randperm(len(chosen), generator=generator)[:count]].sort().values
 
 
 def is_update(step: int, every: int, phase: int, steps: int, offset: bool = False) -> bool:
