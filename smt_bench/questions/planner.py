@@ -202,10 +202,12 @@ class Planner(Opened):
     def _own(self, method: str | None) -> dict[str, Any]:
         """Which recipe, its preset, and what is otherwise because it was asked for; nothing where it is as it is."""
         r, name = self.request, self._recipe_name(self.request)
-        preset = {} if r.tunes or r.tuned else presets.origin(name, self.family.name, r.preset)
+        trains = method is not None and self.trains(method)
+        preset = {}
+        if method is not None and trains and not (r.tunes or r.tuned):
+            preset = presets.origin(name, self.family.name, r.preset, method)
         if not (r.recipe_file or r.changes or preset):
             return {}
         plain = replace(r, recipe_file={}, changes={}, recipe=name)
-        trains = method is not None and self.trains(method)
         apart = differences(self.recipe_of(plain), self.recipe, method if trains else None)
         return {"name": name, "changed": apart, **preset}

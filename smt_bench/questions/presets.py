@@ -91,9 +91,12 @@ def values(name: str, family: str, preset: str | None, tunes: bool = False) -> d
     return {**found.design, **({} if tunes else found.found)}
 
 
-def origin(name: str, family: str, preset: str | None) -> dict[str, str]:
-    """What a record says of its preset: that it is `reference`, and the tuning that found the rates ("": none did)."""
-    return {"preset": REFERENCE, "tuning": REFERENCES[name].of(family).tuning} if preset == REFERENCE else {}
+def origin(name: str, family: str, preset: str | None, method: str) -> dict[str, str]:
+    """What a method's record says of its preset: that it is `reference`, and the tuning that found its rate ("": none did)."""
+    if preset != REFERENCE:
+        return {}
+    found = REFERENCES[name].of(family)
+    return {"preset": REFERENCE, "tuning": found.tuning if method in found.found.get("lr", {}) else ""}
 
 
 def recipe(

@@ -64,21 +64,23 @@ def setting(found: Sequence[Group]) -> list[str]:
 
 def own_recipe(found: Sequence[Group]) -> list[str]:
     """A preset, and what was asked for in place of a recipe's choices; nothing where nothing was."""
-    lines: dict[str, None] = {}
+    origins: dict[tuple[str, str, str], dict[str, None]] = {}
     said: dict[str, dict[str, dict[tuple[str, str], list[str]]]] = {}
     for group in found:
         for record in (*group.done, *group.lost):
             if own := record.get("recipe"):
                 if "preset" in own:
-                    found_by = "the recipe's, not searched on these data"
-                    if own["tuning"]:
-                        found_by = f"found by tuning {own['tuning']}"
-                    lines[f"Preset {own['preset']} of recipe {own['name']}: rates and settings {found_by}."] = None
+                    origin = (own["preset"], own["name"], own["tuning"])
+                    origins.setdefault(origin, {})[title(group.method)] = None
                 for what, (was, now) in own["changed"].items():
                     values = said.setdefault(own["name"], {}).setdefault(what, {})
                     names = values.setdefault((_plain(was), _plain(now)), [])
                     if group.method not in names:
                         names.append(group.method)
+    lines = []
+    for (preset, name, tuning), trained in origins.items():
+        by = f"found by tuning {tuning}" if tuning else "the recipe's, not searched on these data"
+        lines.append(f"Preset {preset} of recipe {name}: rates and settings of {listed(list(trained))} {by}.")
     for name, changed in said.items():
         parts = []
         for what, values in changed.items():
@@ -86,8 +88,8 @@ def own_recipe(found: Sequence[Group]) -> list[str]:
                 whose = f" of {listed([title(n) for n in names])}" if what in ("lr", "weight_decay") else ""
                 parts.append(f"{what}{whose} {now} (recipe: {was})")
         if parts:
-            lines[f"Unlike recipe {name}, as asked for: {'; '.join(parts)}."] = None
-    return list(lines)
+            lines.append(f"Unlike recipe {name}, as asked for: {'; '.join(parts)}.")
+    return lines
 
 
 def _plain(value: Any) -> str:

@@ -87,7 +87,9 @@ def test_tables_say_where_the_rates_of_a_reference_are_from(
     assert recorded == {"name": "smollm2", "preset": REFERENCE, "tuning": tuning}
     assert planner(preset=None)._own("smt") == planner(tunes=True, seeds=(100,))._own("smt") == {}
     group = Group("smt", 0.01, ({"recipe": {**recorded, "changed": {}}},), (), ())
-    assert own_recipe([group, group]) == [f"Preset reference of recipe smollm2: rates and settings {said}."]
+    assert own_recipe([group, group]) == [f"Preset reference of recipe smollm2: rates and settings of SMT {said}."]
+    assert planner(methods=("lora",))._own("lora")["tuning"] == ""  # the tuning found nothing for it
+    assert planner(methods=("base",))._own("base") == {}  # which trains nothing
 
 
 def _lengthened(settings: dict[str, Any], short: int, long: int) -> dict[str, Any]:
