@@ -54,7 +54,7 @@ class Own:
         lr_warmup: steps of the schedule's warm-up, or below 1 a share of all steps; taken as it is.
         heldout: examples set aside, or below 1 a share.
         fractions: trainable fractions in %.
-        settings: by method, what it is given to make its settings of.
+        settings: by method, what it is given to make its settings of; what is not named stays the recipe's.
 
     The others are as in `recipe.Recipe`.
 
@@ -187,6 +187,12 @@ def rates(texts: list[str], option: str) -> dict[str, float] | None:
     return found or None
 
 
+def _over(usual: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's settings over the recipe's; a length in steps and one as a share of the run stand in each other's place."""
+    replaced = {name.replace("_steps", "_share") for name in own} | {name.replace("_share", "_steps") for name in own}
+    return {name: value for name, value in usual.items() if name not in replaced} | dict(own)
+
+
 def applied(recipe: Recipe, own: Own) -> Recipe:
     """A recipe with other values.
 
@@ -207,7 +213,7 @@ def applied(recipe: Recipe, own: Own) -> Recipe:
     if "epochs" in values:
         changes["steps"] = None
     if (given := values.pop("settings", None)) is not None:
-        changes["given"] = recipe.given | given
+        changes["given"] = {**recipe.given, **{m: _over(recipe.given.get(m, {}), own) for m, own in given.items()}}
     if "batch_size" in values and "micro_batch" not in values:
         changes["micro_batch_size"] = min(recipe.micro_batch_size, values["batch_size"])
     changes |= {FIELDS.get(name, name): value for name, value in values.items()}

@@ -43,12 +43,13 @@ class Reference:
         return self if own is None else Reference({**self.design, **own.design}, own.found, own.tuning)
 
 
-# By recipe. Steps, examples and precision are what two CPU cores do in some hours; LOG.md has what each choice saves.
+# By recipe. Steps and examples are what two CPU cores do in some hours; LOG.md has what each choice saves. Not bf16, in which weights
+# round away most of what full fine-tuning changes in so few steps, whatever its masters say.
 REFERENCES = {
     "smollm2": Reference(
         {
             "fractions": (0.16, 1.0, 5.0), "seeds": (0, 1, 2), "steps": 60, "heldout": 120, "limit": 100, "lr_warmup": 0.1,
-            "precision": "bf16",
+            "precision": "fp32",
         },
         by_family={
             "math": Reference(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,17 @@ def test_options_stand_above_a_file_and_a_preset_cuts_the_file(tmp_path: Path) -
     assert run(model="tiny", **asked).method.config["block_size"] == 16
     assert run("lora", model="tiny", **asked).train.lr == 0.5
     assert run(model="tiny", preset="smoke", **asked).train.steps == 8
+
+
+def test_settings_that_a_file_does_not_name_stay_the_recipes() -> None:
+    def smt(**given: Any) -> Mapping[str, Any]:
+        return run(model="tiny", steps=88, recipe_file={"settings": {"smt": given}}).method.config
+
+    usual = run(model="tiny", steps=88).method.config
+    assert (usual["block_size"], usual["warmup_steps"], usual["warmup_lr_scale"]) == (32, 2, 0.3)
+    assert smt(warmup_lr_scale=0.5) == usual | {"warmup_lr_scale": 0.5}
+    assert smt(warmup_steps=9) == usual | {"warmup_steps": 9}  # in place of the recipe's share of the run
+    assert smt(warmup_share=0.125) == usual | {"warmup_steps": 11}
 
 
 def test_the_schedules() -> None:

@@ -39,10 +39,13 @@ def test_the_design_reaches_the_run() -> None:
     made, design = planner(), REFERENCES["smollm2"].design
     run = planned()
     assert made.fractions() == [p / 100 for p in design["fractions"]] and made.seeds() == list(design["seeds"])
-    assert (run.train.steps, run.train.precision, run.data.heldout) == (60, "bf16", design["heldout"])
-    assert run.train.lr_warmup_steps == 6 and run.method.half  # a tenth of the steps
+    assert (run.train.steps, run.train.precision, run.data.heldout) == (60, "fp32", design["heldout"])
+    assert run.train.lr_warmup_steps == 6 and not run.method.half  # a tenth of the steps
+    tuned = planned(default_family="math").method.config
+    assert tuned["block_size"] == "auto"  # of the recipe's settings those stay that the tuning did not search
+    assert (tuned["warmup_lr_scale"], tuned["warmup_steps"]) == (0.248, 5)
     assert made.recipe.limit == design["limit"] and planner(default_family="math").recipe.limit == 40
-    assert planned(preset=None).train.precision == "fp32"
+    assert planned(precision="bf16").method.half
 
 
 def test_a_tuning_starts_from_the_recipe_and_what_it_found_is_used_from_then_on(
@@ -67,10 +70,10 @@ def test_of_a_family_its_own_rates_stand_in_place_of_all(monkeypatch: pytest.Mon
 
 
 def test_a_file_stands_above_the_reference_and_an_option_above_both() -> None:
-    file = {"steps": 70, "heldout": 30, "precision": "fp32"}
+    file = {"steps": 70, "heldout": 30, "precision": "bf16"}
     both = planned(recipe_file=file, changes={"heldout": 40})
-    assert (both.train.steps, both.data.heldout, both.train.precision) == (70, 40, "fp32")
-    assert planned(steps=5, precision="fp32").train.steps == 5
+    assert (both.train.steps, both.data.heldout, both.train.precision) == (70, 40, "bf16")
+    assert planned(steps=5, precision="bf16").train.steps == 5
     assert recipe("smollm2", "commonsense", SMOKE, file).steps == 8  # smoke cuts down what a file has
 
 
