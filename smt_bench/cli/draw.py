@@ -104,6 +104,7 @@ def table(
     from smt_bench.evidence.decisions import Margins, using
     from smt_bench.machine.files import write_text
     from smt_bench.report.latex import booktabs
+    from smt_bench.report.table import in_short
 
     usual = Margins()
     chosen = Margins(
@@ -113,7 +114,7 @@ def table(
         files = _rendered(experiment, model, results, out, (".md", ".csv"))
     for path in files:
         if path.suffix == ".md":
-            show(path.read_text(encoding="utf-8"))
+            show(in_short(path.read_text(encoding="utf-8"), path.name))
             if latex:
                 write_text(path.with_suffix(".tex"), booktabs(path.read_text(encoding="utf-8")))
                 say(f"wrote {path.with_suffix('.tex')}")

@@ -62,6 +62,7 @@ def do(part: Leg, store: Store, how: How, several: bool) -> int:
     from smt_bench.questions import analysis
     from smt_bench.questions.experiment import MeasuringExperiment
     from smt_bench.records.index import Index
+    from smt_bench.report.table import in_short
     from smt_bench.sweep.carry_out import How, carry_out, submit_missing
     from smt_bench.sweep.loop import Interrupted
     from smt_bench.sweep.progress import print_to
@@ -108,6 +109,6 @@ def do(part: Leg, store: Store, how: How, several: bool) -> int:
     files = render(experiment, store, index.again(), place, planner.entry.name)
     say(", ".join(f"{count} {status}" for status, count in counts.items() if count))
     if files:
-        show(files[0].read_text(encoding="utf-8"))
+        show(in_short(files[0].read_text(encoding="utf-8"), files[0].name))
         say("wrote " + ", ".join(str(f) for f in files))
     return counts["failed"] + counts["out_of_memory"]

@@ -43,8 +43,8 @@ class Reference:
         return self if own is None else Reference({**self.design, **own.design}, own.found, own.tuning)
 
 
-# By recipe. Steps and examples are what two CPU cores do in some hours; LOG.md has what each choice saves. Not bf16, in which weights
-# round away most of what full fine-tuning changes in so few steps, whatever its masters say.
+# By recipe. Steps and examples are what two CPU cores do in some hours; LOG.md has what each choice saves. Not bf16: its weights
+# round away most of what full fine-tuning changes in so few steps, whatever the masters hold.
 REFERENCES = {
     "smollm2": Reference(
         {

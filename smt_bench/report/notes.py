@@ -14,6 +14,7 @@ from smt_bench.evidence.words import percent, task_title, title
 from smt_bench.machine.borders import markdown
 from smt_bench.records.store import Record
 from smt_bench.report.conditions import listed
+from smt_bench.report.table import Made
 
 OVERLAP_MARK = "†"
 COMMON = 100  # an option is common where it is right once in so many questions
@@ -147,7 +148,9 @@ def provenance(found: Sequence[Group]) -> str:
     commits = sorted({e["commit"][:10] + (" with changes" if e.get("dirty") else "") for e in made if e.get("commit")})
     code = f" Code: commit {listed(commits)}." if commits else ""
     where = made_with([r for g in found for r in (*g.done, *g.lost)])
-    return f"The keys of all runs stand in the CSV file; each is a file runs/<key>.json in the results folder.{code} {where}"
+    return Made(
+        f"The keys of all runs stand in the CSV file; each is a file runs/<key>.json in the results folder.{code} {where}"
+    )
 
 
 def made_with(records: Sequence[Record]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,11 @@ from smt_bench.machine import borders
 from smt_bench.machine.files import write_text
 
 Cell = str | int | float | bool | None
+HOW = "How it was made:"  # above the notes that a reader of the numbers does not need at once
+
+
+class Made(str):
+    """A note on how the runs behind a table were made; it stands below those that say how to read the table."""
 
 
 @dataclass
@@ -24,7 +30,7 @@ class Table:
         title: printed above.
         header: column names.
         rows: cells as they are to be read; None and NaN are blank.
-        notes: what a reader has to know; printed below, one bullet each.
+        notes: what a reader has to know; printed below, one bullet each, those that are `Made` in a list of their own.
         data: the same content in plain numbers for the CSV, one mapping per row, all with the same keys; by default
             `header` and `rows`, whose cells must then be plain.
         columns: names of the CSV's columns, needed only where `data` may be empty.
@@ -53,7 +59,9 @@ class Table:
         right = [any(_starts_numeric(row[i]) for row in cells[1:]) for i in range(len(self.header))]
         lines = [_line([c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right)]) for row in cells]
         lines.insert(1, _line([("-" * (w - 1) + ":") if r else "-" * w for w, r in zip(widths, right)]))
-        notes = ["", *(f"- {_flat(note)}" for note in self.notes)] if self.notes else []
+        notes = _listed([n for n in self.notes if not isinstance(n, Made)])
+        made = _listed([n for n in self.notes if isinstance(n, Made)])
+        notes += ["", HOW, *made] if made else []
         return "\n".join([f"## {borders.markdown(self.title)}", "", *lines, *notes]) + "\n"
 
     def to_csv(self) -> str:
@@ -77,6 +85,24 @@ class Table:
         write_text(paths[0], self.to_markdown())
         write_text(paths[1], self.to_csv())
         return paths
+
+
+def in_short(text: str, name: str) -> str:
+    """A table's text without how it was made.
+
+    Args:
+        text: of a Markdown file.
+        name: of the file, where all of it stands.
+    """
+
+    def instead(found: re.Match[str]) -> str:
+        return f"- {HOW} {found[1].count(chr(10))} lines in {name}.\n"
+
+    return re.sub(rf"\n{HOW}\n\n((?:- .*\n)+)", instead, text)
+
+
+def _listed(notes: Sequence[str]) -> list[str]:
+    return ["", *(f"- {_flat(note)}" for note in notes)] if notes else []
 
 
 def _missing(value: Any) -> bool:
@@ -116,9 +142,10 @@ def _line(cells: Sequence[str]) -> str:
 def add_notes(files: Sequence[Path], lines: Sequence[str]) -> None:
     """Adds lines below tables that are written already."""
     for path in files:
-        text = path.read_text(encoding="utf-8").rstrip("\n")
+        text, how, made = path.read_text(encoding="utf-8").partition(f"\n{HOW}\n")
+        text = text.rstrip("\n")
         gap = "\n" if text.rpartition("\n")[2].startswith("- ") else "\n\n"
-        write_text(path, text + gap + "\n".join(f"- {_flat(line)}" for line in lines) + "\n")
+        write_text(path, text + gap + "\n".join(f"- {_flat(line)}" for line in lines) + "\n" + how + made)
 
 
 def filled(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from smt_bench.evidence.cells import Group, flat
 from smt_bench.evidence.words import percent, title
 from smt_bench.machine.borders import markdown
 from smt_bench.report.conditions import cut, left_out, listed, parts, realised, repeats
+from smt_bench.report.table import Made
 
 LAST_WEIGHTS = "the last weights are judged, not those with the least validation loss of every 30 steps; "
 UNLIKE_CODE = (
@@ -21,7 +22,7 @@ UNLIKE_CODE = (
 
 
 def setting(found: Sequence[Group]) -> list[str]:
-    """Model, data, training and evaluation, as the runs state them."""
+    """What is unusual about the runs, then model, data, training and evaluation, as they state them (`Made`)."""
     run = next((g.run for g in found if g.trains), found[0].run)
     model, data, train, evaluation = (run[part] for part in ("model", "data", "train", "evaluation"))
     way = data["train_on_inputs"]  # or, where the rows differ in it, a text
@@ -36,19 +37,16 @@ def setting(found: Sequence[Group]) -> list[str]:
         f"{loss}, cut-off {data['cutoff']} tokens, {held}.",
         *parts(found),
         *repeats(found),
-        *cut(found),
-        *left_out(found),
     ]
+    unusual = [*cut(found), *left_out(found)]
     if any(g.trains for g in found):
+        unusual += [*bases(found), *own_recipe(found), *realised(found)]
         lines += [
             f"Training: {train['steps']} steps, batch size {train['batch_size']}, {train['optimizer']}, "
             f"{betas(train)}{train['schedule']} schedule with {train['lr_warmup_steps']} warm-up steps, {train['precision']}.",
             *in_halves(found),
-            *bases(found),
             *own_schedules(found),
             f"Learning rates: {_by_method(found, 'lr')}.",
-            *own_recipe(found),
-            *realised(found),
         ]
     protocol = f"Evaluation: protocol {evaluation['protocol']} (version {evaluation['version']})"
     if evaluation["protocol"] != "likelihood" or any(TASKS[t].generated for t in evaluation["tasks"] if t in TASKS):
@@ -58,8 +56,9 @@ def setting(found: Sequence[Group]) -> list[str]:
     lines.append(protocol + ".")
     lines += [f"{name}: {said}." for name, said in evaluation["tasks"].items() if name.startswith(HARNESS)]
     best = train.get("select", "last") == "best"
-    unlike = f"Unlike SMT's released scripts: {'' if best else LAST_WEIGHTS}{UNLIKE_CODE}"
-    return lines if data["template"] != SMT_CODE else [*lines, unlike]
+    if data["template"] == SMT_CODE:
+        lines.append(f"Unlike SMT's released scripts: {'' if best else LAST_WEIGHTS}{UNLIKE_CODE}")
+    return [*unusual, *map(Made, lines)]
 
 
 def own_recipe(found: Sequence[Group]) -> list[str]:

@@ -103,7 +103,7 @@ def together(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]
     found: list[str] = []
     for name, own in zip(titles, lines):
         for line in own:
-            text = line if all(line in other for other in lines) else f"{name}: {line}"
+            text = line if all(line in other for other in lines) else type(line)(f"{name}: {line}")
             found += [] if text in found else [text]
     return found
 

@@ -30,7 +30,7 @@ from smt_bench.report.accuracy.claims import (
     versus,
 )
 from smt_bench.report.numbers import written
-from smt_bench.report.table import Cell, Table
+from smt_bench.report.table import Cell, Made, Table
 
 __all__ = ["Sheet", "matches_paper", "relabelled", "rows_of", "write_groups", "write_sheet"]
 
@@ -157,7 +157,7 @@ def _lines(found: Sequence[Group], sheet: Sheet, judged: Sequence[Weighed], comp
     setting = trained.setting(found)
     if len(rates) == 1:
         setting = [line for line in setting if not line.startswith("Learning rates")] + [
-            f"Learning rate: {rates.pop():g} in all rows."
+            Made(f"Learning rate: {rates.pop():g} in all rows.")
         ]
     lines += [*setting, *trained.deviations(found)]
     if summary is not None:

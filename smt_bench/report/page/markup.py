@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.machine.borders import terminal
+from smt_bench.report.table import HOW
 
 COLOURS = 64  # of a figure in the page; line drawings need no more
 
@@ -58,7 +59,7 @@ def tables(path: Path, place: str) -> list[Shown]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         if line.startswith("#"):
             parts.append((line.lstrip("# "), []))
-        else:
+        elif line != HOW:
             parts[-1][1].append(line)
     made = []
     for i, (heading, lines) in enumerate(p for p in parts if any(line.strip() for line in p[1])):
