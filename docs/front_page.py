@@ -10,139 +10,82 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from pictures import METHODS, MODEL, OURS, ROOT, methods_picture, paper_and_ours
 
 from smt_bench import experiments
 from smt_bench.evidence.words import percent
 from smt_bench.evidence.words import title as titled
-from smt_bench.report.canvas import STYLE, fraction_axis, look
+from smt_bench.report.canvas import STYLE
 
-ROOT = Path(__file__).resolve().parents[1]
 README, CLAIMS = ROOT / "README.md", ROOT / "docs" / "claims.md"
-PAPER, OURS = ROOT / "results" / "paper", ROOT / "results" / "reference"
-MODEL, PRINTED = "tiny", "llama-7b"  # ours, and the paper's, in the picture
+REAL, FAMILY = "smollm2-135m", "math"  # the pretrained model, and what it learns
 COST = "bench-60m"  # whose steps were measured
-METHODS = ("lora", "dora", "spiel", "smt")
-GREY = "#E6E6E6"
 WORDS = ("holds", "does not hold", "cannot be told")
-
-
-def methods_picture() -> Figure:
-    """One weight matrix under LoRA, SMT and SpIEL; what trains is coloured."""
-    side, chance = 24, np.random.default_rng(1)
-    figure = Figure((6.0, 1.9))
-    widths = [2 * side + 8, side + 14, side + 14]
-    panels = figure.subplots(1, 3, width_ratios=widths)
-    for axes, width, name, title, says in zip(
-        panels,
-        widths,
-        ("lora", "smt", "spiel"),
-        ("LoRA", "SMT", "SpIEL"),
-        (
-            "two thin matrices beside W",
-            "square blocks of W,\nchosen by their gradients",
-            "single weights of W,\ndropped and grown",
-        ),
-    ):
-        colour = look(name, METHODS)[0]
-        axes.add_patch(Rectangle((0, 0), side, side, facecolor=GREY, edgecolor="#888888", linewidth=0.6))
-        if name == "lora":
-            axes.add_patch(Rectangle((side + 3, 0), 2, side, facecolor=colour))
-            axes.add_patch(Rectangle((side + 6, side - 2), side, 2, facecolor=colour))
-            axes.text(side + 4, -1.5, "B", ha="center", va="top")
-            axes.text(side * 1.5 + 6, side - 3, "A", ha="center", va="top")
-        else:
-            size = 4 if name == "smt" else 1
-            cells = (side // size) ** 2
-            for cell in chance.choice(cells, 5 if name == "smt" else 48, replace=False):
-                row, column = divmod(int(cell), side // size)
-                axes.add_patch(
-                    Rectangle(
-                        (column * size, row * size), size, size, facecolor=colour, edgecolor="white", linewidth=0.5
-                    )
-                )
-        axes.text(side / 2, -1.5, "W", ha="center", va="top")
-        axes.set_title(title, fontsize=9, color="black", loc="left")
-        axes.text(0, -6, says, ha="left", va="top")
-        axes.set(xlim=(-1, width - 1), ylim=(-12, side + 1), aspect="equal")
-        axes.axis("off")
-    figure.subplots_adjust(0.01, 0.0, 0.99, 0.88, 0.02)
-    return figure
-
-
-def paper_and_ours() -> Figure:
-    """Accuracy against trainable fraction: as printed, and as measured here with intervals."""
-    figure = Figure((7.2, 2.7))
-    left, middle, right = figure.subplots(1, 3)
-    printed = pd.read_csv(PAPER / "smt_table3_plateau.csv").query("model == @PRINTED")
-    full = pd.read_csv(PAPER / "smt_table2_commonsense.csv").query("model == @PRINTED and method == 'full'")
-    printed = printed.rename(columns={"params_pct": "fraction_pct", "avg": "accuracy"}).assign(ci95=np.nan)
-    _panel(left, printed, float(full["avg"].iloc[0]), f"Printed: {PRINTED}, table 3")
-    for axes, folder, words in ((middle, "", "recipe's rates"), (right, "tuned", "tuned")):
-        ours = pd.read_csv(OURS / "plateau" / MODEL / folder / "table3.csv")
-        whole = float(ours.query("method == 'full'")["accuracy"].iloc[0])
-        _panel(axes, ours[ours["fraction_pct"].notna()], whole, f"Ours: {MODEL}, {words}")
-    middle.sharey(right)
-    left.set_ylabel("accuracy (%)")
-    seeds, items = int(ours["n_seeds"].max()), int(ours["n_examples"].max())
-    note = f"Printed: single runs. Ours: {seeds} seeds, {items} test items, bars: 95 % over seeds."
-    figure.text(0.01, 0.01, note, fontsize=6, color="#555555")
-    figure.legend(
-        *left.get_legend_handles_labels(),
-        loc="lower center",
-        bbox_to_anchor=(0.5, 0.04),
-        ncols=len(METHODS) + 1,
-        frameon=False,
-    )
-    figure.subplots_adjust(0.06, 0.3, 0.99, 0.92, 0.25)
-    return figure
-
-
-def _panel(axes: Axes, rows: pd.DataFrame, full: float, title: str) -> None:
-    spots = fraction_axis(axes, sorted(rows["fraction_pct"].unique()))
-    for place, method in enumerate(METHODS):
-        of = rows[rows["method"] == method].sort_values("fraction_pct")
-        colour, marker = look(method, METHODS)
-        x = [spots[f] + 0.012 * (place - 1.5) for f in of["fraction_pct"]]
-        bars = of["ci95"] if of["ci95"].notna().any() else None
-        axes.errorbar(
-            x,
-            of["accuracy"],
-            bars,
-            color=colour,
-            marker=marker,
-            markersize=4,
-            linewidth=1,
-            capsize=1.5,
-            label=titled(method),
-        )
-    axes.axhline(full, color="black", linewidth=1, label="full fine-tuning")
-    axes.set_xlabel("trainable (% of the model), log scale")
-    axes.tick_params(axis="x", labelsize=5.5)
-    axes.set_title(title, fontsize=8, loc="left")
-    axes.grid(axis="y", color=GREY, linewidth=0.5)
-    axes.set_axisbelow(True)
 
 
 def claims() -> str:
     """By table of the papers, how many of its claims hold of those that were tried with several seeds."""
-    lines = ["| what the papers claim about | with the recipe's rates | tuned |", "|---|---|---|"]
-    for about, paths in _by_experiment().items():
-        cells = []
-        for found in (paths, [again for path in paths if (again := _tuned(path)).exists()]):
-            verdicts = [str(v) for path in found for v in _of_paper(path)["verdict"]]
-            place = found[0].parent if len(found) > 1 else found[0].with_suffix(".md") if found else None
-            cells.append("" if place is None else f"[{_tally(verdicts)}]({place.relative_to(ROOT).as_posix()})")
-        lines.append(f"| {about} | {cells[0]} | {cells[1]} |")
+    rows = [(about, _cell(paths), _cell(map(_tuned, paths)), _cell(map(_real, paths), "nll_verdict"))
+            for about, paths in _by_experiment().items()]  # fmt: skip
+    header = [
+        "what the papers claim about",
+        "`tiny`, the recipe's rates",
+        "`tiny`, tuned",
+        f"`{REAL}`, tuned, held-out loss",
+    ]
+    width = len(header) if any(row[-1] for row in rows) else len(header) - 1
+    lines = [f"| {' | '.join(header[:width])} |", "|---" * width + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row[:width])} |" for row in rows)]) + "\n"
+
+
+def _cell(paths: Iterable[Path], verdict: str = "verdict") -> str:
+    """How many claims of these tables hold, linked; nothing where none has several seeds."""
+    found = [path for path in paths if path.exists() and not _of_paper(path).empty]
+    if not found:
+        return ""
+    place = found[0].parent if len(found) > 1 else found[0].with_suffix(".md")
+    verdicts = [str(v) for path in found for v in _of_paper(path)[verdict]]
+    return f"[{_tally(verdicts)}]({place.relative_to(ROOT).as_posix()})"
+
+
+def _real(path: Path) -> Path:
+    """The same table of the pretrained model."""
+    return OURS / path.relative_to(OURS).parts[0] / REAL / FAMILY / path.name
+
+
+def real() -> str:
+    """What each method's held-out loss is on the pretrained model."""
+    place = OURS / "plateau" / REAL / FAMILY
+    found = pd.read_csv(place / "table3_heldout.csv")
+    found["column"] = found["fraction_pct"].mask(found["method"] == "base", 0).fillna(100)
+    columns = sorted(found["column"].unique())
+    cells = {(row["method"], row["column"]): _loss(row) for _, row in found.iterrows() if row["n_seeds"]}
+    lines = [f"| method | {' | '.join(percent(c) for c in columns)} |", f"|---|{'---:|' * len(columns)}"]
+    for method in ("base", *METHODS, "full"):
+        lines.append(f"| {titled(method)} | {' | '.join(cells.get((method, c), '') for c in columns)} |")
+    trained = found[(found["method"] != "base") & (found["n_seeds"] > 0)]["n_seeds"]
+    least, most = int(trained.min()), int(trained.max())
+    seeds = f"{most} seeds" if least == most else f"{least} to {most} seeds"
+    spread = f"{seeds}, ± 95 % over seeds" if most > 1 else "one seed, which decides nothing"
+    lines += [
+        "",
+        f"Held-out loss of `{REAL}` after training on GSM8K, by trainable share: nats per response token, lower is better; "
+        f"{int(found['n_heldout'].max())} examples, {spread} "
+        f"([table]({(place / 'table3_heldout.md').relative_to(ROOT).as_posix()}), "
+        f"[claims]({(place / 'table3_claims.md').relative_to(ROOT).as_posix()})).",
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _loss(row: pd.Series) -> str:
+    return f"{row['heldout_nll']:.3f}" + (
+        "" if pd.isna(row["heldout_nll_ci95"]) else f" ± {row['heldout_nll_ci95']:.3f}"
+    )
 
 
 def every_claim() -> str:
@@ -259,7 +202,9 @@ def _filled(text: str, name: str, made: str) -> str:
 def main() -> int:
     """Writes or checks."""
     text = README.read_text(encoding="utf-8")
-    new = _filled(_filled(text, "claims", claims()), "methods", costs())
+    new = text
+    for name, made in (("claims", claims()), ("real", real()), ("methods", costs())):
+        new = _filled(new, name, made)
     listed = CLAIMS.read_text(encoding="utf-8")
     pages = {README: (text, new), CLAIMS: (listed, _filled(listed, "claims", every_claim()))}
     if "--check" in sys.argv[1:]:

@@ -70,7 +70,10 @@ def do(part: Leg, store: Store, how: How, several: bool) -> int:
     experiment, planner, place = part.experiment, part.planner, part.place
     runs = [run for run, _ in part.planned]
     index = Index.read(place)
+    before = index.latest
     index.add(runs, planner.left_out)
+    if before not in (None, index.latest) and parallel.rank() == 0:
+        say(f"note: the tables in {place} were of other data or settings; no run is lost: the earlier command makes them again")
     if parallel.rank() == 0:
         analysis.declare(experiment, runs, place, store)
     if several:

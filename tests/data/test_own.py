@@ -232,6 +232,9 @@ def test_without_a_test_set_there_is_the_held_out_loss(goods: Path, cli: Cli) ->
     done = cli("run", "plateau", "--data", str(goods), "--methods", "base", "--heldout", "0.5")
     assert done.returncode == 0, done.stderr
     assert "Held-out response NLL" in done.stdout and "accuracy" not in done.stdout
+    asked = ("run", "plateau", "--data", str(goods), "--methods", "base", "--heldout")
+    assert "were of other data or settings" in cli(*asked, "0.25").stderr  # its tables take the place of those
+    assert "were of other data or settings" not in cli(*asked, "0.25").stderr
 
 
 def test_general_text_is_cut_into_pieces_that_hold_all_of_it(tmp_path: Path) -> None:
