@@ -73,7 +73,9 @@ def do(part: Leg, store: Store, how: How, several: bool) -> int:
     before = index.latest
     index.add(runs, planner.left_out)
     if before not in (None, index.latest) and parallel.rank() == 0:
-        say(f"note: the tables in {place} were of other data or settings; no run is lost: the earlier command makes them again")
+        say(
+            f"note: the tables in {place} were of other data or settings; no run is lost: the earlier command makes them again"
+        )
     if parallel.rank() == 0:
         analysis.declare(experiment, runs, place, store)
     if several:

@@ -25,7 +25,7 @@ from smt_bench.methods.nf4 import Nf4
 from smt_bench.plan.shapes import Shapes
 
 aten = torch.ops.aten
-LIMIT = 1 << 20  # numbers; larger draws are not made
+LIMIT = 1 << 16  # numbers; larger draws are not made
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:

@@ -66,6 +66,19 @@ def test_options_move_the_key_where_they_are_not_the_default(name: str) -> None:
     assert len({plain.key, *keys}) == len(other) + 1
 
 
+def test_memory_in_bf16_on_a_cpu_attends_as_training_does(tmp_path: Path) -> None:
+    folder = str(model_folder(tmp_path, max_position_embeddings=512))
+    whole, short, long = (asked("memory", folder, precision="bf16", length=n).settings for n in (None, 384, 385))
+    assert "attention" not in long and short["attention"] == whole["attention"] == "as training"
+    (entry,) = asked("memory", folder, methods=("full",), precision="bf16", length=64).settings["methods"]
+    found = {}
+    for length in (384, 385):  # to which plain products are quicker there; they keep matrices of length x length
+        made = process.weigh(folder, {**short, "batch_size": 1, "length": length}, entry, False, 0, 1000)
+        assert made["account"] == made["planned"]
+        found[length] = made["saved_activations"]
+    assert found[384] > 1.1 * found[385]
+
+
 @pytest.mark.parametrize("name", ["speed", "memory", "kernels"])
 def test_no_key_holds_the_name_of_a_local_folder(name: str, tmp_path: Path) -> None:
     sizes = {"hidden_size": 128, "intermediate_size": 256}

@@ -27,6 +27,7 @@ from smt_bench.machine import fits
 from smt_bench.machine.watch import Watcher
 from smt_bench.methods.modules import total_parameters
 from smt_bench.models.build import shapes
+from smt_bench.models.precision import SHORT
 from smt_bench.questions.capacity import demand_of
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.planner import Planner
@@ -55,7 +56,7 @@ class Memory(StepsExperiment):
             asked["checkpointing"] = [planner.request.checkpointing]
         if planner.here.gpus:
             asked["peaks"] = "by phase"  # there was one over all before, the building in float32 included
-        elif asked["precision"] == "bf16":
+        elif asked["precision"] == "bf16" and asked["length"] <= SHORT:
             asked["attention"] = "as training"  # it was torch's own before, see `models.precision.attend`
         return asked
 
