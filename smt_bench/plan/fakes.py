@@ -25,7 +25,8 @@ from smt_bench.methods.nf4 import Nf4
 from smt_bench.plan.shapes import Shapes
 
 aten = torch.ops.aten
-LIMIT = 1 << 16  # numbers; larger draws are not made
+LIMIT = 1 << 20  # numbers; larger tensors have no values
+DRAWN = 1 << 16  # the same of numbers drawn with repeats, whose values only `unique` looks at
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
@@ -94,7 +95,8 @@ class Fakes(TorchDispatchMode):
             with self.mode:
                 shaped = func(*args, **kwargs)
             number = isinstance(shaped, torch.Tensor) and (shaped.ndim == 0 or not shaped.is_floating_point())
-            return func(*args, **kwargs) if number and shaped.numel() <= LIMIT else shaped
+            most = DRAWN if func._overloadpacket is aten.randint else LIMIT
+            return func(*args, **kwargs) if number and shaped.numel() <= most else shaped
         if not any(map(_is_fake, inputs)):
             return func(*args, **kwargs)
         packet = func._overloadpacket
