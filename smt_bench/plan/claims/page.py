@@ -9,24 +9,70 @@ nothing of size tokens squared), so that one dry run serves every batch.
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from smt_bench.machine.remembered import remembered
+from smt_bench.measuring.account import Account
 from smt_bench.plan.claims.lab import Lab, Statement
 from smt_bench.report.table import Table
+
+MOST = 8  # processes, of some 1.5 GB each
 
 
 def collect(lab: Lab) -> list[Statement]:
     """All claims, in the papers' order."""
     from smt_bench.plan.claims import smt, spiel
 
-    return [*smt.claims(lab), *spiel.claims(lab)]
+    return [*smt.claims(lab), *spiel.claims(partial(spiel.variant, lab))]
+
+
+def side_by_side(processes: int) -> list[Statement]:
+    """The same by several processes: one does SMT's claims, the others the cells of SpIEL's table."""
+    from smt_bench.plan.claims import spiel
+
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, spawn, _begin, (time.time(),)) as pool:
+        of_smt = pool.submit(_of_smt)
+        accounts = {cell: pool.submit(_of_cell, cell) for cell in spiel.cells()}
+        return [*of_smt.result(), *spiel.claims(lambda *cell: accounts[cell].result())]
+
+
+_lab: Lab | None = None  # of a process of the pool
+
+
+def _begin(started: float) -> None:
+    global _lab
+    _lab = _talking(started)
+
+
+def _talking(started: float) -> Lab:
+    """One that says on standard error which run comes next."""
+    return Lab(lambda text: print(f"dry run after {time.time() - started:.0f} s: {text}", file=sys.stderr, flush=True))
+
+
+def _of_smt() -> list[Statement]:
+    from smt_bench.plan.claims import smt
+
+    assert _lab is not None
+    return smt.claims(_lab)
+
+
+def _of_cell(cell: tuple[str, str, bool]) -> Account:
+    from smt_bench.plan.claims import spiel
+
+    assert _lab is not None
+    return spiel.variant(_lab, *cell)
 
 
 def table(claims: Sequence[Statement]) -> Table:
@@ -58,21 +104,6 @@ def _shown(value: float | None, digits: str, unit: str) -> str:
     return "" if value is None else f"{value:{digits}} {unit}"
 
 
-def _computed(progress: Console) -> list[dict[str, Any]]:
-    """All claims in plain values, telling which dry run it is at."""
-    with progress.status("planning") as status:
-        started = time.monotonic()
-
-        def say(text: str) -> None:
-            line = f"dry run after {time.monotonic() - started:.0f} s: {text}"
-            if progress.is_terminal:
-                status.update(line)
-            else:
-                progress.print(line, highlight=False, markup=False)
-
-        return [asdict(claim) for claim in collect(Lab(say))]
-
-
 def main(folder: Path, as_json: bool) -> None:
     """Computes, prints, writes `claims.md` and `.csv`; with `as_json` prints JSON and writes nothing.
 
@@ -80,8 +111,11 @@ def main(folder: Path, as_json: bool) -> None:
     """
     from rich.table import Table as Rich
 
-    progress = Console(stderr=True)
-    claims = [Statement(**values) for values in remembered("plan claims", lambda: _computed(progress))]
+    def made_now() -> list[dict[str, Any]]:
+        cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, MOST)
+        return [asdict(claim) for claim in (side_by_side(cores) if cores > 1 else collect(_talking(time.time())))]
+
+    claims = [Statement(**values) for values in remembered("plan claims", made_now)]
     if as_json:
         print(json.dumps([asdict(c) for c in claims], indent=1))
         return
@@ -98,4 +132,4 @@ def main(folder: Path, as_json: bool) -> None:
     for note in made.notes:
         console.print(f"- {note}", style="dim", highlight=False, markup=False)
     files = made.write(folder, "claims")
-    progress.print("wrote " + ", ".join(str(f) for f in files), highlight=False)
+    Console(stderr=True).print("wrote " + ", ".join(str(f) for f in files), highlight=False)

@@ -14,6 +14,7 @@ the same budget and layers, blocks in float32 and a warm-up that looks, and no p
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 from smt_bench.evidence import published
 from smt_bench.measuring.account import Account
@@ -26,6 +27,7 @@ DROPOUT = 0.1
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 TOLERANCE = 0.15
 TABLE = "spiel_table3_memory_time"
+Cell = tuple[str, str, bool]
 CALIBRATOR = ("llama2-7b", "lora", False)
 SAME = {"llama2-7b": "llama-7b", "llama2-13b": "llama-13b"}  # architectures
 # Of 16 bytes per candidate (index, step's gradient, sum, squares) and 12 per delta of Adam's state (two moments and an age).
@@ -71,16 +73,26 @@ def variant(lab: Lab, model: str, name: str, checkpointing: bool) -> Account:
     return in_bf16(found, found.trained["tuning"], adam) if base else found
 
 
-def claims(lab: Lab) -> list[Statement]:
-    """One per printed number, calibrated on the first, and those of qSMT."""
+def cells() -> list[Cell]:
+    """Whose accounts `claims` asks for: (model, method, checkpointing); the dearest, larger models over 4 bits, first."""
+    names = [*dict.fromkeys(published.published(TABLE)["method"].map(str)), "qsmt"]
+    return [(model, name, again) for model in reversed(SAME) for name in reversed(names) for again in (True, False)]
+
+
+def claims(account: Callable[[str, str, bool], Account]) -> list[Statement]:
+    """One per printed number, calibrated on the first, and those of qSMT.
+
+    Args:
+        account: of one of `cells`, as `variant` gives it.
+    """
     rows = published.published(TABLE)
     columns = {False: "memory_gb", True: "memory_gb_checkpointing"}
     model, name, checkpointing = CALIBRATOR
     first = float(rows[(rows["model"] == model) & (rows["method"] == name)][columns[checkpointing]].iloc[0])
-    tokens = most_tokens(variant(lab, *CALIBRATOR), first * GIB / 1e9)
+    tokens = most_tokens(account(*CALIBRATOR), first * GIB / 1e9)
 
     def needed(model: str, name: str, with_it: bool) -> float:
-        return at_tokens(variant(lab, model, name, with_it), tokens / (BATCH * LENGTH)).peak().peak_bytes / GIB
+        return at_tokens(account(model, name, with_it), tokens / (BATCH * LENGTH)).peak().peak_bytes / GIB
 
     made = []
     for row in rows.to_dict("records"):
