@@ -72,15 +72,16 @@ def floor(found: Sequence[Group], tasks: Sequence[str]) -> list[str]:
     return [f"Without a model: by chance {sum(chance) / len(chance):.1f} %, {text}."]
 
 
-def spread(summary: pd.DataFrame) -> str:
-    """Seeds, and what ± means."""
+def spread(summary: pd.DataFrame, value: str = "accuracy", ci: str = "ci95") -> str:
+    """Seeds, and what ± means, of a column and its intervals."""
     counts = trained_seeds(summary)
     text = f"{seeds(counts)} per trained cell." if counts else "No trained cell has a finished run."
     if any(n > 1 for n in counts):
         text += " ±: 95 % Student-t interval over seeds."
         several = summary["trained"] & (summary["n_seeds"] > 1)
-        if (several & summary["accuracy"].notna() & summary["ci95"].isna()).any():
-            text += " No ± there: all seeds gave the same accuracy, which is no spread to judge by."
+        if (several & summary[value].notna() & summary[ci].isna()).any():
+            same = "accuracy" if value == "accuracy" else "value"
+            text += f" No ± there: all seeds gave the same {same}, which is no spread to judge by."
     if any(n == 1 for n in counts):
         text += " One seed says nothing about the spread between seeds: no ± there."
     if ((summary["n_seeds"] > 0) & ~summary["trained"]).any():

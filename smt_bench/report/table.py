@@ -96,7 +96,8 @@ def in_short(text: str, name: str) -> str:
     """
 
     def instead(found: re.Match[str]) -> str:
-        return f"- {HOW} {found[1].count(chr(10))} lines in {name}.\n"
+        lines = found[1].count("\n")
+        return f"- {HOW} {lines} line{'s' if lines > 1 else ''} in {name}.\n"
 
     return re.sub(rf"\n{HOW}\n\n((?:- .*\n)+)", instead, text)
 

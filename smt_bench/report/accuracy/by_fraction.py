@@ -107,7 +107,7 @@ def table3_heldout(records: Iterable[Record] | Cells, model: str) -> Table:
     lines = [
         f"Negative log-likelihood of held-out responses given their prompts (nats per token; lower is better); "
         f"{cells['n_heldout'].max():,} examples, in no training set.",
-        notes.spread(cells),
+        notes.spread(cells, value, ci),
         BOLD.format("lowest"),
         *trained.setting(found),
         *trained.deviations(found),
