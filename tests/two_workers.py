@@ -20,7 +20,7 @@ from smt_bench.measuring.contestant import Contestant
 from smt_bench.measuring.random_inputs import random_batch, random_model
 from smt_bench.methods.base import OptimizerSettings
 
-TURNS, STEPS = 5, 2
+TURNS, STEPS = 3, 1
 BATCH, LENGTH, FRACTION = 8, 190, 0.05
 CPU = torch.device("cpu")
 

@@ -51,7 +51,8 @@ def uneven() -> list[Batch]:
 @pytest.mark.parametrize("limit", [0.5, 1e3])
 def test_two_steps_equal_a_naive_version_in_float64(limit: float) -> None:
     """Pins the mean over all labels, clipping, factor, per-group rates, decay and both moments."""
-    lr, betas, eps, decay, factors = 1e-2, (0.8, 0.95), 1e-6, 0.1, (0.25, 1.0)
+    # eps far above float32's rounding of a gradient: below it, Adam magnifies that to whole steps, on some processors.
+    lr, betas, eps, decay, factors = 1e-2, (0.8, 0.95), 1e-4, 0.1, (0.25, 1.0)
     model, naive = tiny_llama().train(), tiny_llama().double().train()
     method = Halves(MethodConfig(), None, 0, 2)
     updater = TorchUpdater(model, method, method.attach(model), OptimizerSettings(lr, betas, eps, decay), limit)
