@@ -142,12 +142,14 @@ def render(
         model: name for titles.
         shown: whether the tables are what was asked for.
     """
+    from smt_bench.evidence.decisions import interim
     from smt_bench.questions import analysis
     from smt_bench.report.conditions import not_done
     from smt_bench.report.table import add_notes
 
     records = store.for_tables(index.keys)
-    files = _render_all(experiment, records, place, model) if records else []
+    with interim(analysis.unfinished(index, records)):
+        files = _render_all(experiment, records, place, model) if records else []
     if shown:
         _say_one_set(records)
     if files and (told := analysis.lines(experiment, index, records)):

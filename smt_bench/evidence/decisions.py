@@ -10,7 +10,7 @@ neither but the wrong sign), so that a comparison is decided wrongly in at most 
 
 Several comparisons are corrected together: p values of difference among themselves and those of being within the margin among
 themselves, claims by Holm (1979; wrong differences in 5 % of tables at most, wrong equalities likewise), exploratory ones by
-Benjamini and Hochberg (1995; 5 % of those named).
+Benjamini and Hochberg (1995; 5 % of those named). Claims wait for the last run that was declared beforehand (`interim`).
 """
 
 from __future__ import annotations
@@ -70,6 +70,23 @@ def using(chosen: Margins) -> Iterator[None]:
 
 
 UNMEASURED = "no number"  # why a comparison stays open of which there is none
+INTERIM = "interim"  # why claims stay open while runs that were declared beforehand are not there yet
+_INTERIM: ContextVar[bool] = ContextVar("interim", default=False)
+
+
+@contextmanager
+def interim(now: bool) -> Iterator[None]:
+    """No claim is decided inside: a look before the last declared run would be one chance more to find a difference."""
+    token = _INTERIM.set(now)
+    try:
+        yield
+    finally:
+        _INTERIM.reset(token)
+
+
+def is_interim() -> bool:
+    """Whether claims are withheld."""
+    return _INTERIM.get()
 
 
 @dataclass(frozen=True)
@@ -109,7 +126,8 @@ def decide(
     """
     beyond = beyond or [False] * len(estimates)
     counts: Sequence[int | None] = sources or [None] * len(estimates)
-    reasons = [_why(e, n) for e, n in zip(estimates, counts)]
+    withheld = correction is holm and is_interim()
+    reasons = [INTERIM if withheld and e is not None else _why(e, n) for e, n in zip(estimates, counts)]
     told = [i for i, why in enumerate(reasons) if not why]
     known: list[Estimate] = [e for i in told if (e := estimates[i]) is not None]
     p = correction([p_difference(e, margin if beyond[i] else 0.0) for i, e in zip(told, known)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from smt_bench.evidence.decisions import AHEAD, OPEN, WITHIN, Decision, decide, holm, margins
+from smt_bench.evidence.decisions import AHEAD, INTERIM, OPEN, WITHIN, Decision, decide, holm, is_interim, margins
 from smt_bench.evidence.interval import Estimate
 
 HOLDS, REFUTED = "holds", "does not hold"
@@ -83,6 +83,8 @@ def judge(estimates: Sequence[Estimate | None], margin: float, shown: Callable[[
 
 def unanimous(votes: Sequence[bool]) -> str:
     """The verdict where seeds vote, a count having no interval: all have to agree, and one decides nothing."""
+    if votes and is_interim():
+        return f"{OPEN} ({INTERIM})"
     if len(votes) < 2:
         return f"{OPEN} ({'one seed' if votes else 'no pair of runs'})"
     return OPEN if len(set(votes)) > 1 else HOLDS if votes[0] else REFUTED
@@ -97,6 +99,8 @@ def overall(verdicts: Sequence[str]) -> str:
 
 def tally(verdicts: Sequence[str]) -> str:
     """In words for whoever reads a table for the first time, e.g. "9 of 17 claims hold; 3 do not hold, 5 cannot be told"."""
+    if verdicts and all(v.endswith(f"({INTERIM})") for v in verdicts):
+        return f"none yet on {len(verdicts)} claim{'s' if len(verdicts) > 1 else ''}: declared runs are missing"
     counts = {word: sum(v.startswith(word) for v in verdicts) for word in (HOLDS, REFUTED, OPEN)}
     hold, total = counts[HOLDS], len(verdicts)
     if total == 1:

@@ -2,12 +2,13 @@
 
 Claims, margins, the rule that judges them, methods, fractions, seeds, the parts of the held-out examples, which weights are
 judged and which tuning they follow; under the hash of all that. One analysis for each setting of the table's folder. Nothing
-rewrites it.
+rewrites it. Until every seed of every declared method is there, no claim is decided (`unfinished`).
 """
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +19,7 @@ from smt_bench.evidence.decisions import margins
 from smt_bench.questions.declared import SCHEMA, read, write
 from smt_bench.questions.experiment import Experiment, TrainingExperiment
 from smt_bench.records.index import Index
-from smt_bench.records.runs import Run, digest
+from smt_bench.records.runs import Run, digest, nameless, seedless
 from smt_bench.records.store import Record, Store
 
 FILE = "analysis.json"
@@ -108,7 +109,34 @@ def lines(experiment: Experiment, index: Index, records: Sequence[Record]) -> li
     apart = deviations(declared, actual)
     lost = sum(r["status"] != "done" for r in records)
     apart += [f"{lost} runs without numbers"] if lost else []
-    return [told, f"Deviates from it: {'; '.join(apart)}." if apart else "Nothing deviates from it."]
+    apart_told = f"Deviates from it: {'; '.join(apart)}." if apart else "Nothing deviates from it."
+    waits = ["No claim is decided before the last declared run."] if unfinished(index, records) else []
+    return [told, apart_told, *waits]
+
+
+def unfinished(index: Index, records: Sequence[Record]) -> bool:
+    """Whether runs that were declared are not there yet: a trained row without one of the seeds, or without any run.
+
+    Args:
+        index: of the table's folder, on its setting.
+        records: behind the table; those without numbers (diverged, out of memory) are there.
+    """
+    kept = _read(index.path)["analyses"].get(index.latest or "")
+    if kept is None:
+        return False
+    declared, seeds = kept["declared"], defaultdict(set)
+    methods, fractions = set(declared["methods"]), {None, *declared["fractions"]}
+    asked = [r["run"] for r in records]
+    asked = [run for run in asked if run["method"]["name"] in methods and run["method"]["fraction"] in fractions]
+    for run in asked:
+        if run["train"]["lr"]:
+            merged = {"parts": len(run.get("parts", []))}  # their keys have seeds too
+            seeds[digest(seedless(nameless(run)) | merged)].add(run["seed"])
+    return (
+        {run["method"]["name"] for run in asked} != methods
+        or {None, *(run["method"]["fraction"] for run in asked)} != fractions
+        or any(not found >= set(declared["seeds"]) for found in seeds.values())
+    )
 
 
 def deviations(declared: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:

@@ -12,13 +12,16 @@ from scipy.stats import t as student
 from smt_bench.evidence.decisions import (
     AHEAD,
     BEHIND,
+    INTERIM,
     OPEN,
+    UNMEASURED,
     WITHIN,
     Margins,
     benjamini_hochberg,
     decide,
     equal_at,
     holm,
+    interim,
     margins,
     p_difference,
     p_within,
@@ -141,6 +144,22 @@ def test_seeds_that_a_difference_needs() -> None:
     assert seeds_needed(parts, -4.0) == needed and seeds_needed(parts, 2.0) is None  # items alone hide 2 points
     assert seeds_needed(None, 4.0) is None is seeds_needed(parts, 0.0)
     assert seeds_needed(Parts(0.01, 0.001, 300, 2), 4.0) == 2  # one seed never tells
+
+
+def test_no_claim_is_decided_before_the_last_declared_run() -> None:
+    found = [between(1.5, 2.5), between(-0.5, 0.5), between(0.1, 5.0, seeds=1), None]
+    with interim(True):
+        claims = decide(found, 1.0, holm)
+        exploratory = decide(found[:2], 1.0, benjamini_hochberg)
+        votes = unanimous([True, True])
+        told = judge(found[:2], 1.0, str)
+    assert [d.why for d in claims] == [INTERIM] * 3 + [UNMEASURED] and {d.zone for d in claims} == {OPEN}
+    assert {d.p for d in claims} == {None}  # a p value would be a look too
+    assert [d.zone for d in exploratory] == [AHEAD, WITHIN]  # nobody declared these
+    assert votes == f"{OPEN} ({INTERIM})" and set(told) == {votes}
+    assert tally(told) == "none yet on 2 claims: declared runs are missing"
+    with interim(False):
+        assert [d.zone for d in decide(found[:2], 1.0, holm)] == [AHEAD, WITHIN]
 
 
 def test_margins_are_an_option() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,49 @@ def test_tables_without_one_say_nothing(tmp_path: Path) -> None:
     planned = runs(methods=("lora",))
     Index.read(tmp_path).add(planned)
     assert below(planned, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        (lambda run: True, False),
+        (lambda run: run.seed == 0, True),
+        (lambda run: run.seed == 0 or run.method.name != "smt", True),
+        (lambda run: run.seed == 0 or run.method.fraction != 0.08, True),
+        (lambda run: run.method.name != "lora", True),
+        (lambda run: run.method.fraction != 0.08, True),
+    ],
+)
+def test_claims_wait_for_every_declared_run(
+    declared: tuple[list[Run], Path], here: Callable[[Run], bool], there: bool
+) -> None:
+    planned, folder = declared
+    records = [{"key": run.key, "run": run.to_dict(), "status": "done"} for run in planned if here(run)]
+    assert analysis.unfinished(Index.read(folder), records) is there
+    told = analysis.lines(Plateau(), Index.read(folder), records)
+    assert any("No claim is decided before" in line for line in told) is there
+
+
+def test_claims_wait_neither_for_lost_runs_nor_for_what_nobody_declared(declared: tuple[list[Run], Path]) -> None:
+    planned, folder = declared
+    more = runs(methods=("smt", "lora", "full", "dora"), fractions_pct=(2.0, 4.0, 8.0), seeds=(0,))
+    both = {run.key: run for run in (*planned, *more)}.values()
+    records = [{"key": run.key, "run": run.to_dict(), "status": "diverged"} for run in both]
+    assert not analysis.unfinished(Index.read(folder), records)
+    (folder / analysis.FILE).unlink()
+    assert not analysis.unfinished(Index.read(folder), records[:1])
+
+
+def test_merged_runs_have_a_seed_in_their_parts(tmp_path: Path) -> None:
+    planned = runs("composition", seeds=(0, 1), methods=("lora",), fractions_pct=())
+    assert any(run.parts for run in planned)
+    Index.read(tmp_path).add(planned)
+    analysis.declare(experiments.find("composition"), planned, tmp_path, Store(tmp_path))
+    records = [{"key": run.key, "run": run.to_dict(), "status": "done"} for run in planned]
+    assert not analysis.unfinished(Index.read(tmp_path), records)
+    assert analysis.unfinished(
+        Index.read(tmp_path), [r for r in records if not (r["run"].get("parts") and r["run"]["seed"])]
+    )
 
 
 @pytest.mark.parametrize("name", experiments.REGISTRY.names())
