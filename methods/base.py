@@ -68,6 +68,8 @@ class Method(ABC, Generic[ConfigT_co]):
         takes_fraction: whether it can be given a budget of trainable numbers.
         default_lr: peak learning rate where the recipe has none for this method; None: the recipe's for all others.
         bytes_per_number: alive for each number that `attach` installs: value, gradient, optimizer, indices (`machine.states`).
+        library: package that its hooks import, if it is one that tables and plans do not need; imported before anything is
+            counted, since a package may make tensors of its own.
         over_nf4: the settings it has over a base of 4 bits where others were not asked for (`whole_base`).
     """
 
@@ -81,6 +83,7 @@ class Method(ABC, Generic[ConfigT_co]):
     takes_fraction: ClassVar[bool] = True
     default_lr: ClassVar[float | None] = None
     bytes_per_number: ClassVar[int] = 16
+    library: ClassVar[str | None] = None
     over_nf4: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:

@@ -38,6 +38,7 @@ class PeftTuner(Method[TunerSettings]):
     """
 
     order = 40
+    library = "peft"
     Config: ClassVar[type[MethodConfig]] = TargetedSettings
     tuner: ClassVar[str]
     starts: ClassVar[tuple[str, ...]] = ()  # values of `init_lora_weights` that the class itself carries out

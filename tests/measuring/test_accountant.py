@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -218,6 +222,28 @@ def test_masked_prompts_cost_no_logits() -> None:
     few = account(tiny_llama().train(), method, SETTINGS, *batch(masked=LENGTH - 2))
     many = counted("full")
     assert few.find("tuning", "forward").end["logits_loss"] < 0.3 * many.find("tuning", "forward").end["logits_loss"]
+
+
+@pytest.mark.parametrize(("method", "imported"), [("spiel", False), ("lora", True)])
+def test_a_library_is_imported_before_anything_is_counted_and_only_where_a_method_needs_it(
+    method: str, imported: bool
+) -> None:
+    seen = f"""
+import sys
+from test_accountant import *
+built = methods.build("{method}", CASES["{method}"], 0.05, 0, 8)
+from smt_bench.measuring.accountant import Accountant
+before = "peft" in sys.modules
+Accountant(tiny_llama().train(), built, SETTINGS, *batch())
+print(before, "peft" in sys.modules)
+"""
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here), str(here.parent), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", seen], env=os.environ | {"PYTHONPATH": paths}, check=True, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["False", str(imported)]
 
 
 def test_an_account_survives_json_and_names_its_peak() -> None:
