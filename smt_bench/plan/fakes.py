@@ -26,7 +26,7 @@ from smt_bench.plan.shapes import Shapes
 
 aten = torch.ops.aten
 LIMIT = 1 << 20  # numbers; larger tensors have no values
-DRAWN = 1 << 16  # the same of numbers drawn with repeats, whose values only `unique` looks at
+DRAWN = 1 << 16  # the same of numbers drawn: values that only `unique` looks at, or an order
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
@@ -95,7 +95,7 @@ class Fakes(TorchDispatchMode):
             with self.mode:
                 shaped = func(*args, **kwargs)
             number = isinstance(shaped, torch.Tensor) and (shaped.ndim == 0 or not shaped.is_floating_point())
-            most = DRAWN if func._overloadpacket is aten.randint else LIMIT
+            most = DRAWN if func._overloadpacket in (aten.randint, aten.randperm) else LIMIT
             return func(*args, **kwargs) if number and shaped.numel() <= most else shaped
         if not any(map(_is_fake, inputs)):
             return func(*args, **kwargs)
