@@ -8,6 +8,7 @@ Reads `results/paper/` and `results/reference/` only.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ from smt_bench.report.canvas import STYLE
 
 README, CLAIMS = ROOT / "README.md", ROOT / "docs" / "claims.md"
 REAL, FAMILY = "smollm2-135m", "math"  # the pretrained model, and what it learns
+OFF = 0.05  # from which on a share is named
 SEEDS = 3  # of its sweep, which no verdict is taken from before
 COST = "bench-60m"  # whose steps were measured
 WORDS = ("holds", "does not hold", "cannot be told")
@@ -81,11 +83,32 @@ def real() -> str:
     lines += [
         "",
         f"Held-out loss of `{REAL}` after training on GSM8K, by trainable share: nats per response token, lower is better; "
-        f"{int(found['n_heldout'].max())} examples, {spread} "
+        f"{int(found['n_heldout'].max())} examples, {spread}; {_trained(place, found['keys'].iloc[-1].split()[0])}{_off(found)} "
         f"([table]({(place / 'table3_heldout.md').relative_to(ROOT).as_posix()}), "
         f"[claims]({(place / 'table3_claims.md').relative_to(ROOT).as_posix()})).",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _trained(place: Path, key: str) -> str:
+    """How long, and from where the rates are."""
+    train = json.loads((OURS / "runs" / f"{key}.json").read_text(encoding="utf-8"))["run"]["train"]
+    tunings = json.loads((place / "tuning" / "tuning.json").read_text(encoding="utf-8"))["tunings"]
+    searched = list(tunings.values())[-1]["declared"]["under"]["train"]
+    table = (place / "tuning" / "tuning.md").relative_to(ROOT).as_posix()
+    return (
+        f"{train['steps']} steps of {train['batch_size']} examples in {train['precision']}, rates [found]({table}) in "
+        f"{searched['steps']} steps in {searched['precision']}"
+    )
+
+
+def _off(found: pd.DataFrame) -> str:
+    """What became another share than its column says, one unit of the method being larger than that."""
+    trained = found.dropna(subset=["fraction_pct"]).query("trainable_pct > 0")
+    off = trained[(trained["trainable_pct"] / trained["fraction_pct"] - 1).abs() > OFF]
+    named = [f"{titled(m)} {percent(asked)} is {percent(round(got, 2))}" for m, asked, got in
+             zip(off["method"], off["fraction_pct"], off["trainable_pct"])]  # fmt: skip
+    return f"; {', '.join(named)}" if named else ""
 
 
 def _loss(row: pd.Series) -> str:
@@ -173,7 +196,8 @@ def costs() -> str:
     reached["fraction_pct"] = reached["fraction_pct"].fillna(100)
     shown = sorted(reached.loc[reached["n_seeds"] > 1, "fraction_pct"].unique())
     speed = pd.read_csv(OURS / "speed" / COST / "table1.csv")
-    memory = pd.read_csv(OURS / "memory" / COST / "memory.csv").query("stage == 'tuning' and checkpointing == 1")
+    every = pd.read_csv(OURS / "memory" / COST / "memory.csv").query("checkpointing == 1")
+    memory = every.query("stage == 'tuning'")
     lines = [
         f"| method | {' | '.join(percent(f) for f in shown)} | time of a step | memory of a step |",
         f"|---|{'---:|' * (len(shown) + 2)}",
@@ -189,9 +213,18 @@ def costs() -> str:
     lines += [
         "",
         f"Accuracy in % on `{MODEL}` by trainable share, tuned, {seeds} seeds, ± 95 % over seeds. Time and memory are shares of "
-        f"full fine-tuning's, measured on `{COST}` at about {least:.1f} % trainable (two CPU threads; memory: checkpointing).",
+        f"full fine-tuning's, measured on `{COST}` at about {least:.1f} % trainable (two CPU threads; memory: checkpointing). "
+        f"SMT's are those after its warm-up, which takes {_warmup(every):.2f} of the memory, or {_warmup(every, 'frozen'):.2f} "
+        f"frozen{_off(reached)}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _warmup(memory: pd.DataFrame, variant: str = "") -> float:
+    """The peak of SMT's warm-up against full fine-tuning's."""
+    named = memory.assign(variant=memory["variant"].fillna(""))
+    smt = named.query("method == 'smt' and stage == 'warmup'").set_index("variant")["peak"]
+    return float(smt[variant] / named.query("method == 'full'")["peak"].iloc[0])
 
 
 def _against_full(frame: pd.DataFrame, method: str, column: str) -> str:

@@ -172,5 +172,13 @@ def content_hash(examples: Sequence[Example]) -> str:
 
 
 def _described(task: Task, content: str) -> str:
-    about = [content, task.kind, task.options, task.lead, task.rationale, task.named]
+    about = [
+        content,
+        task.kind,
+        task.options,
+        task.lead,
+        task.rationale,
+        task.named,
+        *(["whole"] if task.whole else []),
+    ]
     return hashlib.sha256(json.dumps(about, separators=(",", ":")).encode()).hexdigest()[:16]

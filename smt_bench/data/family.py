@@ -34,6 +34,8 @@ class Task:
         stops: texts at which a generated answer ends, besides the template's own.
         lead: the words before the option in a response; "": the response is the option.
         named: whether a question may name those options that it offers; else it offers all.
+        whole: whether an option in a text has to stand there as words of its own (`tasks.said_option`); else it is read as
+            LLM-Adapters does.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Task:
     lead: str = field(default=LEAD, kw_only=True)
     stops: tuple[str, ...] = field(default=(), kw_only=True)
     named: bool = field(default=True, kw_only=True)
+    whole: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,19 +44,21 @@ def known_as(source: str) -> Family:
         ValueError: no data, a description that cannot be, or a name that is taken.
     """
     own = described(source)
-    tasks = tuple(
-        Task(
-            t.name, t.options, t.title, rationale=t.rationale or t.kind == "code", lead=t.lead, named=False,
-            kind=t.kind if t.kind in KINDS else KINDS[0], stops=families.CODE_ENDS if t.kind == "code" else (),
-        )
-        for t in own.tests
-        if t.kind not in UNSCORED
-    )  # fmt: skip
+    tasks = tuple(_task(test) for test in own.tests if test.kind not in UNSCORED)
     if own.name in RESERVED:
         raise ValueError(f"--data {source}: {own.name} is no name for data: choose another in {DESCRIPTION}")
     family = Family(own.name, own.title, tasks, template=own.template or _template(own), own=_Reader(own))
     families.add_own(family)
     return family
+
+
+def _task(test: TestSet) -> Task:
+    code = test.kind == "code"
+    return Task(
+        test.name, test.options, test.title, rationale=test.rationale or code, lead=test.lead, named=False,
+        whole=test.options is not None, kind=test.kind if test.kind in KINDS else KINDS[0],
+        stops=families.CODE_ENDS if code else (),
+    )  # fmt: skip
 
 
 def _template(own: Own) -> str:
@@ -76,7 +79,16 @@ class _Reader:
 
 
 def _led(own: Own, test: TestSet, train: list[Example]) -> None:
-    """Refuses a lead that no training response has: a trained model would be asked for what it never saw."""
+    """Refuses a lead that no training response has, and none where they have one: nobody has learnt to answer so."""
+    if test.options and not test.lead and not test.rationale and train:
+        starts = [one.output.strip().partition(option) for one in train for option in test.options]
+        before = Counter(start.strip() for start, option, rest in starts if option and not rest.strip(" .!\n"))
+        if before and "" not in before:
+            lead, _ = before.most_common(1)[0]
+            raise ValueError(
+                f"{own.folder / DESCRIPTION}: [tests.{test.name}]: no training response is an option alone, {before[lead]:,} of "
+                f"{len(train):,} have {lead[-60:]!r} before it: say lead = ..., or rationale = true where reasons stand there"
+            )
     if test.lead and train and not any(one.output.strip().startswith(test.lead) for one in train):
         option = (test.options or ("",))[0]
         raise ValueError(

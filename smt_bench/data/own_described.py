@@ -157,11 +157,6 @@ def _test(file: Path, name: str, said: Any, columns: Mapping[str, str]) -> TestS
         fine = len(options) > 1 and all(isinstance(o, str) and o.strip() for o in options)
         if not fine or len({o.strip() for o in options}) < len(options):
             raise ValueError(f"{where}: options: list two or more different texts")
-        inside = next(((a, b) for a in options for b in options if a != b and a in b), None)
-        if inside and said.get("rationale"):
-            raise ValueError(
-                f"{where}: option {inside[0]!r} is part of {inside[1]!r}: which is named in a text cannot be told"
-            )
     for what in ("options", "lead"):
         if what in said and kind != "options":
             raise ValueError(f'{where}: {what} goes with kind = "options"')

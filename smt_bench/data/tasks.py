@@ -1,8 +1,8 @@
 """The tasks of all data families, and how an answer is read from generated text.
 
 Reading an option or a number follows the LLM-Adapters collection's own evaluation, since the papers' numbers rest on it: the
-first option named anywhere in the text, or the last number of the text. Free-form answers are read by `data.answers`. What cannot
-be read is None here: wrong, and counted apart.
+first option named anywhere in the text, or the last number of the text. Options of a user's own data are read with more care
+(`said_option`), free-form answers by `data.answers`. What cannot be read is None here: wrong, and counted apart.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 
 from smt_bench.data import answers, families
@@ -92,6 +93,31 @@ def parse_option(text: str, options: tuple[str, ...]) -> str | None:
     return found.group() if found else None
 
 
+def said_option(text: str, options: tuple[str, ...], lead: str, last: bool) -> str | None:
+    """The option that a text gives as its answer, or None: the first behind the lead, where that is written, else as `last` says.
+
+    An option counts where it stands as words of its own ("no" is not in "know"), of two that begin alike the longer one. Letters
+    of scripts without capitals, which may be written without spaces, have no words to stand apart from.
+
+    Args:
+        text: the generated one.
+        options: of the task.
+        lead: the words before an option in a response; the last place that has them counts.
+        last: where there is no lead, whether the last option of the text is the answer, which may follow a rationale; else the
+            first.
+    """
+    _, there, behind = text.rpartition(lead) if lead else ("", "", text)
+    ordered = sorted(options, key=len, reverse=True)
+    found = re.findall("|".join(f"{_apart(o[0], True)}{re.escape(o)}{_apart(o[-1], False)}" for o in ordered), behind)
+    return (found[-1] if last and not there else found[0]) if found else None
+
+
+def _apart(edge: str, before: bool) -> str:
+    """What keeps the first or last character of an option from standing inside a word."""
+    inside = edge.isalnum() and unicodedata.category(edge) != "Lo"
+    return (r"(?<!\w)" if before else r"(?!\w)") if inside else ""
+
+
 def parse_number(text: str) -> float | None:
     """The last number in the text, commas removed, or None.
 
@@ -108,7 +134,11 @@ def parse(task: Task, text: str) -> str | float | None:
     Of a code task the text itself, where it says anything.
     """
     if task.options is not None:
-        return parse_option(text, task.options)
+        return (
+            said_option(text, task.options, task.lead, task.rationale)
+            if task.whole
+            else parse_option(text, task.options)
+        )
     if task.kind == "number":
         return parse_number(text)
     return answers.read(text) if task.kind != "code" else text if text.strip() else None

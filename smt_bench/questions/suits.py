@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import permutations
 from typing import Any
 
 from smt_bench.data import families
@@ -56,6 +57,31 @@ def _check(located: Located, data: DataSet, recipe: Recipe, template: str, proto
     check_tokens(name, tokenizer, model)
     check_responses(data, tokenizer, template, r.cutoff)
     check_lengths(name, tokenizer, model, r.cutoff, judged, data.tests)
+    check_options(name, tokenizer, judged, data.tests)
+
+
+def check_options(name: str, tokenizer: Any, settings: EvalSettings, tasks: Iterable[str]) -> None:
+    """No option that is scored is the beginning of another, whatever follows: it could never be the less likely of the two.
+
+    Args:
+        name: the model's, for the message.
+        tokenizer: the model's.
+        settings: how answers are obtained.
+        tasks: names.
+
+    Raises:
+        ValueError: one is.
+    """
+    for task in map(find_task, tasks):
+        if task.options is None or settings.protocol_of(task) != "likelihood":
+            continue
+        ids = {option: token_ids(tokenizer, f"{task.lead} {option}".lstrip()) for option in task.options}
+        for short, long in permutations(task.options, 2):
+            if ids[long][: len(ids[short])] == ids[short]:
+                raise ValueError(
+                    f"{task.name}: for {name}'s tokenizer option {short!r} is the beginning of {long!r}, so that it would always "
+                    "be the likelier one: choose --protocol llm-adapters, which has answers written, or other options"
+                )
 
 
 def check_tokens(name: str, tokenizer: Any, model: Any) -> None:

@@ -120,6 +120,18 @@ def test_how_a_test_set_is_judged_is_in_the_key(goods: Path) -> None:
     assert key() == before
 
 
+def test_an_option_that_begins_another_is_refused_where_it_is_scored(goods: Path, cli: Cli) -> None:
+    rows = [row | {"label": f"it is {('yes', 'yes, mostly')[i % 2]}"} for i, row in enumerate(ROWS)]
+    write_csv(goods / "train.csv", rows)
+    write_csv(goods / "judge.csv", rows[:8])
+    (goods / "tasks.toml").write_text(DESCRIPTION.replace('["yes", "no"]', '["yes", "yes, mostly"]'))
+    asked = ("run", "plateau", "--data", str(goods), "--preset", "smoke", "--heldout", "8", "--methods", "base")
+    done = cli(*asked)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "option 'yes' is the beginning of 'yes, mostly'" in done.stderr and "llm-adapters" in done.stderr
+    assert cli(*asked, "--protocol", "llm-adapters").returncode == 0
+
+
 def test_a_file_stands_for_itself_or_goes_with_its_description(goods: Path, tmp_path: Path) -> None:
     assert own.described(str(goods / "train.csv")).tests
     (goods / "tasks.toml").unlink()
@@ -159,6 +171,10 @@ def test_the_collections_layout_is_not_taken_for_ones_own(tmp_path: Path) -> Non
         (('lead = "it is"', "lead = 1"), "lead = '1': choose a text that is not empty"),
         (('options = ["yes", "no"]', 'options = "yes, no"'), "options = 'yes, no': choose a list of texts"),
         (('kind = "loss"', 'kind = "loss"\nlead = "x"'), "lead goes with kind"),
+        (
+            ('lead = "it is"\n', ""),
+            "no training response is an option alone, 24 of 24 have 'it is' before it: say lead = ...",
+        ),
         (("[fields]", "[fields"), "not a TOML file"),
     ],
 )

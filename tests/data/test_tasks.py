@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 
 import pytest
 from helpers import ROOT
 
+from smt_bench.data.family import Task
 from smt_bench.data.prompts import Example
-from smt_bench.data.tasks import TASKS, find_task, gold, offered, parse, parse_number, parse_option, same
+from smt_bench.data.tasks import TASKS, find_task, gold, offered, parse, parse_number, parse_option, said_option, same
 
 REAL = ROOT.parent / "shared/data/llm-adapters/dataset"
 
@@ -49,6 +51,36 @@ def test_parse_option_keeps_the_references_habits():
     assert parse_option("that is untrue", ("true", "false")) == "true"
     assert parse(TASKS["AQuA"], "so it is C, not D") == "C"
     assert parse(TASKS["AQuA"], "Answer: C") == "A"
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "lead", "last", "expected"),
+    [
+        ("10", ("1", "5", "10"), "", False, "10"),
+        ("Answer: C", tuple("ABCD"), "Answer:", False, "C"),
+        ("A is tempting. Answer: C, not A", tuple("ABCD"), "Answer:", False, "C"),
+        ("Answer: A. No. Answer: B", tuple("AB"), "Answer:", True, "B"),  # the last lead counts
+        ("It praises positive aspects, but overall it is negative", ("positive", "negative"), "", True, "negative"),
+        ("positive, not negative", ("positive", "negative"), "", False, "positive"),
+        ("I do not know; yes", ("no", "yes"), "", False, "yes"),
+        ("It is not happy", ("happy", "not happy"), "", True, "not happy"),
+        ("so it is (B)", ("(A)", "(B)"), "", True, "(B)"),
+        ("答案是正面的", ("正面", "负面"), "", False, "正面"),
+        ("unhappy", ("happy", "sad"), "", False, None),
+        ("", ("yes", "no"), "it is", False, None),
+        ("it is", ("yes", "no"), "it is", False, None),
+        ("a.c or abc", ("a.c",), "", True, "a.c"),  # options are no patterns
+    ],
+)
+def test_options_of_ones_own_are_read_as_words(text, options, lead, last, expected):
+    assert said_option(text, options, lead, last) == expected
+
+
+def test_a_task_says_how_its_options_are_read():
+    own = Task("t", ("1", "10"), "T", whole=True, lead="")
+    assert parse(own, "10") == "10" and parse(replace(own, whole=False), "10") == "1"
+    reasoned = replace(own, rationale=True)
+    assert parse(reasoned, "first 1, then 10") == "10" and parse(own, "first 1, then 10") == "1"
 
 
 @pytest.mark.parametrize(
