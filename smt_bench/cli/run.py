@@ -218,7 +218,7 @@ def overlap_warning(data: DataSet) -> str | None:
     """One line on test questions that are also trained on; None where there are none."""
     from smt_bench.evidence.words import task_title
 
-    found = [f"{task_title(t)} {n:,} of {len(data.tests[t]):,}" for t, n in data.overlap.items() if n]
+    found = [f"{task_title(t)} {n:,} of {len((data.tests | data.losses)[t]):,}" for t, n in data.overlap.items() if n]
     if not found:
         return None
     return f"training set {data.train_source} holds test questions ({', '.join(found)}): marked in the tables"

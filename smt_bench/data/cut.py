@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from smt_bench.data.prompts import IGNORED, Encoded, Example, encode
+from smt_bench.data.example import Plain
+from smt_bench.data.prompts import IGNORED, Encoded, Example, encode, token_ids
 from smt_bench.machine.watch import Progress
 
 _EVERY = 1000  # examples between two reports of progress
@@ -25,6 +26,12 @@ def any_response(examples: Sequence[Example], tokenizer: Any, template: str, cut
     return any(response_tokens(encode(e, tokenizer, template, False, cutoff)) for e in examples)
 
 
+def _shortened(example: Example, item: Encoded, tokenizer: Any, cutoff: int) -> bool:
+    if isinstance(example, Plain):  # has no end-of-text token to lose
+        return len(token_ids(tokenizer, example.output)) > cutoff
+    return bool(item.ids[-1] != tokenizer.eos_token_id)
+
+
 def count(
     examples: Sequence[Example], tokenizer: Any, template: str, cutoff: int, progress: Progress | None = None
 ) -> dict[str, int]:
@@ -39,7 +46,7 @@ def count(
         item = encode(example, tokenizer, template, False, cutoff)
         left = response_tokens(item)
         empty += not left
-        shortened += bool(left) and item.ids[-1] != tokenizer.eos_token_id
+        shortened += bool(left) and _shortened(example, item, tokenizer, cutoff)
         if progress and not done % _EVERY:
             progress("cut-off", done, len(examples))
     return {"examples": len(examples), "empty": empty, "shortened": shortened}

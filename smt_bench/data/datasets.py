@@ -16,6 +16,7 @@ from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 
 from smt_bench.data import families
+from smt_bench.data.example import Plain
 from smt_bench.data.family import Task
 from smt_bench.data.overlap import normalised_question, repeated, shared
 from smt_bench.data.prompts import Example
@@ -117,9 +118,10 @@ class DataSet:
     def overlap(self) -> dict[str, int]:
         """Test set -> its examples whose question a training example asks too, by the rule of `data.overlap`.
 
-        Held-out examples are not trained on and do not count.
+        Also of sets of which the loss of the response is measured. Held-out examples are not trained on and do not count.
         """
-        return shared(self.train, self.tests, normalised_question)
+        asked = {n: e for n, e in self.losses.items() if not any(isinstance(one, Plain) for one in e)}
+        return shared(self.train, self.tests | asked, normalised_question)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from smt_bench.data.reading import text_of, unfit
 EMBEDDED = "embedded"
 NAME = "general"  # of the set in a record, before the file's name
 COLUMN = "text"
-COUNT = 200  # pieces at most
+COUNT = 200  # pieces at most, of a text to see forgetting by
 CHARACTERS = 1000  # of a piece of plain text, ending with a paragraph or a word; about 250 tokens of English
 
 
@@ -36,15 +36,16 @@ def general(source: str) -> tuple[str, list[Example]]:
     path = Path(source)
     name, folder = (source, Path()) if source.startswith(HUB) else (path.name, path.parent)
     label = name.removeprefix(HUB).split(":")[0].replace("/", "-")
-    return f"{NAME}-{label}", pieces(name, folder)
+    return f"{NAME}-{label}", pieces(name, folder, COUNT)
 
 
-def pieces(source: str, folder: Path) -> list[Example]:
+def pieces(source: str, folder: Path, most: int | None = None) -> list[Example]:
     """A text in pieces: plain, or the column `COLUMN` of records.
 
     Args:
         source: a file in `folder`, or a data set of the hub.
         folder: where it lies.
+        most: pieces; None: all of it.
 
     Raises:
         ValueError: no such text, or nothing in it.
@@ -59,16 +60,16 @@ def pieces(source: str, folder: Path) -> list[Example]:
             texts.append(text)
     else:
         texts = [text_of(folder / source)]
-    return plain(texts, where)
+    return plain(texts, where, most)
 
 
-def plain(texts: Iterable[str], where: str) -> list[Example]:
-    """Texts as pieces of up to `CHARACTERS`, `COUNT` of them at most.
+def plain(texts: Iterable[str], where: str, most: int | None = None) -> list[Example]:
+    """Texts as pieces of up to `CHARACTERS`, `most` of them at most.
 
     Raises:
         ValueError: nothing in them, or what no tokenizer takes; names `where` they are from.
     """
-    found = list(islice((piece for text in texts for piece in _pieces(text)), COUNT))
+    found = list(islice((piece for text in texts for piece in _pieces(text)), most))
     if not found:
         raise ValueError(f"{where}: no text in it: choose another")
     if what := next((what for piece in found if (what := unfit(piece))), None):

@@ -29,7 +29,8 @@ def text_lengths(inputs: Inputs) -> list[int]:
 
 
 def what_is_cut(run: Run, inputs: Inputs, model: Any, tokenizer: Any, trains: bool) -> dict[str, Any]:
-    """What does not fit: responses cut off, of the training examples that this run draws and the held-out ones; test prompts.
+    """What does not fit: responses cut off, of the training examples that this run draws, the held-out ones and those of which
+    the loss alone is measured; test prompts.
 
     Raises:
         ValueError: nothing is left of the response of any example that is drawn.
@@ -46,7 +47,8 @@ def what_is_cut(run: Run, inputs: Inputs, model: Any, tokenizer: Any, trains: bo
                 "this run draws: train more steps, or shorten the questions"
             )
     limit = positions(model.config, tokenizer)
-    return {
+    losses = {n: count(e, tokenizer, d.template, d.cutoff, inputs.watch) for n, e in inputs.data.losses.items()}
+    return ({"losses": losses} if losses else {}) | {
         "training": drawn,
         "heldout": count(inputs.data.heldout, tokenizer, d.template, d.cutoff, inputs.watch),
         "prompts": prompts_cut(inputs.data.tests, tokenizer, _settings(run), limit),

@@ -81,7 +81,14 @@ RECORD = {
     "seconds": Maybe(Named(NUMBER)),
     "memory_bytes": Maybe(Named(int)),
     "overlap": Maybe({"rule": str, "tests": Named(int), "repeated": Maybe(int)}),
-    "cut": Maybe({"training": (dict, types.NoneType), "heldout": Named(int), "prompts": Named(int)}),
+    "cut": Maybe(
+        {
+            "training": (dict, types.NoneType),
+            "heldout": Named(int),
+            "prompts": Named(int),
+            "losses": Maybe(Named(Named(int))),
+        }
+    ),
     "recipe": Maybe({"name": str, "changed": dict, "preset": Maybe(str), "tuning": Maybe(str)}),
     "adapter": Maybe({"format": str, "bytes": int, "numbers": int}),
     "composition": Maybe(

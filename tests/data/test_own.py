@@ -234,6 +234,22 @@ def test_a_run_on_ones_own_data(goods: Path, cli: Cli) -> None:
     assert again.returncode == 0 and "tiny/goods/losses.md" in again.stderr  # without the data at hand
 
 
+def test_losses_say_what_was_cut_off_and_what_training_has_too(goods: Path, cli: Cli) -> None:
+    words = "a word and another one, and so on. " * 8_000  # more pieces than a text to see forgetting by has
+    (goods / "long.txt").write_text(words)
+    (goods / "tasks.toml").write_text(DESCRIPTION + '[tests.long]\nfile = "long.txt"\nkind = "text"\n')
+    read = load(str(goods), own.known_as(str(goods)).name, (), 4, None).losses["long"]
+    assert len(read) > 200 and " ".join(p.output for p in read) == words.strip()
+    write_csv(goods / "judge.csv", ROWS)
+    asked = ("run", "plateau", "--data", str(goods), "--preset", "smoke", "--heldout", "8", "--limit", "6")
+    assert cli(*asked, "--methods", "base").returncode == 0
+    said = Path("results/plateau/tiny/goods/losses.md").read_text()
+    assert "Cut off at the 128 tokens of a training example, and measured up to there: long 6 of 6." in said
+    assert (
+        "Asked in the training set too: fine-loss " in said and "fine " not in said.partition("too: ")[2].split(".")[0]
+    )
+
+
 def test_without_a_training_set_only_the_untouched_model_is_judged(goods: Path, cli: Cli) -> None:
     (goods / "train.csv").unlink()
     done = cli("run", "plateau", "--data", str(goods), "--methods", "lora", "--dry-run")

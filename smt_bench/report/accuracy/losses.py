@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from smt_bench.evidence.cells import Cells, groups, in_order
+from smt_bench.evidence.cells import Cells, groups, in_order, trained_on
 from smt_bench.evidence.group import Group
 from smt_bench.evidence.interval import contrast
 from smt_bench.evidence.sides import Items, Side, ratios
@@ -73,11 +73,37 @@ def losses_table(records: Sequence[Record], model: str) -> Table | None:
             if bases
             else ["No change: no untouched model is among these runs (--methods base,..., where it can be)."]
         ),
+        *_unlike(found, names),
         *notes.losses(found),
         notes.provenance(found),
     ]
     header = ["method", "parameters", "seeds", *(text for name in names for text in (name, "change"))]
     return Table(f"Loss on other text, {model}", header, rows, lines, data)
+
+
+def _unlike(found: Sequence[Group], names: Sequence[str]) -> list[str]:
+    """What of the sets was cut off, and what of them stands in the training set; nothing where none, or no record says."""
+    records = [r for g in found for r in g.done if r.get("losses")]
+    counts = {name: n for r in records for name, n in (r.get("cut") or {}).get("losses", {}).items()}
+    cut = [f"{name} {n['empty'] + n['shortened']:,} of {n['examples']:,}" for name, n in counts.items() if _met(n)]
+    lines = []
+    if cut:
+        cutoff = records[0]["run"]["data"]["cutoff"]
+        lines.append(
+            f"Cut off at the {cutoff} tokens of a training example, and measured up to there: {', '.join(cut)}."
+        )
+    shared = trained_on(found) or {}
+    if twice := [f"{n} {shared[n]:,} of {_examples(records, n):,}" for n in names if shared.get(n)]:
+        lines.append(f"Asked in the training set too: {', '.join(twice)}.")
+    return lines
+
+
+def _met(count: Mapping[str, int]) -> bool:
+    return bool(count["empty"] or count["shortened"])
+
+
+def _examples(records: Sequence[Record], name: str) -> int:
+    return next(len(r["losses"][name]["examples"]["tokens"]) for r in records if name in r["losses"])
 
 
 def cells_of(records: Sequence[Record]) -> Cells:
