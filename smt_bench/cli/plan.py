@@ -10,7 +10,7 @@ import typer
 
 from smt_bench.cli import options
 from smt_bench.cli.options import say, show
-from smt_bench.cli.values import numbers, setting, several
+from smt_bench.cli.values import numbers, own_recipe, setting, several
 from smt_bench.machine.borders import folder_name
 from smt_bench.machine.spread import MOST, Spread
 from smt_bench.models import registry
@@ -125,10 +125,10 @@ def plan(
     request = Request(
         of or experiment, model, methods=tuple(several(methods, "--methods")),
         fractions_pct=numbers(fractions, float, "--fractions"),
-        tasks=tuple(several(tasks, "--tasks")), settings=tuple(setting(text) for text in settings or []), recipe=recipe,
+        tasks=tuple(several(tasks, "--tasks")), settings=tuple(setting(text) for text in settings or []),
         targets=tuple(several(targets, "--targets")), batch_size=batch_size, length=length, layers=layers,
         checkpointing=checkpointing, precision=precision, optimizer_dtype=optimizer_dtype, base=base, allow_code=allow_code,
-        default_family=asked.families[0], preset=preset,
+        default_family=asked.families[0], preset=preset, **own_recipe(recipe),
     )  # fmt: skip
     planner = DryPlanner(request, Machine((where.memory,) * gpus, 0), say)
     refusals.idle_settings(request, planner.shared, asked.method_names(planner))

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from smt_bench.data import families, own
 from smt_bench.data.datasets import DataSet
 from smt_bench.data.fetch import fetch_data
+from smt_bench.data.general import EMBEDDED, general
+from smt_bench.data.general import NAME as FORGETTING
 from smt_bench.data.loading import load
 from smt_bench.data.tasks import HARNESS, find_task
 from smt_bench.machine import fits
@@ -74,11 +76,27 @@ def inputs_of(record: Record, model: str | None, source: str | None) -> tuple[Ru
         )
     data = data_of(run, record, source)
     total = build.listed(model or run.model.name).total
-    if set(run.evaluation.losses) - set(data.losses):
-        raise ValueError(
-            f"record {record['key']} measured forgetting: that cannot be repeated by `check record`: `run` it again"
-        )
-    return run, Inputs(located, data, fits.device_map(total, fits.here()))
+    return run, Inputs(located, data, fits.device_map(total, fits.here()), limit=_limit(run, record))
+
+
+def _limit(run: Run, record: Record) -> int | None:
+    """With which `--limit` lm-eval's own tasks are those of the record.
+
+    Raises:
+        ValueError: with none.
+    """
+    asked = {name: said for name, said in run.evaluation.tasks.items() if name.startswith(HARNESS)}
+    if not asked:
+        return None
+    from smt_bench.evaluation.harness import described  # seconds to import
+
+    for limit in (None, *sorted({result["n"] for result in (record.get("evaluation") or {}).values()})):
+        if all(described(name, limit) == said for name, said in asked.items()):
+            return limit
+    raise ValueError(
+        f"record {record['key']}: {', '.join(asked)} is otherwise in this lm-eval, or had a --limit that the record does not "
+        "say: `run` it again"
+    )
 
 
 def data_of(run: Run, record: Record, source: str | None, fetch: bool = True) -> DataSet:
@@ -113,20 +131,34 @@ def data_of(run: Run, record: Record, source: str | None, fetch: bool = True) ->
         source = str(fetch_data(family, lambda text: None, tuple(tasks)))
     some = tuple(d.only.split("+")) if d.only else ()
 
+    losses = run.evaluation.losses
+    forgotten = [name for name in losses if name.split("-")[0] == FORGETTING]
+    if other := [name for name in forgotten if name != f"{FORGETTING}-{EMBEDDED}"]:
+        raise ValueError(
+            f"record {record['key']} measured {other[0]}, and does not say from which file: `run` it again"
+        )
+
     def read(limit: int | None) -> DataSet:
         looked_at = d.heldout if d.aside else None
         found = load(source, d.family, tuple(tasks), d.aside or d.heldout, limit, d.heldout_seed, mixture, looked_at)
-        return found.only(some) if some else found
+        found = found.only(some) if some else found
+        texts = found.losses | (dict([general(EMBEDDED)]) if forgotten else {})
+        tests = {name: examples for name, examples in found.tests.items() if name in tasks}
+        return replace(found, tests=tests, losses={name: e for name, e in texts.items() if name in losses})
 
     data = read(None)
-    asked = data.test_hashes
-    if asked != tasks and record.get("evaluation"):  # with --limit
-        most = max(result["n"] for result in record["evaluation"].values())
-        data = read(most)
-        asked = data.test_hashes
-    if data.train_sha256 != d.train_sha256 or asked != tasks:
-        what = "test examples" if data.train_sha256 == d.train_sha256 else "training examples"
-        raise ValueError(f"the {what} here are not the record's: pass their folder with --data")
+    if (data.test_hashes, data.loss_hashes) != (tasks, losses):  # with --limit
+        sizes = [result["n"] for name, result in (record.get("evaluation") or {}).items() if name in tasks]
+        own_losses = {name: r for name, r in (record.get("losses") or {}).items() if name not in forgotten}
+        sizes += [len(result["examples"]["tokens"]) for result in own_losses.values()]
+        data = read(max(sizes)) if sizes else data
+    for what, same in (
+        ("training examples", data.train_sha256 == d.train_sha256),
+        ("test examples", data.test_hashes == tasks),
+        ("texts whose loss is measured", data.loss_hashes == losses),
+    ):
+        if not same:
+            raise ValueError(f"the {what} here are not the record's: pass their folder with --data")
     return data
 
 
@@ -171,6 +203,13 @@ def compare(old: Record, new: Record, exact: bool) -> list[Point]:
     apart = 0.0 if a is None or b is None else abs(a - b)
     close = (a is None) == (b is None) and (apart == 0 if exact else apart <= NATS)
     points.append(Point("held-out loss", close, f"{_plain(a)}, now {_plain(b)}"))
+    before, now = old.get("losses") or {}, new.get("losses") or {}
+    for name in {**before, **now}:
+        sets = [side[name]["examples"]["loglik"] for side in (before, now) if name in side]
+        if len(sets) < 2:
+            points.append(Point(f"loss of {name}", False, "only one has it"))
+        else:
+            points.append(_numbers(f"loss of {name}", *sets, exact))
     pairs = [
         (p, q)
         for task, result in old["evaluation"].items()

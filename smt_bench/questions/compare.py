@@ -66,7 +66,7 @@ def _compared(a: Record, b: Record) -> tuple[str, str]:
         if same or a["run"]["machine"] == b["run"]["machine"] == ANY:
             return (IDENTICAL, "") if same else (DIFFERS, "another result")
         return MEASURED, f"on {a['run']['machine']} and on {b['run']['machine']}"
-    lacking = [part for part in ("training", "heldout", "evaluation") if (part in a) != (part in b)]
+    lacking = [part for part in ("training", "heldout", "evaluation", "losses") if (part in a) != (part in b)]
     if lacking:
         return DIFFERS, f"only one has {', '.join(lacking)} ({a['status']}, {b['status']})"
     if (a.get("evaluation") or {}).keys() != (b.get("evaluation") or {}).keys():

@@ -136,6 +136,10 @@ class Own:
                     raise ValueError(
                         f"--weight-decay {method}=...: the method has one of its own: --set {method}.weight_decay=VALUE"
                     )
+        if self.heldout is not None and self.heldout >= 1 and self.heldout % 1:
+            raise ValueError(
+                f"{where or '--heldout'} {self.heldout:g}: choose a whole number of examples, or a share below 1"
+            )
         if self.steps is not None and self.epochs is not None:
             raise ValueError(f"{where or '--epochs'}: steps and epochs are two ways to say one thing: choose one")
         for method, given in (self.settings or {}).items():

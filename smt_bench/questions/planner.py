@@ -210,4 +210,6 @@ class Planner(Opened):
             return {}
         plain = replace(r, recipe_file={}, changes={}, recipe=name)
         apart = differences(self.recipe_of(plain), self.recipe, method if trains else None)
+        if r.steps is not None:  # a file may say otherwise; the steps that were taken stand in every table
+            apart = {what: values for what, values in apart.items() if what not in ("steps", "epochs")}
         return {"name": name, "changed": apart, **preset}

@@ -44,6 +44,20 @@ SOURCES: dict[str, dict[str, str]] = {
     "tiny": {"lr": _TUNED, "": "ours: for the embedded testbed"},
     "bench": {"": "ours: LLaMA-7B's block size, at the fraction of the paper's tables", "settings.smt": "SMT section 4"},
 }  # fmt: skip
+_APPENDIX = "SpIEL appendix C and table 4"
+_PAPERS_FAMILIES = {  # what the papers' recipes have otherwise on these data
+    "math": {
+        "settings.smt": "SMT section 4 (a warm-up of 25 steps); a tenth of the rate while it trains everything is ours"
+    },
+    "instructions": dict.fromkeys(
+        ("fractions", "batch_size", "lr_warmup", "cutoff", "epochs", "train_on_inputs"), _APPENDIX
+    )
+    | dict.fromkeys(("lr.full", "lr.lora", "lr.spiel", "lr.spiel-ma", "lr.peft:ia3"), _APPENDIX)
+    | dict.fromkeys(("settings.lora", "settings.spiel", "settings.spiel-ma"), _APPENDIX)
+    | dict.fromkeys(("max_new_tokens", "max_new_tokens_math"), "SpIEL's evaluation scripts")
+    | dict.fromkeys(("micro_batch", "heldout", "protocol", "beams", "max_grad_norm"), "ours")
+    | {"lr": "ours: LoRA's, of which the paper has none"},
+}
 SOURCES["small"] = SOURCES["smollm2"]
 _SHORT = {"micro_batch_size": "micro_batch", "fractions_pct": "fractions", "lr_warmup_steps": "lr_warmup"}
 
@@ -58,12 +72,14 @@ def as_toml(planner: Planner, preset: str | None = None) -> str:
     r, request = planner.recipe, planner.request
     name = request.recipe or request.recipe_file.get("base") or planner.entry.recipe
     known = SOURCES.get(name, {})
+    of_family = _PAPERS_FAMILIES.get(planner.family.name, {}) if known.get("lr") == _PAPER["lr"] else {}
     given = _of_reference(name, planner.family.name) if preset == REFERENCE else {}
     given |= _named(request.recipe_file, "given: --recipe FILE") | _named(request.changes, "given: option")
 
     def source(field: str) -> str:
         whole, _, _ = field.partition(".")
-        return given.get(field) or known.get(field) or known.get(whole) or known.get("") or _PAPER.get(whole) or "ours"
+        by_name = [given.get(field), *(d.get(n) for d in (of_family, known) for n in (field, whole)), known.get("")]
+        return next(filter(None, by_name), None) or _PAPER.get(whole) or "ours"
 
     lines = [
         f"# The recipe of {planner.entry.name} on {planner.family.title} data"
@@ -73,6 +89,12 @@ def as_toml(planner: Planner, preset: str | None = None) -> str:
     ]
     for field, value in _plain(r, planner).items():
         lines.append(f"{field} = {_toml(value)}  # {source(field)}")
+    if r.lr_warmup is None:  # a number in a file would be taken as it is, however short a run
+        share = r.lr_warmup_share
+        length = (
+            f"{r.lr_warmup_steps} steps, at most a quarter of the run" if share is None else f"{share:g} of the steps"
+        )
+        lines.append(f"# lr_warmup: {length}  # {source('lr_warmup')}")
     if r.by_family and planner.family.name in r.by_family:
         lines.append(f"# {planner.family.name}: {', '.join(r.by_family[planner.family.name])} are of this data family")
     lines += ["", "[lr]"]
@@ -123,7 +145,7 @@ def _plain(r: Recipe, planner: Planner) -> dict[str, Any]:
     )  # fmt: skip
     found = {_SHORT.get(name, name): getattr(r, name) for name in names}
     found["epochs" if r.steps is not None else "steps"] = None
-    found["lr_warmup"] = r.lr_warmup_steps if r.lr_warmup is None else r.lr_warmup
+    found["lr_warmup"] = r.lr_warmup
     found["precision"] = planner.precision
     return {name: value for name, value in found.items() if value is not None}
 

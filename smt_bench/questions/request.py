@@ -107,6 +107,9 @@ class Request:
             if (seed >= TUNING_SEEDS) is not self.tunes:
                 why = "choose at least" if self.tunes else "those are for tuning, never for reporting: choose below"
                 raise ValueError(f"--seeds {seed}: {why} {TUNING_SEEDS}")
+        if self.steps is not None and "epochs" in self.changes:
+            both = f"--steps {self.steps} and --epochs {self.changes['epochs']:g}"
+            raise ValueError(f"{both}: two ways to say one thing: choose one")
         if self.select_every is not None and self.select != "best":
             raise ValueError("--select-every goes with --select best")
         given: dict[str, dict[str, object]] = {}

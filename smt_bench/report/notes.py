@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from smt_bench.data.tasks import TASKS
+from smt_bench.data.tasks import HARNESS, TASKS
 from smt_bench.evidence.cells import Group, flat, trained_on
 from smt_bench.evidence.words import percent, task_title, title
 from smt_bench.machine.borders import markdown
@@ -51,8 +51,13 @@ def coverage(summary: pd.DataFrame) -> str:
 
 
 def floor(found: Sequence[Group], tasks: Sequence[str]) -> list[str]:
-    """What needs no model: accuracy of answers drawn at random, and of the commonest one given always; a sentence."""
+    """What needs no model: accuracy of answers drawn at random, and of the commonest one given always; a sentence.
+
+    Nothing is known of it where a program is judged, nor of lm-eval's own tasks, whose options are not ours to see.
+    """
     record = next((g.done[0] for g in found if g.done), None)
+    unknown = [t for t in tasks if t.startswith(HARNESS) or (t in TASKS and TASKS[t].runs_code)]
+    tasks = [t for t in tasks if t not in unknown]
     if record is None or not tasks:
         return []
     always, chance, without = [], [], []
@@ -67,6 +72,7 @@ def floor(found: Sequence[Group], tasks: Sequence[str]) -> list[str]:
         rare = 0 if total < COMMON else sum(gold[option] < total / COMMON for option in options)
         chance.append(100 / max(len(options) - rare, 1))
     text = f"always the commonest answer of each task: {sum(always) / len(always):.1f} %"
+    text += f" (without {listed([task_title(t) for t in unknown])})" if unknown else ""
     if without:
         return [f"Without a model: {text}; by chance next to nothing where no options are offered ({listed(without)})."]
     return [f"Without a model: by chance {sum(chance) / len(chance):.1f} %, {text}."]

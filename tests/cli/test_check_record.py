@@ -22,7 +22,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     golden.call(
         "run", "plateau", "--preset", "smoke", "--methods", "smt", "--steps", "4", "--limit", "3", "--select", "best",
-        "--vary", "data", "--seeds", "3", "--limit-heldout", "10", "--results", str(folder),
+        "--vary", "data", "--seeds", "3", "--limit-heldout", "10", "--forgetting", "embedded", "--results", str(folder),
     )  # fmt: skip
     return folder
 
@@ -60,6 +60,11 @@ def test_a_record_that_is_not_reproduced_ends_with_1(cli: Cli, made: Path, tmp_p
         (lambda r: r["heldout"].update(nll=r["heldout"]["nll"] + 2 * NATS), "held-out loss"),
         (lambda r: r["evaluation"]["facts-2"]["examples"].update(prediction=["solution9"] * 3), "predictions"),
         (lambda r: r.update(status="diverged"), "outcome"),
+        (
+            lambda r: r["losses"]["general-embedded"]["examples"]["loglik"].__setitem__(0, -99.0),
+            "loss of general-embedded",
+        ),
+        (lambda r: r.pop("losses"), "loss of general-embedded"),
     ],
 )
 def test_every_part_is_compared(made: Path, change: Any, what: str) -> None:

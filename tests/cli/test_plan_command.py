@@ -43,6 +43,16 @@ def planned(cli: Cli, *args: str) -> list[dict[str, Any]]:
     return found
 
 
+def test_a_recipe_file_is_planned_as_it_would_run(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text('base = "tiny"\nsteps = 77\nbatch_size = 4\ncutoff = 64\n[lr]\nlora = 0.5\n')
+    asked = ("--methods", "lora", "--fractions", "8")
+    (plain,), (own,) = planned(cli, *asked), planned(cli, *asked, "--recipe", str(file))
+    assert (own["steps"], own["lr"]) == (77, 0.5) and plain["steps"] == 220
+    assert own["peak_bytes"] < plain["peak_bytes"]
+    assert "none.toml: no such file" in cli("plateau", "--model", "tiny", "--recipe", "none.toml").stderr
+
+
 def test_one_object_per_run_and_nothing_written(cli: Cli, tmp_path: Path) -> None:
     rows = planned(cli, "--methods", "full,smt,lora", "--fractions", "1,60")
     assert [(r["method"], r["fraction"]) for r in rows] == [

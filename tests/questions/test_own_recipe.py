@@ -56,7 +56,7 @@ def test_one_rate_for_all_goes_before_a_method_s_own_and_one_by_name_does_not() 
 
 
 @pytest.mark.parametrize("model", ["llama-7b", "tiny", "smollm2-135m"])
-@pytest.mark.parametrize("family", ["commonsense", "math"])
+@pytest.mark.parametrize("family", ["commonsense", "math", "instructions"])
 def test_a_printed_recipe_asks_the_same_questions(model: str, family: str, tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     plain = planner(model, default_family=family)
@@ -66,6 +66,19 @@ def test_a_printed_recipe_asks_the_same_questions(model: str, family: str, tmp_p
     for name in ("full", "smt", "spiel", "lora", "peft:vera", "fish"):
         share = None if name == "full" else plain.fractions()[0]
         assert plain.question(name, share, 0).key == again.question(name, share, 0).key, name
+
+
+def test_a_printed_recipe_is_cut_down_as_its_base_is_and_names_the_sources_of_its_family(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    text = as_toml(planner(default_family="instructions"))
+    file.write_text(text)
+    short = [planner(default_family="instructions", preset="smoke", **asked) for asked in (own_recipe(str(file)), {})]
+    assert len({one.question("lora", one.fractions()[0], 0).key for one in short}) == 1
+    assert "batch_size = 128  # SpIEL appendix C and table 4" in text and "epochs = 2  # SpIEL appendix C" in text
+    assert "# lr_warmup: 0.03 of the steps  # SpIEL appendix C" in text
+    paper = as_toml(planner())
+    assert "# lr_warmup: 100 steps, at most a quarter of the run  # LLM-Adapters' script" in paper
+    assert "lr_warmup = 0.5  # given: option" in as_toml(planner(**own_recipe(None, lr_warmup=0.5)))
 
 
 def test_options_stand_above_a_file_and_a_preset_cuts_the_file(tmp_path: Path) -> None:
@@ -108,6 +121,7 @@ def test_the_schedules() -> None:
         ({"weight_decay": {"spiel": 0.1}}, "--set spiel.weight_decay"),
         ({"cutoff": 1}, "--cutoff 1"),
         ({"heldout": -1}, "--heldout -1"),
+        ({"heldout": 80.7}, "--heldout 80.7: choose a whole number of examples, or a share"),
         ({"batchsize": 1}, "unknown name 'batchsize'"),
         ({"seeds": [0, 1, 1]}, "--seeds [0, 1, 1]: choose .*each once"),
         ({"settings": {"smt": {"block": 3}}}, "block"),
@@ -123,6 +137,15 @@ def test_what_a_run_cannot_have_is_refused() -> None:
         planner(**own_recipe(None, micro_batch=32))
     with pytest.raises(ValueError, match="--lr-warmup 30: a run has 20 steps"):
         run(steps=20, **own_recipe(None, lr_warmup=30))
+
+
+def test_steps_and_epochs_are_never_both_taken(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--steps 10 and --epochs 3: two ways to say one thing"):
+        planner(steps=10, **own_recipe(None, epochs=3))
+    (tmp_path / "own.toml").write_text('base = "tiny"\nepochs = 3\n')
+    both = planner("tiny", steps=10, **own_recipe(str(tmp_path / "own.toml")))  # an option stands above the file
+    assert both.question("full", None, 0).train.steps == 10
+    assert "epochs" not in both.inputs(both.question("full", None, 0)).recipe.get("changed", {})
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:

@@ -110,6 +110,11 @@ def test_what_needs_no_model_stands_below_accuracy():
     made["evaluation"]["gsm8k"] = made["evaluation"]["boolq"]
     (line,) = notes.floor(groups([made]), ["boolq", "gsm8k"])
     assert "75.0 %" in line and "next to nothing where no options are offered (GSM8K)" in line
+    for unknown in ("lm-eval:arc_easy", "humaneval"):  # options that are not ours to see; a program's outcome
+        made["evaluation"][unknown] = made["evaluation"]["boolq"]
+        assert notes.floor(groups([made]), [unknown]) == []
+        (line,) = notes.floor(groups([made]), ["boolq", unknown])
+        assert "by chance 50.0 %" in line and "(without " in line
 
 
 def test_a_plateau_is_a_verdict(tmp_path):
