@@ -163,6 +163,13 @@ MEANT = {  # as options are called in other commands, or elsewhere: here
 }
 
 
+ELSEWHERE = {  # what another command does
+    "--parquet": "`records FILE.parquet` writes it",
+    "--jsonl": "`records FILE.jsonl` writes it",
+    "--latex": "`table EXPERIMENT --latex` writes it",
+}
+
+
 def _unknown_option(error: Any) -> str:
     """One line on an option that there is not, with the one that is meant."""
     context = error.ctx
@@ -170,7 +177,7 @@ def _unknown_option(error: Any) -> str:
     meant = MEANT.get(error.option_name)
     near = difflib.get_close_matches(error.option_name, known, n=1, cutoff=0.6)
     right = meant if meant in known else near[0] if near else None
-    hint = f"did you mean {right}?" if right else "see --help"
+    hint = f"did you mean {right}?" if right else ELSEWHERE.get(error.option_name, "see --help")
     where = f" of {context.info_name}" if context is not None and context.parent is not None else ""
     return f"no option {error.option_name}{where}: {hint}"
 

@@ -34,6 +34,7 @@ def test_help_is_no_error(args: tuple[str, ...], cli: Cli) -> None:
     ("args", "said"),
     [
         (("run", "plateau", "--fraction", "1"), "no option --fraction of run: did you mean --fractions?"),
+        (("export", "ab", "out", "--parquet"), "no option --parquet of export: `records FILE.parquet` writes it"),
         (("tune", "plateau", "--fractions", "1"), "no option --fractions of tune: did you mean --fraction?"),
         (("run", "plateau", "--method", "lora"), "no option --method of run: did you mean --methods?"),
         (("run", "plateau", "--sed", "1"), "no option --sed of run: did you mean --seeds?"),
