@@ -148,7 +148,7 @@ def render(
     from smt_bench.report.table import add_notes
 
     records = store.for_tables(index.keys)
-    with interim(analysis.unfinished(index, records)):
+    with interim(analysis.unfinished(index, records) > 0):
         files = _render_all(experiment, records, place, model) if records else []
     if shown:
         _say_one_set(records)

@@ -26,12 +26,6 @@ def any_response(examples: Sequence[Example], tokenizer: Any, template: str, cut
     return any(response_tokens(encode(e, tokenizer, template, False, cutoff)) for e in examples)
 
 
-def _shortened(example: Example, item: Encoded, tokenizer: Any, cutoff: int) -> bool:
-    if isinstance(example, Plain):  # has no end-of-text token to lose
-        return len(token_ids(tokenizer, example.output)) > cutoff
-    return bool(item.ids[-1] != tokenizer.eos_token_id)
-
-
 def count(
     examples: Sequence[Example], tokenizer: Any, template: str, cutoff: int, progress: Progress | None = None
 ) -> dict[str, int]:
@@ -43,10 +37,13 @@ def count(
     """
     empty = shortened = 0
     for done, example in enumerate(examples, start=1):
-        item = encode(example, tokenizer, template, False, cutoff)
-        left = response_tokens(item)
-        empty += not left
-        shortened += bool(left) and _shortened(example, item, tokenizer, cutoff)
+        if isinstance(example, Plain):  # has no end-of-text token to lose, and no response
+            shortened += len(token_ids(tokenizer, example.output)) > cutoff
+        else:
+            item = encode(example, tokenizer, template, False, cutoff)
+            left = response_tokens(item)
+            empty += not left
+            shortened += bool(left) and item.ids[-1] != tokenizer.eos_token_id
         if progress and not done % _EVERY:
             progress("cut-off", done, len(examples))
     return {"examples": len(examples), "empty": empty, "shortened": shortened}

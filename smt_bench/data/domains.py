@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from smt_bench.data.general import CHARACTERS, plain
+from smt_bench.data.general import CHARACTERS, COUNT, plain
 from smt_bench.data.prompts import Example
 
 CODE = ("argparse.py", "ast.py", "dataclasses.py", "inspect.py", "tarfile.py", "textwrap.py", "zipfile.py")
@@ -35,7 +35,7 @@ def embedded() -> dict[str, list[Example]]:
     for name, read in readers.items():
         texts = list(islice(read(), 40))
         if sum(len(text.split()) for text in texts) >= FEW:
-            found[name] = spread(plain(texts, name))
+            found[name] = spread(plain(texts, name, COUNT))
     return found
 
 

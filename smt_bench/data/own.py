@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from smt_bench.data.own_described import TEXT, UNSCORED, Own, TestSet, described
 from smt_bench.data.own_files import HUB, records
 from smt_bench.data.own_records import DESCRIPTION, example, is_chat
 from smt_bench.data.prompts import TEMPLATE
-from smt_bench.data.tasks import gold
+from smt_bench.data.tasks import gold, said
 
 RESERVED = ("tuning",)  # a folder of that name is beside those of families
 
@@ -81,13 +81,12 @@ class _Reader:
 def _led(own: Own, test: TestSet, train: list[Example]) -> None:
     """Refuses a lead that no training response has, and none where they have one: nobody has learnt to answer so."""
     if test.options and not test.lead and not test.rationale and train:
-        starts = [one.output.strip().partition(option) for one in train for option in test.options]
-        before = Counter(start.strip() for start, option, rest in starts if option and not rest.strip(" .!\n"))
-        if before and "" not in before:
-            lead, _ = before.most_common(1)[0]
+        before = Counter(lead for one in train if (lead := _before(one, test.options)) is not None)
+        lead, count = before.most_common(1)[0] if before else ("", 0)
+        if lead and count > len(train) / 2:
             raise ValueError(
-                f"{own.folder / DESCRIPTION}: [tests.{test.name}]: no training response is an option alone, {before[lead]:,} of "
-                f"{len(train):,} have {lead[-60:]!r} before it: say lead = ..., or rationale = true where reasons stand there"
+                f"{own.folder / DESCRIPTION}: [tests.{test.name}]: {count:,} of {len(train):,} training responses have "
+                f"{lead[-60:]!r} before the option: say lead = {lead[-60:]!r}"
             )
     if test.lead and train and not any(one.output.strip().startswith(test.lead) for one in train):
         option = (test.options or ("",))[0]
@@ -95,6 +94,13 @@ def _led(own: Own, test: TestSet, train: list[Example]) -> None:
             f"{own.folder / DESCRIPTION}: [tests.{test.name}]: lead = {test.lead!r}: none of {len(train):,} training responses "
             f"begins with it: write it there ({f'{test.lead} {option}'!r}), or leave lead out"
         )
+
+
+def _before(one: Example, options: Sequence[str]) -> str | None:
+    """What stands before the option at the end of a response, of a conversation its last one; None where none ends it."""
+    response = (one.turns[-1].content if isinstance(one, Chat) else one.output).strip().rstrip(".!")
+    named = said(response, options)
+    return response[: named[-1][0]].strip() if named and response.endswith(named[-1][1]) else None
 
 
 def _bare(one: Example, lead: str) -> Example:

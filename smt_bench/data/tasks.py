@@ -11,7 +11,7 @@ import difflib
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from smt_bench.data import answers, families
 from smt_bench.data.family import Task
@@ -20,6 +20,7 @@ from smt_bench.data.prompts import Example
 HARNESS = "lm-eval:"  # begins the names of lm-eval's own tasks, see `evaluation.harness`
 TOLERANCE = 1e-3  # two numbers this close are the same answer (LLM-Adapters' evaluation)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_IN_WORDS = ("Lu", "Ll", "Lt", "Lm", "Mn", "Nd")  # cased letters, their marks, digits
 _FORMAT = re.compile(r"Answer format:\s*(\S+)")
 _WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
 _LABEL = re.compile(  # 5, -$1,080.50, 40 %, .5, 1e-3, 3/4
@@ -93,29 +94,42 @@ def parse_option(text: str, options: tuple[str, ...]) -> str | None:
     return found.group() if found else None
 
 
-def said_option(text: str, options: tuple[str, ...], lead: str, last: bool) -> str | None:
-    """The option that a text gives as its answer, or None: the first behind the lead, where that is written, else as `last` says.
+def said(text: str, options: Sequence[str]) -> list[tuple[int, str]]:
+    """The options that stand in a text as words of their own ("no" is not in "know"), with their places.
 
-    An option counts where it stands as words of its own ("no" is not in "know"), of two that begin alike the longer one. Letters
-    of scripts without capitals, which may be written without spaces, have no words to stand apart from.
+    Of two that begin alike the longer one counts. Only digits and letters that have capitals make words: in other scripts, which
+    may be written without spaces, none is ever inside one.
+    """
+    ordered, found, at = sorted(options, key=len, reverse=True), [], 0
+    while at < len(text):
+        for option in ordered:
+            end = at + len(option)
+            if text.startswith(option, at) and not (_joined(text, at) or _joined(text, end)):
+                found.append((at, option))
+                at = end
+                break
+        else:
+            at += 1
+    return found
+
+
+def _joined(text: str, at: int) -> bool:
+    """Whether the characters before and at a place belong to one word."""
+    return 0 < at < len(text) and all(unicodedata.category(c) in _IN_WORDS for c in text[at - 1 : at + 1])
+
+
+def said_option(text: str, options: tuple[str, ...], lead: str, last: bool) -> str | None:
+    """The option that a text gives as its answer, or None.
 
     Args:
         text: the generated one.
         options: of the task.
-        lead: the words before an option in a response; the last place that has them counts.
-        last: where there is no lead, whether the last option of the text is the answer, which may follow a rationale; else the
-            first.
+        lead: the words before an option in a response; where some are followed by one, those decide.
+        last: whether the last answer of the text counts, which may follow a rationale; else the first.
     """
-    _, there, behind = text.rpartition(lead) if lead else ("", "", text)
-    ordered = sorted(options, key=len, reverse=True)
-    found = re.findall("|".join(f"{_apart(o[0], True)}{re.escape(o)}{_apart(o[-1], False)}" for o in ordered), behind)
-    return (found[-1] if last and not there else found[0]) if found else None
-
-
-def _apart(edge: str, before: bool) -> str:
-    """What keeps the first or last character of an option from standing inside a word."""
-    inside = edge.isalnum() and unicodedata.category(edge) != "Lo"
-    return (r"(?<!\w)" if before else r"(?!\w)") if inside else ""
+    behind = [named[0] for part in text.split(lead)[1:] if (named := said(part, options))] if lead else []
+    answers_given = [option for _, option in behind or said(text, options)]
+    return (answers_given[-1] if last else answers_given[0]) if answers_given else None
 
 
 def parse_number(text: str) -> float | None:

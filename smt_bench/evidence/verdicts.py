@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from smt_bench.evidence.decisions import AHEAD, INTERIM, OPEN, WITHIN, Decision, decide, holm, is_interim, margins
+from smt_bench.evidence.decisions import (
+    AHEAD,
+    INTERIM,
+    OPEN,
+    UNMEASURED,
+    WITHIN,
+    Decision,
+    decide,
+    holm,
+    is_interim,
+    margins,
+)
 from smt_bench.evidence.interval import Estimate
 
 HOLDS, REFUTED = "holds", "does not hold"
@@ -99,7 +110,8 @@ def overall(verdicts: Sequence[str]) -> str:
 
 def tally(verdicts: Sequence[str]) -> str:
     """In words for whoever reads a table for the first time, e.g. "9 of 17 claims hold; 3 do not hold, 5 cannot be told"."""
-    if verdicts and all(v.endswith(f"({INTERIM})") for v in verdicts):
+    measured = [v for v in verdicts if not v.endswith(f"({UNMEASURED})")]
+    if measured and all(v.endswith(f"({INTERIM})") for v in measured):
         return f"none yet on {len(verdicts)} claim{'s' if len(verdicts) > 1 else ''}: declared runs are missing"
     counts = {word: sum(v.startswith(word) for v in verdicts) for word in (HOLDS, REFUTED, OPEN)}
     hold, total = counts[HOLDS], len(verdicts)

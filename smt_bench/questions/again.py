@@ -7,7 +7,7 @@ Elsewhere losses and held-out numbers have to agree within `LOSS` and `NATS`, an
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from smt_bench.questions.inputs import Inputs
 from smt_bench.records.runs import Run
 from smt_bench.records.store import Record
 
+GENERAL = f"{FORGETTING}-{EMBEDDED}"  # the text for forgetting that a record's reader has too
 LOSS = 1e-3  # relative, of training losses and gradient norms on another machine
 NATS = 1e-3  # per token, of the held-out loss there
 PREDICTIONS = 0.01  # share of the answers that may differ there: those between two options that are as likely
@@ -76,6 +77,10 @@ def inputs_of(record: Record, model: str | None, source: str | None) -> tuple[Ru
         )
     data = data_of(run, record, source)
     total = build.listed(model or run.model.name).total
+    if other := run.evaluation.losses.keys() - data.losses.keys():
+        raise ValueError(
+            f"record {record['key']} measured {min(other)}, and does not say from which file: `run` it again"
+        )
     return run, Inputs(located, data, fits.device_map(total, fits.here()), limit=_limit(run, record))
 
 
@@ -88,9 +93,13 @@ def _limit(run: Run, record: Record) -> int | None:
     asked = {name: said for name, said in run.evaluation.tasks.items() if name.startswith(HARNESS)}
     if not asked:
         return None
-    from smt_bench.evaluation.harness import described  # seconds to import
+    from smt_bench.evaluation.harness import described, tasks_of  # seconds to import
 
-    for limit in (None, *sorted({result["n"] for result in (record.get("evaluation") or {}).values()})):
+    sizes = {name: result["n"] for name, result in (record.get("evaluation") or {}).items()}
+    each = {
+        math.ceil(sizes[name] / len(tasks_of(name))) for name in asked if name in sizes
+    }  # a limit is per task of a group
+    for limit in (None, *sorted(each | set(sizes.values()))):
         if all(described(name, limit) == said for name, said in asked.items()):
             return limit
     raise ValueError(
@@ -132,34 +141,34 @@ def data_of(run: Run, record: Record, source: str | None, fetch: bool = True) ->
     some = tuple(d.only.split("+")) if d.only else ()
 
     losses = run.evaluation.losses
-    forgotten = [name for name in losses if name.split("-")[0] == FORGETTING]
-    if other := [name for name in forgotten if name != f"{FORGETTING}-{EMBEDDED}"]:
-        raise ValueError(
-            f"record {record['key']} measured {other[0]}, and does not say from which file: `run` it again"
-        )
 
     def read(limit: int | None) -> DataSet:
         looked_at = d.heldout if d.aside else None
         found = load(source, d.family, tuple(tasks), d.aside or d.heldout, limit, d.heldout_seed, mixture, looked_at)
         found = found.only(some) if some else found
-        texts = found.losses | (dict([general(EMBEDDED)]) if forgotten else {})
+        texts = (dict([general(EMBEDDED)]) if GENERAL in losses else {}) | found.losses
         tests = {name: examples for name, examples in found.tests.items() if name in tasks}
         return replace(found, tests=tests, losses={name: e for name, e in texts.items() if name in losses})
 
     data = read(None)
-    if (data.test_hashes, data.loss_hashes) != (tasks, losses):  # with --limit
+    if _otherwise(data, tasks, losses):  # with --limit
         sizes = [result["n"] for name, result in (record.get("evaluation") or {}).items() if name in tasks]
-        own_losses = {name: r for name, r in (record.get("losses") or {}).items() if name not in forgotten}
+        own_losses = {
+            name: r for name, r in (record.get("losses") or {}).items() if name in data.losses and name != GENERAL
+        }
         sizes += [len(result["examples"]["tokens"]) for result in own_losses.values()]
         data = read(max(sizes)) if sizes else data
-    for what, same in (
-        ("training examples", data.train_sha256 == d.train_sha256),
-        ("test examples", data.test_hashes == tasks),
-        ("texts whose loss is measured", data.loss_hashes == losses),
-    ):
-        if not same:
-            raise ValueError(f"the {what} here are not the record's: pass their folder with --data")
+    what = "training examples" if data.train_sha256 != d.train_sha256 else _otherwise(data, tasks, losses)
+    if what:
+        raise ValueError(f"the {what} here are not the record's: pass their folder with --data")
     return data
+
+
+def _otherwise(data: DataSet, tasks: Mapping[str, str], losses: Mapping[str, str]) -> str:
+    """What is judged and is not what a question asks; of texts whose loss is measured those that are here."""
+    if data.test_hashes != tasks:
+        return "test examples"
+    return "texts whose loss is measured" if not data.loss_hashes.items() <= losses.items() else ""
 
 
 def unlike(old: Record, new: Record) -> list[str]:
@@ -199,17 +208,16 @@ def compare(old: Record, new: Record, exact: bool) -> list[Point]:
     before, now = (r["heldout"]["examples"]["loglik"] for r in (old, new))
     if exact:
         points.append(_numbers("held-out log-likelihoods", before, now, True))
-    a, b = old["heldout"]["nll"], new["heldout"]["nll"]
-    apart = 0.0 if a is None or b is None else abs(a - b)
-    close = (a is None) == (b is None) and (apart == 0 if exact else apart <= NATS)
-    points.append(Point("held-out loss", close, f"{_plain(a)}, now {_plain(b)}"))
+    points.append(_mean("held-out loss", old["heldout"]["nll"], new["heldout"]["nll"], exact))
     before, now = old.get("losses") or {}, new.get("losses") or {}
     for name in {**before, **now}:
-        sets = [side[name]["examples"]["loglik"] for side in (before, now) if name in side]
+        what, sets = f"loss of {name}", [side[name] for side in (before, now) if name in side]
         if len(sets) < 2:
-            points.append(Point(f"loss of {name}", False, "only one has it"))
+            points.append(Point(what, False, "only one has it"))
+        elif exact:
+            points.append(_numbers(what, sets[0]["examples"]["loglik"], sets[1]["examples"]["loglik"], exact))
         else:
-            points.append(_numbers(f"loss of {name}", *sets, exact))
+            points.append(_mean(what, sets[0]["nll"], sets[1]["nll"], exact))
     pairs = [
         (p, q)
         for task, result in old["evaluation"].items()
@@ -221,6 +229,12 @@ def compare(old: Record, new: Record, exact: bool) -> list[Point]:
     enough = other <= (0 if exact else PREDICTIONS * len(pairs))
     points.append(Point("predictions", enough, f"{other} of {len(pairs):,} differ"))
     return points
+
+
+def _mean(what: str, a: float | None, b: float | None, exact: bool) -> Point:
+    apart = 0.0 if a is None or b is None else abs(a - b)
+    close = (a is None) == (b is None) and (apart == 0 if exact else apart <= NATS)
+    return Point(what, close, f"{_plain(a)}, now {_plain(b)}")
 
 
 def _numbers(what: str, old: Sequence[float | None], new: Sequence[float | None], exact: bool) -> Point:

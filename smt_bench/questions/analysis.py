@@ -2,13 +2,12 @@
 
 Claims, margins, the rule that judges them, methods, fractions, seeds, the parts of the held-out examples, which weights are
 judged and which tuning they follow; under the hash of all that. One analysis for each setting of the table's folder. Nothing
-rewrites it. Until every seed of every declared method is there, no claim is decided (`unfinished`).
+rewrites it. Until the last run that was declared is there, no claim is decided (`unfinished`).
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,7 @@ from smt_bench.evidence.decisions import margins
 from smt_bench.questions.declared import SCHEMA, read, write
 from smt_bench.questions.experiment import Experiment, TrainingExperiment
 from smt_bench.records.index import Index
-from smt_bench.records.runs import Run, digest, nameless, seedless
+from smt_bench.records.runs import Run, digest
 from smt_bench.records.store import Record, Store
 
 FILE = "analysis.json"
@@ -72,6 +71,7 @@ def declare(experiment: Experiment, runs: Sequence[Any], folder: Path, store: St
         "sha256": digest(declared),
         "finished_before": done,
         "runs": len(runs),
+        "keys": [run.key for run in runs],
         "declared": declared,
     }
     write(folder / FILE, there)
@@ -110,12 +110,17 @@ def lines(experiment: Experiment, index: Index, records: Sequence[Record]) -> li
     lost = sum(r["status"] != "done" for r in records)
     apart += [f"{lost} runs without numbers"] if lost else []
     apart_told = f"Deviates from it: {'; '.join(apart)}." if apart else "Nothing deviates from it."
-    waits = ["No claim is decided before the last declared run."] if unfinished(index, records) else []
-    return [told, apart_told, *waits]
+    if missing := unfinished(index, records):
+        waits = (
+            f"No claim is decided before the last of {kept['runs']} declared runs: {missing} missing. Where they can no longer "
+            f"be made, move {FILE} away: `run` declares anew."
+        )
+        return [told, apart_told, waits]
+    return [told, apart_told]
 
 
-def unfinished(index: Index, records: Sequence[Record]) -> bool:
-    """Whether runs that were declared are not there yet: a trained row without one of the seeds, or without any run.
+def unfinished(index: Index, records: Sequence[Record]) -> int:
+    """How many of the runs that were declared have no record yet.
 
     Args:
         index: of the table's folder, on its setting.
@@ -123,20 +128,9 @@ def unfinished(index: Index, records: Sequence[Record]) -> bool:
     """
     kept = _read(index.path)["analyses"].get(index.latest or "")
     if kept is None:
-        return False
-    declared, seeds = kept["declared"], defaultdict(set)
-    methods, fractions = set(declared["methods"]), {None, *declared["fractions"]}
-    asked = [r["run"] for r in records]
-    asked = [run for run in asked if run["method"]["name"] in methods and run["method"]["fraction"] in fractions]
-    for run in asked:
-        if run["train"]["lr"]:
-            merged = {"parts": len(run.get("parts", []))}  # their keys have seeds too
-            seeds[digest(seedless(nameless(run)) | merged)].add(run["seed"])
-    return (
-        {run["method"]["name"] for run in asked} != methods
-        or {None, *(run["method"]["fraction"] for run in asked)} != fractions
-        or any(not found >= set(declared["seeds"]) for found in seeds.values())
-    )
+        return 0
+    # Older files do not name the runs: they were the first that the index lists.
+    return len(set(kept.get("keys", index.keys[: kept["runs"]])) - {r["key"] for r in records})
 
 
 def deviations(declared: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:

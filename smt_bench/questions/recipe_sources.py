@@ -72,7 +72,8 @@ def as_toml(planner: Planner, preset: str | None = None) -> str:
     r, request = planner.recipe, planner.request
     name = request.recipe or request.recipe_file.get("base") or planner.entry.recipe
     known = SOURCES.get(name, {})
-    of_family = _PAPERS_FAMILIES.get(planner.family.name, {}) if known.get("lr") == _PAPER["lr"] else {}
+    papers = name.startswith("paper") and name != "paper-code" and planner.family.name in r.by_family
+    of_family = _PAPERS_FAMILIES.get(planner.family.name, {}) if papers else {}
     given = _of_reference(name, planner.family.name) if preset == REFERENCE else {}
     given |= _named(request.recipe_file, "given: --recipe FILE") | _named(request.changes, "given: option")
 

@@ -132,6 +132,15 @@ def test_an_option_that_begins_another_is_refused_where_it_is_scored(goods: Path
     assert cli(*asked, "--protocol", "llm-adapters").returncode == 0
 
 
+def test_responses_that_only_end_like_an_option_have_no_lead(goods: Path) -> None:
+    texts = ["It was founded in 2021.", "Ship it to the USA", "yes", "Hello! yes", "no no"]
+    write_csv(goods / "train.csv", [row | {"label": texts[i % 5]} for i, row in enumerate(ROWS)])
+    write_csv(goods / "judge.csv", [row | {"label": "A"} for row in ROWS[:8]])
+    description = DESCRIPTION.replace('["yes", "no"]', '["1", "A", "yes", "no"]').replace('lead = "it is"\n', "")
+    (goods / "tasks.toml").write_text(description)
+    assert load(str(goods), own.known_as(str(goods)).name, (), 4, None).tests
+
+
 def test_a_file_stands_for_itself_or_goes_with_its_description(goods: Path, tmp_path: Path) -> None:
     assert own.described(str(goods / "train.csv")).tests
     (goods / "tasks.toml").unlink()
@@ -173,7 +182,7 @@ def test_the_collections_layout_is_not_taken_for_ones_own(tmp_path: Path) -> Non
         (('kind = "loss"', 'kind = "loss"\nlead = "x"'), "lead goes with kind"),
         (
             ('lead = "it is"\n', ""),
-            "no training response is an option alone, 24 of 24 have 'it is' before it: say lead = ...",
+            "24 of 24 training responses have 'it is' before the option: say lead = 'it is'",
         ),
         (("[fields]", "[fields"), "not a TOML file"),
     ],

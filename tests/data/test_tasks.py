@@ -70,6 +70,16 @@ def test_parse_option_keeps_the_references_habits():
         ("", ("yes", "no"), "it is", False, None),
         ("it is", ("yes", "no"), "it is", False, None),
         ("a.c or abc", ("a.c",), "", True, "a.c"),  # options are no patterns
+        ("it is yes. it is", ("yes", "no"), "it is", False, "yes"),  # the budget cut a repetition
+        ("it is yes. it is", ("yes", "no"), "it is", True, "yes"),
+        ("it is yes, since it is not bad, no?", ("yes", "no"), "it is", False, "yes"),
+        ("it is yes\nit is no", ("yes", "no"), "it is", False, "yes"),
+        ("yes. it is", ("yes", "no"), "it is", False, "yes"),
+        ("因此选A", tuple("ABCD"), "", True, "A"),
+        ("정답은 A입니다", tuple("ABCD"), "", True, "A"),
+        ("答案是10", ("1", "10"), "", True, "10"),
+        ("_yes_", ("yes", "no"), "", True, "yes"),
+        ("naïve", ("na", "no"), "", True, None),
     ],
 )
 def test_options_of_ones_own_are_read_as_words(text, options, lead, last, expected):
