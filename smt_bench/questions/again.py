@@ -95,7 +95,7 @@ def _limit(run: Run, record: Record) -> int | None:
         return None
     from smt_bench.evaluation.harness import described, tasks_of  # seconds to import
 
-    sizes = {name: result["n"] for name, result in (record.get("evaluation") or {}).items()}
+    sizes: dict[str, int] = {name: result["n"] for name, result in (record.get("evaluation") or {}).items()}
     each = {
         math.ceil(sizes[name] / len(tasks_of(name))) for name in asked if name in sizes
     }  # a limit is per task of a group
