@@ -74,7 +74,6 @@ def tasks_of(name: str) -> dict[str, Any]:
         _metric(name, task)
         if shots is not None:
             task.set_config(key="num_fewshot", value=int(shots))
-        task.set_fewshot_seed(seed=FEWSHOT_SEED)
     if not loaded:
         raise ValueError(f"--tasks {name}: it holds no task")
     return dict(loaded)
@@ -110,9 +109,10 @@ def described(name: str, limit: int | None) -> str:
     versions = sorted({str(task.VERSION) for task in tasks.values()})
     shots = sorted({int(task.config.num_fewshot or 0) for task in tasks.values()})
     metrics = sorted({_metric(name, task) for task in tasks.values()})
+    drawn = " drawn for every run" if shots[-1] else ""  # once they went on from run to run of a process
     return (
-        f"lm-eval {lm_eval.__version__}, version {'/'.join(versions)}, {'/'.join(map(str, shots))}-shot, {'/'.join(metrics)}, "
-        f"config {_hash(configs)}, {len(docs)} questions {_hash(docs)}"
+        f"lm-eval {lm_eval.__version__}, version {'/'.join(versions)}, {'/'.join(map(str, shots))}-shot{drawn}, "
+        f"{'/'.join(metrics)}, config {_hash(configs)}, {len(docs)} questions {_hash(docs)}"
     )
 
 
@@ -153,6 +153,8 @@ def evaluate(
             tasks, mine = tasks_of(name), parallel.share(documents(name, limit))
             wanted = {own: [number for of, number in mine if of == own] for own in tasks}
             wanted = {own: numbers for own, numbers in wanted.items() if numbers}
+            for task in tasks.values():  # the next run of this process is shown the same examples
+                task.set_fewshot_seed(seed=FEWSHOT_SEED)
             there = {"tasks": {own: tasks[own] for own in wanted}, "groups": {}, "group_map": {}}
             samples = (
                 run_lm_eval(lm=lm, task_dict=there, samples=wanted, bootstrap_iters=0)["samples"] if wanted else {}

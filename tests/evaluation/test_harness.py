@@ -77,7 +77,7 @@ def test_written_answers_keep_their_text(folder: Path) -> None:
 def test_the_key_says_what_decides_the_numbers(folder: Path) -> None:
     name = f"lm-eval:{folder}/sums.yaml"
     said = harness.described(name, None)
-    assert "version 2.5, 1-shot, acc, config" in said and "9 questions" in said
+    assert "version 2.5, 1-shot drawn for every run, acc, config" in said and "9 questions" in said
     assert harness.described(f"{name}@3", None) != said and "3-shot" in harness.described(f"{name}@3", None)
     assert "4 questions" in harness.described(name, 4)
     lines = (folder / "sums.jsonl").read_text()
@@ -110,3 +110,13 @@ def test_a_run_judged_by_lm_evals_task(folder: Path, cli: Cli) -> None:
     assert "lm-eval 0." in table and "version 2.5, 1-shot" in table
     record = json.loads(next(Path("results/runs").glob("*.json")).read_bytes())
     assert list(record["evaluation"]) == [name] and record["evaluation"][name]["n"] == 9
+
+
+@pytest.mark.parametrize("limit", [(), ("--limit", "4")])
+def test_a_record_of_lm_evals_task_is_repeated(folder: Path, cli: Cli, limit: tuple[str, ...]) -> None:
+    name = f"lm-eval:{folder}/sums.yaml"
+    done = cli("run", "plateau", "--preset", "smoke", "--methods", "base", "--tasks", name, *limit)
+    assert done.returncode == 0, done.stderr
+    key = next(Path("results/runs").glob("*.json")).stem
+    again = cli("rerun", key)
+    assert again.returncode == 0 and "DIFFERS" not in again.stdout, again.stdout + again.stderr
