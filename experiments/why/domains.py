@@ -34,7 +34,7 @@ from smt_bench.questions.experiment import MeasuringExperiment
 from smt_bench.questions.grid import middle
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.planner import Planner
-from smt_bench.records.runs import Measurement
+from smt_bench.records.runs import ANY_MACHINE, Measurement
 from smt_bench.records.store import Record, finished
 from smt_bench.report.notes import made_with
 from smt_bench.report.table import Cell, Table
@@ -100,7 +100,7 @@ class Domains(MeasuringExperiment):
     def runs(self, planner: Planner) -> list[tuple[Measurement, None]]:
         """One: it draws nothing, and its answer depends on no machine."""
         located, asked = locate.locate(planner.request.model), self.settings(planner)
-        return [(Measurement(self.name, self.version, located.ref, asked, "any", 0), None)]
+        return [(Measurement(self.name, self.version, located.ref, asked, ANY_MACHINE, 0), None)]
 
     def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs) -> dict[str, Any]:
         """Per domain and matrix the gradient's root mean square, and the chosen blocks of all and of each half of the text."""

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from smt_bench.cli.again import Key, Where, ask, told
-from smt_bench.cli.options import BatchSize, Data, Json, Layers, Length, Many, Results, say, show
+from smt_bench.cli.options import AllowCode, BatchSize, Data, Json, Layers, Length, Many, Results, say, show
 from smt_bench.cli.values import check_results, several
 
 check = typer.Typer(help="Checks what results rest on; exit code 1 where it does not hold.", no_args_is_help=True)
@@ -22,12 +22,14 @@ def _group() -> None:
 
 
 @check.command()
-def record(key: Key, model: Where = None, data: Data = None, results: Results = Path("results")) -> None:
+def record(
+    key: Key, model: Where = None, data: Data = None, allow_code: AllowCode = False, results: Results = Path("results")
+) -> None:
     """Runs a record's question again and says whether losses, blocks, predictions and held-out loss are the same."""
     from smt_bench.records.store import Store
 
     old = Store(check_results(results)).resolve(key)
-    if not told(old, ask(old, model, data, results)):
+    if not told(old, ask(old, model, data, results, allow_code)):
         say("the record was not reproduced")
         raise typer.Exit(1)
 

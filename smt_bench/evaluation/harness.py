@@ -109,7 +109,7 @@ def described(name: str, limit: int | None) -> str:
     versions = sorted({str(task.VERSION) for task in tasks.values()})
     shots = sorted({int(task.config.num_fewshot or 0) for task in tasks.values()})
     metrics = sorted({_metric(name, task) for task in tasks.values()})
-    drawn = " drawn for every run" if shots[-1] else ""  # once they went on from run to run of a process
+    drawn = " drawn over all questions" if shots[-1] else ""  # once over the run's own, and before from run to run
     return (
         f"lm-eval {lm_eval.__version__}, version {'/'.join(versions)}, {'/'.join(map(str, shots))}-shot{drawn}, "
         f"{'/'.join(metrics)}, config {_hash(configs)}, {len(docs)} questions {_hash(docs)}"
@@ -153,8 +153,8 @@ def evaluate(
             tasks, mine = tasks_of(name), parallel.share(documents(name, limit))
             wanted = {own: [number for of, number in mine if of == own] for own in tasks}
             wanted = {own: numbers for own, numbers in wanted.items() if numbers}
-            for task in tasks.values():  # the next run of this process is shown the same examples
-                task.set_fewshot_seed(seed=FEWSHOT_SEED)
+            for own, numbers in wanted.items():
+                _show(tasks[own], numbers)
             there = {"tasks": {own: tasks[own] for own in wanted}, "groups": {}, "group_map": {}}
             samples = (
                 run_lm_eval(lm=lm, task_dict=there, samples=wanted, bootstrap_iters=0)["samples"] if wanted else {}
@@ -163,6 +163,34 @@ def evaluate(
             if progress:
                 progress(name, done, len(names))
     return found
+
+
+def _show(task: Any, numbers: Sequence[int]) -> None:
+    """Shows before every question the examples that lm-eval draws for it where it asks all of the task's questions in turn.
+
+    Its draws go on from question to question: they would else depend on which are asked, on how many processes share them, and
+    on what was drawn before.
+
+    Args:
+        task: one of lm-eval's; a kind without a sampler of its own is only given the seed.
+        numbers: of the questions that will be asked, ascending.
+    """
+    task.set_fewshot_seed(seed=FEWSHOT_SEED)
+    sampler = getattr(task, "sampler", None)
+    if sampler is None:
+        return
+    asked, drawn = iter(numbers), 0
+    draw_next = type(sampler).sample
+
+    def sample(n: int, eval_doc: Any = None, **others: Any) -> Any:
+        nonlocal drawn
+        number = next(asked)
+        for left_out in range(drawn, number):
+            draw_next(sampler, n, None if eval_doc is None else task.eval_docs[left_out], **others)
+        drawn = number + 1
+        return draw_next(sampler, n, eval_doc, **others)
+
+    sampler.sample = sample
 
 
 def _columns(name: str, tasks: dict[str, Any], docs: Sequence[Doc], samples: dict[str, Any]) -> dict[str, Any]:

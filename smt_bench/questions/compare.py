@@ -6,17 +6,17 @@ of them are told side by side and decide nothing. All others have a key that no 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from smt_bench.questions.again import compare
+from smt_bench.questions import measured
+from smt_bench.questions.agreement import Point, compare
 from smt_bench.records.index import describe
-from smt_bench.records.runs import digest, nameless, question
+from smt_bench.records.runs import ANY_MACHINE, digest, nameless, question
 from smt_bench.records.store import Record, Store
 
 IDENTICAL, EQUIVALENT, DIFFERS, MISSING, MEASURED = "identical", "equivalent", "differs", "missing", "measured"
-ANY = "any"  # machine of measurements whose answers are no machine's
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Pair:
         name: hash of the question without its machine.
         what: the question, in a few words.
         keys: of its records in both folders; None where there is none.
-        outcome: `IDENTICAL` bit by bit, `EQUIVALENT` within the tolerances of `questions.again`, `DIFFERS`, `MISSING` in one
+        outcome: `IDENTICAL` bit by bit, `EQUIVALENT` within the tolerances of `questions.agreement`, `DIFFERS`, `MISSING` in one
             folder, or `MEASURED`, on machines of their own.
         told: how they differ, or where it is missing.
     """
@@ -62,17 +62,23 @@ def _name(run: Mapping[str, Any]) -> str:
 
 def _compared(a: Record, b: Record) -> tuple[str, str]:
     if "kind" in a["run"]:
-        same = (a["status"], a.get("result")) == (b["status"], b.get("result"))
-        if same or a["run"]["machine"] == b["run"]["machine"] == ANY:
-            return (IDENTICAL, "") if same else (DIFFERS, "another result")
-        return MEASURED, f"on {a['run']['machine']} and on {b['run']['machine']}"
+        if (a["status"], a.get("result")) == (b["status"], b.get("result")):
+            return IDENTICAL, ""
+        if not a["run"]["machine"] == b["run"]["machine"] == ANY_MACHINE:
+            return MEASURED, f"on {a['run']['machine']} and on {b['run']['machine']}"
+        far = [point for point in measured.compare(a, b, False) if point.same is False]
+        return (DIFFERS if far else EQUIVALENT), _told(far or measured.compare(a, b, True))
     lacking = [part for part in ("training", "heldout", "evaluation", "losses") if (part in a) != (part in b)]
     if lacking:
         return DIFFERS, f"only one has {', '.join(lacking)} ({a['status']}, {b['status']})"
     if (a.get("evaluation") or {}).keys() != (b.get("evaluation") or {}).keys():
         return DIFFERS, "other tasks"
-    exact = [point for point in compare(a, b, True) if not point.same]
+    exact = [point for point in compare(a, b, True) if point.same is False]
     if not exact:
         return IDENTICAL, ""
-    far = [point for point in compare(a, b, False) if not point.same]
-    return (DIFFERS if far else EQUIVALENT), "; ".join(f"{p.what}: {p.told}" for p in far or exact)
+    far = [point for point in compare(a, b, False) if point.same is False]
+    return (DIFFERS if far else EQUIVALENT), _told(far or exact)
+
+
+def _told(points: Sequence[Point]) -> str:
+    return "; ".join(f"{point.what}: {point.told}" for point in points if not point.same)

@@ -23,7 +23,7 @@ from smt_bench.questions.capacity import method_of, setting_named
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.opened import Opened
 from smt_bench.questions.own_recipe import differences
-from smt_bench.records.runs import DataRef, EvalRef, Measurement, MethodRef, Run, TrainRef
+from smt_bench.records.runs import ANY_MACHINE, DataRef, EvalRef, Measurement, MethodRef, Run, TrainRef
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -45,7 +45,7 @@ class Planner(Opened):
         data = {"family": self.data.family, "train_sha256": self.data.train_sha256, "heldout": len(self.data.heldout)}
         r = self.recipe
         loss = {"template": self.template, "train_on_inputs": r.train_on_inputs, "cutoff": r.cutoff}
-        return Measurement(kind, version, self.located.ref, {**settings, "data": data | loss}, "any", seed)
+        return Measurement(kind, version, self.located.ref, {**settings, "data": data | loss}, ANY_MACHINE, seed)
 
     def half(self, name: str, fraction: float | None, config: dict[str, Any], steps: int) -> str | None:
         """How a method trains in bf16, in words for the key; None in float32."""

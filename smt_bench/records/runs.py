@@ -240,7 +240,7 @@ class Measurement:
         version: of its `measure`; bumped when the same settings can give other numbers.
         model: which architecture; `weights` is "random" (of a local folder "random, local") where only sizes matter.
         settings: all choices, as plain JSON.
-        machine: hardware and threads, since the answer is about them.
+        machine: hardware and threads, since the answer is about them; `ANY_MACHINE` where it is about weights and data.
         seed: of random weights and inputs.
     """
 
@@ -277,6 +277,7 @@ class Measurement:
 
 
 Question = Run | Measurement
+ANY_MACHINE = "any"
 LOCAL = ("local", "random, local")  # what `ModelRef.weights` says of a local folder
 
 

@@ -11,7 +11,7 @@ import golden
 import pytest
 from helpers import Cli
 
-from smt_bench.questions.again import LOSS, NATS, compare, unlike
+from smt_bench.questions.agreement import LOSS, NATS, compare, unlike
 from smt_bench.records.runs import Run
 from smt_bench.records.store import Store
 from smt_bench.records.trust import sealed

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import lm_eval
 import pytest
 import torch
 from helpers import Cli, small_tokenizer, tiny_llama
@@ -74,10 +75,37 @@ def test_written_answers_keep_their_text(folder: Path) -> None:
         assert (said == gold) == bool(right) and isinstance(text, str)
 
 
+@pytest.mark.parametrize("split", ["train", "test"])  # the question itself is never among what is shown
+def test_examples_shown_are_lm_evals_for_any_part_of_the_questions(
+    folder: Path, split: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval.models.huggingface import HFLM
+
+    (folder / "sums.yaml").write_text(
+        CHOICE.replace("FOLDER", str(folder)).replace("fewshot_split: train", f"fewshot_split: {split}")
+    )
+    name = f"lm-eval:{folder}/sums.yaml@2"
+    model = HFLM(pretrained=tiny_llama(), tokenizer=small_tokenizer(), backend="causal", batch_size=4)
+    tasks = harness.tasks_of(name)
+    whole = lm_eval.simple_evaluate(model, tasks=list(tasks.values()), num_fewshot=2, bootstrap_iters=0)
+    alone = {sample["doc_id"]: sample["filtered_resps"][0][0] for sample in whole["samples"]["sums"]}
+    assert len({round(value, 3) for value in alone.values()}) > 1
+
+    def same(columns: dict[str, Any], count: int) -> bool:
+        pairs = [(value, alone[item]) for item, value in zip(columns["item"], columns["loglik"], strict=True)]
+        return len(pairs) == count and all(math.isclose(a, b, rel_tol=1e-4) for a, b in pairs)
+
+    harness.tasks_of.cache_clear()
+    assert same(found(name), 9) and same(found(name), 9)  # and again in the same process
+    assert same(found(name, 4), 4)
+    monkeypatch.setattr(harness.parallel, "share", lambda items: items[1::2])
+    assert same(found(name), 4)
+
+
 def test_the_key_says_what_decides_the_numbers(folder: Path) -> None:
     name = f"lm-eval:{folder}/sums.yaml"
     said = harness.described(name, None)
-    assert "version 2.5, 1-shot drawn for every run, acc, config" in said and "9 questions" in said
+    assert "version 2.5, 1-shot drawn over all questions, acc, config" in said and "9 questions" in said
     assert harness.described(f"{name}@3", None) != said and "3-shot" in harness.described(f"{name}@3", None)
     assert "4 questions" in harness.described(name, 4)
     lines = (folder / "sums.jsonl").read_text()

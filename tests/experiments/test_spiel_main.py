@@ -175,9 +175,11 @@ def test_programs_are_run_only_where_that_was_allowed() -> None:
     tests = {"chat-code": planner.data_of(0, "world-programs").tests["chat-code"]}
     with pytest.raises(ValueError, match=f"chat-code: {CODE}: allow that with --allow-code"):
         evaluate(None, None, tests, EvalSettings("likelihood", 1, 24, 24, 8, "tulu"))
-    run = next(run for run in runs(planner) if "chat-code" in run.evaluation.tasks)
+    run = next(run for run in runs(opened(allow_code=True)) if "chat-code" in run.evaluation.tasks)
     with pytest.raises(ValueError, match="judged by chat-code, which runs programs"):
-        inputs_of({"run": run.to_dict(), "key": run.key}, None, None)
+        inputs_of(record(run, 0.5, 0), None, None)
+    asked, inputs = inputs_of(record(run, 0.5, 0), None, None, allow_code=True)
+    assert asked == run and inputs.allow_code
 
 
 def record(run: Run, right: float, seed: int) -> dict[str, Any]:
