@@ -71,6 +71,7 @@ def plan(
     ] = None,
 ) -> None:
     """Says what every run would train, cost and need: no weights, no data, no GPU."""
+    from smt_bench.plan import side_by_side
     from smt_bench.plan.gpu.hardware import find
     from smt_bench.records.files import check_writable
 
@@ -105,6 +106,8 @@ def plan(
     if not as_json:
         check_writable(f"results folder {results}", "--results", results / "plan")
     spread = Spread(gpus, zero=zero_stage or 0, offload=offload)
+    if of is None:
+        side_by_side.prepare()
     if experiment == "claims":
         from smt_bench.plan.claims import page
 

@@ -30,8 +30,7 @@ def remembered(about: Any, make: Callable[[], Any]) -> Any:
         about: all that the answer follows from besides, as plain JSON: contents or hashes of files, never names alone.
         make: gives plain JSON values; what it raises is raised and not kept.
     """
-    asked = json.dumps([about, code(), {name: _version(name) for name in PACKAGES}, platform.python_version()])
-    path = cache_folder() / "remembered" / f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
+    asked, path = _place(about)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept["asked"] == asked:
@@ -40,6 +39,16 @@ def remembered(about: Any, make: Callable[[], Any]) -> Any:
     with contextlib.suppress(OSError):
         write_text(path, json.dumps({"asked": asked, "answer": answer}))
     return answer
+
+
+def known(about: Any) -> bool:
+    """Whether there is an answer; arguments as `remembered`'s. It may still turn out to be unreadable."""
+    return _place(about)[1].is_file()
+
+
+def _place(about: Any) -> tuple[str, Path]:
+    asked = json.dumps([about, code(), {name: _version(name) for name in PACKAGES}, platform.python_version()])
+    return asked, cache_folder() / "remembered" / f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
 
 
 def _version(name: str) -> str | None:

@@ -15,7 +15,7 @@ from smt_bench.machine.states import WEIGHT
 from smt_bench.measuring.account import CATEGORIES, Account
 from smt_bench.methods.base import Capacity
 from smt_bench.plan.dry import DryRun, Workload
-from smt_bench.plan.dry_runs import DryRuns
+from smt_bench.plan.dry_runs import DryRuns, Structure, several_at_a_time
 from smt_bench.plan.gpu.hardware import GPUS, NUMBERS, TIGHT, Gpu
 from smt_bench.plan.gpu.roofline import Operations, StepTime, step_time
 from smt_bench.plan.gpu.sharding import host_bytes, per_gpu
@@ -86,7 +86,7 @@ def make_row(
     row = Row(run, capacity, target.gpus, refusal, published_pct(run))
     if capacity is None:
         return row
-    dry = runs.run(run.method.name, run.method.config, run.method.fraction, run.train.steps)
+    dry = runs.run(*_structure(run))
     trained = dry.account.trained
     assert trained.get("tuning", 0) == capacity.trainable, f"{run.method.name}: {trained} train, planned {capacity}"
     account, work = dry.account, runs.workload
@@ -246,9 +246,18 @@ def plan_rows(
     # Nothing trains densely over 4 bits that ZeRO could shard.
     alone = replace(target, fixed=True, spread=replace(target.spread, zero=0, offload=False))
     rows = []
-    for done, (run, capacity) in enumerate(planned):
-        base = run.train.base
-        watch(done, len(planned), run.method.name)
-        to = alone if base else target
-        rows.append(make_row(run, capacity, planner.refused.get(run.key), runs[base], anatomies[base], to))
+    structures: dict[str, list[Structure]] = {base: [] for base in bases}
+    for run, capacity in planned:
+        if capacity is not None:
+            structures[run.train.base].append(_structure(run))
+    with several_at_a_time([(runs[base], structures[base]) for base in bases]):
+        for done, (run, capacity) in enumerate(planned):
+            base = run.train.base
+            watch(done, len(planned), run.method.name)
+            to = alone if base else target
+            rows.append(make_row(run, capacity, planner.refused.get(run.key), runs[base], anatomies[base], to))
     return rows
+
+
+def _structure(run: Run) -> Structure:
+    return run.method.name, run.method.config, run.method.fraction, run.train.steps

@@ -26,7 +26,7 @@ def test_the_second_time_is_the_first_ones_answer(
 
     monkeypatch.setenv("SMT_BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(page, "collect", collect)
-    monkeypatch.setattr(page.os, "sched_getaffinity", lambda process: {0})  # one core: in this process
+    monkeypatch.setattr(page, "cores", lambda: 1)  # one core: in this process
     page.main(tmp_path / "one", as_json=False)
     assert "dry run after 0 s: smt on llama-7b" in capsys.readouterr().err
     page.main(tmp_path / "two", as_json=False)

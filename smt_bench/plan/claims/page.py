@@ -9,12 +9,9 @@ nothing of size tokens squared), so that one dry run serves every batch.
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,9 +22,8 @@ from rich.console import Console
 from smt_bench.machine.remembered import remembered
 from smt_bench.measuring.account import Account
 from smt_bench.plan.claims.lab import Lab, Statement
+from smt_bench.plan.side_by_side import cores, pool
 from smt_bench.report.table import Table
-
-MOST = 8  # processes, of some 1.5 GB each
 
 
 def collect(lab: Lab) -> list[Statement]:
@@ -41,10 +37,9 @@ def side_by_side(processes: int) -> list[Statement]:
     """The same by several processes: one does SMT's claims, the others the cells of SpIEL's table."""
     from smt_bench.plan.claims import spiel
 
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, spawn, _begin, (time.time(),)) as pool:
-        of_smt = pool.submit(_of_smt)
-        accounts = {cell: pool.submit(_of_cell, cell) for cell in spiel.cells()}
+    with pool(processes, _begin, time.time()) as workers:
+        of_smt = workers.submit(_of_smt)
+        accounts = {cell: workers.submit(_of_cell, cell) for cell in spiel.cells()}
         return [*of_smt.result(), *spiel.claims(lambda *cell: accounts[cell].result())]
 
 
@@ -112,8 +107,8 @@ def main(folder: Path, as_json: bool) -> None:
     from rich.table import Table as Rich
 
     def made_now() -> list[dict[str, Any]]:
-        cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, MOST)
-        return [asdict(claim) for claim in (side_by_side(cores) if cores > 1 else collect(_talking(time.time())))]
+        made = side_by_side(cores()) if cores() > 1 else collect(_talking(time.time()))
+        return [asdict(claim) for claim in made]
 
     claims = [Statement(**values) for values in remembered("plan claims", made_now)]
     if as_json:
