@@ -1,4 +1,4 @@
-"""The runs of a command, printed: `run --dry-run`."""
+"""What a command will do, said beforehand: its runs, how long they take, and what its data lack."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from smt_bench.cli.options import show
+from smt_bench.cli.options import say, show
 
 if TYPE_CHECKING:
+    from smt_bench.data.datasets import DataSet
     from smt_bench.methods.base import Capacity
+    from smt_bench.questions.parts import Leg
+    from smt_bench.records.store import Store
 
 
 def print_runs(planned: Sequence[tuple[Any, Capacity | None]], statuses: Mapping[str, str], as_json: bool) -> None:
@@ -64,3 +67,49 @@ def print_runs(planned: Sequence[tuple[Any, Capacity | None]], statuses: Mapping
             )
     if as_json:
         print(json.dumps(rows, indent=1))
+
+
+def say_of_data(parts: Sequence[Leg]) -> None:
+    """What the data lack, and what they hold that they should not; before anything is trained."""
+    for planner in {id(p.planner): p.planner for p in parts if p.experiment.needs_inputs}.values():
+        for name in planner.data.missing:
+            say(f"note: no test file for {name}: left out, averages name the tasks they cover")
+        for data_set in planner.all_data:
+            if data_set.empty:
+                say(f"note: training set {data_set.train_source}: {data_set.empty:,} without a response left out")
+            if overlap := overlap_warning(data_set):
+                say(f"warning: {overlap}")
+
+
+def say_hours(parts: Sequence[Leg], store: Store, jobs: int, besides: str = "") -> None:
+    """How long the runs that train take, which is not known of measurements.
+
+    Args:
+        parts: of the command.
+        store: with the records of some.
+        jobs: runs at the same time.
+        besides: what is not counted.
+    """
+    from smt_bench.plan.hours import hours
+    from smt_bench.records.runs import Run
+
+    found = {
+        run.key: (run, capacity, part.planner)
+        for part in parts
+        for run, capacity in part.planned
+        if isinstance(run, Run) and capacity is not None
+    }
+    if found:
+        asked = any(part.planner.request.harness_tasks for part in parts)
+        left_out = "; the tasks of lm-eval are not counted" if asked else ""
+        say(f"{hours(list(found.values()), store, jobs)}{left_out}{besides}")
+
+
+def overlap_warning(data: DataSet) -> str | None:
+    """One line on test questions that are also trained on; None where there are none."""
+    from smt_bench.evidence.words import task_title
+
+    found = [f"{task_title(t)} {n:,} of {len((data.tests | data.losses)[t]):,}" for t, n in data.overlap.items() if n]
+    if not found:
+        return None
+    return f"training set {data.train_source} holds test questions ({', '.join(found)}): marked in the tables"

@@ -16,8 +16,6 @@ from smt_bench.cli.values import check_select, check_track, numbers, own_recipe,
 from smt_bench.models import registry
 
 if TYPE_CHECKING:
-    from smt_bench.data.datasets import DataSet
-    from smt_bench.questions.parts import Leg
     from smt_bench.records.runs import Question
     from smt_bench.records.store import Store
 
@@ -86,7 +84,7 @@ def run(
 ) -> None:
     """Does the runs of an experiment that are missing, then writes its tables and figures."""
     from smt_bench import experiments
-    from smt_bench.cli.listing import print_runs
+    from smt_bench.cli.listing import print_runs, say_hours, say_of_data
     from smt_bench.machine import determinism, fits
     from smt_bench.questions.parts import plan_parts, union
     from smt_bench.questions.request import Request
@@ -141,13 +139,13 @@ def run(
     store = Store(results)
     here = fits.on_cluster(how.spread) if how.cluster else fits.here()
     parts = plan_parts(members, request, here, store, not dry_run, say, how.spread)
-    _say_of_data(parts)
+    say_of_data(parts)
     if dry_run:
         planned = union(parts)
         there = ((run.key, store.read(run.key)) for run, _ in planned)
         print_runs(planned, {key: record["status"] for key, record in there if record is not None}, as_json)
         if not as_json:
-            _say_hours(parts, store, jobs)
+            say_hours(parts, store, jobs)
         return
     if keep:
         _say_not_kept([run.key for run, capacity in union(parts) if capacity and capacity.trainable], store)
@@ -158,35 +156,6 @@ def run(
     if lost:
         say("`show KEY` says why a run failed; `--retry failed` does it again")
         raise typer.Exit(1)
-
-
-def _say_of_data(parts: list[Leg]) -> None:
-    """What the data lack, and what they hold that they should not; before anything is trained."""
-    for planner in {id(p.planner): p.planner for p in parts if p.experiment.needs_inputs}.values():
-        for name in planner.data.missing:
-            say(f"note: no test file for {name}: left out, averages name the tasks they cover")
-        for data_set in planner.all_data:
-            if data_set.empty:
-                say(f"note: training set {data_set.train_source}: {data_set.empty:,} without a response left out")
-            if overlap := overlap_warning(data_set):
-                say(f"warning: {overlap}")
-
-
-def _say_hours(parts: list[Leg], store: Store, jobs: int) -> None:
-    """How long the runs that train take, which is not known of measurements."""
-    from smt_bench.plan.hours import hours
-    from smt_bench.records.runs import Run
-
-    found = {
-        run.key: (run, capacity, part.planner)
-        for part in parts
-        for run, capacity in part.planned
-        if isinstance(run, Run) and capacity is not None
-    }
-    if found:
-        asked = any(part.planner.request.harness_tasks for part in parts)
-        left_out = "; the tasks of lm-eval are not counted" if asked else ""
-        say(f"{hours(list(found.values()), store, jobs)}{left_out}")
 
 
 def _say_not_kept(keys: list[str], store: Store) -> None:
@@ -212,13 +181,3 @@ def _check_kept(runs: Sequence[Question], store: Store) -> None:
                     f"run {part} is finished and its adapter is not kept, which {run.key} is made of: choose "
                     "another --results"
                 )
-
-
-def overlap_warning(data: DataSet) -> str | None:
-    """One line on test questions that are also trained on; None where there are none."""
-    from smt_bench.evidence.words import task_title
-
-    found = [f"{task_title(t)} {n:,} of {len((data.tests | data.losses)[t]):,}" for t, n in data.overlap.items() if n]
-    if not found:
-        return None
-    return f"training set {data.train_source} holds test questions ({', '.join(found)}): marked in the tables"

@@ -71,7 +71,7 @@ def tune(
 ) -> None:
     """Searches rates and settings, as many trials for every method; `run --tuned` uses what it finds."""
     from smt_bench import experiments
-    from smt_bench.cli.listing import print_runs
+    from smt_bench.cli.listing import print_runs, say_hours, say_of_data
     from smt_bench.machine import fits
     from smt_bench.questions.experiment import TrainingExperiment
     from smt_bench.questions.parts import plan_parts, union
@@ -123,10 +123,13 @@ def tune(
     store = Store(results)
     here = fits.on_cluster(how.spread) if how.cluster else fits.here()
     parts = plan_parts([Tuning(inner, store, trials)], request, here, store, not dry_run, say, how.spread)
+    say_of_data(parts)
     if dry_run:
         planned = union(parts)
         there = ((run.key, store.read(run.key)) for run, _ in planned)
         print_runs(planned, {key: record["status"] for key, record in there if record is not None}, as_json)
+        if not as_json:
+            say_hours(parts, store, jobs, "; a wider search and later seeds of the best, which follow, are not counted")
         return
     if retry:
         set_failed_aside([run for run, _ in union(parts)], store)

@@ -71,6 +71,8 @@ def test_the_same_command_has_nothing_left_to_do_and_a_longer_search_is_another_
     again = cli("tune", "plateau", "--trials", "3", *SMALL, "--results", str(made))
     assert again.returncode == 0 and "goes on, 3 trials of each of 2 methods" in again.stderr
     assert sorted(p.name for p in (made / "runs").iterdir()) == before
+    hours = cli("tune", "plateau", "--trials", "4", *SMALL, "--results", str(made), "--dry-run").stderr
+    assert " runs to do: about " in hours and "later seeds of the best, which follow, are not counted" in hours
     longer = cli("tune", "plateau", "--trials", "4", *SMALL, "--results", str(made), "--dry-run", "--json")
     rows = json.loads(longer.stdout)
     assert len(rows) == 8 and sum(row["status"] == "done" for row in rows) == 6

@@ -9,7 +9,7 @@ import pytest
 from helpers import Cli
 from made_up import record
 
-from smt_bench.cli.run import overlap_warning
+from smt_bench.cli.listing import overlap_warning
 from smt_bench.data import loading
 from smt_bench.data.overlap import RULE
 from smt_bench.records.store import Record
