@@ -102,12 +102,20 @@ class Domains(MeasuringExperiment):
         located, asked = locate.locate(planner.request.model), self.settings(planner)
         return [(Measurement(self.name, self.version, located.ref, asked, ANY_MACHINE, 0), None)]
 
+    def check_inputs(self, measurement: Measurement, inputs: Inputs) -> None:
+        """The texts must be those that were planned with: what a machine brings along is not the same everywhere."""
+        here = {name: content_hash(texts) for name, texts in domains_of(inputs.source_of_data).items()}
+        asked = measurement.settings["domains"]
+        if other := [name for name in here.keys() | asked.keys() if here.get(name) != asked.get(name)]:
+            raise ValueError(
+                f"domains: other text than was planned with ({', '.join(sorted(other))}): pass it with --data, or run it anew"
+            )
+
     def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs) -> dict[str, Any]:
         """Per domain and matrix the gradient's root mean square, and the chosen blocks of all and of each half of the text."""
         s = measurement.settings
+        self.check_inputs(measurement, inputs)
         texts = domains_of(inputs.source_of_data)
-        if {name: content_hash(found) for name, found in texts.items()} != s["domains"]:
-            raise ValueError("domains: the texts have changed since this was planned: run it again")
         located = locate.locate(str(inputs.located.path))
         model, tokenizer = build.load(located, "fp32")
         model.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from smt_bench.cli.again import Key, Where, ask, told
+from smt_bench.cli.again import Key, Where, prepare, told
 from smt_bench.cli.options import AllowCode, BatchSize, Data, Json, Layers, Length, Many, Results, say, show
 from smt_bench.cli.values import check_results, several
 
@@ -25,11 +25,12 @@ def _group() -> None:
 def record(
     key: Key, model: Where = None, data: Data = None, allow_code: AllowCode = False, results: Results = Path("results")
 ) -> None:
-    """Runs a record's question again and says whether losses, blocks, predictions and held-out loss are the same."""
+    """Asks a record's question again and says whether the answer is the same: losses, blocks, predictions, measured values."""
     from smt_bench.records.store import Store
 
     old = Store(check_results(results)).resolve(key)
-    if not told(old, ask(old, model, data, results, allow_code)):
+    _, answer = prepare(old, model, data, results, allow_code)
+    if not told(old, answer()):
         say("the record was not reproduced")
         raise typer.Exit(1)
 

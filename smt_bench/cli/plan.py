@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 def plan(
+    context: typer.Context,
     experiment: Annotated[
         str,
         typer.Argument(
@@ -106,8 +107,8 @@ def plan(
     if not as_json:
         check_writable(f"results folder {results}", "--results", results / "plan")
     spread = Spread(gpus, zero=zero_stage or 0, offload=offload)
-    if of is None:
-        side_by_side.prepare()
+    if of is None and not calibrate:  # which measures what the cores reach
+        context.with_resource(side_by_side.prepared())
     if experiment == "claims":
         from smt_bench.plan.claims import page
 

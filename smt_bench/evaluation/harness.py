@@ -181,12 +181,15 @@ def _show(task: Any, numbers: Sequence[int]) -> None:
         return
     asked, drawn = iter(numbers), 0
     draw_next = type(sampler).sample
+    docs: list[Any] = []  # lm-eval makes them anew at every look
 
     def sample(n: int, eval_doc: Any = None, **others: Any) -> Any:
         nonlocal drawn
         number = next(asked)
+        if eval_doc is not None and number > drawn and not docs:
+            docs.append(task.eval_docs)
         for left_out in range(drawn, number):
-            draw_next(sampler, n, None if eval_doc is None else task.eval_docs[left_out], **others)
+            draw_next(sampler, n, None if eval_doc is None else docs[0][left_out], **others)
         drawn = number + 1
         return draw_next(sampler, n, eval_doc, **others)
 

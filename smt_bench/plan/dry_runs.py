@@ -114,14 +114,12 @@ def several_at_a_time(asked: Sequence[tuple[DryRuns, Iterable[Structure]]]) -> I
     if len(jobs) < 2 or side_by_side.cores() < 2:
         yield
         return
-    pool = side_by_side.pool(len(jobs), _begin, [runs.workload for runs, _ in asked])
-    try:
-        for runs, key, structure in jobs:
-            number = next(i for i, (one, _) in enumerate(asked) if one is runs)
-            runs.give(key, pool.submit(_answer, number, structure))
+    with side_by_side.pool(len(jobs), _begin, [runs.workload for runs, _ in asked]) as workers:
+        with suppress(BrokenProcessPool):  # what was not handed in is made here
+            for runs, key, structure in jobs:
+                number = next(i for i, (one, _) in enumerate(asked) if one is runs)
+                runs.give(key, workers.submit(_answer, number, structure))
         yield
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 _runs: list[DryRuns] = []  # of a process of the pool

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
-MOST = 8  # processes, of some 1.5 GB each
+import psutil
+
+MOST = 8  # processes
+EACH = 2 << 30  # bytes that one needs, with room
 NEEDED = (  # seconds to import
     "smt_bench.plan.rows",
     "smt_bench.plan.shorter",
@@ -19,28 +26,61 @@ NEEDED = (  # seconds to import
 
 
 def cores() -> int:
-    """How many processes are worth it here."""
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, MOST)
+    """How many processes are worth it here: as many as there are cores, and memory is free for."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(there, MOST, int(psutil.virtual_memory().available) // EACH))
 
 
-def prepare() -> None:
-    """Begins to import what they need, beside this process's own imports; nothing where there is one core."""
-    if cores() > 1 and (server := _server()) is not None:
-        from multiprocessing.forkserver import ensure_running
+@contextmanager
+def prepared() -> Iterator[None]:
+    """Begins to import what they need, beside this process's own imports; nothing where one process is enough."""
+    server = _server() if cores() > 1 else None
+    if server is None:
+        yield
+        return
+    from multiprocessing import forkserver
 
-        server.set_forkserver_preload(list(NEEDED))
-        ensure_running()
+    server.set_forkserver_preload(list(NEEDED))
+    forkserver.ensure_running()
+    try:
+        yield
+    finally:  # whoever reads our output waits for it as long as it lives
+        with suppress(ProcessLookupError, AttributeError):
+            os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)  # type: ignore[attr-defined]
 
 
-def pool(most: int, begin: Callable[..., None], *arguments: Any) -> ProcessPoolExecutor:
-    """Processes that start when they are first needed.
+@contextmanager
+def pool(most: int, begin: Callable[..., None], *arguments: Any) -> Iterator[ProcessPoolExecutor]:
+    """Processes that start when they are first needed, and end with this one, however it ends.
 
     Args:
         most: so many at most, and no more than `cores`.
         begin: called in each, with
         *arguments: these.
     """
-    return ProcessPoolExecutor(min(most, cores()), _server() or multiprocessing.get_context("spawn"), begin, arguments)
+    context = _server() or multiprocessing.get_context("spawn")
+    workers = ProcessPoolExecutor(max(1, min(most, cores())), context, partial(_begin, begin), arguments)
+    try:
+        yield workers
+    except BaseException:
+        for process in multiprocessing.active_children():  # not one waits for the dry run that it is at
+            process.terminate()
+        raise
+    finally:
+        workers.shutdown(cancel_futures=True)
+
+
+def _begin(begin: Callable[..., None], *arguments: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches every process; the one that waits for them says so
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    begin(*arguments)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _server() -> Any:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+from smt_bench import methods
 from smt_bench.data import families, own
 from smt_bench.data.datasets import DataSet
 from smt_bench.data.fetch import fetch_data
@@ -13,11 +14,12 @@ from smt_bench.data.general import EMBEDDED, general
 from smt_bench.data.general import NAME as FORGETTING
 from smt_bench.data.loading import load
 from smt_bench.data.tasks import HARNESS, find_task
+from smt_bench.evaluation.protocols import EVALUATION_VERSION
 from smt_bench.machine import fits
 from smt_bench.models import build, locate
 from smt_bench.models.locate import Located
 from smt_bench.questions.inputs import Inputs
-from smt_bench.records.runs import ModelRef, Run
+from smt_bench.records.runs import TRAINING_VERSION, ModelRef, Run
 from smt_bench.records.store import Record
 
 GENERAL = f"{FORGETTING}-{EMBEDDED}"  # the text for forgetting that a record's reader has too
@@ -36,14 +38,16 @@ def inputs_of(record: Record, model: str | None, source: str | None, allow_code:
         ValueError: what is here is not what the record was made with, or it needs programs to be run.
     """
     run = Run.from_dict(record["run"])
+    same_version(record, "training", run.train.version, TRAINING_VERSION)
+    same_version(record, "evaluation", run.evaluation.version, EVALUATION_VERSION)
+    same_version(record, run.method.name, run.method.version, methods.find(run.method.name).version)
     located = located_as(run.model, record, model)
-    data = data_of(run, record, source)
-    programs = [name for name in data.tests if find_task(name).runs_code]
-    if programs and not allow_code:
+    if not allow_code and (programs := _programs(run, source)):
         raise ValueError(
             f"record {record['key']} is judged by {programs[0]}, which runs programs that the model writes: allow that with "
             "--allow-code"
         )
+    data = data_of(run, record, source)
     total = build.listed(model or run.model.name).total
     if other := run.evaluation.losses.keys() - data.losses.keys():
         raise ValueError(
@@ -52,6 +56,26 @@ def inputs_of(record: Record, model: str | None, source: str | None, allow_code:
     return run, Inputs(
         located, data, fits.device_map(total, fits.here()), limit=_limit(run, record), allow_code=allow_code
     )
+
+
+def same_version(record: Record, what: str, was: int, now: int) -> None:
+    """Refuses what would answer otherwise under the same key.
+
+    Raises:
+        ValueError: the record is of another version.
+    """
+    if was != now:
+        raise ValueError(
+            f"record {record['key']} is of version {was} of {what}, here is {now}: use the version that wrote it"
+        )
+
+
+def _programs(run: Run, source: str | None) -> list[str]:
+    if source is not None and own.is_own(source):
+        own.known_as(source)
+    known = families.all_families()  # without the folder, data of one's own are refused later
+    names = [name for name in run.evaluation.tasks if not name.startswith(HARNESS)]
+    return [name for name in names if run.data.family in known and find_task(name).runs_code]
 
 
 def located_as(asked: ModelRef, record: Record, model: str | None) -> Located:

@@ -27,8 +27,8 @@ class Pair:
         name: hash of the question without its machine.
         what: the question, in a few words.
         keys: of its records in both folders; None where there is none.
-        outcome: `IDENTICAL` bit by bit, `EQUIVALENT` within the tolerances of `questions.agreement`, `DIFFERS`, `MISSING` in one
-            folder, or `MEASURED`, on machines of their own.
+        outcome: `IDENTICAL` bit by bit, `EQUIVALENT` within the tolerances of `questions.agreement` and
+            `questions.measured`, `DIFFERS`, `MISSING` in one folder, or `MEASURED`, on machines of their own.
         told: how they differ, or where it is missing.
     """
 

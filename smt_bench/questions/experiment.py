@@ -191,9 +191,11 @@ class MeasuringExperiment(Experiment):
 
     Attributes:
         version: bumped when the same settings can give other numbers.
+        repeats: names in its answer whose values are the same each time on one machine, where others (seconds) are not.
     """
 
     version: ClassVar[int]
+    repeats: ClassVar[tuple[str, ...]] = ()
     needs_inputs: ClassVar[bool] = False
 
     @abstractmethod
@@ -205,6 +207,21 @@ class MeasuringExperiment(Experiment):
         asked = self.settings(planner)
         ask = planner.trained_measurement if self.needs_inputs else planner.measurement
         return [(ask(self.name, self.version, asked, seed), None) for seed in planner.seeds()]
+
+    def check_inputs(self, measurement: Measurement, inputs: Inputs) -> None:
+        """Refuses what the question is not about, before anything is measured; asked of a stored question too.
+
+        Args:
+            measurement: the question.
+            inputs: what would answer it.
+
+        Raises:
+            ValueError: what, and the remedy.
+        """
+        if base := measurement.settings.get("base"):
+            from smt_bench.methods.nf4 import check_installed  # torch comes with it
+
+            check_installed(f"--base {base}")
 
     @abstractmethod
     def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs) -> dict[str, Any]:

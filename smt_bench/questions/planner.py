@@ -179,7 +179,7 @@ class Planner(Opened):
         return "best", min(steps, r.select_every or self.recipe.select_every or max(1, steps // 10))
 
     def measured(self) -> Inputs:
-        """What a measurement on random weights needs: the architecture, no file of weights and no data."""
+        """What a measurement needs that looks at no data of a family: the architecture, and where data of its own lie."""
         located = locate.Located(build.architecture(self.request.model, self.request.layers), Path(self.request.model))
         if self.family.own is not None:
             nothing = DataSet(self.family.name, NO_TRAINING, [], [], {})

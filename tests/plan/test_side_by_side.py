@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from smt_bench import methods
@@ -17,9 +23,11 @@ WORKLOAD = Workload("tiny", 2, 32, "fp32")
 
 
 @pytest.fixture(autouse=True)
-def two_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def two_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(side_by_side, "cores", lambda: 2)
     monkeypatch.setenv("SMT_BENCH_CACHE", str(tmp_path / "cache"))
+    with side_by_side.prepared():  # a server of its own: the environment is that of the first start
+        yield
 
 
 def structures(*names: str) -> list[Structure]:
@@ -65,3 +73,38 @@ def test_a_process_that_was_killed_is_done_without(monkeypatch: pytest.MonkeyPat
     with several_at_a_time([(runs, asked)]):
         found = [runs.run(*structure).to_dict() for structure in asked]
     assert found == alone(asked, tmp_path / "other", monkeypatch)
+
+
+PARENT = """
+import os, time
+from smt_bench.plan import side_by_side
+side_by_side.NEEDED, side_by_side.cores = ("json",), lambda: 2
+if __name__ == "__main__":
+    with side_by_side.pool(2, print) as workers:
+        print(workers.submit(os.getpid).result(), flush=True)
+        workers.submit(time.sleep, 600)
+        time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(("sent", "told"), [(signal.SIGKILL, ""), (signal.SIGINT, "KeyboardInterrupt")])
+def test_they_end_with_the_process_that_asked_for_them(tmp_path: Path, sent: signal.Signals, told: str) -> None:
+    (tmp_path / "parent.py").write_text(PARENT)
+    root = Path(side_by_side.__file__).resolve().parents[2]
+    parent = subprocess.Popen(
+        [sys.executable, "parent.py"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(root)}, start_new_session=True,
+    )  # fmt: skip
+    assert parent.stdout is not None
+    lines = iter(parent.stdout.readline, "")
+    worker = next(int(line) for line in lines if line.strip().isdigit())
+    if sent == signal.SIGINT:
+        os.killpg(parent.pid, sent)  # a Ctrl-C reaches all
+    else:
+        parent.kill()
+    _, errors = parent.communicate(timeout=60)
+    end = time.monotonic() + 60
+    while psutil.pid_exists(worker) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not psutil.pid_exists(worker)
+    assert errors.count("Traceback") == (1 if told else 0) and told in errors  # of the parent alone

@@ -27,6 +27,7 @@ from smt_bench.experiments.cost.kernels import deltas, nf4, pieces
 from smt_bench.experiments.cost.kernels.inplace import updates
 from smt_bench.experiments.cost.kernels.tables import write_kernels
 from smt_bench.machine.watch import Watcher
+from smt_bench.methods.nf4 import check_installed
 from smt_bench.questions.experiment import MeasuringExperiment
 from smt_bench.questions.inputs import Inputs
 from smt_bench.questions.planner import Planner
@@ -93,6 +94,11 @@ class Kernels(MeasuringExperiment):
             return [(replace(found, settings=whole), None) for found in blocks]
         asked = deltas.settings(planner.shapes, self.settings(planner))
         return [(one, None) for found in blocks for one in (found, replace(found, settings=asked))]
+
+    def check_inputs(self, measurement: Measurement, inputs: Inputs) -> None:
+        """What quantizes must be installed, where the question is about it."""
+        if measurement.settings.get("part") == nf4.PART:
+            check_installed("--base nf4")
 
     def measure(self, measurement: Measurement, watch: Watcher, inputs: Inputs) -> dict[str, Any]:
         """Rows of every table; bytes are exact, milliseconds are medians."""

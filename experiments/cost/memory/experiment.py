@@ -42,6 +42,7 @@ class Memory(StepsExperiment):
     reproduces = "SMT's memory claims (abstract, section 4.4): bytes of a training step by category"
     needs = "any model that fits, no weights, no data"
     version = 2  # 2: the optimizer that training has here, which is also the one that is planned
+    repeats = ("account",)  # planned and measured bytes of tensors; a process's own peaks vary
 
     def settings(self, planner: Planner) -> dict[str, Any]:
         """The steps, with both warm-ups of SMT; checkpointing is on and off."""

@@ -101,6 +101,7 @@ class Speed(StepsExperiment):
     reproduces = "SMT table 1: time of a training step, in parts, against full fine-tuning and the FLOP limit"
     needs = "any model, no weights, no data; bench-60m and bench-110m are made for it"
     version = 1
+    repeats = ("entries", "tokens", "layers", "flops")
 
     def settings(self, planner: Planner) -> dict[str, Any]:
         """The steps, and how often each is taken."""

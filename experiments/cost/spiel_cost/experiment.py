@@ -69,6 +69,7 @@ class SpielCost(StepsExperiment):
     reproduces = "SpIEL table 3: memory and time of a step, LoRA against SpIEL, without and with checkpointing"
     needs = "any model, no weights, no data; bench-60m is made for it"
     version = 1
+    repeats = ("account",)
 
     def method_names(self, planner: Planner) -> list[str]:
         """The paper's, with (IA)^3 and full fine-tuning; or those asked for."""

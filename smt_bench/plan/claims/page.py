@@ -12,6 +12,8 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -107,8 +109,10 @@ def main(folder: Path, as_json: bool) -> None:
     from rich.table import Table as Rich
 
     def made_now() -> list[dict[str, Any]]:
-        made = side_by_side(cores()) if cores() > 1 else collect(_talking(time.time()))
-        return [asdict(claim) for claim in made]
+        with suppress(BrokenProcessPool):  # the kernel's answer to too little memory: one at a time may do
+            if cores() > 1:
+                return [asdict(claim) for claim in side_by_side(cores())]
+        return [asdict(claim) for claim in collect(_talking(time.time()))]
 
     claims = [Statement(**values) for values in remembered("plan claims", made_now)]
     if as_json:
