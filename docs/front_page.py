@@ -118,16 +118,25 @@ def _loss(row: pd.Series) -> str:
 
 
 def every_claim() -> str:
-    """One row per claim: what was found by accuracy, and where it stands."""
-    lines = ["| the paper says | with the recipe's rates | tuned |", "|---|---|---|"]
+    """One row per claim: what was found, by accuracy on the testbed and by held-out loss on the pretrained model, and where."""
+    lines = [
+        f"| the paper says | `{MODEL}`, the recipe's rates | `{MODEL}`, tuned | `{REAL}`, tuned, held-out loss |",
+        "|---|---|---|---|",
+    ]
     for about, paths in _by_experiment().items():
         for path in paths:
-            found, tuned = _of_paper(path), _tuned(path)
-            again = _of_paper(tuned) if tuned.exists() else None
-            for claim, rows in found.groupby("claim", sort=False):
-                second = "" if again is None else _linked(_said(again[again["claim"] == claim]), tuned)
-                lines.append(f"| {about.split(' ')[0]}: {claim} | {_linked(_said(rows), path)} | {second} |")
+            real = _real(path) if _finished(_real(path)) else None
+            tuned = _tuned(path) if _tuned(path).exists() else None
+            for claim in _of_paper(path)["claim"].unique():
+                cells = [_one(path, claim), _one(tuned, claim), _one(real, claim, "nll_verdict")]
+                lines.append(f"| {about.split(' ')[0]}: {claim} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _one(path: Path | None, claim: str, verdict: str = "verdict") -> str:
+    """A claim's verdict, linked; nothing where the table is not there or has no such claim."""
+    found = None if path is None else _of_paper(path).query("claim == @claim")
+    return "" if path is None or found is None or found.empty else _linked(_said(found, verdict), path)
 
 
 def _by_experiment() -> dict[str, list[Path]]:
@@ -174,8 +183,8 @@ def _sheets() -> Iterator[Path]:
     yield from sorted(every, key=number)
 
 
-def _said(rows: pd.DataFrame) -> str:
-    verdicts = rows["verdict"].map(lambda v: next((w for w in WORDS if str(v).startswith(w)), str(v)))
+def _said(rows: pd.DataFrame, verdict: str) -> str:
+    verdicts = rows[verdict].map(lambda v: next((w for w in WORDS if str(v).startswith(w)), str(v)))
     if len(set(verdicts)) == 1:
         return str(verdicts.iloc[0])
     parts = []
