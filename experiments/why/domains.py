@@ -151,7 +151,8 @@ class Domains(MeasuringExperiment):
     def render(self, records: Sequence[Record], folder: Path, model: str) -> list[Path]:
         """Shares and gradients by kind, and the blocks that domains share."""
         done = finished(records, model)
-        result = max(done, key=lambda r: r["finished"])["result"]
+        latest = max(done, key=lambda r: r["finished"])
+        result = latest["result"]
         total = sum(rows * cols for rows, cols in result["sizes"].values())
         lines = [
             f"{result['count']} blocks of side {result['side']} are chosen of {total:,}, by the absolute mean gradient over all "
@@ -160,8 +161,8 @@ class Domains(MeasuringExperiment):
             made_with(done),
         ]
         return [
-            *_kinds(result, lines, model).write(folder, "domains"),
-            *_shared(result, lines, model).write(folder, "domains_shared"),
+            *_kinds(result, lines, model).of([latest]).write(folder, "domains"),
+            *_shared(result, lines, model).of([latest]).write(folder, "domains_shared"),
         ]
 
 

@@ -232,6 +232,7 @@ def toy_process(rank: int, meeting: str, x: torch.Tensor, expected: list[torch.T
     torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     for got, want in zip(toy_run(x, rank, 2), expected):
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+    torch.distributed.barrier()  # gloo aborts where one leaves while the other still hears of it
     torch.distributed.destroy_process_group()
 
 
