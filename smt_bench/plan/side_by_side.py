@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
@@ -71,6 +72,7 @@ def pool(most: int, begin: Callable[..., None], *arguments: Any) -> Iterator[Pro
 
 
 def _begin(begin: Callable[..., None], *arguments: Any) -> None:
+    warnings.simplefilter("ignore")  # libraries' warnings are for developers; a dry run has none of its own
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches every process; the one that waits for them says so
     threading.Thread(target=_end_with_parent, daemon=True).start()
     begin(*arguments)
