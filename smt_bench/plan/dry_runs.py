@@ -110,15 +110,14 @@ def several_at_a_time(asked: Sequence[tuple[DryRuns, Iterable[Structure]]]) -> I
     Args:
         asked: dry runs of a workload, and the structures that will be asked of them.
     """
-    jobs = [(runs, *job) for runs, structures in asked for job in runs.ahead(structures)]
+    jobs = [(number, *job) for number, (runs, structures) in enumerate(asked) for job in runs.ahead(structures)]
     if len(jobs) < 2 or side_by_side.cores() < 2:
         yield
         return
     with side_by_side.pool(len(jobs), _begin, [runs.workload for runs, _ in asked]) as workers:
         with suppress(BrokenProcessPool):  # what was not handed in is made here
-            for runs, key, structure in jobs:
-                number = next(i for i, (one, _) in enumerate(asked) if one is runs)
-                runs.give(key, workers.submit(_answer, number, structure))
+            for number, key, structure in jobs:
+                asked[number][0].give(key, workers.submit(_answer, number, structure))
         yield
 
 

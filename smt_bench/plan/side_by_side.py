@@ -46,8 +46,10 @@ def prepared() -> Iterator[None]:
     try:
         yield
     finally:  # whoever reads our output waits for it as long as it lives
-        with suppress(ProcessLookupError, AttributeError):
-            os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        running: Any = forkserver._forkserver
+        with suppress(OSError, AttributeError, TypeError):
+            os.kill(running._forkserver_pid, signal.SIGKILL)  # it may be importing still
+            running._stop()  # so that the next one starts anew
 
 
 @contextmanager

@@ -209,7 +209,7 @@ class MeasuringExperiment(Experiment):
         return [(ask(self.name, self.version, asked, seed), None) for seed in planner.seeds()]
 
     def check_inputs(self, measurement: Measurement, inputs: Inputs) -> None:
-        """Refuses what the question is not about, before anything is measured; asked of a stored question too.
+        """Refuses what the question is not about, where a stored one is asked again; `check` does it for a new one.
 
         Args:
             measurement: the question.

@@ -32,6 +32,7 @@ from smt_bench.records.runs import ANY_MACHINE, Measurement
 from smt_bench.records.store import Record
 
 CLOSE = 1e-3  # of the largest number of a kind
+GONE = object()  # what one side lacks is as far as can be
 
 
 def inputs_of(
@@ -122,8 +123,9 @@ def compare(old: Record, new: Record, exact: bool, repeats: Sequence[str] = ()) 
             _judged({k: before[k] for k in parts if k in before}, {k: now[k] for k in parts if k in now}, exact)
         )
     if not everywhere:
-        rest = before.keys() & now.keys() - set(parts)
-        told = _told({k: d for k in rest if (d := _apart(before[k], now[k], abs(_size(before[k]))))}, len(rest))
+        rest = (before.keys() | now.keys()) - set(parts)
+        apart = {k: _apart(before.get(k, GONE), now.get(k, GONE), abs(_size(before.get(k)))) for k in rest}
+        told = _told({k: d for k, d in apart.items() if d}, len(rest))
         points.append(Point("seconds and bytes of this machine", None, told))
     return points
 
@@ -133,8 +135,7 @@ def _judged(before: Mapping[str, Any], now: Mapping[str, Any], exact: bool) -> P
     for name, value in before.items():
         largest[_kind(name)] = max(largest[_kind(name)], abs(_size(value)))
     names = list({**before, **now})
-    gone = object()  # what one side lacks is as far as can be
-    apart = {name: _apart(before.get(name, gone), now.get(name, gone), largest[_kind(name)]) for name in names}
+    apart = {name: _apart(before.get(name, GONE), now.get(name, GONE), largest[_kind(name)]) for name in names}
     other = {name: value for name, value in apart.items() if value}
     choices = {name for name in names if _kind(name) != name and not isinstance(before.get(name, now.get(name)), float)}
     chosen = sum(name in choices for name in other)

@@ -77,6 +77,8 @@ def test_seconds_are_shown_and_not_judged() -> None:
     assert list(found) == ["outcome", "seconds and bytes of this machine"]
     same, told = list(found.values())[1]
     assert same is None and "1 of 205 differ" in told and "rms/layers.0: 50 %" in told
+    lacking = judged({"rms": {}}, False, "a CPU", "a GPU")["seconds and bytes of this machine"]
+    assert "3 of 206 differ" in lacking[1] and "no number to compare" in lacking[1]
 
 
 def test_what_repeats_on_a_machine_is_judged_there() -> None:
