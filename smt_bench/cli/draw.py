@@ -142,17 +142,18 @@ def render(
         model: name for titles.
         shown: whether the tables are what was asked for.
     """
-    from smt_bench.evidence.decisions import interim
+    from smt_bench.evidence.decisions import looking
     from smt_bench.questions import analysis
     from smt_bench.report.conditions import not_done
     from smt_bench.report.table import add_notes
 
-    records = store.for_tables(index.keys)
-    with interim(analysis.unfinished(index, records) > 0):
+    found = analysis.seen(index, store.for_tables(index.keys))
+    records = found.records
+    with looking(found.looks):
         files = _render_all(experiment, records, place, model) if records else []
     if shown:
         _say_one_set(records)
-    if files and (told := analysis.lines(experiment, index, records)):
+    if files and (told := analysis.lines(experiment, index, found)):
         add_notes(files[:1], told)
     left_out = index.left_out.get(index.latest or "")
     return [*files, *not_done(left_out, model).write(place, "left_out")] if files and left_out else files

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from smt_bench.data import families
 from smt_bench.evidence import published
 from smt_bench.evidence.cells import Group, common_tasks
-from smt_bench.evidence.decisions import ALPHA, OPEN, Decision, holm, seeds_needed
+from smt_bench.evidence.decisions import OPEN, Decision, holm, seeds_needed, strictest
 from smt_bench.evidence.pairs import PREFIXES, Comparison, compare, decided
 from smt_bench.evidence.verdicts import Claim, verdict
 from smt_bench.records.store import Record
@@ -168,4 +168,4 @@ def _printed(claim: Claim, a: Group, b: Group, sheet: Sheet) -> float | None:
 def _seeds(c: Comparison, decision: Decision, printed: float | None, family: int) -> int | None:
     if decision.zone != OPEN or not printed or c.accuracy is None:
         return None
-    return seeds_needed(c.accuracy.parts, printed, ALPHA / family)
+    return seeds_needed(c.accuracy.parts, printed, strictest(family))

@@ -10,7 +10,8 @@ neither but the wrong sign), so that a comparison is decided wrongly in at most 
 
 Several comparisons are corrected together: p values of difference among themselves and those of being within the margin among
 themselves, claims by Holm (1979; wrong differences in 5 % of tables at most, wrong equalities likewise), exploratory ones by
-Benjamini and Hochberg (1995; 5 % of those named). Claims wait for the last run that was declared beforehand (`interim`).
+Benjamini and Hochberg (1995; 5 % of those named). Claims wait for the last run that was declared beforehand, and their p values
+count once for every look at them (Bonferroni; `looking`): seeds added after a look are one chance more to find a difference.
 """
 
 from __future__ import annotations
@@ -71,22 +72,31 @@ def using(chosen: Margins) -> Iterator[None]:
 
 UNMEASURED = "no number"  # why a comparison stays open of which there is none
 INTERIM = "interim"  # why claims stay open while runs that were declared beforehand are not there yet
-_INTERIM: ContextVar[bool] = ContextVar("interim", default=False)
+_LOOKS: ContextVar[int] = ContextVar("looks", default=1)
 
 
 @contextmanager
-def interim(now: bool) -> Iterator[None]:
-    """No claim is decided inside: a look before the last declared run would be one chance more to find a difference."""
-    token = _INTERIM.set(now)
+def looking(looks: int) -> Iterator[None]:
+    """Claims inside are judged for the so-manieth time, seeds having been added in between.
+
+    Args:
+        looks: this one counted; 0: declared runs are missing, and no claim is decided.
+    """
+    token = _LOOKS.set(looks)
     try:
         yield
     finally:
-        _INTERIM.reset(token)
+        _LOOKS.reset(token)
 
 
 def is_interim() -> bool:
     """Whether claims are withheld."""
-    return _INTERIM.get()
+    return _LOOKS.get() == 0
+
+
+def strictest(claims: int) -> float:
+    """The level at which a claim is told ahead that needs the correction most: by the number of claims and of looks."""
+    return ALPHA / (claims * max(1, _LOOKS.get()))
 
 
 @dataclass(frozen=True)
@@ -133,9 +143,11 @@ def decide(
     p = correction([p_difference(e, margin if beyond[i] else 0.0) for i, e in zip(told, known)])
     within = correction([p_within(e, margin) for e in known])
     made = [Decision(OPEN, why) for why in reasons]
+    looks = _LOOKS.get() if correction is holm else 1
     # Of claims the strictest step of the correction, of exploratory ones the test by itself.
-    alpha = ALPHA / len(told) if told and correction is holm else ALPHA
-    for i, e, p_i, within_i in zip(told, known, p, within):
+    alpha = strictest(len(told)) if told and correction is holm else ALPHA
+    for i, e, p_once, within_once in zip(told, known, p, within):
+        p_i, within_i = min(1.0, looks * p_once), min(1.0, looks * within_once)
         zone = OPEN
         if within_i <= ALPHA:
             zone = WITHIN

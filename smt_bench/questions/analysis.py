@@ -2,14 +2,17 @@
 
 Claims, margins, the rule that judges them, methods, fractions, seeds, the parts of the held-out examples, which weights are
 judged and which tuning they follow; under the hash of all that. One analysis for each setting of the table's folder. Nothing
-rewrites it. Until the last run that was declared is there, no claim is decided (`unfinished`).
+rewrites it. Until the last run that was declared is there, no claim is decided.
+
+Seeds that are asked for later are another look at the same claims (`later`): written down before their first run too, shown
+once all of them are there, and paid for by every claim's p value (`evidence.decisions.looking`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +65,12 @@ def declare(experiment: Experiment, runs: Sequence[Any], folder: Path, store: St
         return
     there = _read(folder)
     setting = runs[0].setting
-    if setting in there["analyses"]:
-        return
     assert all(isinstance(run, Run) for run in runs)
+    if setting in there["analyses"]:
+        if later := _later(there["analyses"][setting], runs, store):
+            there["analyses"][setting].setdefault("later", []).append(later)
+            write(folder / FILE, there)
+        return
     declared = contents(experiment, [run.to_dict() for run in runs])
     done = sum(store.path(run.key).exists() for run in runs)
     there["analyses"][setting] = {
@@ -77,13 +83,69 @@ def declare(experiment: Experiment, runs: Sequence[Any], folder: Path, store: St
     write(folder / FILE, there)
 
 
-def lines(experiment: Experiment, index: Index, records: Sequence[Record]) -> list[str]:
+def _later(kept: Mapping[str, Any], runs: Sequence[Run], store: Store) -> dict[str, Any] | None:
+    """A look at runs of other seeds than the first look's that nobody declared so far; None: there are none."""
+    known = {key for look in kept.get("later", []) for key in look["keys"]}
+    trained = [run for run in runs if run.train.lr]  # the untouched model has one answer
+    new = [run for run in trained if run.seed not in kept["declared"]["seeds"] and run.key not in known]
+    if not new:
+        return None
+    asked = {"seeds": sorted({run.seed for run in new}), "keys": [run.key for run in new]}
+    return {"sha256": digest(asked), "finished_before": sum(store.path(run.key).exists() for run in new), **asked}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a table may show of a folder's runs, and as the how-manieth look at its claims.
+
+    Attributes:
+        records: without those of a later look that is not whole.
+        looks: that could decide something: of two seeds or more; 0 while a run of the first is missing.
+        missing: declared runs of the first look without a record.
+        waiting: later looks of which runs are missing, each with their number.
+        whole: the other later looks.
+    """
+
+    records: list[Record]
+    looks: int = 1
+    missing: int = 0
+    waiting: tuple[tuple[Mapping[str, Any], int], ...] = ()
+    whole: tuple[Mapping[str, Any], ...] = ()
+
+
+def seen(index: Index, records: Sequence[Record]) -> Seen:
+    """What of some records is shown.
+
+    Args:
+        index: of the table's folder, on its setting.
+        records: behind the table; those without numbers (diverged, out of memory) are there.
+    """
+    kept = _read(index.path)["analyses"].get(index.latest or "")
+    if kept is None:
+        return Seen(list(records))
+    there = {r["key"] for r in records}
+    # Older files do not name the runs: they were the first that the index lists.
+    missing = len(set(kept.get("keys", index.keys[: kept["runs"]])) - there)
+    lacks = [(look, len(set(look["keys"]) - there)) for look in kept.get("later", [])]
+    waiting = tuple((look, count) for look, count in lacks if count)
+    whole = tuple(look for look, count in lacks if not count)
+    hidden = {key for look, _ in waiting for key in look["keys"]}
+    looks, seeds = 0, set[int]()
+    for look in ({"seeds": kept["declared"]["seeds"]}, *whole):
+        seeds |= set(look["seeds"])
+        looks += len(seeds) > 1  # one seed never decides
+    return Seen(
+        [r for r in records if r["key"] not in hidden], 0 if missing else max(1, looks), missing, waiting, whole
+    )
+
+
+def lines(experiment: Experiment, index: Index, found: Seen) -> list[str]:
     """What stands below a table about its analysis; nothing where none was written.
 
     Args:
         experiment: of the table.
         index: of its folder, on its setting.
-        records: behind the table.
+        found: what the table is made of.
     """
     kept = _read(index.path)["analyses"].get(index.latest or "")
     if kept is None or not isinstance(experiment, TrainingExperiment):
@@ -99,38 +161,45 @@ def lines(experiment: Experiment, index: Index, records: Sequence[Record]) -> li
         else (f"when {kept['finished_before']} of its {kept['runs']} runs were finished already")
     )
     margins = declared["margins"]
-    actual = contents(experiment, [r["run"] for r in records])
+    actual = contents(experiment, [r["run"] for r in found.records])
     count, cells = len(declared["claims"]), actual["comparisons"]
     claims = f"{count} claim{'s' if count != 1 else ''}" + (f" in {cells} comparisons" if cells != count else "")
     told = (
         f"Analysis written down {when}: {FILE}, hash {kept['sha256']}; {claims}, margins "
         f"{margins['points']:g} point and {margins['nats']:g} nats, seeds {', '.join(map(str, declared['seeds'])) or 'none'}."
     )
-    apart = deviations(declared, actual)
-    lost = sum(r["status"] != "done" for r in records)
+    seeds = {*declared["seeds"], *(seed for look in found.whole for seed in look["seeds"])}
+    apart = deviations({**declared, "seeds": sorted(seeds)}, actual)
+    lost = sum(r["status"] != "done" for r in found.records)
     apart += [f"{lost} runs without numbers"] if lost else []
-    apart_told = f"Deviates from it: {'; '.join(apart)}." if apart else "Nothing deviates from it."
-    if missing := unfinished(index, records):
-        waits = (
-            f"No claim is decided before the last of {kept['runs']} declared runs: {missing} missing. Where they can no longer "
-            f"be made, move {FILE} away: `run` declares anew."
+    said = [told, f"Deviates from it: {'; '.join(apart)}." if apart else "Nothing deviates from it."]
+    if found.missing:
+        said.append(
+            f"No claim is decided before the last of {kept['runs']} declared runs: {found.missing} missing. Where they can no "
+            f"longer be made, move {FILE} away: `run` declares anew."
         )
-        return [told, apart_told, waits]
-    return [told, apart_told]
+    said += [_looked(look) for look in found.whole]
+    if found.looks > 1:
+        said.append(f"The claims were looked at {found.looks} times: their p values count {found.looks} times.")
+    said += [
+        f"Seeds {_listed(look)} are not shown before the last of their {len(look['keys'])} runs: {count} missing."
+        for look, count in found.waiting
+    ]
+    return said
 
 
-def unfinished(index: Index, records: Sequence[Record]) -> int:
-    """How many of the runs that were declared have no record yet.
+def _looked(look: Mapping[str, Any]) -> str:
+    before = look["finished_before"]
+    when = "before their first run" if not before else f"when {before} of their {len(look['keys'])} runs were finished"
+    changed = digest({"seeds": look["seeds"], "keys": look["keys"]}) != look["sha256"]
+    return (
+        f"Seeds {_listed(look)} were added after a look at the others, written down {when}: hash {look['sha256']}"
+        f"{', which is no longer theirs' if changed else ''}."
+    )
 
-    Args:
-        index: of the table's folder, on its setting.
-        records: behind the table; those without numbers (diverged, out of memory) are there.
-    """
-    kept = _read(index.path)["analyses"].get(index.latest or "")
-    if kept is None:
-        return 0
-    # Older files do not name the runs: they were the first that the index lists.
-    return len(set(kept.get("keys", index.keys[: kept["runs"]])) - {r["key"] for r in records})
+
+def _listed(look: Mapping[str, Any]) -> str:
+    return ", ".join(map(str, look["seeds"]))
 
 
 def deviations(declared: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:

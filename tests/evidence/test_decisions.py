@@ -21,7 +21,7 @@ from smt_bench.evidence.decisions import (
     decide,
     equal_at,
     holm,
-    interim,
+    looking,
     margins,
     p_difference,
     p_within,
@@ -148,7 +148,7 @@ def test_seeds_that_a_difference_needs() -> None:
 
 def test_no_claim_is_decided_before_the_last_declared_run() -> None:
     found = [between(1.5, 2.5), between(-0.5, 0.5), between(0.1, 5.0, seeds=1), None]
-    with interim(True):
+    with looking(0):
         claims = decide(found, 1.0, holm)
         exploratory = decide(found[:2], 1.0, benjamini_hochberg)
         votes = unanimous([True, True])
@@ -158,8 +158,24 @@ def test_no_claim_is_decided_before_the_last_declared_run() -> None:
     assert [d.zone for d in exploratory] == [AHEAD, WITHIN]  # nobody declared these
     assert votes == f"{OPEN} ({INTERIM})" and set(told) == {votes}
     assert tally(told) == "none yet on 2 claims: declared runs are missing"
-    with interim(False):
+    with looking(1):
         assert [d.zone for d in decide(found[:2], 1.0, holm)] == [AHEAD, WITHIN]
+
+
+def test_every_further_look_counts() -> None:
+    found = [between(1.5, 2.5), between(-0.5, 0.5), between(0.1, 5.0)]
+    once = decide(found, 1.0, holm)
+    with looking(3):
+        thrice = decide(found, 1.0, holm)
+        exploratory = decide(found, 1.0, benjamini_hochberg)
+    assert [d.p for d in thrice] == pytest.approx([min(1.0, 3 * d.p) for d in once])
+    assert [d.p_within for d in thrice] == pytest.approx([min(1.0, 3 * d.p_within) for d in once])
+    assert all(b.smallest > a.smallest for a, b in zip(once, thrice))
+    assert exploratory == decide(found, 1.0, benjamini_hochberg)
+    barely = [between(0.01, 5.0)]  # p just below 5 %
+    assert decide(barely, 1.0, holm)[0].zone == AHEAD
+    with looking(2):
+        assert decide(barely, 1.0, holm)[0].zone == OPEN
 
 
 def test_margins_are_an_option() -> None:

@@ -32,7 +32,18 @@ def runs(experiment: str = "plateau", **asked: Any) -> list[Run]:
 def below(planned: list[Run], folder: Path) -> list[str]:
     """What stands below a table of these runs, all of them done."""
     records = [{"key": run.key, "run": run.to_dict(), "status": "done"} for run in planned]
-    return analysis.lines(Plateau(), Index.read(folder), records)
+    return told_of(folder, records)
+
+
+def told_of(folder: Path, records: list[dict[str, Any]]) -> list[str]:
+    index = Index.read(folder)
+    return analysis.lines(Plateau(), index, analysis.seen(index, records))
+
+
+def missing(folder: Path, records: list[dict[str, Any]]) -> int:
+    found = analysis.seen(Index.read(folder), records)
+    assert (found.looks == 0) is (found.missing > 0)
+    return found.missing
 
 
 @pytest.fixture
@@ -66,7 +77,6 @@ def test_it_is_written_before_the_first_run_and_nothing_deviates(declared: tuple
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"seeds": (0, 1, 2)}, "seeds added: 2"),
         ({"seeds": (0,)}, "seeds declared but not here: 1"),
         ({"methods": ("smt", "lora", "full", "dora")}, "methods added: dora"),
         ({"fractions_pct": (2.0, 4.0, 8.0)}, "fractions added: 4 %"),
@@ -95,7 +105,7 @@ def test_tuned_runs_and_lost_runs_are_seen(declared: tuple[list[Run], Path]) -> 
     more = [*planned, replace(planned[0], tuning="ab12")]
     records: list[dict[str, Any]] = [{"key": run.key, "run": run.to_dict(), "status": "done"} for run in more]
     records[0]["status"] = "diverged"
-    told = analysis.lines(Plateau(), Index.read(folder), records)[1]
+    told = told_of(folder, records)[1]
     assert "tuning added: ab12" in told and "1 runs without numbers" in told
 
 
@@ -136,8 +146,8 @@ def test_claims_wait_for_every_declared_run(
 ) -> None:
     planned, folder = declared
     records = [{"key": run.key, "run": run.to_dict(), "status": "done"} for run in planned if here(run)]
-    assert (analysis.unfinished(Index.read(folder), records) > 0) is there
-    told = analysis.lines(Plateau(), Index.read(folder), records)
+    assert (missing(folder, records) > 0) is there
+    told = told_of(folder, records)
     assert any("No claim is decided before" in line for line in told) is there
 
 
@@ -148,17 +158,71 @@ def test_claims_wait_neither_for_lost_runs_nor_for_what_nobody_declared(declared
     Index.read(folder).add([run for run in more if run.setting == planned[0].setting])
     both = {run.key: run for run in (*planned, *more)}.values()
     records = [{"key": run.key, "run": run.to_dict(), "status": "diverged"} for run in both]
-    assert analysis.unfinished(Index.read(folder), records) == 0
+    assert missing(folder, records) == 0
     lacking = [r for r in records if r["key"] != planned[-1].key]
-    assert analysis.unfinished(Index.read(folder), lacking) == 1
+    assert missing(folder, lacking) == 1
     path = folder / analysis.FILE  # as it was written before it named its runs
     older = json.loads(path.read_text())
     for one in older["analyses"].values():
         del one["keys"]
     path.write_text(json.dumps(older))
-    assert [analysis.unfinished(Index.read(folder), found) for found in (records, lacking)] == [0, 1]
+    assert [missing(folder, found) for found in (records, lacking)] == [0, 1]
     path.unlink()
-    assert analysis.unfinished(Index.read(folder), records[:1]) == 0
+    assert missing(folder, records[:1]) == 0
+
+
+def done(planned: list[Run]) -> list[dict[str, Any]]:
+    return [{"key": run.key, "run": run.to_dict(), "status": "done"} for run in planned]
+
+
+def asks(folder: Path, **asked: Any) -> list[Run]:
+    """What `run` does before its first run."""
+    planned = runs(**{"methods": ("smt", "lora", "full"), **asked})
+    Index.read(folder).add(planned)
+    analysis.declare(Plateau(), planned, folder, Store(folder))
+    return planned
+
+
+def test_seeds_added_later_are_another_look_shown_when_it_is_whole(declared: tuple[list[Run], Path]) -> None:
+    first, folder = declared
+    both = asks(folder, seeds=(0, 1, 2, 3))
+    new = [run for run in both if run.seed > 1]
+    asks(folder, seeds=(0, 1, 2, 3))  # goes on: no further look
+    asks(folder, seeds=(3,), fractions_pct=(2.0,))  # a part of it
+    (kept,) = json.loads((folder / analysis.FILE).read_text())["analyses"].values()
+    assert kept["declared"]["seeds"] == [0, 1] and len(kept["keys"]) == len(first)
+    assert [(look["seeds"], look["keys"]) for look in kept["later"]] == [([2, 3], [run.key for run in new])]
+
+    part = analysis.seen(Index.read(folder), done(both[:-1]))
+    assert {r["key"] for r in part.records} == {run.key for run in first} and part.looks == 1
+    told = told_of(folder, done(both[:-1]))
+    assert told[1:] == [
+        "Nothing deviates from it.",
+        f"Seeds 2, 3 are not shown before the last of their {len(new)} runs: 1 missing.",
+    ]
+
+    whole = analysis.seen(Index.read(folder), done(both))
+    assert len(whole.records) == len(both) and whole.looks == 2
+    told = told_of(folder, done(both))
+    assert told[1] == "Nothing deviates from it."
+    assert "Seeds 2, 3 were added after a look at the others, written down before their first run: hash" in told[2]
+    assert told[3] == "The claims were looked at 2 times: their p values count 2 times."
+
+    lacking = [r for r in done(both) if r["key"] != first[0].key]  # the first look is not whole
+    assert analysis.seen(Index.read(folder), lacking).looks == 0
+    path = folder / analysis.FILE
+    path.write_text(path.read_text().replace(new[0].key, "0" * 16))
+    assert "no longer theirs" in " ".join(told_of(folder, done(both) + [{**done(new)[0], "key": "0" * 16}]))
+
+
+def test_a_look_at_one_seed_costs_nothing(tmp_path: Path) -> None:
+    asks(tmp_path, seeds=(0,))
+    asks(tmp_path, seeds=(0, 1, 2))
+    more = asks(tmp_path, seeds=(0, 1, 2, 3))
+    assert analysis.seen(Index.read(tmp_path), done([r for r in more if r.seed < 3])).looks == 1
+    assert analysis.seen(Index.read(tmp_path), done(more)).looks == 2
+    both = asks(tmp_path, seeds=(3,), methods=("dora",))  # of a seed that is no longer new
+    assert analysis.seen(Index.read(tmp_path), done([*more, *both])).looks == 3
 
 
 @pytest.mark.parametrize("name", experiments.REGISTRY.names())
