@@ -149,12 +149,15 @@ def render(
 
     found = analysis.seen(index, store.for_tables(index.keys))
     records = found.records
-    with looking(found.looks):
+    with looking(found.times):
         files = _render_all(experiment, records, place, model) if records else []
     if shown:
         _say_one_set(records)
     if files and (told := analysis.lines(experiment, index, found)):
         add_notes(files[:1], told)
+        if found.times > 1:
+            claims = [f for f in files[1:] if f.suffix == ".md" and f.stem.endswith("_claims")]
+            add_notes(claims, [analysis.times_told(found.times)])
     left_out = index.left_out.get(index.latest or "")
     return [*files, *not_done(left_out, model).write(place, "left_out")] if files and left_out else files
 

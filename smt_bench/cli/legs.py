@@ -14,6 +14,7 @@ from smt_bench.cli.options import (
 
 if TYPE_CHECKING:
     from smt_bench.questions.parts import Leg
+    from smt_bench.records.index import Index
     from smt_bench.records.store import Store
     from smt_bench.sweep.carry_out import How
     from smt_bench.training.resume import Pace
@@ -54,14 +55,35 @@ def how_of(
     return How(spread, jobs, pace, wanted)
 
 
-def do(part: Leg, store: Store, how: How, several: bool) -> int:
+def announce(part: Leg, store: Store, writes: bool = True) -> Index:
+    """Lists one experiment's runs and writes down what they are to show, before any run; or only says it; the index."""
+    from smt_bench.machine import parallel
+    from smt_bench.questions import analysis
+    from smt_bench.records.index import Index
+
+    runs = [run for run, _ in part.planned]
+    index = Index.read(part.place)
+    before, listed = index.latest, index.settings.get(runs[0].setting, [])
+    if writes:
+        index.add(runs, part.planner.left_out)
+    if parallel.rank() > 0:
+        return index
+    if before not in (None, runs[0].setting):
+        say(
+            f"note: the tables in {part.place} were of other data or settings; no run is lost: the earlier command makes them "
+            "again"
+        )
+    if told := analysis.declare(part.experiment, runs, part.place, store, listed, writes):
+        say(told)
+    return index
+
+
+def do(part: Leg, index: Index, store: Store, how: How, several: bool) -> int:
     """One experiment's runs, here or on a cluster, and its tables; how many runs failed."""
     from smt_bench.cli.work import Order, performer
     from smt_bench.machine import parallel
     from smt_bench.machine.spread import ALONE
-    from smt_bench.questions import analysis
     from smt_bench.questions.experiment import MeasuringExperiment
-    from smt_bench.records.index import Index
     from smt_bench.report.table import in_short
     from smt_bench.sweep.carry_out import How, carry_out, submit_missing
     from smt_bench.sweep.loop import Interrupted
@@ -69,15 +91,6 @@ def do(part: Leg, store: Store, how: How, several: bool) -> int:
 
     experiment, planner, place = part.experiment, part.planner, part.place
     runs = [run for run, _ in part.planned]
-    index = Index.read(place)
-    before = index.latest
-    index.add(runs, planner.left_out)
-    if before not in (None, index.latest) and parallel.rank() == 0:
-        say(
-            f"note: the tables in {place} were of other data or settings; no run is lost: the earlier command makes them again"
-        )
-    if parallel.rank() == 0:
-        analysis.declare(experiment, runs, place, store)
     if several:
         say(f"{experiment.name} ({planner.request.family})")
     if isinstance(experiment, MeasuringExperiment):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smt_bench.cli import options
-from smt_bench.cli.legs import do, how_of
+from smt_bench.cli.legs import announce, do, how_of
 from smt_bench.cli.options import say
 from smt_bench.cli.values import check_select, check_track, numbers, own_recipe, setting, several
 from smt_bench.models import registry
@@ -145,6 +145,8 @@ def run(
         there = ((run.key, store.read(run.key)) for run, _ in planned)
         print_runs(planned, {key: record["status"] for key, record in there if record is not None}, as_json)
         if not as_json:
+            for part in parts:
+                announce(part, store, writes=False)
             say_hours(parts, store, jobs)
         return
     if keep:
@@ -152,7 +154,8 @@ def run(
     if retry:
         set_failed_aside([run for run, _ in union(parts)], store)
     _check_kept([run for run, _ in union(parts)], store)
-    lost = sum(do(part, store, how, len(parts) > 1) for part in parts)
+    indices = [announce(part, store) for part in parts]
+    lost = sum(do(part, index, store, how, len(parts) > 1) for part, index in zip(parts, indices))
     if lost:
         say("`show KEY` says why a run failed; `--retry failed` does it again")
         raise typer.Exit(1)

@@ -2,29 +2,30 @@
 
 Claims, margins, the rule that judges them, methods, fractions, seeds, the parts of the held-out examples, which weights are
 judged and which tuning they follow; under the hash of all that. One analysis for each setting of the table's folder. Nothing
-rewrites it. Until the last run that was declared is there, no claim is decided.
-
-Seeds that are asked for later are another look at the same claims (`later`): written down before their first run too, shown
-once all of them are there, and paid for by every claim's p value (`evidence.decisions.looking`).
+rewrites it. Until the last run that was declared is there, no claim is decided. Runs that are asked for later are written down
+before the first of them too, and are another look at the same claims (`records.looks`), which their p values pay for.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from smt_bench.evidence import verdicts
 from smt_bench.evidence.decisions import margins
-from smt_bench.questions.declared import SCHEMA, read, write
 from smt_bench.questions.experiment import Experiment, TrainingExperiment
+from smt_bench.records import looks as looking
+from smt_bench.records.declared import write
+from smt_bench.records.exclusive import alone
 from smt_bench.records.index import Index
+from smt_bench.records.looks import FILE, Look
 from smt_bench.records.runs import Run, digest
 from smt_bench.records.store import Record, Store
 
-FILE = "analysis.json"
 Asked = Sequence[Mapping[str, Any]]  # questions as plain JSON values
 
 
@@ -59,39 +60,83 @@ def judging() -> dict[str, Any]:
     return {"margins": asdict(margins()), "rule": verdicts.rule()}
 
 
-def declare(experiment: Experiment, runs: Sequence[Any], folder: Path, store: Store) -> None:
-    """Writes the analysis of planned runs, unless there is one of their setting."""
+def declare(
+    experiment: Experiment,
+    runs: Sequence[Any],
+    folder: Path,
+    store: Store,
+    listed: Sequence[str] = (),
+    writes: bool = True,
+) -> str:
+    """Writes down what is to be compared, unless it is written; what to say of it, often nothing.
+
+    Runs that were finished where nothing was declared are the first look of their own: their tables have been seen.
+
+    Args:
+        experiment: of the runs.
+        runs: planned, of one setting.
+        folder: of its tables.
+        store: with the records of some.
+        listed: keys that the folder's index listed before.
+        writes: False: only says it.
+
+    Raises:
+        ValueError: the file is damaged, a newer version wrote it, or another process keeps it.
+    """
     if not isinstance(experiment, TrainingExperiment) or experiment.tunes:
-        return
-    there = _read(folder)
-    setting = runs[0].setting
+        return ""
     assert all(isinstance(run, Run) for run in runs)
-    if setting in there["analyses"]:
-        if later := _later(there["analyses"][setting], runs, store):
-            there["analyses"][setting].setdefault("later", []).append(later)
+    with alone(folder / f".{FILE}.lock", f"the analysis {folder / FILE}") if writes else nullcontext():
+        there = looking.analyses(folder)
+        setting, before = runs[0].setting, json.dumps(there)
+        if setting not in there["analyses"]:
+            seen = [r for key in listed if (r := store.read(key)) is not None]
+            there["analyses"][setting] = _first(
+                experiment, seen or [{"key": r.key, "run": r.to_dict()} for r in runs], store
+            )
+        kept = there["analyses"][setting]
+        later = _later(kept, listed, runs, store)
+        if later:
+            kept.setdefault("later", []).append(later)
+        if writes and json.dumps(there) != before:
             write(folder / FILE, there)
-        return
-    declared = contents(experiment, [run.to_dict() for run in runs])
-    done = sum(store.path(run.key).exists() for run in runs)
-    there["analyses"][setting] = {
+    if not later:
+        return ""
+    what = str(Look((later,), tuple(later["keys"]), 0))
+    if later["joins"]:
+        return f"note: {what} more are declared here: claims wait for them too"
+    return (
+        f"note: {what} are a further look here: tables show them when the last is there, and where they add seeds to what has "
+        "been looked at, p values of claims count once more"
+    )
+
+
+def _first(experiment: TrainingExperiment, asked: Sequence[Mapping[str, Any]], store: Store) -> dict[str, Any]:
+    declared = contents(experiment, [one["run"] for one in asked])
+    keys = [one["key"] for one in asked]
+    return {
         "sha256": digest(declared),
-        "finished_before": done,
-        "runs": len(runs),
-        "keys": [run.key for run in runs],
+        "finished_before": sum(store.path(key).exists() for key in keys),
+        "runs": len(keys),
+        "keys": keys,
         "declared": declared,
     }
-    write(folder / FILE, there)
 
 
-def _later(kept: Mapping[str, Any], runs: Sequence[Run], store: Store) -> dict[str, Any] | None:
-    """A look at runs of other seeds than the first look's that nobody declared so far; None: there are none."""
-    known = {key for look in kept.get("later", []) for key in look["keys"]}
-    trained = [run for run in runs if run.train.lr]  # the untouched model has one answer
-    new = [run for run in trained if run.seed not in kept["declared"]["seeds"] and run.key not in known]
+def _later(kept: Mapping[str, Any], listed: Sequence[str], runs: Sequence[Run], store: Store) -> dict[str, Any] | None:
+    """A batch of the runs that nobody declared so far; None: there are none."""
+    there = lambda key: store.path(key).exists()  # noqa: E731
+    found = looking.looks(kept, listed, there)
+    known = {key for look in found for key in look.keys}
+    new = [run for run in runs if run.key not in known]
     if not new:
         return None
-    asked = {"seeds": sorted({run.seed for run in new}), "keys": [run.key for run in new]}
-    return {"sha256": digest(asked), "finished_before": sum(store.path(run.key).exists() for run in new), **asked}
+    asked = {
+        "seeds": sorted({run.seed for run in new}),
+        "keys": [run.key for run in new],
+        "joins": found[-1].missing > 0,
+    }
+    return {"sha256": digest(asked), "finished_before": sum(there(run.key) for run in new), **asked}
 
 
 @dataclass(frozen=True)
@@ -100,17 +145,13 @@ class Seen:
 
     Attributes:
         records: without those of a later look that is not whole.
-        looks: that could decide something: of two seeds or more; 0 while a run of the first is missing.
-        missing: declared runs of the first look without a record.
-        waiting: later looks of which runs are missing, each with their number.
-        whole: the other later looks.
+        times: that claims may have been decided, this one counted; 0: runs of the first look are missing.
+        looks: all of them; none where nothing was declared.
     """
 
     records: list[Record]
-    looks: int = 1
-    missing: int = 0
-    waiting: tuple[tuple[Mapping[str, Any], int], ...] = ()
-    whole: tuple[Mapping[str, Any], ...] = ()
+    times: int = 1
+    looks: tuple[Look, ...] = ()
 
 
 def seen(index: Index, records: Sequence[Record]) -> Seen:
@@ -120,23 +161,14 @@ def seen(index: Index, records: Sequence[Record]) -> Seen:
         index: of the table's folder, on its setting.
         records: behind the table; those without numbers (diverged, out of memory) are there.
     """
-    kept = _read(index.path)["analyses"].get(index.latest or "")
+    kept = looking.analyses(index.path)["analyses"].get(index.latest or "")
     if kept is None:
         return Seen(list(records))
-    there = {r["key"] for r in records}
-    # Older files do not name the runs: they were the first that the index lists.
-    missing = len(set(kept.get("keys", index.keys[: kept["runs"]])) - there)
-    lacks = [(look, len(set(look["keys"]) - there)) for look in kept.get("later", [])]
-    waiting = tuple((look, count) for look, count in lacks if count)
-    whole = tuple(look for look, count in lacks if not count)
-    hidden = {key for look, _ in waiting for key in look["keys"]}
-    looks, seeds = 0, set[int]()
-    for look in ({"seeds": kept["declared"]["seeds"]}, *whole):
-        seeds |= set(look["seeds"])
-        looks += len(seeds) > 1  # one seed never decides
-    return Seen(
-        [r for r in records if r["key"] not in hidden], 0 if missing else max(1, looks), missing, waiting, whole
-    )
+    by_key = {r["key"]: r for r in records}
+    found = looking.looks(kept, index.keys, by_key.__contains__)
+    hidden = looking.hidden(found)
+    shown = [r for r in records if r["key"] not in hidden]
+    return Seen(shown, 0 if found[0].missing else looking.times(found, by_key), tuple(found))
 
 
 def lines(experiment: Experiment, index: Index, found: Seen) -> list[str]:
@@ -147,7 +179,7 @@ def lines(experiment: Experiment, index: Index, found: Seen) -> list[str]:
         index: of its folder, on its setting.
         found: what the table is made of.
     """
-    kept = _read(index.path)["analyses"].get(index.latest or "")
+    kept = looking.analyses(index.path)["analyses"].get(index.latest or "")
     if kept is None or not isinstance(experiment, TrainingExperiment):
         return []
     declared = kept["declared"]
@@ -168,38 +200,39 @@ def lines(experiment: Experiment, index: Index, found: Seen) -> list[str]:
         f"Analysis written down {when}: {FILE}, hash {kept['sha256']}; {claims}, margins "
         f"{margins['points']:g} point and {margins['nats']:g} nats, seeds {', '.join(map(str, declared['seeds'])) or 'none'}."
     )
-    seeds = {*declared["seeds"], *(seed for look in found.whole for seed in look["seeds"])}
-    apart = deviations({**declared, "seeds": sorted(seeds)}, actual)
+    first, later = found.looks[0], found.looks[1:]
+    batches = [*first.batches[1:], *(batch for look in later if not look.missing for batch in look.batches)]
+    apart = deviations(
+        {**declared, "seeds": sorted({*declared["seeds"], *(s for b in batches for s in b["seeds"])})}, actual
+    )
     lost = sum(r["status"] != "done" for r in found.records)
     apart += [f"{lost} runs without numbers"] if lost else []
     said = [told, f"Deviates from it: {'; '.join(apart)}." if apart else "Nothing deviates from it."]
-    if found.missing:
+    said += [_added(batch) for batch in batches if "sha256" in batch]
+    if first.missing:
         said.append(
-            f"No claim is decided before the last of {kept['runs']} declared runs: {found.missing} missing. Where they can no "
+            f"No claim is decided before the last of {len(first.keys)} declared runs: {first.missing} missing. Where they can no "
             f"longer be made, move {FILE} away: `run` declares anew."
         )
-    said += [_looked(look) for look in found.whole]
-    if found.looks > 1:
-        said.append(f"The claims were looked at {found.looks} times: their p values count {found.looks} times.")
-    said += [
-        f"Seeds {_listed(look)} are not shown before the last of their {len(look['keys'])} runs: {count} missing."
-        for look, count in found.waiting
-    ]
+    said += [times_told(found.times)] if found.times > 1 else []
+    said += [f"{look} are not shown before the last of them: {look.missing} missing." for look in later if look.missing]
     return said
 
 
-def _looked(look: Mapping[str, Any]) -> str:
-    before = look["finished_before"]
-    when = "before their first run" if not before else f"when {before} of their {len(look['keys'])} runs were finished"
-    changed = digest({"seeds": look["seeds"], "keys": look["keys"]}) != look["sha256"]
+def times_told(times: int) -> str:
+    """That p values pay for looks."""
+    return f"The claims were looked at {times} times, with seeds added in between: their p values count {times} times."
+
+
+def _added(batch: Mapping[str, Any]) -> str:
+    asked = {name: batch[name] for name in ("seeds", "keys", "joins")}
+    before, count = batch["finished_before"], len(batch["keys"])
+    when = "before the first of them" if not before else f"when {before} of them were finished"
     return (
-        f"Seeds {_listed(look)} were added after a look at the others, written down {when}: hash {look['sha256']}"
-        f"{', which is no longer theirs' if changed else ''}."
+        f"{Look((batch,), tuple(batch['keys']), 0)} {'were' if count != 1 else 'was'} added "
+        f"{'before' if batch['joins'] else 'after'} a look at the others, written down {when}: hash {batch['sha256']}"
+        f"{', which is no longer theirs' if digest(asked) != batch['sha256'] else ''}."
     )
-
-
-def _listed(look: Mapping[str, Any]) -> str:
-    return ", ".join(map(str, look["seeds"]))
 
 
 def deviations(declared: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:
@@ -225,8 +258,3 @@ def _named(name: str, values: Sequence[Any]) -> list[str]:
 
 def _plain(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    there = read(folder / FILE, "analyses", "move it away, `run` writes another")
-    return {"schema": SCHEMA, "analyses": {}} if there is None else there

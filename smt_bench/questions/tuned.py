@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smt_bench import methods
-from smt_bench.questions.declared import SCHEMA, read, write
 from smt_bench.questions.planner import Planner
+from smt_bench.records.declared import SCHEMA, read, write
 from smt_bench.records.runs import Run, digest
 
 if TYPE_CHECKING:

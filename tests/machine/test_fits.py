@@ -10,7 +10,7 @@ import pytest
 from short_runs import question
 
 from smt_bench import experiments
-from smt_bench.cli.legs import do
+from smt_bench.cli.legs import announce, do
 from smt_bench.machine.fits import GB, Machine, check, lacking, share_bytes
 from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.machine.states import Demand
@@ -116,5 +116,5 @@ def test_a_command_of_several_experiments_leaves_what_is_measured_out_on_a_clust
         left_out={}, experiment=experiments.find("break-even"), planner=planner, planned=[(run, None)], place=tmp_path
     )
     how = How(Spread(4, gpus_per_run=4), cluster=Allocation())
-    assert do(part, Store(tmp_path), how, True) == 0
+    assert do(part, announce(part, Store(tmp_path)), Store(tmp_path), how, True) == 0
     assert "note: break-even is measured on one machine: left out" in capsys.readouterr().err

@@ -42,8 +42,8 @@ def told_of(folder: Path, records: list[dict[str, Any]]) -> list[str]:
 
 def missing(folder: Path, records: list[dict[str, Any]]) -> int:
     found = analysis.seen(Index.read(folder), records)
-    assert (found.looks == 0) is (found.missing > 0)
-    return found.missing
+    assert not found.looks or (found.times == 0) is (found.looks[0].missing > 0)
+    return found.looks[0].missing if found.looks else 0
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_it_is_written_before_the_first_run_and_nothing_deviates(declared: tuple
 def test_what_deviates_is_listed(declared: tuple[list[Run], Path], asked: dict[str, Any], said: str) -> None:
     _, folder = declared
     later = runs(**{"methods": ("smt", "lora", "full"), "seeds": (0, 1), **asked})
-    analysis.declare(Plateau(), later, folder, Store(folder))  # changes nothing
+    analysis.declare(Plateau(), later, folder, Store(folder))  # the declaration stays as it is
     assert said in below(later, folder)[1]
 
 
@@ -175,54 +175,118 @@ def done(planned: list[Run]) -> list[dict[str, Any]]:
     return [{"key": run.key, "run": run.to_dict(), "status": "done"} for run in planned]
 
 
-def asks(folder: Path, **asked: Any) -> list[Run]:
-    """What `run` does before its first run."""
+def asks(folder: Path, makes: bool = True, **asked: Any) -> list[Run]:
+    """What `run` does before its first run; then all records, if it `makes` them."""
     planned = runs(**{"methods": ("smt", "lora", "full"), **asked})
-    Index.read(folder).add(planned)
-    analysis.declare(Plateau(), planned, folder, Store(folder))
+    index = Index.read(folder)
+    listed = index.settings.get(planned[0].setting, [])
+    index.add(planned)
+    analysis.declare(Plateau(), planned, folder, Store(folder), listed)
+    (folder / "runs").mkdir(exist_ok=True)
+    for run in planned if makes else ():
+        (folder / "runs" / f"{run.key}.json").write_text("{}")
     return planned
 
 
-def test_seeds_added_later_are_another_look_shown_when_it_is_whole(declared: tuple[list[Run], Path]) -> None:
-    first, folder = declared
-    both = asks(folder, seeds=(0, 1, 2, 3))
+def kept(folder: Path) -> dict[str, Any]:
+    (one,) = json.loads((folder / analysis.FILE).read_text())["analyses"].values()
+    return one
+
+
+def shown(folder: Path, planned: list[Run]) -> tuple[set[str], int]:
+    found = analysis.seen(Index.read(folder), done(planned))
+    return {r["key"] for r in found.records}, found.times
+
+
+def test_seeds_added_later_are_another_look_shown_when_it_is_whole(tmp_path: Path) -> None:
+    folder = tmp_path
+    first = asks(folder, seeds=(0, 1))
+    both = asks(folder, makes=False, seeds=(0, 1, 2, 3))
     new = [run for run in both if run.seed > 1]
-    asks(folder, seeds=(0, 1, 2, 3))  # goes on: no further look
-    asks(folder, seeds=(3,), fractions_pct=(2.0,))  # a part of it
-    (kept,) = json.loads((folder / analysis.FILE).read_text())["analyses"].values()
-    assert kept["declared"]["seeds"] == [0, 1] and len(kept["keys"]) == len(first)
-    assert [(look["seeds"], look["keys"]) for look in kept["later"]] == [([2, 3], [run.key for run in new])]
+    asks(folder, makes=False, seeds=(0, 1, 2, 3))  # goes on: no further look
+    asks(folder, makes=False, seeds=(3,), fractions_pct=(2.0,))  # a part of it
+    one = kept(folder)
+    assert one["declared"]["seeds"] == [0, 1] and len(one["keys"]) == len(first)
+    assert [(look["seeds"], look["keys"]) for look in one["later"]] == [([2, 3], [run.key for run in new])]
 
-    part = analysis.seen(Index.read(folder), done(both[:-1]))
-    assert {r["key"] for r in part.records} == {run.key for run in first} and part.looks == 1
+    assert shown(folder, both[:-1]) == ({run.key for run in first}, 1)
     told = told_of(folder, done(both[:-1]))
-    assert told[1:] == [
-        "Nothing deviates from it.",
-        f"Seeds 2, 3 are not shown before the last of their {len(new)} runs: 1 missing.",
-    ]
+    what = f"{len(new)} runs (seeds 2, 3)"
+    assert told[1:] == ["Nothing deviates from it.", f"{what} are not shown before the last of them: 1 missing."]
 
-    whole = analysis.seen(Index.read(folder), done(both))
-    assert len(whole.records) == len(both) and whole.looks == 2
+    assert shown(folder, both) == ({run.key for run in both}, 2)
     told = told_of(folder, done(both))
     assert told[1] == "Nothing deviates from it."
-    assert "Seeds 2, 3 were added after a look at the others, written down before their first run: hash" in told[2]
-    assert told[3] == "The claims were looked at 2 times: their p values count 2 times."
+    assert f"{what} were added after a look at the others, written down before the first of them: hash" in told[2]
+    assert "looked at 2 times" in told[3] and "count 2 times" in told[3]
 
-    lacking = [r for r in done(both) if r["key"] != first[0].key]  # the first look is not whole
-    assert analysis.seen(Index.read(folder), lacking).looks == 0
+    lacking = [run for run in both if run.key != first[0].key]  # the first look is not whole
+    assert shown(folder, lacking)[1] == 0
     path = folder / analysis.FILE
-    path.write_text(path.read_text().replace(new[0].key, "0" * 16))
-    assert "no longer theirs" in " ".join(told_of(folder, done(both) + [{**done(new)[0], "key": "0" * 16}]))
+    assert "no longer theirs" not in " ".join(told)
+    path.write_text(json.dumps(json.loads(path.read_text())).replace('"seeds": [2, 3]', '"seeds": [2, 4]'))
+    assert "no longer theirs" in " ".join(told_of(folder, done(both)))
 
 
-def test_a_look_at_one_seed_costs_nothing(tmp_path: Path) -> None:
-    asks(tmp_path, seeds=(0,))
-    asks(tmp_path, seeds=(0, 1, 2))
-    more = asks(tmp_path, seeds=(0, 1, 2, 3))
-    assert analysis.seen(Index.read(tmp_path), done([r for r in more if r.seed < 3])).looks == 1
-    assert analysis.seen(Index.read(tmp_path), done(more)).looks == 2
-    both = asks(tmp_path, seeds=(3,), methods=("dora",))  # of a seed that is no longer new
-    assert analysis.seen(Index.read(tmp_path), done([*more, *both])).looks == 3
+def test_what_is_asked_for_before_anybody_could_look_costs_nothing(tmp_path: Path) -> None:
+    some = asks(tmp_path, makes=False, seeds=(0, 1))
+    both = asks(tmp_path, seeds=(2, 3))  # while the first were running
+    assert shown(tmp_path, both) == ({run.key for run in both}, 0)
+    assert shown(tmp_path, some)[1] == 0
+    assert shown(tmp_path, [*some, *both]) == ({run.key for run in (*some, *both)}, 1)
+    assert "were added before a look at the others" in told_of(tmp_path, done([*some, *both]))[2]
+
+
+@pytest.mark.parametrize(
+    ("asked", "looks"),
+    [
+        ([{"seeds": (0,)}, {"seeds": (1, 2)}], 1),  # one seed decides nothing
+        ([{"seeds": (0,)}, {"seeds": (1, 2)}, {"seeds": (3,)}], 2),
+        ([{"seeds": (0, 1)}, {"seeds": (2,)}, {"seeds": (3,)}], 3),
+        ([{"seeds": (0, 1)}, {"seeds": (0, 1), "methods": ("dora",)}], 1),  # a new method is no second look
+        ([{"seeds": (0, 1)}, {"seeds": (0, 1), "fractions_pct": (4.0,)}], 1),
+        ([{"seeds": (0, 1, 2)}, {"seeds": (0, 1), "methods": ("dora",)}, {"seeds": (2,), "methods": ("dora",)}], 2),
+    ],
+)
+def test_a_look_is_paid_for_where_one_could_decide(tmp_path: Path, asked: list[dict[str, Any]], looks: int) -> None:
+    made = [run for one in asked for run in asks(tmp_path, **one)]
+    assert shown(tmp_path, made) == ({run.key for run in made}, looks)
+
+
+def test_runs_of_tables_without_a_declaration_have_been_seen(tmp_path: Path) -> None:
+    old = runs(methods=("smt", "lora"), seeds=(0, 1))
+    Index.read(tmp_path).add(old)  # by an older version
+    (tmp_path / "runs").mkdir()
+    for record in done(old):
+        Store(tmp_path).path(record["key"]).write_text("{}")
+    made = {r["key"]: r for r in done(old)}
+    store = Store(tmp_path)
+    store.read = made.get  # type: ignore[method-assign, assignment]
+    both = runs(methods=("smt", "lora"), seeds=(0, 1, 2))
+    index = Index.read(tmp_path)
+    listed = index.keys
+    index.add(both)
+    assert "a further look" in analysis.declare(Plateau(), both, tmp_path, store, listed, writes=False)
+    assert not (tmp_path / analysis.FILE).exists()
+    analysis.declare(Plateau(), both, tmp_path, store, listed)
+    assert kept(tmp_path)["declared"]["seeds"] == [0, 1] and kept(tmp_path)["finished_before"] == len(old)
+    assert shown(tmp_path, both)[1] == 2
+
+    # Seeds that an older version added beside its declaration count too.
+    path = tmp_path / analysis.FILE
+    values = json.loads(path.read_text())
+    del next(iter(values["analyses"].values()))["later"]
+    path.write_text(json.dumps(values))
+    assert shown(tmp_path, both) == ({run.key for run in both}, 2)
+
+
+def test_data_that_vary_bring_their_own_untouched_model(tmp_path: Path) -> None:
+    asked = {"methods": ("base", "lora"), "vary": "data"}
+    first = asks(tmp_path, seeds=(0, 1), **asked)
+    both = asks(tmp_path, seeds=(0, 1, 2), **asked)
+    base = [run for run in both if run.method.name == "base"]
+    assert len({run.key for run in base}) == 3
+    assert shown(tmp_path, [run for run in both if run is not base[-1]])[0] == {run.key for run in first}
 
 
 @pytest.mark.parametrize("name", experiments.REGISTRY.names())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from smt_bench.records.index import INDEX, Index
+from smt_bench.records.looks import may_be_seen
 
 OTHERS = frozenset({"runs", "report", "adapters", "logs", "tracking"})  # folders that hold no tables of an experiment
 TUNING = "tuning.json"
@@ -75,7 +76,10 @@ def studies(results: Path) -> list[Study]:
         if here == results or not (INDEX in names or TUNING in names or any(n.endswith(".md") for n in names)):
             continue
         place = here.relative_to(results).as_posix()
-        keys = tuple(Index.read(here).keys) if INDEX in names else ()
+        index = Index.read(here) if INDEX in names else Index(here, {}, None)
+        keys = tuple(
+            may_be_seen(here, index.latest, index.keys, lambda key: (results / "runs" / f"{key}.json").exists())
+        )
         figures = {Path(n).stem: here / n for n in names if n.endswith(".png")}
         found.append(
             Study(
