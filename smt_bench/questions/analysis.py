@@ -194,7 +194,7 @@ def lines(experiment: Experiment, index: Index, found: Seen) -> list[str]:
     )
     margins = declared["margins"]
     actual = contents(experiment, [r["run"] for r in found.records])
-    count, cells = len(declared["claims"]), actual["comparisons"]
+    count, cells = sum(not claim["control"] for claim in declared["claims"]), actual["comparisons"]
     claims = f"{count} claim{'s' if count != 1 else ''}" + (f" in {cells} comparisons" if cells != count else "")
     told = (
         f"Analysis written down {when}: {FILE}, hash {kept['sha256']}; {claims}, margins "

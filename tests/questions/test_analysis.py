@@ -289,6 +289,18 @@ def test_data_that_vary_bring_their_own_untouched_model(tmp_path: Path) -> None:
     assert shown(tmp_path, [run for run in both if run is not base[-1]])[0] == {run.key for run in first}
 
 
+def test_controls_do_not_count_among_the_claims(tmp_path: Path) -> None:
+    found = experiments.REGISTRY.find("spiel-quantized")
+    planned = runs("spiel-quantized", fractions_pct=(2.0,))
+    Index.read(tmp_path).add(planned)
+    analysis.declare(found, planned, tmp_path, Store(tmp_path))
+    claims = kept(tmp_path)["declared"]["claims"]
+    assert 0 < sum(claim["control"] for claim in claims) < len(claims)
+    index = Index.read(tmp_path)
+    told = analysis.lines(found, index, analysis.seen(index, done(planned)))[0]
+    assert f"; {sum(not claim['control'] for claim in claims)} claims, margins" in told
+
+
 @pytest.mark.parametrize("name", experiments.REGISTRY.names())
 def test_every_experiment_that_trains_declares_what_it_can(name: str) -> None:
     found = experiments.REGISTRY.find(name)
