@@ -68,7 +68,7 @@ def announce(part: Leg, store: Store, writes: bool = True) -> Index:
         index.add(runs, part.planner.left_out)
     if parallel.rank() > 0:
         return index
-    if before not in (None, runs[0].setting):
+    if writes and before not in (None, runs[0].setting):
         say(
             f"note: the tables in {part.place} were of other data or settings; no run is lost: the earlier command makes them "
             "again"

@@ -151,10 +151,12 @@ def run(
         return
     if keep:
         _say_not_kept([run.key for run, capacity in union(parts) if capacity and capacity.trainable], store)
-    if retry:
-        set_failed_aside([run for run, _ in union(parts)], store)
-    _check_kept([run for run, _ in union(parts)], store)
+    runs = [run for run, _ in union(parts)]
+    _check_kept(runs, store)
     indices = [announce(part, store) for part in parts]
+    if retry:  # after what was seen has been written down: failed runs were seen too
+        set_failed_aside(runs, store)
+        _check_kept(runs, store)
     lost = sum(do(part, index, store, how, len(parts) > 1) for part, index in zip(parts, indices))
     if lost:
         say("`show KEY` says why a run failed; `--retry failed` does it again")

@@ -86,11 +86,13 @@ def declare(
     if not isinstance(experiment, TrainingExperiment) or experiment.tunes:
         return ""
     assert all(isinstance(run, Run) for run in runs)
+    setting = runs[0].setting
+    undeclared = setting not in looking.analyses(folder)["analyses"]
+    seen = [{"key": r["key"], "run": r["run"]} for r in store.for_tables(listed)] if undeclared else []
     with alone(folder / f".{FILE}.lock", f"the analysis {folder / FILE}") if writes else nullcontext():
         there = looking.analyses(folder)
-        setting, before = runs[0].setting, json.dumps(there)
+        before = json.dumps(there)
         if setting not in there["analyses"]:
-            seen = [r for key in listed if (r := store.read(key)) is not None]
             there["analyses"][setting] = _first(
                 experiment, seen or [{"key": r.key, "run": r.to_dict()} for r in runs], store
             )
@@ -102,12 +104,13 @@ def declare(
             write(folder / FILE, there)
     if not later:
         return ""
-    what = str(Look((later,), tuple(later["keys"]), 0))
+    what, alone_first = str(Look((later,), tuple(later["keys"]), 0)), all(b["joins"] for b in kept["later"])
     if later["joins"]:
-        return f"note: {what} more are declared here: claims wait for them too"
+        waits = "claims wait for them too" if alone_first else "tables show them with the others that are missing"
+        return f"note: {folder}: {what} more are declared; {waits}"
     return (
-        f"note: {what} are a further look here: tables show them when the last is there, and where they add seeds to what has "
-        "been looked at, p values of claims count once more"
+        f"note: {folder}: {what} are a further look; tables show them when the last is there, and where they add seeds to what "
+        "has been looked at, p values of claims count once more"
     )
 
 
@@ -125,17 +128,20 @@ def _first(experiment: TrainingExperiment, asked: Sequence[Mapping[str, Any]], s
 
 def _later(kept: Mapping[str, Any], listed: Sequence[str], runs: Sequence[Run], store: Store) -> dict[str, Any] | None:
     """A batch of the runs that nobody declared so far; None: there are none."""
-    there = lambda key: store.path(key).exists()  # noqa: E731
+
+    def there(key: str) -> bool:
+        return store.path(key).exists()
+
     found = looking.looks(kept, listed, there)
     known = {key for look in found for key in look.keys}
     new = [run for run in runs if run.key not in known]
     if not new:
         return None
-    asked = {
-        "seeds": sorted({run.seed for run in new}),
-        "keys": [run.key for run in new],
-        "joins": found[-1].missing > 0,
-    }
+    last = [look for look in found if "sha256" in look.batches[0]][
+        -1
+    ]  # what older versions did not declare is no look to join
+    seeds = sorted({run.seed for run in new if run.train.lr})
+    asked = {"seeds": seeds, "keys": [run.key for run in new], "joins": last.missing > 0}
     return {"sha256": digest(asked), "finished_before": sum(there(run.key) for run in new), **asked}
 
 
@@ -208,14 +214,19 @@ def lines(experiment: Experiment, index: Index, found: Seen) -> list[str]:
     lost = sum(r["status"] != "done" for r in found.records)
     apart += [f"{lost} runs without numbers"] if lost else []
     said = [told, f"Deviates from it: {'; '.join(apart)}." if apart else "Nothing deviates from it."]
-    said += [_added(batch) for batch in batches if "sha256" in batch]
+    said += [_added(batch, batch in first.batches) for batch in batches if "sha256" in batch]
     if first.missing:
         said.append(
-            f"No claim is decided before the last of {len(first.keys)} declared runs: {first.missing} missing. Where they can no "
-            f"longer be made, move {FILE} away: `run` declares anew."
+            f"No claim is decided before the last of {len(first.keys)} declared runs: {first.missing} missing. Where some can no "
+            f"longer be made, take their keys out of {FILE}."
         )
     said += [times_told(found.times)] if found.times > 1 else []
-    said += [f"{look} are not shown before the last of them: {look.missing} missing." for look in later if look.missing]
+    said += [
+        f"{look} are not shown before the last of them: {look.missing} missing. Where some can no longer be made, take their "
+        f'entry out of "later" in {FILE}.'
+        for look in later
+        if look.missing
+    ]
     return said
 
 
@@ -224,13 +235,13 @@ def times_told(times: int) -> str:
     return f"The claims were looked at {times} times, with seeds added in between: their p values count {times} times."
 
 
-def _added(batch: Mapping[str, Any]) -> str:
+def _added(batch: Mapping[str, Any], first: bool) -> str:
     asked = {name: batch[name] for name in ("seeds", "keys", "joins")}
     before, count = batch["finished_before"], len(batch["keys"])
     when = "before the first of them" if not before else f"when {before} of them were finished"
     return (
         f"{Look((batch,), tuple(batch['keys']), 0)} {'were' if count != 1 else 'was'} added "
-        f"{'before' if batch['joins'] else 'after'} a look at the others, written down {when}: hash {batch['sha256']}"
+        f"{'before' if first else 'after'} a look at the others, written down {when}: hash {batch['sha256']}"
         f"{', which is no longer theirs' if digest(asked) != batch['sha256'] else ''}."
     )
 

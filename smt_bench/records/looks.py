@@ -48,8 +48,19 @@ def analyses(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is damaged, or a newer version wrote it.
     """
-    there = read(folder / FILE, "analyses", "move it away, `run` writes another")
+    there = read(folder / FILE, "analyses", "move it away, `run` writes another", _check)
     return {"schema": SCHEMA, "analyses": {}} if there is None else there
+
+
+def _check(found: Mapping[str, Any]) -> None:
+    for kept in found.values():
+        assert isinstance(kept["sha256"], str) and isinstance(kept["runs"], int) and kept["finished_before"] >= 0
+        assert isinstance(kept["declared"]["seeds"], list) and isinstance(kept.get("keys", []), list)
+        for batch in kept.get("later", []):
+            assert (
+                isinstance(batch["sha256"], str) and isinstance(batch["joins"], bool) and batch["finished_before"] >= 0
+            )
+            assert isinstance(batch["seeds"], list) and isinstance(batch["keys"], list)
 
 
 def looks(kept: Mapping[str, Any], listed: Sequence[str], there: Callable[[str], bool]) -> list[Look]:
@@ -64,15 +75,15 @@ def looks(kept: Mapping[str, Any], listed: Sequence[str], there: Callable[[str],
     first = {**kept, "keys": kept.get("keys", list(listed[: kept["runs"]]))}
     batches = [first, *kept.get("later", [])]
     named = {key for batch in batches for key in batch["keys"]}
-    # Older versions declared nothing that came later; what nobody made is not waited for.
-    if rest := [key for key in listed if key not in named and there(key)]:
-        batches.append({"seeds": [], "keys": rest})
     groups: list[list[Mapping[str, Any]]] = []
     for batch in batches:
         if batch.get("joins"):
             groups[-1].append(batch)
         else:
             groups.append([batch])
+    # Older versions declared nothing that came later; what nobody made is not waited for.
+    if rest := [key for key in listed if key not in named and there(key)]:
+        groups.insert(1, [{"seeds": [], "keys": rest}])
     made = []
     for group in groups:
         keys = tuple(dict.fromkeys(key for batch in group for key in batch["keys"]))
@@ -89,7 +100,8 @@ def hidden(found: Iterable[Look]) -> set[str]:
 def times(found: Sequence[Look], records: Mapping[str, Record]) -> int:
     """How often claims on these runs may have been decided: once, and again whenever seeds were added to a cell that had two.
 
-    One seed never decides, and a new cell is nobody's second look.
+    One seed never decides, and a new cell is nobody's second look. A cell that is done again at another rate, or by a newer
+    version of its method, is the old one: tables show the newest.
 
     Args:
         found: the looks; those that are not whole do not count.
@@ -103,11 +115,18 @@ def times(found: Sequence[Look], records: Mapping[str, Record]) -> int:
         new: dict[str, set[int]] = {}
         for key in look.keys:
             asked = records[key]["run"]
-            new.setdefault(digest(seedless(nameless(asked))), set()).add(asked["seed"])
+            new.setdefault(_cell(asked), set()).add(asked["seed"])
         count += any(len(cells.get(cell, ())) > 1 for cell in new)
         for cell, seeds in new.items():
             cells.setdefault(cell, set()).update(seeds)
     return count
+
+
+def _cell(asked: Mapping[str, Any]) -> str:
+    values = seedless(nameless(dict(asked)))
+    train = {name: value for name, value in values["train"].items() if name not in ("lr", "weight_decay", "version")}
+    method = {name: value for name, value in values["method"].items() if name != "version"}
+    return digest({**values, "train": train, "method": method})
 
 
 def may_be_seen(folder: Path, setting: str | None, listed: Sequence[str], there: Callable[[str], bool]) -> list[str]:

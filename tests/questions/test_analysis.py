@@ -212,7 +212,11 @@ def test_seeds_added_later_are_another_look_shown_when_it_is_whole(tmp_path: Pat
     assert shown(folder, both[:-1]) == ({run.key for run in first}, 1)
     told = told_of(folder, done(both[:-1]))
     what = f"{len(new)} runs (seeds 2, 3)"
-    assert told[1:] == ["Nothing deviates from it.", f"{what} are not shown before the last of them: 1 missing."]
+    assert told[1:] == [
+        "Nothing deviates from it.",
+        f"{what} are not shown before the last of them: 1 missing. Where some can no longer be made, take their entry "
+        'out of "later" in analysis.json.',
+    ]
 
     assert shown(folder, both) == ({run.key for run in both}, 2)
     told = told_of(folder, done(both))
@@ -261,7 +265,7 @@ def test_runs_of_tables_without_a_declaration_have_been_seen(tmp_path: Path) -> 
         Store(tmp_path).path(record["key"]).write_text("{}")
     made = {r["key"]: r for r in done(old)}
     store = Store(tmp_path)
-    store.read = made.get  # type: ignore[method-assign, assignment]
+    store.for_tables = lambda keys: [made[key] for key in keys]  # type: ignore[method-assign, assignment, misc]
     both = runs(methods=("smt", "lora"), seeds=(0, 1, 2))
     index = Index.read(tmp_path)
     listed = index.keys
@@ -278,6 +282,57 @@ def test_runs_of_tables_without_a_declaration_have_been_seen(tmp_path: Path) -> 
     del next(iter(values["analyses"].values()))["later"]
     path.write_text(json.dumps(values))
     assert shown(tmp_path, both) == ({run.key for run in both}, 2)
+
+
+def test_what_joins_a_later_look_is_shown_with_it(tmp_path: Path) -> None:
+    first = asks(tmp_path, seeds=(0, 1))
+    third = asks(tmp_path, makes=False, seeds=(2,))
+    fourth = asks(tmp_path, makes=False, seeds=(3,))
+    assert [batch["joins"] for batch in kept(tmp_path)["later"]] == [False, True]
+    assert shown(tmp_path, [*first, *third]) == ({run.key for run in first}, 1)
+    every = [*first, *third, *fourth]
+    assert shown(tmp_path, every) == ({run.key for run in every}, 2)
+    assert "before a look" not in " ".join(told_of(tmp_path, done(every)))
+
+
+def test_a_cell_that_is_done_again_at_another_rate_is_looked_at_again(tmp_path: Path) -> None:
+    first = asks(tmp_path, seeds=(0, 1))
+    again = [replace(run, train=replace(run.train, lr=3 * run.train.lr)) for run in first if run.method.name == "smt"]
+    Index.read(tmp_path).add(again)
+    analysis.declare(Plateau(), again, tmp_path, Store(tmp_path))
+    assert shown(tmp_path, [*first, *again])[1] == 2
+
+
+def test_an_older_versions_undeclared_runs_come_before_what_is_declared_now(tmp_path: Path) -> None:
+    first = asks(tmp_path, seeds=(0, 1))
+    dora = runs(methods=("dora",), seeds=(0, 1, 2))
+    old = [run for run in dora if run.seed < 2]
+    Index.read(tmp_path).add(old)  # listed and done, not declared
+    for run in old:
+        (tmp_path / "runs" / f"{run.key}.json").write_text("{}")
+    asks(tmp_path, methods=("dora",), seeds=(0, 1, 2))
+    assert shown(tmp_path, [*first, *dora])[1] == 2
+    asks(tmp_path, makes=False, seeds=(4,))
+    asks(tmp_path, makes=False, seeds=(5,))
+    assert [batch["joins"] for batch in kept(tmp_path)["later"]] == [False, False, True]
+
+
+def test_the_untouched_model_added_later_is_of_no_seed(tmp_path: Path) -> None:
+    first = asks(tmp_path, seeds=(1, 2), methods=("smt", "lora"))
+    more = asks(tmp_path, seeds=(1, 2), methods=("base", "smt", "lora", "full"))
+    told = told_of(tmp_path, done([*first, *more]))
+    assert "seeds" not in told[1] and "(seeds 1, 2)" in told[2]
+
+
+@pytest.mark.parametrize("lacks", ["runs", "declared", "sha256", "finished_before"])
+def test_an_odd_declaration_is_damaged(tmp_path: Path, lacks: str) -> None:
+    planned = asks(tmp_path, seeds=(0, 1))
+    path = tmp_path / analysis.FILE
+    values = json.loads(path.read_text())
+    del next(iter(values["analyses"].values()))[lacks]
+    path.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="is damaged: move it away"):
+        analysis.seen(Index.read(tmp_path), done(planned))
 
 
 def test_data_that_vary_bring_their_own_untouched_model(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ import csv
 import json
 import os
 import re
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from smt_bench.records.files import BenchWarning
 from smt_bench.records.index import INDEX, Index
 from smt_bench.records.looks import may_be_seen
 
@@ -93,6 +95,18 @@ def studies(results: Path) -> list[Study]:
             )
         )
     return found
+
+
+def _keys(here: Path, results: Path) -> tuple[str, ...]:
+    """Of a folder's latest setting, without runs that wait for others of their look."""
+    index = Index.read(here)
+    try:
+        return tuple(
+            may_be_seen(here, index.latest, index.keys, lambda key: (results / "runs" / f"{key}.json").exists())
+        )
+    except ValueError as error:
+        warnings.warn(str(error), BenchWarning, stacklevel=2)
+        return tuple(index.keys)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
