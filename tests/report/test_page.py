@@ -19,6 +19,7 @@ from page_folder import HOSTILE, PLACE, REFERENCE, fill
 from smt_bench.evidence.cells import common_tasks, groups
 from smt_bench.evidence.decisions import AHEAD, BEHIND, OPEN, WITHIN, benjamini_hochberg
 from smt_bench.evidence.pairs import compare, decided
+from smt_bench.records.files import BenchWarning
 from smt_bench.records.store import Record, Store
 from smt_bench.report.page import answers, claims, fronts, markup
 from smt_bench.report.page.details import both, by_layer, details, thin
@@ -211,6 +212,25 @@ def test_every_committed_table_of_claims_is_shown_with_its_evidence(root: str) -
     for shown, row in zip(judged, written):
         assert shown.statement and shown.verdict == row["verdict"] and "0 seeds" not in shown.how
         assert bool(shown.ours) == bool(row.get("difference") or row.get("ours") or row.get("nll_difference"))
+
+
+def test_runs_that_tables_hide_are_hidden_here_too(tmp_path: Path) -> None:
+    place, runs = tmp_path / "plateau" / "tiny", tmp_path / "runs"
+    place.mkdir(parents=True)
+    runs.mkdir()
+    for key in ("a", "b"):
+        (runs / f"{key}.json").write_text("{}")
+    (place / "runs.json").write_text(json.dumps({"schema": 1, "latest": "s", "settings": {"s": ["a", "b", "c"]}}))
+    first = {"sha256": "0", "finished_before": 0, "runs": 1, "keys": ["a"], "declared": {"seeds": [0]}}
+    later = {"sha256": "0", "finished_before": 0, "keys": ["b", "c"], "seeds": [1, 2], "joins": False}
+    declared = {"schema": 1, "analyses": {"s": {**first, "later": [later]}}}
+    (place / "analysis.json").write_text(json.dumps(declared))
+    assert [study.keys for study in studies(tmp_path)] == [("a",)]
+    (runs / "c.json").write_text("{}")
+    assert [study.keys for study in studies(tmp_path)] == [("a", "b", "c")]
+    (place / "analysis.json").write_text("{")
+    with pytest.warns(BenchWarning, match="analysis.json is damaged"):
+        assert [study.keys for study in studies(tmp_path)] == [("a", "b", "c")]
 
 
 def test_text_from_elsewhere_stays_text(tmp_path: Path) -> None:
