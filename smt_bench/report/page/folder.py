@@ -78,10 +78,7 @@ def studies(results: Path) -> list[Study]:
         if here == results or not (INDEX in names or TUNING in names or any(n.endswith(".md") for n in names)):
             continue
         place = here.relative_to(results).as_posix()
-        index = Index.read(here) if INDEX in names else Index(here, {}, None)
-        keys = tuple(
-            may_be_seen(here, index.latest, index.keys, lambda key: (results / "runs" / f"{key}.json").exists())
-        )
+        keys = _keys(here, results) if INDEX in names else ()
         figures = {Path(n).stem: here / n for n in names if n.endswith(".png")}
         found.append(
             Study(
