@@ -261,6 +261,15 @@ def test_the_curve_is_the_median_of_the_best_and_its_band_holds_the_truth() -> N
     assert worst[0][-1] == 1.0 and None in worst[2]
 
 
+def test_the_same_trials_have_the_same_band() -> None:
+    """Its level is simulated: with the generator of `opda` half of all processes had the one step, half the other."""
+    import opda.random
+
+    losses = list(np.random.default_rng(3).random(36))
+    opda.random.set_seed(4)  # whose step is 0.314
+    assert tuning_curve(losses)[2][4] == pytest.approx(0.2984, abs=1e-4)
+
+
 def test_figures_of_a_tuning_say_the_unit_and_a_tuning_without_curves_why(
     planner: Planner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

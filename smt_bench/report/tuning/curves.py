@@ -8,6 +8,7 @@ limit then.
 from __future__ import annotations
 
 import math
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -49,7 +50,7 @@ def tuning_curve(losses: list[float], confidence: float = CONFIDENCE) -> Curve:
     # The narrower bands ask for a continuous distribution, which several trials without a number are not.
     method = "ld_highest_density" if len(set(losses)) == len(losses) else "dkw"
     low, point, high = EmpiricalDistribution.confidence_bands(
-        np.asarray(losses), confidence, a=0.0, b=np.inf, method=method
+        np.asarray(losses), confidence, a=0.0, b=np.inf, method=method, generator=_generator(len(losses))
     )
     # A lower distribution of losses has a higher best one.
     curves = [d.quantile_tuning_curve(ns, minimize=True) for d in (point, high, low)]
@@ -58,6 +59,15 @@ def tuning_curve(losses: list[float], confidence: float = CONFIDENCE) -> Curve:
         [_known(v) if v > 0 else None for v in curves[1]],
         [_known(v) for v in curves[2]],
     )
+
+
+@cache
+def _generator(trials: int) -> np.random.Generator:
+    """For the level of so many trials' band, which is simulated: the same losses have the same band, in every process.
+
+    One object for each number, since `opda` keeps a level by generator.
+    """
+    return np.random.default_rng(0)
 
 
 def _known(value: float) -> float | None:
@@ -85,6 +95,7 @@ def curve_table(found: Found) -> tuple[Table, dict[str, Curve]]:
         "Median of the lowest held-out NLL (nats per response token, part to choose by) among so many independent trials; [low, "
         f"high]: {100 * CONFIDENCE:g} % band over all numbers at once (opda), (≤ high) where it has an upper end only.",
         "Trials after a widening of the rates are counted with the others: together they cover the wider range as densely.",
+        "In the figure: shaded where the band has both ends, dotted its upper end.",
         "Seconds: mean of one trial. The CSV file has every number of trials with the time that these take.",
     ]
     header = ["method", *(f"{n} trial{'s' if n > 1 else ''}" for n in shown), "seconds per trial"]
@@ -122,8 +133,11 @@ def draw_curves(found: Found, curves: dict[str, Curve], folder: Path) -> list[Pa
                 axes.plot(
                     x, _floats(point), color=colour, marker=marker, markersize=2.4, linewidth=1.0, label=title(method)
                 )
-                floor = [0.0 if v is None else v for v in low]  # below, the band says nothing
-                axes.fill_between(x, floor, _floats(high), color=colour, alpha=0.12, linewidth=0)
+                both = [a is not None and b is not None for a, b in zip(low, high)]
+                axes.fill_between(x, _floats(low), _floats(high), where=both, color=colour, alpha=0.12, linewidth=0)
+                axes.plot(
+                    x, _floats(high), color=colour, linewidth=0.7, linestyle=":"
+                )  # without a lower end all that is said
         left.set_xlabel("trials")
         right.set_xlabel("seconds of trials")
         left.set_ylabel(f"median best {NLL}")
