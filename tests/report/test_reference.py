@@ -29,7 +29,8 @@ def test_committed_tables_are_rendered_from_committed_records(name: str, tmp_pat
     place = REFERENCE / name / "tiny"
     render(experiments.find(name), Store(REFERENCE), Index.read(place), tmp_path, "tiny")
     made = {f.name: f for f in tmp_path.iterdir()}
-    given = {"runs.json", "analysis.json", "tuning"}  # which runs, what was to be compared, and another command's
+    # Which runs, what was to be compared, another command's, and another data family's.
+    given = {"runs.json", "analysis.json", "tuning", "math"}
     assert set(made) == {f.name for f in place.iterdir()} - given
     for path in sorted(place.glob("*.csv")):
         rows = [list(csv.reader(p.read_text(encoding="utf-8").splitlines())) for p in (path, made[path.name])]
