@@ -39,10 +39,8 @@ def test_losses_that_the_findings_name_stand_in_the_tables_that_they_link() -> N
     for point in re.split(r"\n(?=- |\n|#)", page.read_text(encoding="utf-8")):
         links = [link for link in re.findall(r"\]\(([^)#]+)\)", point) if "results/" in link]
         own = [value for link in links for value in _values(page.parent / link)]
-        if point.strip() and not point.strip().startswith(
-            "- "
-        ):  # what stands above a list, for its points without a link
-            lead = own
+        if point.strip() and not point.strip().startswith("- "):
+            lead = own  # what stands above a list, for its points without a link
         words = re.sub(r"`[^`]*`", "", re.sub(r"\]\([^)]*\)", "]", point))
         for number in re.findall(r"(?<![\w.])\d+\.\d{3,}(?![\w.]*\d)", words):
             places = len(number.partition(".")[2])

@@ -232,7 +232,7 @@ def lines(experiment: Experiment, index: Index, found: Seen) -> list[str]:
 
 def times_told(times: int) -> str:
     """That p values pay for looks."""
-    return f"The claims were looked at {times} times, with seeds added in between: their p values count {times} times."
+    return f"The claims were looked at {times} times, with runs added in between: their p values count {times} times."
 
 
 def _added(batch: Mapping[str, Any], first: bool) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_up import record
 from papers import read
 
+from smt_bench.evidence.decisions import looking
 from smt_bench.evidence.verdicts import HOLDS, OPEN, REFUTED
+from smt_bench.experiments.choices import rate_transfer
 from smt_bench.experiments.choices.rate_transfer import RateTransfer
 from smt_bench.records.store import Record
 
@@ -40,3 +43,11 @@ def test_the_usual_rate_holds_where_it_costs_nothing(best: float, seeds: int, ve
     (claim,) = RateTransfer().declares([{**r, "status": "planned"} for r in records])
     assert claim.equal and claim.text == "LoRA: the rate of 1 %, 120 steps holds at 1 %, 60 steps"
     assert RateTransfer().comparisons(records) == 1
+
+
+@pytest.mark.parametrize(("looks", "said"), [(0, "cannot be told"), (1, "holds")])
+def test_a_rate_that_is_the_same_for_every_seed_waits_too(looks: int, said: str) -> None:
+    line: dict[str, Any] = {"same": True, "n_seeds": 3, "costs": [0.0, 0.0, 0.0]}
+    with looking(looks):
+        rate_transfer._judge([line])
+    assert line["verdict"].startswith(said)

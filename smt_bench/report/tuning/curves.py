@@ -135,9 +135,7 @@ def draw_curves(found: Found, curves: dict[str, Curve], folder: Path) -> list[Pa
                 )
                 both = [a is not None and b is not None for a, b in zip(low, high)]
                 axes.fill_between(x, _floats(low), _floats(high), where=both, color=colour, alpha=0.12, linewidth=0)
-                axes.plot(
-                    x, _floats(high), color=colour, linewidth=0.7, linestyle=":"
-                )  # without a lower end all that is said
+                axes.plot(x, _floats(high), color=colour, linewidth=0.7, linestyle=":")
         left.set_xlabel("trials")
         right.set_xlabel("seconds of trials")
         left.set_ylabel(f"median best {NLL}")
