@@ -48,12 +48,12 @@ class Reference:
 REFERENCES = {
     "smollm2": Reference(
         {
-            "fractions": (0.16, 1.0, 5.0), "seeds": (0, 1, 2), "steps": 60, "heldout": 120, "limit": 100, "lr_warmup": 0.1,
+            "fractions": (0.16, 1.0, 5.0), "seeds": (0, 1, 2), "steps": 60, "heldout": 120, "limit": 40, "lr_warmup": 0.1,
             "precision": "fp32",
         },
         by_family={
             "math": Reference(
-                {"limit": 40},
+                {},
                 {
                     "lr": {"full": 7.5e-5, "smt": 2.13e-3, "spiel": 7.9e-4, "lora": 2.44e-3, "dora": 6.78e-3},
                     "settings": {  # those in steps as shares of the run: 12 steps were searched

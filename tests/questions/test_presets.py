@@ -44,7 +44,7 @@ def test_the_design_reaches_the_run() -> None:
     tuned = planned(default_family="math").method.config
     assert tuned["block_size"] == "auto"  # of the recipe's settings those stay that the tuning did not search
     assert (tuned["warmup_lr_scale"], tuned["warmup_steps"]) == (0.248, 5)
-    assert made.recipe.limit == design["limit"] and planner(default_family="math").recipe.limit == 40
+    assert made.recipe.limit == planner(default_family="math").recipe.limit == design["limit"] == 40
     assert planned(precision="bf16").method.half
 
 
