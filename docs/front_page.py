@@ -25,15 +25,17 @@ from smt_bench.report.canvas import STYLE
 
 README, CLAIMS = ROOT / "README.md", ROOT / "docs" / "claims.md"
 REAL, FAMILY = "smollm2-135m", "math"  # the pretrained model, and what it learns
+FIRST = "commonsense"  # the data family whose tables lie in a model's folder itself
 OFF = 0.05  # from which on a share is named
 SEEDS = 3  # of its sweep, which no verdict is taken from before
 COST = "bench-60m"  # whose steps were measured
+OF = "; data: "
 WORDS = ("holds", "does not hold", "cannot be told")
 
 
 def claims() -> str:
     """By table of the papers, how many of its claims hold of those that were tried with several seeds."""
-    rows = [(about, _cell(paths), _cell(map(_tuned, paths)), _cell(filter(_finished, _reals(paths)), "nll_verdict"))
+    rows = [(about, _cell(paths), _cell(map(_tuned, paths)), _cell(filter(_finished, map(_real, paths)), "nll_verdict"))
             for about, paths in _by_experiment().items()]  # fmt: skip
     header = [
         "what the papers claim about",
@@ -57,13 +59,17 @@ def _cell(paths: Iterable[Path], verdict: str = "verdict") -> str:
 
 
 def _real(path: Path) -> Path:
-    """The same table of the pretrained model."""
-    return OURS / path.relative_to(OURS).parts[0] / REAL / FAMILY / path.name
+    """The same table of the pretrained model: of the same data, or where the testbed has none of GSM8K's kind, of GSM8K."""
+    experiment = path.relative_to(OURS).parts[0]
+    tried = {_family(other) for other in _sheets() if other.relative_to(OURS).parts[0] == experiment}
+    family = _family(path) if FAMILY in tried else FAMILY
+    return OURS / experiment / REAL / (family if family != FIRST else "") / path.name
 
 
-def _reals(paths: Iterable[Path]) -> list[Path]:
-    """Those of some tables, each once: tables of two data families have one of the pretrained model."""
-    return list(dict.fromkeys(map(_real, paths)))
+def _family(path: Path) -> str:
+    """Of the data behind a table."""
+    folders = path.relative_to(OURS).parts[2:-1]
+    return folders[0] if folders else FIRST
 
 
 def _finished(path: Path) -> bool:
@@ -129,13 +135,13 @@ def every_claim() -> str:
         "|---|---|---|---|",
     ]
     for about, paths in _by_experiment().items():
-        beside = {_real(path): path for path in paths}  # stands once, beside the last family's
+        table, apart = about.split(" ")[0], about.partition(OF)[2]
         for path in paths:
-            real = _real(path) if beside[_real(path)] == path and _finished(_real(path)) else None
+            real = _real(path) if _finished(_real(path)) else None
             tuned = _tuned(path) if _tuned(path).exists() else None
             for claim in _of_paper(path)["claim"].unique():
                 cells = [_one(path, claim), _one(tuned, claim), _one(real, claim, "nll_verdict")]
-                lines.append(f"| {about.split(' ')[0]}: {claim} | {' | '.join(cells)} |")
+                lines.append(f"| {table}: {claim}{OF + apart if apart else ''} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -146,13 +152,18 @@ def _one(path: Path | None, claim: str, verdict: str = "verdict") -> str:
 
 
 def _by_experiment() -> dict[str, list[Path]]:
-    """What an experiment reproduces -> its tables of claims; SMT's first, in the order of its tables."""
-    found: dict[str, list[Path]] = {}
+    """What an experiment reproduces, and on which data if on several -> its tables of claims; SMT's first, in their order."""
+    found: dict[str, dict[str, list[Path]]] = {}
     for path in _sheets():
         if not _of_paper(path).empty:
             about = experiments.find(path.relative_to(OURS).parts[0]).reproduces
-            found.setdefault(about[0].upper() + about[1:], []).append(path)
-    return dict(sorted(found.items(), key=lambda item: item[0].split(" ")[0]))
+            found.setdefault(about[0].upper() + about[1:], {}).setdefault(_family(path), []).append(path)
+    rows = {
+        about + (OF + family if len(families) > 1 else ""): paths
+        for about, families in found.items()
+        for family, paths in families.items()
+    }
+    return dict(sorted(rows.items(), key=lambda item: item[0].split(" ")[0]))
 
 
 def _tuned(path: Path) -> Path:
