@@ -52,6 +52,7 @@ REFERENCES = {
             "precision": "fp32",
         },
         by_family={
+            "commonsense": Reference({"fractions": (0.16, 5.0)}),  # the least that LoRA can have, and what is usual
             "math": Reference(
                 {},
                 {

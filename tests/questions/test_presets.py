@@ -36,7 +36,7 @@ def planned(**asked: Any) -> Run:
 
 
 def test_the_design_reaches_the_run() -> None:
-    made, design = planner(), REFERENCES["smollm2"].design
+    made, design = planner(), REFERENCES["smollm2"].of("commonsense").design
     run = planned()
     assert made.fractions() == [p / 100 for p in design["fractions"]] and made.seeds() == list(design["seeds"])
     assert (run.train.steps, run.train.precision, run.data.heldout) == (60, "fp32", design["heldout"])
@@ -44,6 +44,7 @@ def test_the_design_reaches_the_run() -> None:
     tuned = planned(default_family="math").method.config
     assert tuned["block_size"] == "auto"  # of the recipe's settings those stay that the tuning did not search
     assert (tuned["warmup_lr_scale"], tuned["warmup_steps"]) == (0.248, 5)
+    assert planner(default_family="math").fractions() == [0.0016, 0.01, 0.05]
     assert made.recipe.limit == planner(default_family="math").recipe.limit == design["limit"] == 40
     assert planned(precision="bf16").method.half
 
