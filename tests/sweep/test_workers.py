@@ -120,3 +120,18 @@ def test_failed_runs_are_done_again_when_asked(tmp_path: Path, cli: Cli) -> None
     assert again.returncode == 1 and "1 failed" in again.stderr and "--retry failed" in again.stderr
     assert cli(*command, "--results", str(tmp_path), "--retry", "failed").returncode == 0
     assert sorted(p.suffix for p in store.runs.iterdir()) == [".gz", ".json", ".retried"]
+
+
+def test_a_retry_with_further_seeds_is_a_look_after_the_failed_runs_were_seen(tmp_path: Path, cli: Cli) -> None:
+    command = ["run", "plateau", "--preset", "smoke", "--methods", "lora", "--limit", "1", "--steps", "2"]
+    command += ["--results", str(tmp_path)]
+    assert cli(*command, "--seeds", "0,1").returncode == 0
+    store = Store(tmp_path)
+    key = sorted(path.stem for path in store.runs.glob("*.json"))[0]
+    record = store.read(key)
+    assert record is not None
+    write_text(store.path(key), sealed({**record, "status": "failed", "message": "it broke"}))
+    assert cli(*command, "--seeds", "0,1,2", "--retry", "failed").returncode == 0
+    (found,) = tmp_path.rglob("analysis.json")
+    (kept,) = json.loads(found.read_text())["analyses"].values()
+    assert [(look["seeds"], look["joins"]) for look in kept["later"]] == [([2], False)]
