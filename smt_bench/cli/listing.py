@@ -69,6 +69,14 @@ def print_runs(planned: Sequence[tuple[Any, Capacity | None]], statuses: Mapping
         print(json.dumps(rows, indent=1))
 
 
+def say_parts(parts: Sequence[Leg], store: Store) -> None:
+    """Of several experiments, what each takes and has."""
+    for part in parts if len(parts) > 1 else ():
+        keys = [run.key for run, _ in part.planned]
+        there = sum(store.path(key).exists() for key in keys)
+        say(f"{part.experiment.name} ({part.planner.family.name}): {len(keys)} runs, {there} there")
+
+
 def say_of_data(parts: Sequence[Leg]) -> None:
     """What the data lack, and what they hold that they should not; before anything is trained."""
     for planner in {id(p.planner): p.planner for p in parts if p.experiment.needs_inputs}.values():

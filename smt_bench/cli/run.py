@@ -84,7 +84,7 @@ def run(
 ) -> None:
     """Does the runs of an experiment that are missing, then writes its tables and figures."""
     from smt_bench import experiments
-    from smt_bench.cli.listing import print_runs, say_hours, say_of_data
+    from smt_bench.cli.listing import print_runs, say_hours, say_of_data, say_parts
     from smt_bench.machine import determinism, fits
     from smt_bench.questions.parts import plan_parts, union
     from smt_bench.questions.request import Request
@@ -145,6 +145,7 @@ def run(
         there = ((run.key, store.read(run.key)) for run, _ in planned)
         print_runs(planned, {key: record["status"] for key, record in there if record is not None}, as_json)
         if not as_json:
+            say_parts(parts, store)
             for part in parts:
                 announce(part, store, writes=False)
             say_hours(parts, store, jobs)

@@ -23,6 +23,11 @@ from smt_bench.questions.recipe import Recipe
 from smt_bench.questions.request import TUNING_SEEDS, Request
 
 
+def recipe_name(request: Request) -> str:
+    """Of the recipe asked for, or the model's."""
+    return request.recipe or request.recipe_file.get("base") or registry.find(request.model).recipe
+
+
 class Asked(MethodChoice):
     """What is asked for, with every value in its place: recipe, fractions, seeds, settings of the methods.
 
@@ -76,7 +81,7 @@ class Asked(MethodChoice):
         return applied(found, Own.of(request.changes))
 
     def _recipe_name(self, request: Request) -> str:
-        return request.recipe or request.recipe_file.get("base") or self.entry.recipe
+        return recipe_name(request)
 
     @property
     def mixture(self) -> str:
@@ -125,6 +130,14 @@ class Asked(MethodChoice):
             return made.with_layers(self._asked_layers()).to_dict()
         with setting_named(name, made.to_dict()):
             return made.with_layers(self.inventory.resolve(layers, lenient)).to_dict()
+
+    def at(self, fractions_pct: tuple[float, ...]) -> Self:
+        """The planner with other fractions asked for; what was read and located is shared."""
+        if fractions_pct == self.request.fractions_pct:
+            return self
+        made = copy(self)
+        made.request = replace(self.request, fractions_pct=fractions_pct)
+        return made
 
     def as_usual(self) -> Self:
         """The planner as it were with the model's recipe and no method's setting or layers asked for."""

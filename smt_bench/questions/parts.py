@@ -9,7 +9,8 @@ from pathlib import Path
 from smt_bench.machine.fits import Machine
 from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.methods.base import Capacity
-from smt_bench.questions import refusals
+from smt_bench.questions import presets, refusals
+from smt_bench.questions.asked import recipe_name
 from smt_bench.questions.experiment import Experiment, MeasuringExperiment, TrainingExperiment
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
@@ -64,17 +65,15 @@ def plan_parts(
     planners: dict[str, Planner] = {}
     made: list[Leg] = []
     refused: list[tuple[str, ValueError]] = []
-    units = [
-        (experiment, family)
-        for experiment in experiments
-        for family in ((request.family,) if request.settled else experiment.families)
-    ]
+    units = [(e, family) for e in experiments for family in _families(e, request, len(experiments) > 1)]
+    if apart := [e.name for e in experiments if e.name not in {part.name for part, _ in units}]:
+        say(f"note: not in the reference sweep{' on ' + request.family if request.settled else ''}: {', '.join(apart)}")
     for experiment, family in units:
         try:
+            asked = asked_of(request, experiment.name, family)
             if family not in planners:
-                asked = replace(request, default_family=family)
                 planners[family] = Planner(asked, here, say, spread, shared=len(experiments) > 1)
-            made.append(_plan(experiment, planners[family], store, writes))
+            made.append(_plan(experiment, planners[family].at(asked.fractions_pct), store, writes))
         except ValueError as error:
             if len(units) == 1:
                 raise
@@ -84,6 +83,25 @@ def plan_parts(
     for name, why in refused:
         say(f"note: {name} left out: {str(why).splitlines()[0]}")
     return made
+
+
+def _families(experiment: Experiment, request: Request, bundled: bool) -> Sequence[str]:
+    """The data that an experiment is done on; of a bundle under a reference's design what that names alone."""
+    if not (bundled and request.preset == presets.REFERENCE):
+        return (request.family,) if request.settled else experiment.families
+    named = presets.reference(recipe_name(request)).parts.get(experiment.name, {})
+    return [family for family in named if not request.settled or family == request.family]
+
+
+def asked_of(request: Request, experiment: str, family: str) -> Request:
+    """What is asked for of one experiment on one data family: tasks and fractions that are not named are its reference's."""
+    asked = replace(request, default_family=family)
+    if request.preset != presets.REFERENCE:
+        return asked
+    found = presets.reference(recipe_name(request))
+    tasks = request.tasks or (() if request.settled else found.tasks.get(family, ()))
+    fractions = request.fractions_pct or found.parts.get(experiment, {}).get(family, ())
+    return replace(asked, tasks=tasks, fractions_pct=fractions)
 
 
 def _plan(experiment: Experiment, planner: Planner, store: Store, writes: bool) -> Leg:

@@ -30,12 +30,16 @@ class Reference:
         found: rates and settings of a tuning.
         tuning: its hash; "": not tuned yet.
         by_family: other values of both for a data family.
+        tasks: of a data family those that are asked, where none is named.
+        parts: the experiments of the sweep, on which data families, at which fractions (%); (): at the design's.
     """
 
     design: Mapping[str, Any]
     found: Mapping[str, Any] = field(default_factory=dict)
     tuning: str = ""
     by_family: Mapping[str, Reference] = field(default_factory=dict)
+    tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    parts: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
 
     def of(self, family: str) -> Reference:
         """Of a data family: its own values in place of those for all."""
@@ -67,6 +71,19 @@ REFERENCES = {
                 "ff5b52c9cbb929b5",
             )
         },
+        tasks={
+            "commonsense": ("boolq", "piqa", "social_i_qa", "ARC-Easy", "ARC-Challenge", "openbookqa"),
+            "math": ("gsm8k",),
+        },
+        # The choices that SMT makes are tried where 60 steps teach something, at one fraction.
+        parts={
+            "plateau": {"commonsense": (), "math": ()},
+            "commonsense": {"commonsense": ()},
+            "qkv": {"math": (1.0,)},
+            "selection": {"math": (1.0,)},
+            "gradients": {"math": ()},
+            "anatomy": {"math": ()},
+        },
     ),
 }  # fmt: skip
 
@@ -87,10 +104,19 @@ def values(name: str, family: str, preset: str | None, tunes: bool = False) -> d
         raise ValueError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
     if preset != REFERENCE:
         return {}
-    if name not in REFERENCES:
-        raise ValueError(f"--preset {preset}: there is none for recipe {name}, only for {', '.join(REFERENCES)}")
-    found = REFERENCES[name].of(family)
+    found = reference(name).of(family)
     return {**found.design, **({} if tunes else found.found)}
+
+
+def reference(name: str) -> Reference:
+    """That of a recipe.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if name not in REFERENCES:
+        raise ValueError(f"--preset {REFERENCE}: there is none for recipe {name}, only for {', '.join(REFERENCES)}")
+    return REFERENCES[name]
 
 
 def origin(name: str, family: str, preset: str | None, method: str) -> dict[str, str]:
