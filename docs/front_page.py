@@ -192,9 +192,9 @@ def _linked(text: str, path: Path) -> str:
 
 
 def _sheets() -> Iterator[Path]:
-    def number(path: Path) -> tuple[int, str]:
+    def number(path: Path) -> tuple[int, bool, str]:
         table = re.search(r"table(\d+)", path.name)
-        return (int(table[1]) if table else 99, path.as_posix())
+        return (int(table[1]) if table else 99, _family(path) != FIRST, path.as_posix())
 
     every = [
         path for path in OURS.glob(f"*/{MODEL}/**/*_claims.csv") if "tuned" not in path.relative_to(OURS).as_posix()

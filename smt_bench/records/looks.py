@@ -129,12 +129,17 @@ def _cell(asked: Mapping[str, Any]) -> str:
     return digest({**values, "train": train, "method": method})
 
 
-def may_be_seen(folder: Path, setting: str | None, listed: Sequence[str], there: Callable[[str], bool]) -> list[str]:
-    """The listed keys without those that wait for others.
+def may_be_seen(
+    folder: Path, setting: str | None, listed: Sequence[str], there: Callable[[str], bool]
+) -> tuple[list[str], int]:
+    """The listed keys without those that wait for others, and how many runs of the first look are missing.
 
     Raises:
         ValueError: the file is damaged, or a newer version wrote it.
     """
     kept = analyses(folder)["analyses"].get(setting or "")
-    waits = hidden(looks(kept, listed, there)) if kept else set[str]()
-    return [key for key in listed if key not in waits]
+    if not kept:
+        return list(listed), 0
+    found = looks(kept, listed, there)
+    waits = hidden(found)
+    return [key for key in listed if key not in waits], found[0].missing

@@ -225,9 +225,11 @@ def test_runs_that_tables_hide_are_hidden_here_too(tmp_path: Path) -> None:
     later = {"sha256": "0", "finished_before": 0, "keys": ["b", "c"], "seeds": [1, 2], "joins": False}
     declared = {"schema": 1, "analyses": {"s": {**first, "later": [later]}}}
     (place / "analysis.json").write_text(json.dumps(declared))
-    assert [study.keys for study in studies(tmp_path)] == [("a",)]
+    assert [(study.keys, study.missing) for study in studies(tmp_path)] == [(("a",), 0)]
     (runs / "c.json").write_text("{}")
     assert [study.keys for study in studies(tmp_path)] == [("a", "b", "c")]
+    (runs / "a.json").unlink()
+    assert [study.missing for study in studies(tmp_path)] == [1]
     (place / "analysis.json").write_text("{")
     with pytest.warns(BenchWarning, match="analysis.json is damaged"):
         assert [study.keys for study in studies(tmp_path)] == [("a", "b", "c")]

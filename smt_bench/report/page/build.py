@@ -7,7 +7,7 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from smt_bench.report.page import answers, charts, claims, fronts, rows, tunings
 from smt_bench.report.page.details import both
 from smt_bench.report.page.drawing import Chart
 from smt_bench.report.page.folder import Study, slug, studies
-from smt_bench.report.page.points import BY_NAME, Field, field_of
+from smt_bench.report.page.points import BY_NAME, JUDGED, Field, field_of
 
 ASSETS = Path(__file__).parent / "assets"
 FEW = 800  # records that the page holds closely: curves of 60 points, answers one by one; beyond, less of each
@@ -76,7 +76,7 @@ def page(results: Path) -> str:
     tuned = [chart for study in found for chart in tunings.figures(study, records)]
     judged = claims.judged(found, details)
     sizes = Counter(row.study.place for row in judged)
-    judged.sort(key=lambda row: ("(" in row.verdict, -sizes[row.study.place]))  # what one seed cannot decide comes last
+    judged.sort(key=lambda row: (*_standing(row, records), -sizes[row.study.place], row.study.place))
     computed = claims.computed(found)
     content = {
         "title": _title(records),
@@ -175,8 +175,12 @@ def _parts(found: Sequence[Study], records: Mapping[str, Record], details: Mappi
         if by_tuning:
             tuning, runs = list(by_tuning.items())[-1]
             sets.append((tuning, [*untrained(published), *runs]))
-        made += [(study, tuned, f) for tuned, some in sets if some and (f := field_of(some)) is not None]
-    made.sort(key=lambda e: (bool(e[2].whys), -len(e[2].points), -len(e[0].tables), e[0].place))
+        fields = [(tuned, field_of(some)) for tuned, some in sets if some]
+        made += [(study, tuned, _waiting(f, study.missing)) for tuned, f in fields if f is not None]
+    # What decides something first; of that pretrained models before a testbed, tuned rates before a recipe's.
+    made.sort(
+        key=lambda e: (bool(e[2].whys), *_weight(e[2].record, e[1]), -len(e[2].points), -len(e[0].tables), e[0].place)
+    )
     kept: list[Part] = []
     for study, tuned, field in made:
         keys = {key for p in field.points for key in p.keys}
@@ -192,6 +196,27 @@ def _parts(found: Sequence[Study], records: Mapping[str, Record], details: Mappi
         part.charts.extend(chart for chart in drawn if chart is not None)
         kept.append(part)
     return kept
+
+
+def _waiting(found: Field, missing: int) -> Field:
+    """Without decisions as long as declared runs are missing."""
+    if not missing:
+        return found
+    why = f"{missing} declared run{' is' if missing == 1 else 's are'} missing"
+    return replace(found, zones={name: {} for name in JUDGED}, whys=dict.fromkeys(JUDGED, why))
+
+
+def _weight(record: Record, tuned: str = "") -> tuple[bool, bool]:
+    """For sorting: weights that come with the package are a testbed's; rates are the recipe's unless a tuning found them."""
+    found = tuned or record["run"].get("tuning") or (record.get("recipe") or {}).get("tuning")
+    return record["run"]["model"].get("weights") == "embedded", not found
+
+
+def _standing(row: claims.Row, records: Mapping[str, Record]) -> tuple[bool, bool, bool, bool]:
+    """For sorting claims: one seed decides nothing and comes last; then as the answers; what was decided before what was not."""
+    key = next((key for key in row.keys if key in records), None)
+    testbed, untuned = (True, True) if key is None else _weight(records[key])
+    return row.how.startswith("1 seed,") or row.how == "1 seed", testbed, untuned, "(" in row.verdict
 
 
 def _about(study: Study, tuned: str, field: Field, taken: Sequence[str]) -> str:

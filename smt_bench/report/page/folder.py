@@ -31,6 +31,7 @@ class Study:
         figures: one file of each figure.
         claims: rows of its tables of claims, by the table's name.
         tunings: of its `tuning.json`, by hash; empty elsewhere.
+        missing: declared runs without a record, before which nothing is decided.
     """
 
     place: str
@@ -40,6 +41,7 @@ class Study:
     figures: tuple[Path, ...]
     claims: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     tunings: dict[str, Any] = field(default_factory=dict)
+    missing: int = 0
 
     @property
     def id(self) -> str:
@@ -78,7 +80,7 @@ def studies(results: Path) -> list[Study]:
         if here == results or not (INDEX in names or TUNING in names or any(n.endswith(".md") for n in names)):
             continue
         place = here.relative_to(results).as_posix()
-        keys = _keys(here, results) if INDEX in names else ()
+        keys, missing = _keys(here, results) if INDEX in names else ((), 0)
         figures = {Path(n).stem: here / n for n in names if n.endswith(".png")}
         found.append(
             Study(
@@ -89,21 +91,23 @@ def studies(results: Path) -> list[Study]:
                 tuple(figures.values()),
                 {n[: -len(".csv")]: rows(here / n) for n in names if n.endswith("claims.csv")},
                 _tunings(here / TUNING) if TUNING in names else {},
+                missing,
             )
         )
     return found
 
 
-def _keys(here: Path, results: Path) -> tuple[str, ...]:
-    """Of a folder's latest setting, without runs that wait for others of their look."""
+def _keys(here: Path, results: Path) -> tuple[tuple[str, ...], int]:
+    """Of a folder's latest setting, without runs that wait for others of their look; how many declared ones are missing."""
     index = Index.read(here)
     try:
-        return tuple(
-            may_be_seen(here, index.latest, index.keys, lambda key: (results / "runs" / f"{key}.json").exists())
+        keys, missing = may_be_seen(
+            here, index.latest, index.keys, lambda key: (results / "runs" / f"{key}.json").exists()
         )
     except ValueError as error:
         warnings.warn(str(error), BenchWarning, stacklevel=2)
-        return tuple(index.keys)
+        return tuple(index.keys), 0
+    return tuple(keys), missing
 
 
 def rows(path: Path) -> list[dict[str, str]]:
