@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -143,7 +144,7 @@ def render(
         shown: whether the tables are what was asked for.
     """
     from smt_bench.evidence.decisions import looking
-    from smt_bench.questions import analysis
+    from smt_bench.questions import analysis, deviations
     from smt_bench.report.conditions import not_done
     from smt_bench.report.table import add_notes
 
@@ -153,11 +154,12 @@ def render(
         files = _render_all(experiment, records, place, model) if records else []
     if shown:
         _say_one_set(records)
-    if files and (told := analysis.lines(experiment, index, found)):
+    if files and (told := deviations.lines(experiment, index, found)):
         add_notes(files[:1], told)
+        add_notes([f for f in files[1:] if re.fullmatch(r"table\d+\.md", f.name)], told[:1])
         if found.times > 1:
             claims = [f for f in files[1:] if f.suffix == ".md" and f.stem.endswith("_claims")]
-            add_notes(claims, [analysis.times_told(found.times)])
+            add_notes(claims, [deviations.times_told(found.times)])
     left_out = index.left_out.get(index.latest or "")
     return [*files, *not_done(left_out, model).write(place, "left_out")] if files and left_out else files
 

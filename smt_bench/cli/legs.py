@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -73,9 +73,23 @@ def announce(part: Leg, store: Store, writes: bool = True) -> Index:
             f"note: the tables in {part.place} were of other data or settings; no run is lost: the earlier command makes them "
             "again"
         )
-    if told := analysis.declare(part.experiment, runs, part.place, store, listed, writes):
+    if told := analysis.declare(part.experiment, runs, part.place, store, listed, writes, lambda: _design(part, store)):
         say(told)
     return index
+
+
+def _design(part: Leg, store: Store) -> dict[str, Any]:
+    """What stands in an analysis beside its claims: whose rates these are, and what can be told."""
+    from smt_bench.plan.power import before
+    from smt_bench.questions.analysis import found_by
+    from smt_bench.questions.experiment import TrainingExperiment
+    from smt_bench.records.runs import Run
+
+    assert isinstance(part.experiment, TrainingExperiment)
+    runs = [run for run, _ in part.planned]
+    named = {run.method.name for run in runs if isinstance(run, Run)}
+    made: dict[str, Any] = found_by(part.planner.rates_of(name) for name in named)
+    return {**made, "power": before(part.experiment, part.planner, store.root)}
 
 
 def do(part: Leg, index: Index, store: Store, how: How, several: bool) -> int:

@@ -2,7 +2,7 @@
 
 What a difference of two cells varies by comes from stored records of the same experiment and model where there are any (the
 median over pairs of cells), else from stated guesses. More seeds make the part smaller that seeds are behind, never that of
-the items.
+the items. `analysis.json` holds the same of a design before its first run.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from smt_bench.data.loading import load
-from smt_bench.evidence.cells import common_tasks, groups
+from smt_bench.evidence.cells import Group, common_tasks, groups
 from smt_bench.evidence.decisions import (
     ALPHA,
     MOST_SEEDS,
@@ -27,13 +28,17 @@ from smt_bench.evidence.decisions import (
 )
 from smt_bench.evidence.interval import Estimate, Parts
 from smt_bench.evidence.pairs import compare
-from smt_bench.plan.rows import DryPlanner
 from smt_bench.questions.experiment import TrainingExperiment
+from smt_bench.questions.planner import Planner
+from smt_bench.records import heldout
 from smt_bench.records.index import INDEX, Index, folder
-from smt_bench.records.store import Store
+from smt_bench.records.runs import digest
+from smt_bench.records.store import Record, Store
+from smt_bench.report.accuracy.variants import relabelled
 from smt_bench.report.table import Cell, Table
 
 SEEDS = (2, 3, 5, 10, 20)
+FEW = 3  # seeds with which single pairs are looked at, unless more are planned
 MOST_PAIRS = 200  # of cells that are looked at
 TIMES = (1, 10, 100)  # as many test items
 # Guesses where nothing is stored: of one run over seeds (points, nats); the share of test items that two methods answer
@@ -52,15 +57,19 @@ class Design:
         nats: of held-out NLL; None where there is none.
         source: where both come from.
         items: test items.
+        heldout: examples behind the loss.
+        pairs: nats of the single pairs of cells behind the median; empty where they are guessed.
     """
 
     points: Parts
     nats: Parts | None
     source: str
     items: int
+    heldout: int
+    pairs: tuple[Parts, ...] = ()
 
 
-def design(experiment: TrainingExperiment, planner: DryPlanner, results: Path) -> Design:
+def design(experiment: TrainingExperiment, planner: Planner, results: Path) -> Design:
     """From records, else guessed."""
     store = Store(results)
     kept = folder(store, experiment.name, planner.entry.name, planner.family.subfolder)
@@ -75,21 +84,36 @@ def _stored(store: Store, index: Index) -> Design | None:
     records = [r for r in store.for_tables(index.keys) if "kind" not in r["run"]]
     if not any(r["status"] == "done" for r in records):
         return None
-    try:
-        found = [g for g in groups(records) if g.trains and len(g.done) > 1]
-    except ValueError:  # cells that no table may compare
-        return None
+    found = _cells(records) or _cells([_by_settings(r) for r in records])
     tasks = common_tasks(found)
     pairs = [compare(a, b, tasks) for a, b in list(combinations(found, 2))[:MOST_PAIRS]]
     points, nats = _median([c.accuracy for c in pairs]), _median([c.nll for c in pairs])
     if points is None:
         return None
+    first = found[0].done[0]
     return Design(
         points,
         nats,
         f"median over {len(pairs)} pairs of {len(found)} stored cells, {min(c.n_seeds for c in pairs)} seeds or more",
-        sum(task["n"] for name, task in found[0].done[0]["evaluation"].items() if name in tasks),
+        sum(task["n"] for name, task in first["evaluation"].items() if name in tasks),
+        0 if nats is None else len(heldout.examples(first, "report")[1]),
+        tuple(c.nll.parts for c in pairs if c.nll is not None and c.nll.parts is not None),
     )
+
+
+def _cells(records: Sequence[Record]) -> list[Group]:
+    """Those with several seeds; none where there are fewer than two, or no table may compare them."""
+    try:
+        found = [g for g in groups(records) if g.trains and len(g.done) > 1]
+    except ValueError:
+        return []
+    return found if len(found) > 1 else []
+
+
+def _by_settings(record: Record) -> Record:
+    """As a method of its own for its settings: an ablation's cells differ in these alone."""
+    method = record["run"]["method"]
+    return relabelled(record, f"{method['name']} {digest(method['config'])}")
 
 
 def _median(found: Sequence[Estimate | None]) -> Parts | None:
@@ -100,28 +124,42 @@ def _median(found: Sequence[Estimate | None]) -> Parts | None:
     return Parts(per_seed, items, float(np.median([p.items_df for p in parts])), 2)
 
 
-def _guessed(planner: DryPlanner) -> Design:
+def _guessed(planner: Planner) -> Design:
     names = list(planner.request.tasks)
     limit = planner.request.limit if planner.request.limit is not None else planner.recipe.limit
-    if planner.entry.embedded is not None:
+    if planner.opened and planner.data.tests:
+        sizes = [len(examples) for examples in planner.data.tests.values()]
+    elif planner.entry.embedded is not None:
         tests = load(None, planner.family.name, names, 0, limit, mixture=planner.mixture).tests
         sizes = [len(examples) for examples in tests.values()]
     else:
         sizes = [limit or PER_TASK] * (len(names) or len(planner.family.tasks))
-    total, heldout = sum(sizes), planner.recipe.heldout / 2  # the other half is for choices
+    total, judged = max(1, sum(sizes)), planner.recipe.heldout / 2  # the other half is for choices
     items = 100**2 * DIFFERENT * SHARED / total
     points = Parts(2 * SEED_SD**2, items, max(1.0, total / SHARED), 2)
     nats = None
-    if heldout > 1:
-        nats = Parts(2 * NLL_SEED_SD**2, NLL_ITEM_SD**2 * SHARED / heldout, heldout / SHARED, 2)
+    if judged > 1:
+        nats = Parts(2 * NLL_SEED_SD**2, NLL_ITEM_SD**2 * SHARED / judged, judged / SHARED, 2)
     source = (
         f"guesses: nothing is stored; {total:,} test items, of which two methods answer {100 * DIFFERENT:g} % differently, "
         f"{SEED_SD:g} points over seeds ({NLL_SEED_SD:g} nats), variance of items times {SHARED:g} for shared sources"
     )
-    return Design(points, nats, source, total)
+    return Design(points, nats, source, total, int(judged))
 
 
-def power_table(experiment: TrainingExperiment, planner: DryPlanner, results: Path, effect: float) -> Table:
+def before(experiment: TrainingExperiment, planner: Planner, results: Path) -> dict[str, Any]:
+    """What `analysis.json` says of the smallest differences that the planned seeds find: points, nats, by one and by all."""
+    found, seeds = design(experiment, planner, results), len(planner.seeds())
+    family, _ = _family(experiment, planner)
+    told: dict[str, Any] = {"seeds": seeds, "comparisons": family, "variances": found.source}
+    for name, parts in (("points", found.points), ("nats", found.nats)):
+        if parts is not None and seeds > 1:
+            sizes = (smallest_at(parts, seeds, alpha) for alpha in (ALPHA, ALPHA / family))
+            told[name] = dict(zip(("one", "strictest"), (round(size, 4) for size in sizes)))
+    return told
+
+
+def power_table(experiment: TrainingExperiment, planner: Planner, results: Path, effect: float) -> Table:
     """By number of seeds the smallest differences that are found with 80 % power, and how many seeds `effect` (points) needs."""
     found = design(experiment, planner, results)
     family, declared = _family(experiment, planner)
@@ -148,14 +186,16 @@ def power_table(experiment: TrainingExperiment, planner: DryPlanner, results: Pa
         f"{needs[1]}.",
         "The smallest true difference that is found with 80 % power: two-sided test at 5 %, for several at Holm's strictest "
         f"step; {family}: {declared}.",
-        *_larger(found, effect, family),
+        *_larger(found.points, found.items, "test items", effect, margins().points, "point", family),
+        *_larger(found.nats, found.heldout, "held-out examples", margins().nats, margins().nats, "nat", family),
+        *_singly(found, max(FEW, len(planner.seeds())), family),
         f"With any number of seeds {1.96 * math.sqrt(found.points.items):.1f} points stay uncertain (95 %) for the test items.",
         f"Variances: {found.source}.",
     ]
     return Table(f"What {experiment.name} on {planner.entry.name} can tell", header, rows, lines, data)
 
 
-def _family(experiment: TrainingExperiment, planner: DryPlanner) -> tuple[int, str]:
+def _family(experiment: TrainingExperiment, planner: Planner) -> tuple[int, str]:
     """How many comparisons are corrected together, and which; counted from the planned runs as `analysis.json` counts them."""
     if not planner.opened:
         planner.open_without_data()
@@ -166,19 +206,31 @@ def _family(experiment: TrainingExperiment, planner: DryPlanner) -> tuple[int, s
     return cells, f"{experiment.name} declares no claim, so that every planned cell is compared with one"
 
 
-def _larger(found: Design, effect: float, family: int) -> list[str]:
+def _larger(
+    parts: Parts | None, count: int, items: str, effect: float, margin: float, unit: str, family: int
+) -> list[str]:
     """What would have to be larger for a difference to be told, and for none."""
-    margin, made = margins().points, []
-    for what, size, reached in (
-        (f"finding {effect:g} point{'' if effect == 1 else 's'}", effect, smallest_at),
-        (f"telling that two are within {margin:g} point{'' if margin == 1 else 's'}", margin, equal_at),
-    ):
+    if parts is None:
+        return []
+    made: list[str] = []
+    for what, size, reached in (("finding", effect, smallest_at), ("telling that two are within", margin, equal_at)):
         told = []
         for times in TIMES:
-            seeds = seeds_needed(found.points.with_items(times), size, ALPHA / family, reached)
-            told.append(f"{found.items * times:,} test items {'no number of' if seeds is None else f'{seeds:,}'} seeds")
-        made.append(f"In the strictest of {family} comparisons {what} takes with {', with '.join(told)}.")
+            seeds = seeds_needed(parts.with_items(times), size, ALPHA / family, reached)
+            told.append(f"{count * times:,} {items} {'no number of' if seeds is None else f'{seeds:,}'} seeds")
+        takes = f"{what} {size:g} {unit}{'' if size == 1 else 's'} takes with {', with '.join(told)}"
+        made.append(f"In the strictest of {family} comparisons {takes}.")
     return made
+
+
+def _singly(found: Design, seeds: int, family: int) -> list[str]:
+    """How far single pairs lie from the median."""
+    if not found.pairs:
+        return []
+    sizes = [smallest_at(parts, seeds, ALPHA / family) for parts in found.pairs]
+    return [
+        f"NLL, {seeds} seeds, {family} comparisons: from {min(sizes):.4f} to {max(sizes):.4f} nats by the pair of cells."
+    ]
 
 
 def _needs(parts: Parts, effect: float, alpha: float) -> str:

@@ -9,7 +9,7 @@ before the first of them too, and are another look at the same claims (`records.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,6 +55,11 @@ def contents(experiment: TrainingExperiment, asked: Asked) -> dict[str, Any]:
     }
 
 
+def found_by(tunings: Iterable[str]) -> dict[str, list[str]]:
+    """Of rates that a preset has: the tunings that found them."""
+    return {"rates": sorted({*tunings} - {""})}
+
+
 def judging() -> dict[str, Any]:
     """How the claims are judged: margins, and the rule, which also says how it is corrected for their number."""
     return {"margins": asdict(margins()), "rule": verdicts.rule()}
@@ -67,6 +72,7 @@ def declare(
     store: Store,
     listed: Sequence[str] = (),
     writes: bool = True,
+    more: Callable[[], Mapping[str, Any]] = dict,
 ) -> str:
     """Writes down what is to be compared, unless it is written; what to say of it, often nothing.
 
@@ -79,6 +85,7 @@ def declare(
         store: with the records of some.
         listed: keys that the folder's index listed before.
         writes: False: only says it.
+        more: what else is written down at first, e.g. what the design can tell; only asked where that is done.
 
     Raises:
         ValueError: the file is damaged, a newer version wrote it, or another process keeps it.
@@ -93,9 +100,8 @@ def declare(
         there = looking.analyses(folder)
         before = json.dumps(there)
         if setting not in there["analyses"]:
-            there["analyses"][setting] = _first(
-                experiment, seen or [{"key": r.key, "run": r.to_dict()} for r in runs], store
-            )
+            asked = seen or [{"key": r.key, "run": r.to_dict()} for r in runs]
+            there["analyses"][setting] = _first(experiment, asked, store, more() if writes else {})
         kept = there["analyses"][setting]
         later = _later(kept, listed, runs, store)
         if later:
@@ -114,8 +120,10 @@ def declare(
     )
 
 
-def _first(experiment: TrainingExperiment, asked: Sequence[Mapping[str, Any]], store: Store) -> dict[str, Any]:
-    declared = contents(experiment, [one["run"] for one in asked])
+def _first(
+    experiment: TrainingExperiment, asked: Sequence[Mapping[str, Any]], store: Store, more: Mapping[str, Any]
+) -> dict[str, Any]:
+    declared = {**contents(experiment, [one["run"] for one in asked]), **more}
     keys = [one["key"] for one in asked]
     return {
         "sha256": digest(declared),
@@ -175,97 +183,3 @@ def seen(index: Index, records: Sequence[Record]) -> Seen:
     hidden = looking.hidden(found)
     shown = [r for r in records if r["key"] not in hidden]
     return Seen(shown, 0 if found[0].missing else looking.times(found, by_key), tuple(found))
-
-
-def lines(experiment: Experiment, index: Index, found: Seen) -> list[str]:
-    """What stands below a table about its analysis; nothing where none was written.
-
-    Args:
-        experiment: of the table.
-        index: of its folder, on its setting.
-        found: what the table is made of.
-    """
-    kept = looking.analyses(index.path)["analyses"].get(index.latest or "")
-    if kept is None or not isinstance(experiment, TrainingExperiment):
-        return []
-    declared = kept["declared"]
-    if digest(declared) != kept["sha256"]:
-        return [
-            f"{FILE} was changed after it was written: its hash is not {kept['sha256']}. No claim here was declared before."
-        ]
-    when = (
-        "before the first run"
-        if not kept["finished_before"]
-        else (f"when {kept['finished_before']} of its {kept['runs']} runs were finished already")
-    )
-    margins = declared["margins"]
-    actual = contents(experiment, [r["run"] for r in found.records])
-    count, cells = sum(not claim["control"] for claim in declared["claims"]), actual["comparisons"]
-    claims = f"{count} claim{'s' if count != 1 else ''}" + (f" in {cells} comparisons" if cells != count else "")
-    told = (
-        f"Analysis written down {when}: {FILE}, hash {kept['sha256']}; {claims}, margins "
-        f"{margins['points']:g} point and {margins['nats']:g} nats, seeds {', '.join(map(str, declared['seeds'])) or 'none'}."
-    )
-    first, later = found.looks[0], found.looks[1:]
-    batches = [*first.batches[1:], *(batch for look in later if not look.missing for batch in look.batches)]
-    apart = deviations(
-        {**declared, "seeds": sorted({*declared["seeds"], *(s for b in batches for s in b["seeds"])})}, actual
-    )
-    lost = sum(r["status"] != "done" for r in found.records)
-    apart += [f"{lost} runs without numbers"] if lost else []
-    said = [told, f"Deviates from it: {'; '.join(apart)}." if apart else "Nothing deviates from it."]
-    said += [_added(batch, batch in first.batches) for batch in batches if "sha256" in batch]
-    if first.missing:
-        said.append(
-            f"No claim is decided before the last of {len(first.keys)} declared runs: {first.missing} missing. Where some can no "
-            f"longer be made, take their keys out of {FILE}."
-        )
-    said += [times_told(found.times)] if found.times > 1 else []
-    said += [
-        f"{look} are not shown before the last of them: {look.missing} missing. Where some can no longer be made, take their "
-        f'entry out of "later" in {FILE}.'
-        for look in later
-        if look.missing
-    ]
-    return said
-
-
-def times_told(times: int) -> str:
-    """That p values pay for looks."""
-    return f"The claims were looked at {times} times, with runs added in between: their p values count {times} times."
-
-
-def _added(batch: Mapping[str, Any], first: bool) -> str:
-    asked = {name: batch[name] for name in ("seeds", "keys", "joins")}
-    before, count = batch["finished_before"], len(batch["keys"])
-    when = "before the first of them" if not before else f"when {before} of them were finished"
-    return (
-        f"{Look((batch,), tuple(batch['keys']), 0)} {'were' if count != 1 else 'was'} added "
-        f"{'before' if first else 'after'} a look at the others, written down {when}: hash {batch['sha256']}"
-        f"{', which is no longer theirs' if digest(asked) != batch['sha256'] else ''}."
-    )
-
-
-def deviations(declared: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:
-    """In words, what is otherwise than it was declared."""
-    found = []
-    for name in ("claims", "methods", "fractions", "seeds", "tuning"):
-        before, now = (_named(name, values[name]) for values in (declared, actual))
-        added, left = [v for v in now if v not in before], [v for v in before if v not in now]
-        found += [f"{name} added: {', '.join(added)}"] if added else []
-        found += [f"{name} declared but not here: {', '.join(left)}"] if left else []
-    for name in ("margins", "rule", "heldout", "weights", "model"):
-        if declared[name] != actual[name]:
-            changed = "" if name in ("rule", "model") else f" ({_plain(declared[name])}, now {_plain(actual[name])})"
-            found.append(f"another {name}{changed}")
-    return found
-
-
-def _named(name: str, values: Sequence[Any]) -> list[str]:
-    if name == "claims":
-        return [f"{claim['text']!r} ({claim['ahead']}, {claim['behind']})" for claim in values]
-    return [f"{100 * value:g} %" if name == "fractions" else str(value) for value in values]
-
-
-def _plain(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())

@@ -199,6 +199,11 @@ class Planner(Opened):
         device_map, r = fits.device_map(self.inventory.total, self.here), self.request
         return Inputs(self.located, data, device_map, allow_code=r.allow_code, recipe=own, limit=self._limit)
 
+    def rates_of(self, method: str) -> str:
+        """The tuning behind a method's rate and settings in the preset; "": none is."""
+        found: str = self._own(method).get("tuning", "")
+        return found
+
     def _own(self, method: str | None) -> dict[str, Any]:
         """Which recipe, its preset, and what is otherwise because it was asked for; nothing where it is as it is."""
         r, name = self.request, self._recipe_name(self.request)

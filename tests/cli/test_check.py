@@ -45,6 +45,9 @@ def test_check_statistics_writes_its_table_and_fails_where_it_must(cli, monkeypa
 def test_plan_power_from_records_and_from_guesses(cli, tmp_path: Path) -> None:
     code, out, _ = cli("plan", "power", "plateau", "--model", "tiny", "--results", str(REFERENCE), "--effect", "10")
     assert code == 0 and "136 pairs of 17 stored cells" in out and "10 points: one comparison needs 6 seeds" in out
+    code, out, _ = cli("plan", "power", "qkv", "--model", "tiny", "--results", str(REFERENCE))
+    assert code == 0 and "6 pairs of 4 stored cells" in out  # which differ in settings alone
+    assert "finding 0.01 nats takes with 100 held-out examples" in out and "nats by the pair of cells" in out
     code, out, _ = cli("plan", "power", "plateau", "--model", "tiny", "--results", str(tmp_path), "--json")
     rows = json.loads(out)
     assert code == 0 and [row["seeds"] for row in rows] == [2, 3, 5, 10, 20] and not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ from smt_bench import experiments
 from smt_bench.evidence.decisions import margins
 from smt_bench.experiments.accuracy.plateau import Plateau
 from smt_bench.machine import fits
-from smt_bench.questions import analysis
+from smt_bench.questions import analysis, deviations
 from smt_bench.questions.experiment import TrainingExperiment
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
@@ -37,7 +37,7 @@ def below(planned: list[Run], folder: Path) -> list[str]:
 
 def told_of(folder: Path, records: list[dict[str, Any]]) -> list[str]:
     index = Index.read(folder)
-    return analysis.lines(Plateau(), index, analysis.seen(index, records))
+    return deviations.lines(Plateau(), index, analysis.seen(index, records))
 
 
 def missing(folder: Path, records: list[dict[str, Any]]) -> int:
@@ -72,6 +72,22 @@ def test_it_is_written_before_the_first_run_and_nothing_deviates(declared: tuple
     told = below(planned, folder)
     assert told[0].startswith("Analysis written down before the first run") and kept["sha256"] in told[0]
     assert told[1] == "Nothing deviates from it."
+
+
+def test_what_the_design_can_tell_and_whose_rates_it_has_are_written_down(tmp_path: Path) -> None:
+    planned = runs(methods=("smt", "lora", "full"), seeds=(0, 1))
+    Index.read(tmp_path).add(planned)
+    sizes = {"one": 10.4, "strictest": 14.44}
+    power = {"seeds": 2, "comparisons": 4, "variances": "guesses", "points": sizes}
+    more = {**analysis.found_by(["", "ab12", "ab12"]), "power": power}
+    analysis.declare(Plateau(), planned, tmp_path, Store(tmp_path), more=lambda: more)
+    analysis.declare(Plateau(), planned, tmp_path, Store(tmp_path), more=lambda: {"power": {}})  # at first alone
+    records = [{**record, "recipe": {"tuning": "ab12"}} for record in done(planned)]
+    told = told_of(tmp_path, records)
+    assert "it was to find 10.4 points in one comparison and 14.4 points in the strictest (guesses)" in told[0]
+    assert told[1] == "Nothing deviates from it."
+    others = [{**record, "recipe": {"tuning": "cd34"}} for record in records]
+    assert "rates added: cd34; rates declared but not here: ab12" in told_of(tmp_path, others)[1]
 
 
 @pytest.mark.parametrize(
@@ -352,7 +368,7 @@ def test_controls_do_not_count_among_the_claims(tmp_path: Path) -> None:
     claims = kept(tmp_path)["declared"]["claims"]
     assert 0 < sum(claim["control"] for claim in claims) < len(claims)
     index = Index.read(tmp_path)
-    told = analysis.lines(found, index, analysis.seen(index, done(planned)))[0]
+    told = deviations.lines(found, index, analysis.seen(index, done(planned)))[0]
     assert f"; {sum(not claim['control'] for claim in claims)} claims, margins" in told
 
 
