@@ -70,14 +70,16 @@ def lines(experiment: Experiment, index: Index, found: Seen) -> list[str]:
 
 def _power(found: Mapping[str, Any] | None) -> str:
     """What the design was to find, as far as it was written down."""
-    units = {"points": (1, "points"), "nats": (4, "nats")}
-    sizes = [
-        f"{found[name]['one']:.{digits}f} {unit} in one comparison and {found[name]['strictest']:.{digits}f} {unit} in the "
-        "strictest"
-        for name, (digits, unit) in units.items()
-        if found and name in found
-    ]
-    return f" With 80 % power it was to find {'; '.join(sizes)} ({found['variances']})." if found and sizes else ""
+    if not found:
+        return ""
+    sizes = []
+    for name, digits in (("points", 1), ("nats", 4)):
+        if name in found:
+            one, strictest = (f"{found[name][kind]:.{digits}f} {name}" for kind in ("one", "strictest"))
+            sizes.append(
+                f"{one} in one comparison" + (f", {strictest} in the strictest" if found["comparisons"] > 1 else "")
+            )
+    return f" With 80 % power it was to find {'; '.join(sizes)} ({found['variances']})." if sizes else ""
 
 
 def times_told(times: int) -> str:

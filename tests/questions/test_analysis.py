@@ -84,7 +84,7 @@ def test_what_the_design_can_tell_and_whose_rates_it_has_are_written_down(tmp_pa
     analysis.declare(Plateau(), planned, tmp_path, Store(tmp_path), more=lambda: {"power": {}})  # at first alone
     records = [{**record, "recipe": {"tuning": "ab12"}} for record in done(planned)]
     told = told_of(tmp_path, records)
-    assert "it was to find 10.4 points in one comparison and 14.4 points in the strictest (guesses)" in told[0]
+    assert "it was to find 10.4 points in one comparison, 14.4 points in the strictest (guesses)" in told[0]
     assert told[1] == "Nothing deviates from it."
     others = [{**record, "recipe": {"tuning": "cd34"}} for record in records]
     assert "rates added: cd34; rates declared but not here: ab12" in told_of(tmp_path, others)[1]
