@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 
 from two_workers import seconds, serve
 
-TURNS = 6
+TURNS = 4
 KEEPS = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 33),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
