@@ -103,9 +103,7 @@ def draw_map(cells: Sequence[Group], layers: int, sizes: tuple[int, dict[str, in
             axes.set_ylabel(percent(g.fraction_pct or 0), rotation=0, ha="right", va="center", labelpad=9)
             axes.tick_params(length=0)
             axes.spines[["top", "right"]].set_visible(True)
-            axes.set_xticks(
-                [] if i < len(cells) - 1 else np.unique(np.linspace(0, layers - 1, min(layers, 7)).astype(int))
-            )
+            axes.set_xticks([] if i < len(cells) - 1 else range(0, layers, max(1, round(layers / 6))))
         axes.set_xlabel("layer")
         bar = figure.colorbar(image, cax=figure.add_axes((0.84, bottom / total, 0.025, (total - 0.1 - bottom) / total)))
         bar.set_label("%" if sizes else "blocks", rotation=0, labelpad=4)

@@ -8,6 +8,7 @@ lm-eval, and measurements, are not counted.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -76,13 +77,21 @@ def hours(planned: Sequence[tuple[Run, Capacity, Planner]], store: Store, jobs: 
     if not left:
         return Hours(0, 0.0, len(rates))
     if rates:
-        rate = jobs * median(rates)
+        rate = median(rates)
     else:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         bf16 = left[0][0].train.precision == "bf16"
         rate = REACHED * matrix_rate(device, torch.bfloat16 if bf16 else torch.float32)
-        rate *= jobs if device.type == "cuda" else 1  # the cores of a CPU are shared out
-    return Hours(len(left), sum(flops(*one) for one in left) / rate, len(rates))
+        rate /= 1 if device.type == "cuda" else jobs  # the cores of a CPU are shared out
+    return Hours(len(left), _longest([flops(*one) / rate for one in left], jobs), len(rates))
+
+
+def _longest(seconds: Sequence[float], jobs: int) -> float:
+    """Until the last of some runs is done, each begun when one of so many places is free."""
+    places = [0.0] * jobs
+    for taken in seconds:
+        heapq.heapreplace(places, places[0] + taken)
+    return max(places)
 
 
 def flops(run: Run, capacity: Capacity, planner: Planner) -> float:

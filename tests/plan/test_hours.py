@@ -72,7 +72,10 @@ def test_finished_runs_say_how_fast_and_the_rest_is_counted(
     found = hours.hours(runs, store, 1)
     assert (found.missing, found.measured) == (len(runs) - 2, 1)
     assert found.seconds == pytest.approx(2.0 * sum(work[2:]) / work[0])
-    assert hours.hours(runs, store, 3).seconds == pytest.approx(found.seconds / 3)
+    places = [0.0] * 3  # each run begins when the first of three is free
+    for flops in work[2:]:
+        places[places.index(min(places))] += 2.0 * flops / work[0]
+    assert found.seconds / 3 < max(places) == pytest.approx(hours.hours(runs, store, 3).seconds)
     records.clear()
     monkeypatch.setattr(hours, "matrix_rate", lambda device, dtype: 1e9)
     unknown = hours.hours(runs, store, 1)

@@ -98,6 +98,10 @@ def _draw(summary: pd.DataFrame, what: Quantity, folder: Path, name: str, publis
         limits = axes.get_ylim() if axes.lines else None
         levels = summary[summary["fraction_pct"].isna()]
         labels = _levels(axes, levels, _bars(levels, what, _over_seeds(summary, what)), lines, what, methods, limits)
+        if what is ACCURACY and axes.lines:  # no share lies beyond; a mark at an end stays whole
+            low, high = axes.get_ylim()
+            room = 0.02 * (high - low)
+            axes.set_ylim(max(low, -room), min(high, 100 + room))
         axes.set_ylabel(what.label)
         axes.grid(axis="y", linewidth=0.3, color="#DDDDDD")
         axes.set_axisbelow(True)

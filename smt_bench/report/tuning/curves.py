@@ -27,7 +27,9 @@ from smt_bench.report.tuning.rows import Found
 CONFIDENCE = 0.95
 FEWEST = 3  # trials behind a curve
 NLL = "held-out NLL\n(nats per token)"
-SHORT = 3.0  # of losses that lie within such a factor a linear scale has more numbers
+SHORT = 1.5  # times the least loss; what lies higher is at the upper edge, so that the others can be told apart
+KNOBS = "Circles: chosen. Dashes: the recipe's. Arrows: loss above the axis. Grey crosses: no number."
+CURVES = "Dotted: upper end of the 95 % band over all numbers of trials at once; shaded where it has both ends."
 Curve = tuple[list[float | None], list[float | None], list[float | None]]
 
 
@@ -147,12 +149,14 @@ def draw_curves(found: Found, curves: dict[str, Curve], folder: Path) -> list[Pa
             margin = 0.15 * (high_end - low_end) or 0.1
             left.set_ylim(max(0.0, low_end - margin), high_end + margin)
             left.legend(frameon=False)
+        _caption(figure, CURVES)
         return [save(figure, folder, f"tuning_curve.{kind}", kind) for kind in ("png", "svg")]
 
 
 def draw_knobs(found: Found, folder: Path) -> list[Path]:
     """Held-out loss against each knob, one row per method: how wide is the basin?"""
-    columns = max(len(spans) for spans in found.spans.values())
+    spans_of = {m: {k: s for k, s in spans.items() if s.low < s.high} for m, spans in found.spans.items()}  # searched
+    columns = max(len(spans) for spans in spans_of.values())
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(2 * WIDTH, 1.5 * len(found.methods) + 0.3), layout="constrained")
         grid = figure.subplots(len(found.methods), columns, squeeze=False, sharey="row")
@@ -160,11 +164,15 @@ def draw_knobs(found: Found, folder: Path) -> list[Path]:
             colour, marker = look(method, found.methods)
             own = [t for t in found.of(method) if t.loss is not None]
             lost = [t for t in found.of(method) if t.status and t.loss is None]
-            for axes in row[len(found.spans[method]) :]:
+            top = SHORT * min((t.loss for t in own if t.loss is not None), default=0.0)
+            inside = [t for t in own if t.loss is not None and t.loss <= top]
+            for axes in row[len(spans_of[method]) :]:
                 axes.set_visible(False)
-            for axes, (knob, span) in zip(row, found.spans[method].items()):
-                x = [t.knobs[knob] for t in own]
-                axes.plot(x, [t.loss for t in own], linestyle="", color=colour, marker=marker, markersize=3.0)
+            for axes, (knob, span) in zip(row, spans_of[method].items()):
+                x = [t.knobs[knob] for t in inside]
+                axes.plot(x, [t.loss for t in inside], linestyle="", color=colour, marker=marker, markersize=3.0)
+                for t in (t for t in own if t not in inside):
+                    _at_top(axes, t.knobs[knob], "$\\uparrow$", colour, 5)
                 for t in (t for t in own if t.winner):
                     axes.plot(
                         t.knobs[knob],
@@ -176,21 +184,25 @@ def draw_knobs(found: Found, folder: Path) -> list[Path]:
                         markerfacecolor="none",
                     )
                 for t in lost:
-                    axes.plot(
-                        t.knobs[knob], 0.97, "x", color="#777777", markersize=3, transform=axes.get_xaxis_transform()
-                    )
+                    _at_top(axes, t.knobs[knob], "x", "#777777", 3)
                 usual = found.usual[method].get(knob)
                 if usual:
                     axes.axvline(usual, color="#999999", linewidth=0.7, linestyle=(0, (3, 2)))
-                losses = [t.loss for t in own if t.loss]
-                if losses and max(losses) > SHORT * min(losses):
-                    _log(axes, "y")
-                if span.log and span.low < span.high:
+                if span.log:
                     axes.set_xlim(span.low / 1.1, span.high * 1.1)
                     _log(axes, "x")
                 axes.set_xlabel(f"{title(method)}: {knob}")
             row[0].set_ylabel(NLL)
+        _caption(figure, KNOBS)
         return [save(figure, folder, f"tuning_knobs.{kind}", kind) for kind in ("png", "svg")]
+
+
+def _at_top(axes: Axes, x: float, marker: str, colour: str, size: float) -> None:
+    axes.plot(x, 0.96, linestyle="", marker=marker, color=colour, markersize=size, transform=axes.get_xaxis_transform())
+
+
+def _caption(figure: Figure, text: str) -> None:
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=5.3, color="#444444")
 
 
 def _log(axes: Axes, which: Literal["x", "y"]) -> None:
@@ -198,7 +210,8 @@ def _log(axes: Axes, which: Literal["x", "y"]) -> None:
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high > 30 * low else (1.0, 2.0, 5.0), numticks=6))
+    subs = (1.0, 3.0) if high > 30 * low else (1.0, 2.0, 5.0) if high > 8 * low else (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=8))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
 
