@@ -61,9 +61,10 @@ def _cell(paths: Iterable[Path], verdict: str = "verdict") -> str:
 def _real(path: Path) -> Path:
     """The same table of the pretrained model: of the same data, or where the testbed has none of GSM8K's kind, of GSM8K."""
     experiment = path.relative_to(OURS).parts[0]
-    tried = {_family(other) for other in _sheets() if other.relative_to(OURS).parts[0] == experiment}
-    family = _family(path) if FAMILY in tried else FAMILY
-    return OURS / experiment / REAL / (family if family != FIRST else "") / path.name
+    place = OURS / experiment / REAL
+    own, other = (place / (f if f != FIRST else "") / path.name for f in (_family(path), FAMILY))
+    tried = {_family(sheet) for sheet in _sheets() if sheet.relative_to(OURS).parts[0] == experiment}
+    return own if FAMILY in tried or _finished(own) else other
 
 
 def _family(path: Path) -> str:

@@ -88,8 +88,9 @@ def _design(part: Leg, store: Store) -> dict[str, Any]:
     assert isinstance(part.experiment, TrainingExperiment)
     runs = [run for run, _ in part.planned]
     named = {run.method.name for run in runs if isinstance(run, Run)}
-    made: dict[str, Any] = found_by(part.planner.rates_of(name) for name in named)
-    return {**made, "power": before(part.experiment, part.planner, store.root)}
+    # Beside tuned runs those of a preset may be older ones, which name its tuning.
+    rates: dict[str, Any] = {} if part.planner.request.tuned else found_by(map(part.planner.rates_of, named))
+    return {**rates, "power": before(part.experiment, part.planner, store.root)}
 
 
 def do(part: Leg, index: Index, store: Store, how: How, several: bool) -> int:

@@ -79,7 +79,7 @@ def say_parts(parts: Sequence[Leg], store: Store) -> None:
 
 def say_of_data(parts: Sequence[Leg]) -> None:
     """What the data lack, and what they hold that they should not; before anything is trained."""
-    for planner in {id(p.planner): p.planner for p in parts if p.experiment.needs_inputs}.values():
+    for planner in {id(p.planner.data): p.planner for p in parts if p.experiment.needs_inputs}.values():
         for name in planner.data.missing:
             say(f"note: no test file for {name}: left out, averages name the tasks they cover")
         for data_set in planner.all_data:

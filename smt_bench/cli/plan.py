@@ -123,7 +123,7 @@ def plan(
     from smt_bench.plan.row import Target
     from smt_bench.plan.rows import DryPlanner, plan_rows
     from smt_bench.questions import refusals
-    from smt_bench.questions.parts import asked_of
+    from smt_bench.questions.parts import asked_of, families_of
     from smt_bench.questions.request import Request
 
     asked = _experiment(of or experiment)
@@ -135,7 +135,7 @@ def plan(
         checkpointing=checkpointing, precision=precision, optimizer_dtype=optimizer_dtype, base=base, allow_code=allow_code,
         default_family=asked.families[0], preset=preset, **own_recipe(recipe),
     )  # fmt: skip
-    request = asked_of(request, asked.name, request.family)
+    request = asked_of(request, asked, families_of(asked, request)[0])
     planner = DryPlanner(request, Machine((where.memory,) * gpus, 0), say)
     refusals.idle_settings(request, planner.shared, asked.method_names(planner))
     if of is not None:

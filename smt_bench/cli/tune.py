@@ -160,7 +160,7 @@ def _search(part: Leg, store: Store, how: How, request: Request, trials: int) ->
             f"tuning {search.hash}: {'declared' if new else 'goes on'}, {trials} trials of each of {len(search.methods)} methods"
         )
     order = Order(
-        tuning.name, request, store.root.absolute(), how.pace, how.spread, planner.here if how.cluster else None, trials,
+        tuning.name, planner.request, store.root.absolute(), how.pace, how.spread, planner.here if how.cluster else None, trials,
         track=how.track,
     )  # fmt: skip
     while search.stage != "done":

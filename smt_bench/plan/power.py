@@ -24,6 +24,7 @@ from smt_bench.evidence.decisions import (
     equal_at,
     margins,
     seeds_needed,
+    smallest,
     smallest_at,
 )
 from smt_bench.evidence.interval import Estimate, Parts
@@ -38,7 +39,6 @@ from smt_bench.report.accuracy.variants import relabelled
 from smt_bench.report.table import Cell, Table
 
 SEEDS = (2, 3, 5, 10, 20)
-FEW = 3  # seeds with which single pairs are looked at, unless more are planned
 MOST_PAIRS = 200  # of cells that are looked at
 TIMES = (1, 10, 100)  # as many test items
 # Guesses where nothing is stored: of one run over seeds (points, nats); the share of test items that two methods answer
@@ -53,20 +53,20 @@ class Design:
     """What a comparison of two cells varies by.
 
     Attributes:
-        points: of accuracy.
+        points: of accuracy; None where there are no test items.
         nats: of held-out NLL; None where there is none.
         source: where both come from.
         items: test items.
         heldout: examples behind the loss.
-        pairs: nats of the single pairs of cells behind the median; empty where they are guessed.
+        pairs: differences (nats) of the single pairs of cells behind the median; empty where they are guessed.
     """
 
-    points: Parts
+    points: Parts | None
     nats: Parts | None
     source: str
     items: int
     heldout: int
-    pairs: tuple[Parts, ...] = ()
+    pairs: tuple[Estimate, ...] = ()
 
 
 def design(experiment: TrainingExperiment, planner: Planner, results: Path) -> Design:
@@ -97,7 +97,7 @@ def _stored(store: Store, index: Index) -> Design | None:
         f"median over {len(pairs)} pairs of {len(found)} stored cells, {min(c.n_seeds for c in pairs)} seeds or more",
         sum(task["n"] for name, task in first["evaluation"].items() if name in tasks),
         0 if nats is None else len(heldout.examples(first, "report")[1]),
-        tuple(c.nll.parts for c in pairs if c.nll is not None and c.nll.parts is not None),
+        tuple(c.nll for c in pairs if c.nll is not None),
     )
 
 
@@ -125,18 +125,22 @@ def _median(found: Sequence[Estimate | None]) -> Parts | None:
 
 
 def _guessed(planner: Planner) -> Design:
-    names = list(planner.request.tasks)
+    names = list(planner.request.own_tasks)
     limit = planner.request.limit if planner.request.limit is not None else planner.recipe.limit
-    if planner.opened and planner.data.tests:
+    harness = [limit or PER_TASK] * len(planner.request.harness_tasks)
+    if planner.opened and (planner.data.tests or planner.data.train):  # read, not only planned for
         sizes = [len(examples) for examples in planner.data.tests.values()]
+    elif harness and not names:
+        sizes = []
     elif planner.entry.embedded is not None:
         tests = load(None, planner.family.name, names, 0, limit, mixture=planner.mixture).tests
         sizes = [len(examples) for examples in tests.values()]
     else:
         sizes = [limit or PER_TASK] * (len(names) or len(planner.family.tasks))
-    total, judged = max(1, sum(sizes)), planner.recipe.heldout / 2  # the other half is for choices
-    items = 100**2 * DIFFERENT * SHARED / total
-    points = Parts(2 * SEED_SD**2, items, max(1.0, total / SHARED), 2)
+    total, judged = sum([*sizes, *harness]), planner.recipe.heldout / 2  # the other half is for choices
+    points = None
+    if total:
+        points = Parts(2 * SEED_SD**2, 100**2 * DIFFERENT * SHARED / total, max(1.0, total / SHARED), 2)
     nats = None
     if judged > 1:
         nats = Parts(2 * NLL_SEED_SD**2, NLL_ITEM_SD**2 * SHARED / judged, judged / SHARED, 2)
@@ -188,8 +192,8 @@ def power_table(experiment: TrainingExperiment, planner: Planner, results: Path,
         f"step; {family}: {declared}.",
         *_larger(found.points, found.items, "test items", effect, margins().points, "point", family),
         *_larger(found.nats, found.heldout, "held-out examples", margins().nats, margins().nats, "nat", family),
-        *_singly(found, max(FEW, len(planner.seeds())), family),
-        f"With any number of seeds {1.96 * math.sqrt(found.points.items):.1f} points stay uncertain (95 %) for the test items.",
+        *_singly(found.pairs, family),
+        *_uncertain(found.points),
         f"Variances: {found.source}.",
     ]
     return Table(f"What {experiment.name} on {planner.entry.name} can tell", header, rows, lines, data)
@@ -223,16 +227,25 @@ def _larger(
     return made
 
 
-def _singly(found: Design, seeds: int, family: int) -> list[str]:
+def _singly(pairs: Sequence[Estimate], family: int) -> list[str]:
     """How far single pairs lie from the median."""
-    if not found.pairs:
+    sizes = [size for e in pairs if (size := smallest(e, ALPHA / family)) is not None]
+    if not sizes:
         return []
-    sizes = [smallest_at(parts, seeds, ALPHA / family) for parts in found.pairs]
     return [
-        f"NLL, {seeds} seeds, {family} comparisons: from {min(sizes):.4f} to {max(sizes):.4f} nats by the pair of cells."
+        f"NLL, {family} comparisons, the seeds that are stored: {min(sizes):.4f} to {max(sizes):.4f} nats by the pair of cells, "
+        f"{float(np.median(sizes)):.4f} in the middle."
     ]
 
 
-def _needs(parts: Parts, effect: float, alpha: float) -> str:
+def _uncertain(points: Parts | None) -> list[str]:
+    if points is None:
+        return ["No test items: nothing is told of accuracy."]
+    return [
+        f"With any number of seeds {1.96 * math.sqrt(points.items):.1f} points stay uncertain (95 %) for the test items."
+    ]
+
+
+def _needs(parts: Parts | None, effect: float, alpha: float) -> str:
     seeds = seeds_needed(parts, effect, alpha)
     return f"{seeds} seeds" if seeds is not None else f"more test items (up to {MOST_SEEDS:,} seeds would not do)"

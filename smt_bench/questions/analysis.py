@@ -85,7 +85,7 @@ def declare(
         store: with the records of some.
         listed: keys that the folder's index listed before.
         writes: False: only says it.
-        more: what else is written down at first, e.g. what the design can tell; only asked where that is done.
+        more: what else is written down before the first run, e.g. what the design can tell; only asked there.
 
     Raises:
         ValueError: the file is damaged, a newer version wrote it, or another process keeps it.
@@ -96,12 +96,13 @@ def declare(
     setting = runs[0].setting
     undeclared = setting not in looking.analyses(folder)["analyses"]
     seen = [{"key": r["key"], "run": r["run"]} for r in store.for_tables(listed)] if undeclared else []
+    told = more() if writes and undeclared and not seen else {}  # of another design than what was seen
     with alone(folder / f".{FILE}.lock", f"the analysis {folder / FILE}") if writes else nullcontext():
         there = looking.analyses(folder)
         before = json.dumps(there)
         if setting not in there["analyses"]:
             asked = seen or [{"key": r.key, "run": r.to_dict()} for r in runs]
-            there["analyses"][setting] = _first(experiment, asked, store, more() if writes else {})
+            there["analyses"][setting] = _first(experiment, asked, store, told)
         kept = there["analyses"][setting]
         later = _later(kept, listed, runs, store)
         if later:

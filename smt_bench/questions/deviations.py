@@ -45,7 +45,7 @@ def lines(experiment: Experiment, index: Index, found: Seen) -> list[str]:
     told += _power(declared.get("power"))
     first, later = found.looks[0], found.looks[1:]
     batches = [*first.batches[1:], *(batch for look in later if not look.missing for batch in look.batches)]
-    actual |= found_by((r.get("recipe") or {}).get("tuning", "") for r in found.records)
+    actual |= found_by(_rates_of(r.get("recipe") or {}) for r in found.records)
     apart = deviations(
         {**declared, "seeds": sorted({*declared["seeds"], *(s for b in batches for s in b["seeds"])})}, actual
     )
@@ -66,6 +66,12 @@ def lines(experiment: Experiment, index: Index, found: Seen) -> list[str]:
         if look.missing
     ]
     return said
+
+
+def _rates_of(recipe: Mapping[str, Any]) -> str:
+    """The tuning behind a record's rate, unless another rate was asked for."""
+    found: str = recipe.get("tuning", "")
+    return "" if "lr" in recipe.get("changed", {}) else found
 
 
 def _power(found: Mapping[str, Any] | None) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from smt_bench.machine.fits import Machine
 from smt_bench.machine.spread import ALONE, Spread
 from smt_bench.methods.base import Capacity
+from smt_bench.models import registry
 from smt_bench.questions import presets, refusals
 from smt_bench.questions.asked import recipe_name
 from smt_bench.questions.experiment import Experiment, MeasuringExperiment, TrainingExperiment
@@ -65,12 +66,12 @@ def plan_parts(
     planners: dict[str, Planner] = {}
     made: list[Leg] = []
     refused: list[tuple[str, ValueError]] = []
-    units = [(e, family) for e in experiments for family in _families(e, request, len(experiments) > 1)]
+    units = [(e, family) for e in experiments for family in families_of(e, request, len(experiments) > 1)]
     if apart := [e.name for e in experiments if e.name not in {part.name for part, _ in units}]:
         say(f"note: not in the reference sweep{' on ' + request.family if request.settled else ''}: {', '.join(apart)}")
     for experiment, family in units:
         try:
-            asked = asked_of(request, experiment.name, family)
+            asked = asked_of(request, experiment, family)
             if family not in planners:
                 planners[family] = Planner(asked, here, say, spread, shared=len(experiments) > 1)
             made.append(_plan(experiment, planners[family].at(asked.fractions_pct), store, writes))
@@ -85,23 +86,38 @@ def plan_parts(
     return made
 
 
-def _families(experiment: Experiment, request: Request, bundled: bool) -> Sequence[str]:
-    """The data that an experiment is done on; of a bundle under a reference's design what that names alone."""
-    if not (bundled and request.preset == presets.REFERENCE):
-        return (request.family,) if request.settled else experiment.families
+def families_of(experiment: Experiment, request: Request, bundled: bool = False) -> Sequence[str]:
+    """The data that an experiment is done on, unless it is said: of its own or, under a reference's design, of that sweep.
+
+    Args:
+        experiment: trains or measures.
+        request: what was asked for.
+        bundled: whether it is part of several; a sweep's bundle has what the sweep names alone.
+    """
+    usual = (request.family,) if request.settled else experiment.families
+    if request.preset != presets.REFERENCE or not (bundled or _sweeps(experiment, request)):
+        return usual
     named = presets.reference(recipe_name(request)).parts.get(experiment.name, {})
-    return [family for family in named if not request.settled or family == request.family]
+    if bundled:
+        return [family for family in named if not request.settled or family == request.family]
+    return usual if request.settled or not named else tuple(named)
 
 
-def asked_of(request: Request, experiment: str, family: str) -> Request:
+def asked_of(request: Request, experiment: Experiment, family: str) -> Request:
     """What is asked for of one experiment on one data family: tasks and fractions that are not named are its reference's."""
     asked = replace(request, default_family=family)
-    if request.preset != presets.REFERENCE:
+    if request.preset != presets.REFERENCE or not _sweeps(experiment, request):
         return asked
     found = presets.reference(recipe_name(request))
     tasks = request.tasks or (() if request.settled else found.tasks.get(family, ()))
-    fractions = request.fractions_pct or found.parts.get(experiment, {}).get(family, ())
+    fractions = request.fractions_pct or found.parts.get(experiment.name, {}).get(family, ())
     return replace(asked, tasks=tasks, fractions_pct=fractions)
+
+
+def _sweeps(experiment: Experiment, request: Request) -> bool:
+    """Whether a reference's data are this one's: it trains, and not on what comes with a model."""
+    embedded = registry.find(request.model).embedded is not None and request.data is None
+    return isinstance(experiment, TrainingExperiment) and not embedded
 
 
 def _plan(experiment: Experiment, planner: Planner, store: Store, writes: bool) -> Leg:

@@ -200,9 +200,10 @@ class Planner(Opened):
         return Inputs(self.located, data, device_map, allow_code=r.allow_code, recipe=own, limit=self._limit)
 
     def rates_of(self, method: str) -> str:
-        """The tuning behind a method's rate and settings in the preset; "": none is."""
-        found: str = self._own(method).get("tuning", "")
-        return found
+        """The tuning behind a method's rate and settings in the preset; "": none is, or another rate was asked for."""
+        own = self._own(method)
+        found: str = own.get("tuning", "")
+        return "" if "lr" in own.get("changed", {}) else found
 
     def _own(self, method: str | None) -> dict[str, Any]:
         """Which recipe, its preset, and what is otherwise because it was asked for; nothing where it is as it is."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import ROOT
@@ -12,6 +14,10 @@ from helpers import ROOT
 from smt_bench.cli.app import main
 from smt_bench.evidence import benchmark
 from smt_bench.evidence.benchmark import Case
+from smt_bench.machine.fits import Machine
+from smt_bench.plan import power
+from smt_bench.plan.rows import DryPlanner
+from smt_bench.questions.request import Request
 
 REFERENCE = ROOT / "results" / "reference"
 
@@ -57,6 +63,17 @@ def test_plan_power_from_records_and_from_guesses(cli, tmp_path: Path) -> None:
     assert all(row["points_family"] > row["points_one"] for row in rows)
     code, out, _ = cli("plan", "power", "qkv", "--model", "llama-7b", "--results", str(tmp_path))
     assert code == 0 and "guesses: nothing is stored; 8,000 test items" in out
+
+
+def test_guesses_count_lm_evals_tasks_and_no_items_that_there_are_not() -> None:
+    def planner(**asked: Any) -> DryPlanner:
+        return DryPlanner(Request("plateau", "tiny", **asked), Machine((), 1))
+
+    assert power._guessed(planner(tasks=("lm-eval:arc_easy",), limit=30)).items == 30
+    made = planner()
+    made.open_without_data()
+    made.data = replace(made.data, train=["one"], tests={})  # read, without a test set
+    assert power._guessed(made).points is None and power._guessed(made).nats is not None
 
 
 @pytest.mark.parametrize(

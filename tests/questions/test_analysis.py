@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -86,8 +87,23 @@ def test_what_the_design_can_tell_and_whose_rates_it_has_are_written_down(tmp_pa
     told = told_of(tmp_path, records)
     assert "it was to find 10.4 points in one comparison, 14.4 points in the strictest (guesses)" in told[0]
     assert told[1] == "Nothing deviates from it."
+    for record in records:  # a rate that was asked for is no tuning's
+        record["recipe"]["changed"] = {"lr": [1e-3, 2e-3]}
+    assert "rates declared but not here: ab12" in told_of(tmp_path, records)[1]
     others = [{**record, "recipe": {"tuning": "cd34"}} for record in records]
     assert "rates added: cd34; rates declared but not here: ab12" in told_of(tmp_path, others)[1]
+
+
+def test_what_was_seen_before_is_no_design(tmp_path: Path) -> None:
+    first = asks(tmp_path, seeds=(0, 1))
+    (tmp_path / analysis.FILE).unlink()
+    for run in first:
+        (tmp_path / "runs" / f"{run.key}.json").write_text(json.dumps({"key": run.key, "run": run.to_dict()}))
+    store = Mock(wraps=Store(tmp_path), for_tables=lambda keys: [{"key": r.key, "run": r.to_dict()} for r in first])
+    planned = runs(methods=("smt", "lora", "full"), seeds=(0, 1, 2))
+    listed = [run.key for run in first]
+    analysis.declare(Plateau(), planned, tmp_path, store, listed, more=lambda: {"power": {"seeds": 3}})
+    assert kept(tmp_path)["declared"]["seeds"] == [0, 1] and "power" not in kept(tmp_path)["declared"]
 
 
 @pytest.mark.parametrize(

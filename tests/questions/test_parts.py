@@ -9,9 +9,10 @@ import pytest
 
 from smt_bench import experiments
 from smt_bench.data import families
+from smt_bench.experiments import find
 from smt_bench.machine.fits import Machine
 from smt_bench.questions import parts
-from smt_bench.questions.parts import Leg, asked_of, plan_parts
+from smt_bench.questions.parts import Leg, asked_of, families_of, plan_parts
 from smt_bench.questions.presets import REFERENCE, REFERENCES
 from smt_bench.questions.request import Request
 from smt_bench.records.store import Store
@@ -24,13 +25,25 @@ def asked(experiment: str = "selection", **values: Any) -> Request:
 
 
 def test_tasks_and_fractions_that_nobody_names_are_the_designs() -> None:
-    found = asked_of(asked(), "selection", "math")
+    found = asked_of(asked(), find("selection"), "math")
     assert (found.tasks, found.fractions_pct, found.family) == (("gsm8k",), (1.0,), "math")
-    assert asked_of(asked("plateau"), "plateau", "math").fractions_pct == ()  # those of the recipe
-    named = asked_of(asked(tasks=("AddSub",), fractions_pct=(5.0,)), "selection", "math")
+    assert asked_of(asked("plateau"), find("plateau"), "math").fractions_pct == ()  # those of the recipe
+    named = asked_of(asked(tasks=("AddSub",), fractions_pct=(5.0,)), find("selection"), "math")
     assert (named.tasks, named.fractions_pct) == (("AddSub",), (5.0,))
+    speed = asked("speed")
+    assert asked_of(speed, find("speed"), "commonsense") == speed  # which looks at no data
+    embedded = Request("plateau", "tiny", preset=REFERENCE, recipe="smollm2")
+    assert asked_of(embedded, find("plateau"), "commonsense") == embedded
     plain = Request("selection", "smollm2-135m")
-    assert asked_of(plain, "selection", "commonsense") == plain
+    assert asked_of(plain, find("selection"), "commonsense") == plain
+
+
+def test_data_that_nobody_names_are_the_sweeps() -> None:
+    assert families_of(find("selection"), asked()) == ("math",)
+    assert families_of(find("plateau"), asked("plateau")) == ("commonsense", "math")
+    assert families_of(find("selection"), asked(tasks=("boolq",))) == ("commonsense",)
+    assert families_of(find("warmup"), asked("warmup")) == find("warmup").families
+    assert families_of(find("selection"), Request("selection", "smollm2-135m")) == find("selection").families
 
 
 @pytest.mark.parametrize(
