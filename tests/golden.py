@@ -130,9 +130,12 @@ def here() -> str:
     """What decides the last bits of a sum."""
     from importlib.metadata import version
 
+    import torch
+
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
-    return f"{cpu}, torch {version('torch')}, transformers {version('transformers')}, peft {version('peft')}"
+    able = torch.backends.cpu.get_cpu_capability()  # one name of a processor stands for several
+    return f"{cpu} {able}, torch {version('torch')}, transformers {version('transformers')}, peft {version('peft')}"
 
 
 def moved(old: Any, new: Any, exact: bool, path: str = "") -> Iterator[str]:
