@@ -21,7 +21,7 @@ from smt_bench.evidence.decisions import AHEAD, BEHIND, OPEN, WITHIN, benjamini_
 from smt_bench.evidence.pairs import compare, decided
 from smt_bench.records.files import BenchWarning
 from smt_bench.records.store import Record, Store
-from smt_bench.report.page import answers, claims, fronts, markup
+from smt_bench.report.page import answers, build, claims, fronts, markup
 from smt_bench.report.page.details import both, by_layer, details, thin
 from smt_bench.report.page.folder import studies
 from smt_bench.report.page.points import BY_NAME, Field, Point, field_of, state, surely_better
@@ -76,6 +76,20 @@ def test_the_answer_names_a_best_only_where_it_is_surely_ahead_of_all(found: Fie
             assert answer.clear == all(surely_better(found, BY_NAME[name], answer.best, p) for p in inside[1:])
     no_limit = answers.by_budget(found, FRACTION)[-1]
     assert no_limit.answers["accuracy"].best.label == "full" and no_limit.answers["accuracy"].clear
+
+
+def test_before_the_last_declared_run_no_best_is_named(found: Field) -> None:
+    assert build._waiting(found, 0) is found and any("best" in line for line in answers.headline(found))
+    said = answers.headline(build._waiting(found, 2))
+    assert said and all("(2 declared runs are missing): numbers without a verdict" in line for line in said)
+
+
+def test_pretrained_models_come_before_a_testbed_and_tuned_rates_before_a_recipes(plateau: list[Record]) -> None:
+    testbed = plateau[0]
+    real = {**testbed, "run": {**testbed["run"], "model": {**testbed["run"]["model"], "weights": "hub"}}}
+    tuned = {**real, "recipe": {"tuning": "ab12"}}
+    assert sorted([testbed, real, tuned], key=build._weight) == [tuned, real, testbed]
+    assert build._weight(testbed, "ab12") < build._weight(testbed)
 
 
 def test_what_cannot_be_told_is_said(found: Field) -> None:

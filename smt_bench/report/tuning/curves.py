@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -142,7 +141,7 @@ def draw_curves(found: Found, curves: dict[str, Curve], folder: Path) -> list[Pa
         right.set_xlabel("seconds of trials")
         left.set_ylabel(f"median best {NLL}")
         for axes in (left, right):
-            _log(axes, "x")
+            _log(axes)
             axes.grid(axis="y", linewidth=0.3, color="#DDDDDD")
         if ends:
             low_end, high_end = min(ends), float(np.quantile(ends, 0.95))
@@ -190,7 +189,7 @@ def draw_knobs(found: Found, folder: Path) -> list[Path]:
                     axes.axvline(usual, color="#999999", linewidth=0.7, linestyle=(0, (3, 2)))
                 if span.log:
                     axes.set_xlim(span.low / 1.1, span.high * 1.1)
-                    _log(axes, "x")
+                    _log(axes)
                 axes.set_xlabel(f"{title(method)}: {knob}")
             row[0].set_ylabel(NLL)
         _caption(figure, KNOBS)
@@ -205,10 +204,10 @@ def _caption(figure: Figure, text: str) -> None:
     figure.supxlabel(text, x=0.01, ha="left", fontsize=5.3, color="#444444")
 
 
-def _log(axes: Axes, which: Literal["x", "y"]) -> None:
-    """A log scale with few plain numbers, also where it is short."""
-    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    axis = axes.xaxis if which == "x" else axes.yaxis
+def _log(axes: Axes) -> None:
+    """A log scale across with few plain numbers, also where it is short."""
+    axes.set_xscale("log")
+    axis = axes.xaxis
     low, high = axis.get_view_interval()
     subs = (1.0, 3.0) if high > 30 * low else (1.0, 2.0, 5.0) if high > 8 * low else (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
     axis.set_major_locator(LogLocator(subs=subs, numticks=8))
