@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib.util
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -133,7 +134,7 @@ class Registry(Generic[T]):
 
     def _points(self) -> dict[str, EntryPoint]:
         found = {name: EntryPoint(name, value, self.group) for name, value in self._built_in().items()}
-        for point in entry_points(group=self.group):
+        for point in _installed(self.group, *sys.path):
             found.setdefault(point.name, point)
         return found
 
@@ -142,6 +143,12 @@ class Registry(Generic[T]):
 
     def _own(self, name: str) -> EntryPoint:
         return EntryPoint(name, self.own[name], self.group)
+
+
+@cache
+def _installed(group: str, *path: str) -> tuple[EntryPoint, ...]:
+    """Other packages' entries, read once for a `sys.path`: every name that is not built in asks, at 15 ms a look."""
+    return tuple(entry_points(group=group))
 
 
 def _package(point: EntryPoint) -> str:

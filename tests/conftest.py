@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 
@@ -49,6 +50,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{name}: {what}")
     if not config.option.markexpr:
         config.option.markexpr = " and ".join(f"not {name}" for name in MARKERS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_is_imported_is_no_garbage() -> None:
+    """Every run collects garbage twice, and would look through all that torch and the tests have made: half a second each."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

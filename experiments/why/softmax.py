@@ -24,6 +24,7 @@ from scipy.special import roots_genlaguerre
 
 _Z = np.linspace(-9.0, 9.0, 901)  # standard deviations
 _WEIGHT = np.exp(-(_Z**2) / 2) / math.sqrt(2 * math.pi) * (_Z[1] - _Z[0])
+_POWERS = 3  # r = 0, 1, 2
 _NODES = 7  # for the length of q
 
 
@@ -36,14 +37,16 @@ class Moments:
         self.x = self.u[:, None] + s * _Z[None, :]
         with np.errstate(over="ignore"):
             self.cut = np.exp(-np.exp(self.x))
+        self.known: dict[tuple[int, int], NDArray[np.float64]] = {}
         self.phi = self.psi(0, 0)
 
     def psi(self, k: int, r: int) -> NDArray[np.float64]:
         """ψ(k, r) at all u."""
-        # exp(k x - e^x) in one: neither factor alone stays finite.
-        body = self.cut if k == 0 else np.exp(np.minimum(k * self.x, 700.0)) * self.cut
-        found: NDArray[np.float64] = body @ (_WEIGHT * _Z**r)
-        return found
+        if (k, r) not in self.known:
+            # exp(k x - e^x) in one: neither factor alone stays finite.
+            body = self.cut if k == 0 else np.exp(np.minimum(k * self.x, 700.0)) * self.cut
+            self.known |= {(k, power): body @ (_WEIGHT * _Z**power) for power in range(_POWERS)}
+        return self.known[k, r]
 
     def mean(self, *powers: tuple[int, int]) -> float:
         """E[Π p_i^k_i z_i^r_i] over distinct keys, `powers` being the (k_i, r_i)."""

@@ -13,6 +13,7 @@ from helpers import Cli
 
 from smt_bench.checks import cost, numerics, resume
 from smt_bench.checks.report import Findings
+from smt_bench.measuring import rates
 from smt_bench.measuring.contestant import Contestant
 from smt_bench.methods import guarded, sampled
 from smt_bench.plan.dry import Workload
@@ -122,6 +123,7 @@ def test_kernels_are_held_against_the_plain_ways(tmp_path: Path, monkeypatch: py
         return made
 
     monkeypatch.setattr(guarded, "left", {})
+    monkeypatch.setattr(numerics, "MODEL", "tiny")
     monkeypatch.setattr(numerics, "taken", other)
     found = findings(tmp_path)
     numerics.kernels(found, CPU, 4)
@@ -248,19 +250,11 @@ def test_rates_stand_beside_the_datasheet(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_an_interrupted_check_goes_on(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     args = (
-        "check",
-        "gpu",
-        "--device",
-        "cpu",
-        "--parts",
-        "rates,ways,cost",
-        "--model",
-        "tiny",
-        "--batch-size",
-        "2",
-        "--length",
-        "16",
-    )
+        "check", "gpu", "--device", "cpu", "--parts", "rates,ways,cost", "--model", "tiny", "--layers", "2",
+        "--batch-size", "2", "--length", "16",
+    )  # fmt: skip
+    monkeypatch.setattr(cost, "ROUNDS", 1)
+    monkeypatch.setitem(rates.SIDES, "cpu", 64)
     measured = cost._case
 
     def stopped(found: Findings, what: str, *rest: Any) -> None:

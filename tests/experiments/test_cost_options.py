@@ -21,7 +21,7 @@ from smt_bench.experiments.cost.speed.rows import speed_rows
 from smt_bench.experiments.cost.steps import startable
 from smt_bench.machine import fits
 from smt_bench.machine.watch import unwatched
-from smt_bench.measuring import turns
+from smt_bench.measuring import rates, turns
 from smt_bench.models import build
 from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
@@ -30,7 +30,14 @@ from smt_bench.records.runs import Measurement
 from smt_bench.records.store import Record, Store
 
 HERE = fits.Machine((), 24 * 10**9)
-SMALL: dict[str, Any] = {"preset": "smoke", "steps": 2, "length": 16}
+SMALL: dict[str, Any] = {"preset": "smoke", "steps": 2, "batch_size": 4, "length": 16}
+
+
+@pytest.fixture(autouse=True)
+def small_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this machine reaches is measured by every `speed`, and asked by none of these tests."""
+    monkeypatch.setitem(rates.SIDES, "cpu", 64)
+    monkeypatch.setitem(rates.BYTES, "cpu", 1 << 20)
 
 
 def asked(name: str, model: str = "tiny", here: fits.Machine = HERE, **changes: Any) -> Measurement:

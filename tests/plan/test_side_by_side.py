@@ -81,8 +81,9 @@ from smt_bench.plan import side_by_side
 side_by_side.NEEDED, side_by_side.cores = ("json",), lambda: 2
 if __name__ == "__main__":
     with side_by_side.pool(2, print) as workers:
-        print(workers.submit(os.getpid).result(), flush=True)
-        workers.submit(time.sleep, 600)
+        worker = workers.submit(os.getpid).result()
+        task = workers.submit(time.sleep, 600)
+        print(worker, flush=True)  # last: a signal while Python clears a future away would be swallowed with its callback
         time.sleep(600)
 """
 

@@ -23,11 +23,12 @@ def fill(folder: Path) -> list[str]:
     """Writes the folder; the keys of the committed records."""
     index = json.loads((REFERENCE / PLACE / "runs.json").read_text(encoding="utf-8"))
     keys: list[str] = index["settings"][index["latest"]]
-    shutil.copytree(REFERENCE / PLACE, folder / PLACE, ignore=shutil.ignore_patterns("tuning"))
+    shutil.copytree(REFERENCE / PLACE, folder / PLACE, ignore=shutil.ignore_patterns("tuning", "math"))
     (folder / "runs").mkdir()
     for key in keys:
         shutil.copy(REFERENCE / "runs" / f"{key}.json", folder / "runs")
-    _tuning(folder / PLACE / "tuning", [k for k in keys if k in _of(folder, keys, ("lora", "dora"))])
+    asked = _of(folder, keys, ("lora", "dora"))
+    _tuning(folder / PLACE / "tuning", [k for k in keys if k in asked])
     store = Store(folder)
     bad = record("lora", 1.0, model=HOSTILE) | {"status": "failed", "message": HOSTILE}
     for part in ("evaluation", "heldout"):
