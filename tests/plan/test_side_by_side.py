@@ -76,7 +76,8 @@ def test_a_process_that_was_killed_is_done_without(monkeypatch: pytest.MonkeyPat
 
 
 PARENT = """
-import os, time
+import os, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs in the background ignores it
 from smt_bench.plan import side_by_side
 side_by_side.NEEDED, side_by_side.cores = ("json",), lambda: 2
 if __name__ == "__main__":
