@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+import pytest
 
 HIDDEN, MLP, LAYERS, HEADS, KV = 64, 128, 2, 4, 2
 COMMON = {
@@ -71,6 +74,17 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "mamba": {"hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "state_size": 8},
     "rwkv": {"hidden_size": HIDDEN, "attention_hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "context_length": 256},
 }  # fmt: skip
+
+
+# One of each build; the others differ from them in sizes and activations, and long tests try them.
+BUILDS = (
+    "llama", "gemma3", "phi3", "gpt2", "gpt_neox", "falcon", "bloom", "mixtral", "gpt_oss", "qwen3_next", "mamba", "rwkv",
+)  # fmt: skip
+
+
+def builds(names: Iterable[str]) -> list[Any]:
+    """Those of BUILDS in .ci/run, the rest in long tests."""
+    return [pytest.param(name, marks=pytest.mark.slow if name in BUILDS else pytest.mark.long) for name in names]
 
 
 def configuration(name: str, vocabulary: int, **special: int) -> Any:

@@ -29,7 +29,11 @@ os.environ["SMT_BENCH_CACHE"] = tempfile.mkdtemp(prefix="smt-bench-cache-")
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None, max_examples=60)
 hypothesis.settings.load_profile("same")
 
-MARKERS = {"slow": "takes more than half a minute; part of .ci/run", "slurm": "starts a real SLURM; part of .ci/run"}
+MARKERS = {
+    "slow": "takes more than half a minute; part of .ci/run",
+    "slurm": "starts a real SLURM; part of .ci/run",
+    "long": "takes minutes and asks more of what a quicker test asks; before a release",
+}
 
 
 # Files of few, long tests: begun last, one worker would still be at them when the other has nothing left.

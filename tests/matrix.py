@@ -142,17 +142,11 @@ def names() -> list[str]:
     return [name for name in methods.REGISTRY.names() if name != "base"]
 
 
-def some(architecture: str) -> list[str]:
-    """Our own methods, and a third of peft's tuners: another third of them on the next architecture."""
-    own, tuners = ([name for name in names() if name.startswith("peft:") == is_peft] for is_peft in (False, True))
-    return [*own, *tuners[list(ARCHITECTURES).index(architecture) % 3 :: 3]]
-
-
-def row(architecture: str, asked: list[str]) -> dict[str, str]:
+def row(architecture: str) -> dict[str, str]:
     """By method, the outcome on one architecture."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return {name: outcome(name, architecture) for name in asked}
+        return {name: outcome(name, architecture) for name in names()}
 
 
 def pages(rows: dict[str, dict[str, str]]) -> tuple[Table, Table]:
@@ -194,7 +188,7 @@ def main() -> None:
     asked = sys.argv[1:]
     rows = {}
     for architecture in asked or ARCHITECTURES:
-        rows[architecture] = row(architecture, names())
+        rows[architecture] = row(architecture)
         bad = {name: what for name, what in rows[architecture].items() if what != WORKS}
         print(architecture, len(rows[architecture]) - len(bad), "work;", bad, flush=True)
     if not asked:

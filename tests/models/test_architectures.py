@@ -1,4 +1,4 @@
-"""Every architecture is read; one of each build, with all methods of the plateau: planned, trained, merged, judged."""
+"""Every architecture, with all methods of the plateau, by default settings: planned, trained, merged, judged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from architectures import ARCHITECTURES, configuration
+from architectures import ARCHITECTURES, builds, configuration
 from folders import data_folder
 from helpers import Cli, small_tokenizer
 from transformers import AutoModelForCausalLM
@@ -129,15 +129,7 @@ def test_roles_are_read_off_paths() -> None:
     assert not matches("model.vision_tower.encoder.layers.0.self_attn.q_proj", ["q_proj"])
 
 
-# One of each build; the others differ from them in sizes and activations, and `test_matrix.py` tries every method on them too.
-BUILDS = (
-    "llama", "gemma3", "phi3", "gpt2", "gpt_neox", "falcon", "falcon+40b", "opt", "bloom", "cohere2", "deepseek_v3", "mixtral",
-    "gpt_oss", "qwen3_next", "mpt", "mamba", "rwkv",
-)  # fmt: skip
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", BUILDS)
+@pytest.mark.parametrize("name", builds(ARCHITECTURES))
 def test_all_methods_of_the_plateau(name: str, cli: Cli, tmp_path: Path) -> None:
     model, data = tmp_path / name.replace("+", "-"), data_folder(tmp_path / "data", train=120)
     random_model(name).save_pretrained(model)

@@ -48,7 +48,7 @@ def usual(kind: str) -> tuple[Any, Any] | None:
         return None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_is_refused_is_what_looks_ahead() -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as TYPES
 

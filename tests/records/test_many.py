@@ -157,7 +157,7 @@ def peaks(records: int) -> dict[str, int]:
     return {line[:24].strip(): int(line.split()[-2]) for line in said.splitlines()[1:]}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_four_thousand_records_need_little_memory() -> None:
     """All of them would take 700 MB; `python tests/many_records.py` has the times of 20,000.
 

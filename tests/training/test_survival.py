@@ -160,7 +160,7 @@ def smooth(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Run], Inputs,
     return runs, inputs, found, took
 
 
-@pytest.mark.parametrize("least", [6, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("least", [6, pytest.param(20, marks=pytest.mark.long)])
 def test_killed_at_random_moments(least: int, smooth: Any, tmp_path: Path) -> None:
     runs, inputs, expected, took = smooth
     rng = random.Random(0)
