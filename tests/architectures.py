@@ -76,7 +76,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-# One of each build; the others differ from them in sizes and activations, and long tests try them.
+# Builds that differ most from each other; long tests try the others.
 BUILDS = (
     "llama", "gemma3", "phi3", "gpt2", "gpt_neox", "falcon", "bloom", "mixtral", "gpt_oss", "qwen3_next", "mamba", "rwkv",
 )  # fmt: skip

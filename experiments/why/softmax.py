@@ -24,7 +24,6 @@ from scipy.special import roots_genlaguerre
 
 _Z = np.linspace(-9.0, 9.0, 901)  # standard deviations
 _WEIGHT = np.exp(-(_Z**2) / 2) / math.sqrt(2 * math.pi) * (_Z[1] - _Z[0])
-_POWERS = 3  # r = 0, 1, 2
 _NODES = 7  # for the length of q
 
 
@@ -45,7 +44,7 @@ class Moments:
         if (k, r) not in self.known:
             # exp(k x - e^x) in one: neither factor alone stays finite.
             body = self.cut if k == 0 else np.exp(np.minimum(k * self.x, 700.0)) * self.cut
-            self.known |= {(k, power): body @ (_WEIGHT * _Z**power) for power in range(_POWERS)}
+            self.known[k, r] = body @ (_WEIGHT * _Z**r)
         return self.known[k, r]
 
     def mean(self, *powers: tuple[int, int]) -> float:

@@ -45,7 +45,7 @@ def test_training_is_refused_before_it_starts(tmp_path: Path) -> None:
         ("run", "memory", "--model", "tiny", "--preset", "smoke", "--methods", "lora", "--length", "16"),
         ("run", "kernels", "--model", "tiny", "--preset", "smoke", "--steps", "1"),
         ("plan", "learning-rate", "--model", "tiny", "--methods", "lora"),
-        ("check", "gpu", "--device", "cpu", "--parts", "ways,resume,cost", "--model", "tiny", "--seconds", "1"),
+        ("check", "gpu", "--device", "cpu", "--parts", "ways,resume,cost", "--seconds", "1"),
     ],
 )
 def test_what_measures_needs_neither(args: tuple[str, ...], tmp_path: Path) -> None:

@@ -184,9 +184,8 @@ def test_a_failed_run_s_page_shows_its_message_as_text(visit: Visit) -> None:
 
 def test_a_claim_leads_to_its_table_figure_and_runs(visit: Visit) -> None:
     page = visit("#claims")
-    link = page.locator(
-        "a[href='#table-plateau-tiny-table3_claims']"
-    )  # the same claim stands there of other settings too
+    # The same claim stands there of other settings too.
+    link = page.locator("a[href='#table-plateau-tiny-table3_claims']")
     row = page.locator(".claims tbody tr", has_text="SMT beats LoRA at the same fraction, at 2", has=link)
     row.get_by_role("link", name="table").click()
     page.locator("#table-plateau-tiny-table3_claims").wait_for()  # visible: the folded section has opened
