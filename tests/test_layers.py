@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,9 @@ def test_an_import_upwards_is_seen(tmp_path: Path) -> None:
 def test_the_links_lead_to_the_top_level_folders(package: str) -> None:
     link = ROOT / "smt_bench" / package
     assert link.is_symlink() and link.resolve() == ROOT / package
+
+
+def test_no_two_test_files_share_a_name() -> None:
+    """pytest imports them by name alone: of two it collects one, and only a run of both folders tells."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py"))
+    assert not [name for name, count in names.items() if count > 1]

@@ -24,6 +24,7 @@ from smt_bench.data.sources import divide, sources
 from smt_bench.data.tasks import find_task
 
 HELDOUT_SEED = 0
+WHOLE = "aside"  # `DataRef.divided`
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class DataSet:
         items: of test sets of which not all are used, which: numbers from 0 in the file.
         task_of: the task of every training example; None where nobody knows.
         trains: the tasks whose training records are used; empty: all.
-        aside: how many examples were held out, where only some of them are looked at; 0: all are.
+        rest: examples that are held out too, but not looked at: after `heldout` in the order in which they were drawn.
     """
 
     family: str
@@ -60,7 +61,12 @@ class DataSet:
     items: dict[str, list[int]] = field(default_factory=dict)
     task_of: list[str] | None = None
     trains: tuple[str, ...] = ()
-    aside: int = 0
+    rest: list[Example] = field(default_factory=list)
+
+    @property
+    def aside(self) -> int:
+        """How many examples were held out, where only some of them are looked at; 0: all are."""
+        return len(self.heldout) + len(self.rest) if self.rest else 0
 
     @cached_property  # as below
     def test_hashes(self) -> dict[str, str]:
@@ -103,11 +109,22 @@ class DataSet:
     @cached_property
     def sources(self) -> list[int]:
         """Per held-out example the number of its source."""
-        return sources(families.known(self.family), self.heldout)
+        return self._sources[: len(self.heldout)]
 
-    def tune(self, seed: int) -> list[bool]:
-        """Which held-out examples choices are made by, see `data.sources`."""
-        return divide(self.sources, seed)
+    @cached_property
+    def _sources(self) -> list[int]:
+        """Also of those that are not looked at."""
+        return sources(families.known(self.family), [*self.heldout, *self.rest])
+
+    def tune(self, seed: int, of: str = WHOLE) -> list[bool]:
+        """Which held-out examples choices are made by, see `data.sources`.
+
+        Args:
+            seed: of the division.
+            of: what is divided: all that was set aside (`WHOLE`), so that an example is on one side however many are looked
+                at, or those that are looked at alone (""), as before 2026-12.
+        """
+        return divide(self._sources if of == WHOLE else self.sources, seed)[: len(self.heldout)]
 
     @cached_property  # a sweep asks once per run
     def train_sha256(self) -> str:
@@ -134,9 +151,14 @@ class Unread(DataSet):
         return "unread"
 
     @property
-    def sources(self) -> list[int]:
+    def _sources(self) -> list[int]:
         """One of its own for each, as far as is known."""
         return list(range(len(self.heldout)))
+
+    @property
+    def sources(self) -> list[int]:
+        """Likewise."""
+        return self._sources
 
     def only(self, tasks: Sequence[str]) -> Unread:
         """As many of its records as of the family's tasks: how many each has is not known."""

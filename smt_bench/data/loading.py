@@ -120,7 +120,7 @@ def load(
         losses,
         items,
         None if task_of is None else [task_of[i] for i in kept],
-        aside=len(aside) if len(looked_at) < len(aside) else 0,
+        rest=[train[i] for i in aside[len(looked_at) :]],
     )
 
 

@@ -87,7 +87,7 @@ def _parts(run: Run, inputs: Inputs) -> list[bool]:
     """Which held-out examples choices are made by; nowhere where one set serves for both."""
     if not run.data.tune:
         return [False] * len(inputs.data.heldout)
-    found = inputs.data.tune(run.data.split_seed)
+    found = inputs.data.tune(run.data.split_seed, run.data.divided)
     assert sum(found) == run.data.tune, f"{sum(found)} held-out examples to choose by; {run.data.tune} were planned"
     return found
 

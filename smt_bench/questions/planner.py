@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from smt_bench import methods
-from smt_bench.data.datasets import DataSet, unread
+from smt_bench.data.datasets import WHOLE, DataSet, unread
 from smt_bench.data.family import NO_TRAINING
 from smt_bench.evaluation.protocols import EVALUATION_VERSION
 from smt_bench.machine import facts, fits
@@ -112,7 +112,13 @@ class Planner(Opened):
         steps: int = recipe["steps"] if "steps" in recipe else self.steps_over(d)  # noqa: SIM401 - may have to read the data
         method, (select, every) = methods.find(name), self._selection(steps)
         config = self.config(name, steps, **changes)
-        chosen = sum(d.tune(d.seed))
+        parts = d.tune(d.seed)
+        chosen = sum(parts)
+        if d.rest and len(set(parts)) == 1:
+            lacking = "is reported" if chosen else "choices are made by"
+            raise ValueError(
+                f"--limit-heldout {len(d.heldout)}: none of these is one that {lacking}: look at more, or leave it out"
+            )
         if select == "best" and not chosen:
             raise ValueError(
                 f"--select best: none of the {len(d.heldout)} held-out examples can be set apart to choose by: hold out more"
@@ -133,6 +139,7 @@ class Planner(Opened):
                 "seed" if self.request.vary else "",
                 "+".join(d.trains),
                 d.aside,
+                WHOLE if d.aside else "",
             ),
             method=MethodRef(name, method.version, fraction, config, self.half(name, fraction, config, steps)),
             train=TrainRef(

@@ -49,6 +49,8 @@ class DataRef:
             made, the data ("seed"); "": all seeds have the same data.
         only: the tasks whose training records are used, joined by "+"; "": those of all tasks. What is held out stays the same.
         aside: how many were set aside, where `heldout` of them are looked at; 0: all are, and it is left out of the key.
+        divided: with `aside`, what the two parts are of: "aside", all of these; "", in older records, the `heldout` that are
+            looked at, which made an example that one run chose by one that another reports.
     """
 
     family: str
@@ -64,6 +66,7 @@ class DataRef:
     varies: str = ""
     only: str = ""
     aside: int = 0
+    divided: str = ""
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,7 @@ class Run:
             del values["data"]["tune"], values["data"]["split_seed"]
         if not self.data.varies:
             del values["data"]["varies"]
-        for name in ("only", "aside"):
+        for name in ("only", "aside", "divided"):
             if not values["data"][name]:
                 del values["data"][name]
         if (self.train.select, self.train.select_every) == ("last", 0):
@@ -296,7 +299,7 @@ def seedless(asked: dict[str, Any]) -> dict[str, Any]:
     """A question without its seed, and without the data where these vary with it."""
     values = {name: value for name, value in asked.items() if name != "seed"}
     if values["data"].get("varies"):
-        content = ("train", "train_sha256", "heldout", "heldout_seed", "tune", "split_seed", "aside")
+        content = ("train", "train_sha256", "heldout", "heldout_seed", "tune", "split_seed", "aside", "divided")
         values["data"] = {name: value for name, value in values["data"].items() if name not in content}
         values["evaluation"] = {**values["evaluation"], "tasks": dict.fromkeys(values["evaluation"]["tasks"], "")}
     return values

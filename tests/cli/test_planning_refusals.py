@@ -153,3 +153,11 @@ def test_it_is_one_line_before_anything_is_trained(cli: Cli, tmp_path: Path) -> 
     assert (done.returncode, done.stdout) == (2, "")
     assert "error: model short: 64 positions" in done.stderr.splitlines()[-1]
     assert not list((tmp_path / "results").glob("runs/*"))
+
+
+def test_held_out_examples_of_one_part_alone_are_refused(cli: Cli, tmp_path: Path) -> None:
+    """Where none is reported there is no loss to show, and where none chooses a choice would be made by those reported."""
+    done = cli("run", "plateau", "--preset", "smoke", "--limit-heldout", "1")
+    assert (done.returncode, done.stdout) == (2, "") and not list(tmp_path.glob("results/runs/*"))
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: --limit-heldout 1: none of these is one that ") and "look at more" in line

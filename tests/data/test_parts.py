@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from smt_bench.data import families, world
-from smt_bench.data.datasets import unread
+from smt_bench.data.datasets import DataSet, unread
 from smt_bench.data.loading import load
 from smt_bench.data.prompts import Example
 from smt_bench.data.sources import divide, sources
@@ -73,3 +74,13 @@ def test_another_seed_is_another_world_with_the_same_names() -> None:
         assert len(examples) == len(plain.tests[task]) and examples != plain.tests[task]
         golds = [e.answer for e in examples]
         assert max(map(golds.count, golds)) - min(map(golds.count, golds)) <= 1  # as even as in the usual world
+
+
+def test_an_example_is_in_the_same_part_however_many_are_looked_at() -> None:
+    """Else one run's choice would rest on what another reports."""
+    every = [Example(f"Is {'x' * count} it?", "", "yes", "true") for count in range(1, 121)]
+    whole = DataSet("commonsense", "made", [], every, {})
+    some = replace(whole, heldout=every[:60], rest=every[60:])
+    assert (whole.aside, some.aside, some.sources) == (0, 120, whole.sources[:60])
+    assert all(some.tune(seed) == whole.tune(seed)[:60] for seed in range(9))
+    assert all(some.tune(seed, "") == divide(whole.sources[:60], seed) != some.tune(seed) for seed in range(9))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from made_up import record
 
 from smt_bench.evidence.cells import groups
-from smt_bench.report.conditions import chosen, left_out, realised
+from smt_bench.report.conditions import chosen, divided, left_out, realised
 from smt_bench.report.notes import made_with
 from smt_bench.report.trained import in_halves
 
@@ -57,3 +57,14 @@ def test_numbers_of_a_gpu_are_not_said_to_repeat() -> None:
     assert "repeatable" not in made_with([found])
     found["environment"] = {**(found.get("environment") or {}), "repeatable": "not bitwise repeatable"}
     assert made_with([found]).endswith("Not bitwise repeatable: on a GPU without --deterministic.")
+
+
+def test_parts_of_only_what_was_looked_at_are_named() -> None:
+    run = made("smt", 1.0)["run"]
+    run["data"] |= {"heldout": 60, "tune": 30, "split_seed": 0}
+    whole = divided(run)
+    run["data"]["aside"] = 120
+    told = [line for line in divided(run) if line not in whole]
+    assert len(told) == 1 and "some that choose here are among those that runs which look at all 120 report" in told[0]
+    run["data"]["divided"] = "aside"
+    assert divided(run) == whole
