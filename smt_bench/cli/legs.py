@@ -79,7 +79,7 @@ def announce(part: Leg, store: Store, writes: bool = True) -> Index:
 
 
 def _design(part: Leg, store: Store) -> dict[str, Any]:
-    """What stands in an analysis beside its claims: whose rates these are, and what can be told."""
+    """What stands in an analysis beside its claims: whose rates these are, what judges first, and what can be told."""
     from smt_bench.plan.power import before
     from smt_bench.questions.analysis import found_by
     from smt_bench.questions.experiment import TrainingExperiment
@@ -90,7 +90,7 @@ def _design(part: Leg, store: Store) -> dict[str, Any]:
     named = {run.method.name for run in runs if isinstance(run, Run)}
     # Beside tuned runs those of a preset may be older ones, which name its tuning.
     rates: dict[str, Any] = {} if part.planner.request.tuned else found_by(map(part.planner.rates_of, named))
-    return {**rates, "power": before(part.experiment, part.planner, store.root)}
+    return {**rates, **part.planner.outcome, "power": before(part.experiment, part.planner, store.root)}
 
 
 def do(part: Leg, index: Index, store: Store, how: How, several: bool) -> int:

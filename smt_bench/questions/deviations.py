@@ -7,6 +7,7 @@ from typing import Any
 
 from smt_bench.questions.analysis import Seen, contents, found_by
 from smt_bench.questions.experiment import Experiment, TrainingExperiment
+from smt_bench.questions.presets import remark
 from smt_bench.records import looks as looking
 from smt_bench.records.index import Index
 from smt_bench.records.looks import FILE, Look
@@ -43,15 +44,18 @@ def lines(experiment: Experiment, index: Index, found: Seen) -> list[str]:
         f"{margins['points']:g} point and {margins['nats']:g} nats, seeds {', '.join(map(str, declared['seeds'])) or 'none'}."
     )
     told += _power(declared.get("power"))
+    told += f" Judged first: {declared['outcome']}." if declared.get("outcome") else ""
     first, later = found.looks[0], found.looks[1:]
     batches = [*first.batches[1:], *(batch for look in later if not look.missing for batch in look.batches)]
     actual |= found_by(_rates_of(r.get("recipe") or {}) for r in found.records)
     apart = deviations(
         {**declared, "seeds": sorted({*declared["seeds"], *(s for b in batches for s in b["seeds"])})}, actual
     )
+    told += _unsaid(declared, actual)
     lost = sum(r["status"] != "done" for r in found.records)
     apart += [f"{lost} runs without numbers"] if lost else []
     said = [told, f"Deviates from it: {'; '.join(apart)}." if apart else "Nothing deviates from it."]
+    said += [f"Tuning {name}: {told}." for name in actual["rates"] if (told := remark(name))]
     said += [_added(batch, batch in first.batches) for batch in batches if "sha256" in batch]
     if first.missing:
         said.append(
@@ -72,6 +76,18 @@ def _rates_of(recipe: Mapping[str, Any]) -> str:
     """The tuning behind a record's rate, unless another rate was asked for."""
     found: str = recipe.get("tuning", "")
     return "" if "lr" in recipe.get("changed", {}) else found
+
+
+def _unsaid(declared: Mapping[str, Any], actual: Mapping[str, Any]) -> str:
+    """What it should name and does not: files of older versions have neither tuning nor power, some experiments no claims."""
+    unsaid = []
+    if actual["rates"] and "rates" not in declared:
+        unsaid.append(f"the tuning behind the rates here ({', '.join(actual['rates'])})")
+    if declared["claims"] and "power" not in declared:
+        unsaid.append("what the design was to find")
+    if not declared["claims"]:
+        unsaid.append("any claim: what is said here of the paper's was not declared")
+    return f" It does not name {' nor '.join(unsaid)}." if unsaid else ""
 
 
 def _power(found: Mapping[str, Any] | None) -> str:

@@ -206,6 +206,11 @@ class Planner(Opened):
         device_map, r = fits.device_map(self.inventory.total, self.here), self.request
         return Inputs(self.located, data, device_map, allow_code=r.allow_code, recipe=own, limit=self._limit)
 
+    @property
+    def outcome(self) -> dict[str, str]:
+        """As `presets.outcome`."""
+        return presets.outcome(self._recipe_name(self.request), self.family.name, self.request.preset)
+
     def rates_of(self, method: str) -> str:
         """The tuning behind a method's rate and settings in the preset; "": none is, or another rate was asked for."""
         own = self._own(method)

@@ -15,6 +15,7 @@ from smt_bench.report.conditions import cut, left_out, listed, parts, realised, 
 from smt_bench.report.table import Made
 
 LAST_WEIGHTS = "the last weights are judged, not those with the least validation loss of every 30 steps; "
+MANY_METHODS = 8  # more than these fill a page with their settings
 UNLIKE_CODE = (
     "the literal <s> of their prompts is left to the tokenizer; a step's loss is the mean over its tokens, not over each "
     "GPU's."
@@ -47,6 +48,7 @@ def setting(found: Sequence[Group]) -> list[str]:
             *in_halves(found),
             *own_schedules(found),
             f"Learning rates: {_by_method(found, 'lr')}.",
+            *settings(found),
         ]
     protocol = f"Evaluation: protocol {evaluation['protocol']} (version {evaluation['version']})"
     if evaluation["protocol"] != "likelihood" or any(TASKS[t].generated for t in evaluation["tasks"] if t in TASKS):
@@ -148,6 +150,34 @@ def _by_method(found: Sequence[Group], setting_name: str) -> str:
         for value, shares in values.items():
             parts.append(f"{title(method)} {value:g}" + (f" ({', '.join(shares)})" if len(values) > 1 else ""))
     return ", ".join(parts)
+
+
+def settings(found: Sequence[Group]) -> list[str]:
+    """What each method trains and how, all of its configuration: layers, units, warm-up; a sentence.
+
+    Where many methods are compared it says where that stands.
+    """
+    values: dict[str, dict[str, list[str]]] = {}
+    for g in (g for g in found if g.trains):
+        own = values.setdefault(g.method, {})
+        for name, value in g.run["method"]["config"].items():
+            shown = own.setdefault(name, [])
+            if (text := _setting(value)) not in shown:
+                shown.append(text)
+    values = {method: own for method, own in values.items() if own}
+    if len(values) > MANY_METHODS:
+        return ["Settings: in each record (`python -m smt_bench show KEY`)."]
+    parts = [
+        f"{title(method)} " + ", ".join(f"{name} {' or '.join(texts)}" for name, texts in own.items())
+        for method, own in values.items()
+    ]
+    return [f"Settings: {'; '.join(parts)}."] if parts else []
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list):
+        return markdown(" ".join(map(str, value))) or "none"
+    return markdown(value) if isinstance(value, str) else _plain(value)
 
 
 def deviations(found: Sequence[Group]) -> list[str]:

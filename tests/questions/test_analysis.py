@@ -53,23 +53,51 @@ def test_it_is_written_before_the_first_run_and_nothing_deviates(declared: tuple
     assert told[1] == "Nothing deviates from it."
 
 
-def test_what_the_design_can_tell_and_whose_rates_it_has_are_written_down(tmp_path: Path) -> None:
+def test_what_the_design_can_tell_and_whose_rates_it_has_are_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     planned = runs(methods=("smt", "lora", "full"), seeds=(0, 1))
     Index.read(tmp_path).add(planned)
     sizes = {"one": 10.4, "strictest": 14.44}
     power = {"seeds": 2, "comparisons": 4, "variances": "guesses", "points": sizes}
-    more = {**analysis.found_by(["", "ab12", "ab12"]), "power": power}
+    more = {**analysis.found_by(["", "ab12", "ab12"]), "outcome": "held-out loss", "power": power}
     analysis.declare(Plateau(), planned, tmp_path, Store(tmp_path), more=lambda: more)
     analysis.declare(Plateau(), planned, tmp_path, Store(tmp_path), more=lambda: {"power": {}})  # at first alone
     records = [{**record, "recipe": {"tuning": "ab12"}} for record in done(planned)]
     told = told_of(tmp_path, records)
     assert "it was to find 10.4 points in one comparison, 14.4 points in the strictest (guesses)" in told[0]
+    assert told[0].endswith("Judged first: held-out loss.")
     assert told[1] == "Nothing deviates from it."
     for record in records:  # a rate that was asked for is no tuning's
         record["recipe"]["changed"] = {"lr": [1e-3, 2e-3]}
     assert "rates declared but not here: ab12" in told_of(tmp_path, records)[1]
+    monkeypatch.setattr("smt_bench.questions.deviations.remark", {"ab12": "", "cd34": "look twice"}.__getitem__)
     others = [{**record, "recipe": {"tuning": "cd34"}} for record in records]
+    assert "Tuning cd34: look twice." in told_of(tmp_path, others)
     assert "rates added: cd34; rates declared but not here: ab12" in told_of(tmp_path, others)[1]
+
+
+def test_what_an_older_file_does_not_name_is_said(declared: tuple[list[Run], Path]) -> None:
+    planned, folder = declared
+    records = done(planned)
+    assert told_of(folder, records)[0].endswith(" It does not name what the design was to find.")
+    for record in records:
+        record["recipe"] = {"tuning": "ab12"}
+    assert told_of(folder, records)[0].endswith(
+        " It does not name the tuning behind the rates here (ab12) nor what the design was to find."
+    )
+
+
+def test_a_file_without_claims_says_that_no_verdict_was_declared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Plateau, "declares", lambda self, records: [])  # as an experiment of figures has none
+    planned = runs(methods=("full",), seeds=(0, 1))
+    Index.read(tmp_path).add(planned)
+    analysis.declare(Plateau(), planned, tmp_path, Store(tmp_path))
+    assert below(planned, tmp_path)[0].endswith(
+        "does not name any claim: what is said here of the paper's was not declared."
+    )
 
 
 def test_what_was_seen_before_is_no_design(tmp_path: Path) -> None:

@@ -131,3 +131,8 @@ def test_a_recipe_without_a_reference_is_refused(cli: Cli) -> None:
     )
     with pytest.raises(ValueError, match="unknown preset 'referenc': choose from smoke, reference"):
         recipe("tiny", "math", "referenc")
+
+
+def test_what_is_to_be_known_of_a_tuning_is_a_sentence_of_that_one_alone() -> None:
+    assert "reported here" in presets.remark(REFERENCES["smollm2"].of("math").tuning)
+    assert presets.remark("cd34") == ""

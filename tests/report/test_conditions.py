@@ -7,7 +7,7 @@ from made_up import record
 from smt_bench.evidence.cells import groups
 from smt_bench.report.conditions import chosen, divided, left_out, realised
 from smt_bench.report.notes import made_with
-from smt_bench.report.trained import in_halves
+from smt_bench.report.trained import in_halves, settings
 
 
 def made(method: str, fraction: float | None, **layers: object) -> dict:
@@ -68,3 +68,24 @@ def test_parts_of_only_what_was_looked_at_are_named() -> None:
     assert len(told) == 1 and "some that choose here are among those that runs which look at all 120 report" in told[0]
     run["data"]["divided"] = "aside"
     assert divided(run) == whole
+
+
+def test_every_method_s_settings_stand_below_a_table_unless_there_are_many() -> None:
+    records = [made("lora", 1.0), made("smt", 1.0), made("smt", 2.0), made("full", None)]
+    for found, config in zip(
+        records,
+        (
+            {"targets": ["q_proj", "v_proj"], "dropout": 0.0984},
+            {"side": "auto", "steps": 5},
+            {"side": "auto", "steps": 9},
+        ),
+    ):
+        found["run"]["method"]["config"] = config
+    assert settings(groups(records)) == [
+        "Settings: LoRA targets q_proj v_proj, dropout 0.0984; SMT side auto, steps 5 or 9."
+    ]
+    assert settings(groups(records[3:])) == []
+    many = [made(f"peft:{name}", 1.0) for name in "abcdefghi"]
+    for found in many:
+        found["run"]["method"]["config"] = {"targets": []}
+    assert settings(groups(many)) == ["Settings: in each record (`python -m smt_bench show KEY`)."]

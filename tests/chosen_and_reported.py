@@ -1,0 +1,81 @@
+"""`python tests/chosen_and_reported.py`: what it changes that a tuning chose by examples which the sweep reports.
+
+Until 2026-12 `--limit-heldout 60` divided the 60 of 120 held-out examples that it looked at, and the sweep all 120: an example
+could be on both sides. From the committed records it says how many were, whether the same settings win by those that the sweep
+chooses by, and what the sweep's differences are on the examples that chose nothing. `n` below is of examples.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from smt_bench.evidence.words import title
+
+REFERENCE = Path(__file__).resolve().parents[1] / "results" / "reference"
+SWEEP = REFERENCE / "plateau" / "smollm2-135m" / "math"
+
+
+def columns(key: str) -> dict[str, list[Any]]:
+    """Per held-out example: log-likelihood (nats), tokens, and whether choices are made by it."""
+    found: dict[str, list[Any]] = json.loads((REFERENCE / "runs" / f"{key}.json").read_text())["heldout"]["examples"]
+    return found
+
+
+def loss(key: str, which: Sequence[int]) -> float:
+    """Nats per response token over some examples."""
+    own = columns(key)
+    return -sum(own["loglik"][i] for i in which) / sum(own["tokens"][i] for i in which)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """Of a table."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def main() -> None:
+    """Prints it."""
+    trials, table = rows(SWEEP / "tuning" / "tuning_trials.csv"), rows(SWEEP / "table3_heldout.csv")
+    tuning, sweep = columns(trials[0]["keys"].split()[0]), columns(table[-1]["keys"].split()[0])
+    some = range(len(tuning["tokens"]))
+    assert [sweep["tokens"][i] for i in some] == tuning["tokens"]  # the first of the same examples
+    chose, chooses = [[i for i in some if part["tune"][i]] for part in (tuning, sweep)]
+    reported = [i for i, chosen in enumerate(sweep["tune"]) if not chosen]
+    both, clean = set(chose) & set(reported), [i for i in reported if i not in chose]
+    print(f"{len(both)} of the {len(chose)} examples that chose are among the {len(reported)} reported")
+
+    for method in dict.fromkeys(row["method"] for row in trials):
+        own = [row for row in trials if row["method"] == method and row["later"]]
+        keys = [row["keys"].split() for row in own]
+        means = [mean(loss(key, chooses) for key in later) for _, *later in keys]
+        won = next(i for i, row in enumerate(own) if row["winner"] == "1")
+        best = min(range(len(own)), key=means.__getitem__)
+        firsts = {row["keys"].split()[0]: loss(row["keys"].split()[0], chooses) for row in trials if row["method"] == method
+                  and row["status"] == "done"}  # fmt: skip
+        again = set(sorted(firsts, key=firsts.__getitem__)[: len(own)]) == {first for first, *_ in keys}
+        said = "as it did" if best == won else f"not {own[won]['knobs']}"
+        few = f"the best {len(own)} of the first seed are {'the same' if again else 'others'}"
+        print(
+            f"{title(method)}: by the {len(chooses)} that the sweep chooses by {own[best]['knobs']} wins, {said}; {few}"
+        )
+
+    print(
+        f"differences of held-out loss (nats), all {len(reported)} reported examples, and the {len(clean)} that chose nothing"
+    )
+    for column in dict.fromkeys(row["fraction_pct"] for row in table if row["fraction_pct"]):
+        cells = {row["method"]: row["keys"].split() for row in table if row["fraction_pct"] == column}
+        for one, other in combinations(sorted(cells, key=["smt", "spiel", "lora", "dora"].index), 2):
+            apart = [
+                mean(loss(k, w) for k in cells[one]) - mean(loss(k, w) for k in cells[other]) for w in (reported, clean)
+            ]
+            print(f"{float(column):g} % {title(one)} - {title(other)}: {apart[0]:+.4f} {apart[1]:+.4f}")
+
+
+if __name__ == "__main__":
+    main()
