@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -55,7 +56,9 @@ def _cell(paths: Iterable[Path], verdict: str = "verdict") -> str:
         return ""
     place = found[0].parent if len(found) > 1 else found[0].with_suffix(".md")
     verdicts = [str(v) for path in found for v in _of_paper(path)[verdict]]
-    return f"[{_tally(verdicts)}]({place.relative_to(ROOT).as_posix()})"
+    seeds = [int(count) for path in found for count in _of_paper(path)["n_seeds"]]
+    several = f"{min(seeds)} to {max(seeds)}" if min(seeds) < max(seeds) else f"{max(seeds)}"
+    return f"[{_tally(verdicts)}]({place.relative_to(ROOT).as_posix()}) ({several} seeds)"
 
 
 def _real(path: Path) -> Path:
@@ -95,22 +98,44 @@ def real() -> str:
     lines += [
         "",
         f"Held-out loss of `{REAL}` after training on GSM8K, by trainable share: nats per response token, lower is better; "
-        f"{int(found['n_heldout'].max())} examples, {spread}; {_trained(place, found['keys'].iloc[-1].split()[0])}{_off(found)} "
+        f"{int(found['n_heldout'].max())} examples, {spread}; {_trained(place, found['keys'].iloc[-1].split()[0])}{_off(found)}. "
+        f"{_layers(found)}"
         f"([table]({(place / 'table3_heldout.md').relative_to(ROOT).as_posix()}), "
         f"[claims]({(place / 'table3_claims.md').relative_to(ROOT).as_posix()})).",
     ]
     return "\n".join(lines) + "\n"
 
 
+def _asked(key: str) -> dict[str, Any]:
+    """The question of a record."""
+    found: dict[str, Any] = json.loads((OURS / "runs" / f"{key}.json").read_text(encoding="utf-8"))["run"]
+    return found
+
+
+def _layers(found: pd.DataFrame) -> str:
+    """Which layers each method trains, and what the weights are."""
+    trained = found[found["n_seeds"] > 0].drop_duplicates("method").set_index("method")["keys"]
+    asked = {method: _asked(keys.split()[0]) for method, keys in trained.items()}
+    layers: dict[str, list[str]] = {}
+    for method in METHODS:
+        names = asked[method]["method"]["config"]["targets"]
+        layers.setdefault(", ".join(name.removesuffix("_proj") for name in names), []).append(titled(method))
+    parts = "; ".join(f"{' and '.join(methods)} {names}" for names, methods in layers.items())
+    return f"Layers, as in the papers: {parts}. Weights: {asked['full']['model']['weights']} "
+
+
 def _trained(place: Path, key: str) -> str:
     """How long, and from where the rates are."""
-    train = json.loads((OURS / "runs" / f"{key}.json").read_text(encoding="utf-8"))["run"]["train"]
+    train = _asked(key)["train"]
     tunings = json.loads((place / "tuning" / "tuning.json").read_text(encoding="utf-8"))["tunings"]
-    searched = list(tunings.values())[-1]["declared"]["under"]["train"]
+    declared = list(tunings.values())[-1]["declared"]
+    searched, share = declared["under"]["train"], percent(100 * declared["spaces"]["lora"]["fraction"])
     table = (place / "tuning" / "tuning.md").relative_to(ROOT).as_posix()
+    trials = pd.read_csv(place / "tuning" / "tuning_trials.csv").groupby("method").size()
+    assert trials.min() == trials.max()  # the same search for every method
     return (
-        f"{train['steps']} steps of {train['batch_size']} examples in {train['precision']}, rates [found]({table}) in "
-        f"{searched['steps']} steps in {searched['precision']}"
+        f"{train['steps']} steps of {train['batch_size']} examples in {train['precision']}, rates [found]({table}) by "
+        f"{trials.min()} trials of each method at {share}, in {searched['steps']} steps in {searched['precision']}"
     )
 
 
@@ -241,8 +266,9 @@ def costs() -> str:
     seeds, least = int(reached["n_seeds"].max()), speed["trainable_pct"].min()
     lines += [
         "",
-        f"Accuracy in % on `{MODEL}` by trainable share, tuned, {seeds} seeds, ± 95 % over seeds. Time and memory are shares of "
-        f"full fine-tuning's, measured on `{COST}` at about {least:.1f} % trainable (two CPU threads; memory: checkpointing). "
+        f"Accuracy in % on `{MODEL}`, commonsense, by trainable share, tuned, {seeds} seeds, ± 95 % over seeds. Time and memory "
+        f"are shares of full fine-tuning's, measured on `{COST}` at about {least:.1f} % trainable (two CPU threads; memory: "
+        "checkpointing). "
         f"SMT's are those after its warm-up, which takes {_warmup(every):.2f} of the memory, or {_warmup(every, 'frozen'):.2f} "
         f"frozen{_off(reached)}.",
     ]
