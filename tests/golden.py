@@ -26,7 +26,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 HERE = Path(__file__).resolve().parent
 GOLDEN = HERE / "golden.json"
-REFERENCE = HERE.parent / "results" / "reference"
+RESULTS = HERE.parent / "results"
 TOLERANCE = 1e-3  # relative, where another processor or version adds up in another order
 
 # Every experiment, on the models that need no download; the paper's parts on its own model are planned without weights.
@@ -155,17 +155,19 @@ def moved(old: Any, new: Any, exact: bool, path: str = "") -> Iterator[str]:
 
 def rendered() -> Iterator[str]:
     """Committed tables and figures that the committed records no longer give, byte by byte."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "reference"
-        shutil.copytree(REFERENCE, copy)
-        places = {p.parent.relative_to(copy).parts[:2] for p in copy.rglob("runs.json")}
-        for experiment, model in sorted(places):
-            call("table", experiment, "--model", model, "--results", str(copy))
-        call("audit", "paper", "--results", str(copy))
-        for path in sorted(REFERENCE.rglob("*")):
-            twin = copy / path.relative_to(REFERENCE)
-            if path.is_file() and (not twin.is_file() or path.read_bytes() != twin.read_bytes()):
-                yield str(path.relative_to(REFERENCE))
+    for root in sorted(RESULTS.glob("reference*")):
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / root.name
+            shutil.copytree(root, copy)
+            places = {p.parent.relative_to(copy).parts[:2] for p in copy.rglob("runs.json")}
+            for experiment, model in sorted(places):
+                call("table", experiment, "--model", model, "--results", str(copy))
+            if (copy / "audit").exists():
+                call("audit", "paper", "--results", str(copy))
+            for path in sorted(root.rglob("*")):
+                twin = copy / path.relative_to(root)
+                if path.is_file() and (not twin.is_file() or path.read_bytes() != twin.read_bytes()):
+                    yield str(path.relative_to(RESULTS))
 
 
 def main() -> int:
@@ -181,7 +183,7 @@ def main() -> int:
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     exact = golden["machine"] == made["machine"]
     lines = [*moved(golden["keys"], made["keys"], True), *moved(golden["records"], made["records"], exact)]
-    lines += [f"results/reference/{name}: rendered otherwise" for name in rendered()]
+    lines += [f"results/{name}: rendered otherwise" for name in rendered()]
     print("\n".join(lines) or f"nothing moved ({'bit by bit' if exact else 'within the tolerance'})")
     return int(bool(lines))
 

@@ -33,7 +33,7 @@ from smt_bench.questions.tuned import asked_for, under
 from smt_bench.records import heldout
 from smt_bench.records.runs import Run
 from smt_bench.records.store import FINISHED, Record, Store
-from smt_bench.report.conditions import of_some, weights
+from smt_bench.report.conditions import weights
 from smt_bench.report.tuning.rows import Found, TrialRow
 
 VERSION = 1  # of the rules below: part of a tuning's hash
@@ -188,8 +188,7 @@ class Tuning(TrainingExperiment):
             [
                 f"{first.train.steps} steps of {first.train.batch_size} examples; {first.data.tune} of {first.data.heldout} "
                 f"held-out examples choose; model weights {first.model.weights}, revision {first.model.revision}. "
-                f"{weights(first.to_dict()['train'])}",
-                *of_some(first.to_dict()["data"]),
+                f"{weights(first.to_dict()['train'])}"
             ],
             (FIRST, *AGAIN),
             self.count,

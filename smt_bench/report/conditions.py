@@ -39,21 +39,15 @@ def divided(run: Mapping[str, Any]) -> list[str]:
         f"Held-out examples: choices (rates, settings, best cells, best weights) are made by {data['tune']} of them, held-out "
         f"NLL is that of the other {data['heldout'] - data['tune']}; no source is in both parts (seed {data['split_seed']})."
     ]
-    lines += of_some(data)
+    if data.get("aside") and not data.get("divided"):
+        lines.append(
+            f"The parts are of these {data['heldout']}: some that choose here are among those that runs which look at all "
+            f"{data['aside']} report (of today's runs none is)."
+        )
     if data.get("varies"):
         lines[0] = lines[0].replace(f"(seed {data['split_seed']})", "(seed of the run)")
         lines.append("Data vary with the seed: what is held out, its parts and, where the data are made, the facts.")
     return [*lines, weights(train)]
-
-
-def of_some(data: Mapping[str, Any]) -> list[str]:
-    """That an older record divided only the held-out examples that it looked at; a sentence."""
-    if not data.get("aside") or data.get("divided"):
-        return []
-    return [
-        f"The parts are of these {data['heldout']}: some that choose here are among those that runs which look at all "
-        f"{data['aside']} report (of today's runs none is)."
-    ]
 
 
 def weights(train: Mapping[str, Any]) -> str:

@@ -14,8 +14,6 @@ from smt_bench.cli.draw import render
 from smt_bench.records.index import Index
 from smt_bench.records.store import Store
 
-REFERENCE = ROOT / "results" / "reference"
-
 
 def number(text: str) -> float | None:
     try:
@@ -24,10 +22,18 @@ def number(text: str) -> float | None:
         return None
 
 
-@pytest.mark.parametrize("name", ["plateau", "commonsense", "block-size", "criteria"])
-def test_committed_tables_are_rendered_from_committed_records(name: str, tmp_path: Path) -> None:
-    place = REFERENCE / name / "tiny"
-    render(experiments.find(name), Store(REFERENCE), Index.read(place), tmp_path, "tiny")
+@pytest.mark.parametrize(
+    ("root", "name"),
+    [
+        ("reference", "plateau"),
+        ("reference", "block-size"),
+        ("reference", "criteria"),
+        ("reference-sparse", "plateau"),
+    ],
+)
+def test_committed_tables_are_rendered_from_committed_records(root: str, name: str, tmp_path: Path) -> None:
+    place = ROOT / "results" / root / name / "tiny"
+    render(experiments.find(name), Store(ROOT / "results" / root), Index.read(place), tmp_path, "tiny")
     made = {f.name: f for f in tmp_path.iterdir()}
     # Which runs, what was to be compared, another command's, and another data family's.
     given = {"runs.json", "analysis.json", "tuning", "math"}
