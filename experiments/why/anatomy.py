@@ -21,7 +21,7 @@ from smt_bench.evidence.published import published
 from smt_bench.evidence.stats import mean_ci
 from smt_bench.evidence.verdicts import judge, tally, unanimous
 from smt_bench.evidence.words import percent
-from smt_bench.experiments.why.anatomy_figures import NAMES, counts, draw_map, draw_shares
+from smt_bench.experiments.why.anatomy_figures import NAMES, counts, draw_map, draw_shares, shares_of
 from smt_bench.experiments.why.projections import place
 from smt_bench.questions.experiment import OneMethodExperiment
 from smt_bench.questions.grid import Cell, grid
@@ -30,12 +30,6 @@ from smt_bench.records.store import Record
 from smt_bench.report import notes, trained
 from smt_bench.report.numbers import written
 from smt_bench.report.table import Table
-
-
-def _shares(record: Record) -> dict[str, float]:
-    found = counts(record)
-    total = sum(found.values())
-    return {name: 100 * sum(n for (_, p), n in found.items() if p == name) / total for name in NAMES}
 
 
 def _sizes(model: str) -> tuple[int, dict[str, int]] | None:
@@ -56,7 +50,7 @@ def _sizes(model: str) -> tuple[int, dict[str, int]] | None:
 
 def _claims(group: Group, layers: int) -> list[tuple[str, str, str]]:
     """Statement, verdict and evidence, at one fraction."""
-    shares = [_shares(r)["V"] for r in group.done]
+    shares = [shares_of(r)["V"] for r in group.done]
     mean, half = mean_ci(shares)
     text = f"{written(mean, 1)} %" + ("" if half is None else f" ± {written(half, 1)}")
     made = [
@@ -101,7 +95,7 @@ class Anatomy(OneMethodExperiment):
         rows: list[list[Any]] = []
         data: list[dict[str, Any]] = []
         for g in cells:
-            shares = [_shares(r) for r in g.done]
+            shares = [shares_of(r) for r in g.done]
             line: dict[str, Any] = {"fraction_pct": g.fraction_pct, "n_seeds": len(g.done)}
             for name in NAMES:
                 line[f"share_{name.lower()}"], line[f"share_{name.lower()}_ci95"] = mean_ci([s[name] for s in shares])
@@ -133,16 +127,20 @@ class Anatomy(OneMethodExperiment):
             "lies below or the 90 % one within ± 1 of it); counts hold (or do not) where all seeds agree; one seed "
             "decides nothing.",
             theirs,
-            "Share: % of the chosen blocks, ± 95 % over seeds. Random: V's share of all blocks. Without: no seed put a block "
-            "there.",
+            "Share: % of the chosen blocks, ± 95 % over seeds. Random: V's share of all blocks. Never: matrices where "
+            "no seed put a block; a verdict's are without one in each seed.",
             *trained.setting(found),
             *notes.losses(found),
             notes.provenance(found),
         ]
-        header = ["trainable", "seeds", "Q, %", "K, %", "V, %", "random V, %", "Q without", "K without", "V without"]
+        header = ["trainable", "seeds", "Q, %", "K, %", "V, %", "random V, %", "Q never", "K never", "V never"]
         columns = list(data[0]) if data else ["fraction_pct"]
         heading = f"Figures 4 and 5: where SMT's blocks lie, {model}"
         files = Table(heading, header, rows, lines, data, columns).write(folder, "figure5")
         if not cells:
             return files
-        return files + draw_shares(data, folder) + draw_map(cells, layers, sizes, folder)
+        return (
+            files
+            + draw_shares(data, [[shares_of(r) for r in g.done] for g in cells], folder)
+            + draw_map(cells, layers, sizes, folder)
+        )

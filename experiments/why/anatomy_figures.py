@@ -27,10 +27,25 @@ def counts(record: Record) -> dict[tuple[int, str], int]:
     return {spot: n for spot, n in spots.items() if spot is not None}
 
 
-def draw_shares(data: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
-    """Figure 5: the share of each projection, by fraction; `data` as in the table's CSV."""
+def shares_of(record: Record) -> dict[str, float]:
+    """The share of each projection in one run's blocks (%)."""
+    found = counts(record)
+    total = sum(found.values())
+    return {name: 100 * sum(n for (_, p), n in found.items() if p == name) / total for name in NAMES}
+
+
+def draw_shares(data: Sequence[dict[str, Any]], runs: Sequence[Sequence[dict[str, float]]], folder: Path) -> list[Path]:
+    """Figure 5: the share of each projection, by fraction.
+
+    Seeds are points: a t-interval of a few shares would pass 0 and 100 %.
+
+    Args:
+        data: as in the table's CSV.
+        runs: by line of it, the shares of every seed.
+        folder: for the files.
+    """
     several = all(line["n_seeds"] > 1 for line in data)
-    spread = "; bars: 95 % over seeds" if several else ""
+    spread = ", each a point; bars: their mean" if several else ""
     with matplotlib.rc_context(STYLE):
         caption = textwrap.wrap(
             f"{notes.seeds([line['n_seeds'] for line in data])}{spread}. Dashes: share of a random choice.",
@@ -41,16 +56,14 @@ def draw_shares(data: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
         for i, name in enumerate(NAMES):
             key, (colour, _) = f"share_{name.lower()}", LOOKS[name]
             spots = np.arange(len(data)) + 0.27 * (i - 1)
-            halves = [line[f"{key}_ci95"] for line in data]
-            half = [math.nan if h is None else h for h in halves] if several else None
-            axes.bar(
-                spots,
-                [line[key] for line in data],
-                0.24,
-                yerr=half,
-                color=colour,
-                error_kw={"elinewidth": 0.7, "capsize": 1.6},
-            )
+            axes.bar(spots, [line[key] for line in data], 0.24, color=colour)
+            if several:
+                for spot, shares in zip(spots, runs):
+                    beside = 0.05 * (np.arange(len(shares)) - (len(shares) - 1) / 2)
+                    axes.scatter(
+                        spot + beside, [s[name] for s in shares], 5, "white", edgecolors="black", linewidths=0.6,
+                        clip_on=False, zorder=3,
+                    )  # fmt: skip
             if data[0][f"random_{name.lower()}"] is not None:
                 share = data[0][f"random_{name.lower()}"]
                 axes.hlines(
