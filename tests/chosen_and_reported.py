@@ -19,6 +19,12 @@ from smt_bench.evidence.words import title
 
 REFERENCE = Path(__file__).resolve().parents[1] / "results" / "reference"
 SWEEP = REFERENCE / "plateau" / "smollm2-135m" / "math"
+TABLES = {
+    "table 3": "table3_heldout.csv",
+    "table 6": "../../../qkv/smollm2-135m/math/table6.csv",
+    "table 8": "../../../selection/smollm2-135m/math/table8.csv",
+    "table 9": "../../../selection/smollm2-135m/math/table9.csv",
+}
 
 
 def columns(key: str) -> dict[str, list[Any]]:
@@ -66,15 +72,28 @@ def main() -> None:
         )
 
     print(
-        f"differences of held-out loss (nats), all {len(reported)} reported examples, and the {len(clean)} that chose nothing"
+        f"differences of held-out loss (nats), all {len(reported)} reported examples and the {len(clean)} that chose nothing:"
     )
-    for column in dict.fromkeys(row["fraction_pct"] for row in table if row["fraction_pct"]):
-        cells = {row["method"]: row["keys"].split() for row in table if row["fraction_pct"] == column}
-        for one, other in combinations(sorted(cells, key=["smt", "spiel", "lora", "dora"].index), 2):
-            apart = [
+    for name, file in TABLES.items():
+        found = rows(SWEEP / file)
+        cells = {" ".join(filter(None, (row.get("method") or row["row"], row["fraction_pct"]))): row["keys"].split()
+                 for row in found}  # fmt: skip
+        apart = {
+            (one, other): [
                 mean(loss(k, w) for k in cells[one]) - mean(loss(k, w) for k in cells[other]) for w in (reported, clean)
             ]
-            print(f"{float(column):g} % {title(one)} - {title(other)}: {apart[0]:+.4f} {apart[1]:+.4f}")
+            for one, other in combinations(cells, 2)
+        }
+        for what, untouched in (("two trained rows", False), ("a row and the untouched model", True)):
+            moved = {pair: abs(b - a) for pair, (a, b) in apart.items() if ("base" in pair) == untouched}
+            if moved:
+                pair = max(moved, key=moved.__getitem__)
+                before, after = apart[pair]
+                print(
+                    f"{name}, {what}: moves by {moved[pair]:.4f} at most ({' - '.join(pair)} {before:+.4f}, {after:+.4f})"
+                )
+        turned = [f"{' - '.join(pair)} {a:+.4f}, {b:+.4f}" for pair, (a, b) in apart.items() if a * b < 0]
+        print(f"{name}: {len(turned)} of {len(apart)} change their sign {'; '.join(turned)}".rstrip())
 
 
 if __name__ == "__main__":

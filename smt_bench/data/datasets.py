@@ -124,12 +124,23 @@ class DataSet:
             of: what is divided: all that was set aside (`WHOLE`), so that an example is on one side however many are looked
                 at, or those that are looked at alone (""), as before 2026-12.
         """
-        return divide(self._sources if of == WHOLE else self.sources, seed)[: len(self.heldout)]
+        return self._divided(seed)[: len(self.heldout)] if of == WHOLE else divide(self.sources, seed)
+
+    def one_sided(self, seed: int) -> bool:
+        """Whether all that is looked at is in one of two parts, by being too few."""
+        return any(self._divided(seed)) and len(set(self.tune(seed))) == 1
+
+    def _divided(self, seed: int) -> list[bool]:
+        return divide(self._sources, seed)
 
     @cached_property  # a sweep asks once per run
     def train_sha256(self) -> str:
-        """Content hash of training and held-out examples together, in order."""
-        return content_hash([*self.train, *self.heldout])
+        """Content hash of training and held-out examples together, in order; also of those that are not looked at."""
+        return content_hash([*self.train, *self.heldout, *self.rest])
+
+    def hashed(self, of: str) -> str:
+        """The same as a record has it whose parts are of what was looked at alone; `of` as in `tune`."""
+        return self.train_sha256 if of == WHOLE or not self.rest else content_hash([*self.train, *self.heldout])
 
     @cached_property
     def overlap(self) -> dict[str, int]:
@@ -154,11 +165,6 @@ class Unread(DataSet):
     def _sources(self) -> list[int]:
         """One of its own for each, as far as is known."""
         return list(range(len(self.heldout)))
-
-    @property
-    def sources(self) -> list[int]:
-        """Likewise."""
-        return self._sources
 
     def only(self, tasks: Sequence[str]) -> Unread:
         """As many of its records as of the family's tasks: how many each has is not known."""

@@ -88,7 +88,10 @@ def _parts(run: Run, inputs: Inputs) -> list[bool]:
     if not run.data.tune:
         return [False] * len(inputs.data.heldout)
     found = inputs.data.tune(run.data.split_seed, run.data.divided)
-    assert sum(found) == run.data.tune, f"{sum(found)} held-out examples to choose by; {run.data.tune} were planned"
+    if sum(found) != run.data.tune:
+        raise ValueError(
+            f"{sum(found)} held-out examples to choose by, {run.data.tune} were planned: the data have changed"
+        )
     return found
 
 

@@ -172,7 +172,7 @@ def data_of(run: Run, record: Record, source: str | None, fetch: bool = True) ->
         }
         sizes += [len(result["examples"]["tokens"]) for result in own_losses.values()]
         data = read(max(sizes)) if sizes else data
-    what = "training examples" if data.train_sha256 != d.train_sha256 else _otherwise(data, tasks, losses)
+    what = "training examples" if data.hashed(d.divided) != d.train_sha256 else _otherwise(data, tasks, losses)
     if what:
         raise ValueError(f"the {what} here are not the record's: pass their folder with --data")
     return data

@@ -7,7 +7,6 @@ from typing import Any
 
 from smt_bench.questions.analysis import Seen, contents, found_by
 from smt_bench.questions.experiment import Experiment, TrainingExperiment
-from smt_bench.questions.presets import remark
 from smt_bench.records import looks as looking
 from smt_bench.records.index import Index
 from smt_bench.records.looks import FILE, Look
@@ -55,7 +54,6 @@ def lines(experiment: Experiment, index: Index, found: Seen) -> list[str]:
     lost = sum(r["status"] != "done" for r in found.records)
     apart += [f"{lost} runs without numbers"] if lost else []
     said = [told, f"Deviates from it: {'; '.join(apart)}." if apart else "Nothing deviates from it."]
-    said += [f"Tuning {name}: {told}." for name in actual["rates"] if (told := remark(name))]
     said += [_added(batch, batch in first.batches) for batch in batches if "sha256" in batch]
     if first.missing:
         said.append(
@@ -79,15 +77,14 @@ def _rates_of(recipe: Mapping[str, Any]) -> str:
 
 
 def _unsaid(declared: Mapping[str, Any], actual: Mapping[str, Any]) -> str:
-    """What it should name and does not: files of older versions have neither tuning nor power, some experiments no claims."""
+    """What it does not name: files of older versions have neither a preset's tuning nor power, some experiments no claims."""
     unsaid = []
     if actual["rates"] and "rates" not in declared:
         unsaid.append(f"the tuning behind the rates here ({', '.join(actual['rates'])})")
     if declared["claims"] and "power" not in declared:
         unsaid.append("what the design was to find")
-    if not declared["claims"]:
-        unsaid.append("any claim: what is said here of the paper's was not declared")
-    return f" It does not name {' nor '.join(unsaid)}." if unsaid else ""
+    said = f" It does not name {' nor '.join(unsaid)}." if unsaid else ""
+    return said + ("" if declared["claims"] else " It declares no claim: any verdict here is exploratory.")
 
 
 def _power(found: Mapping[str, Any] | None) -> str:

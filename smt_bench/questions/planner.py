@@ -112,9 +112,8 @@ class Planner(Opened):
         steps: int = recipe["steps"] if "steps" in recipe else self.steps_over(d)  # noqa: SIM401 - may have to read the data
         method, (select, every) = methods.find(name), self._selection(steps)
         config = self.config(name, steps, **changes)
-        parts = d.tune(d.seed)
-        chosen = sum(parts)
-        if d.rest and len(set(parts)) == 1:
+        chosen = sum(d.tune(d.seed))
+        if d.rest and d.one_sided(d.seed) and (chosen or self.trains(name)):
             lacking = "is reported" if chosen else "choices are made by"
             raise ValueError(
                 f"--limit-heldout {len(d.heldout)}: none of these is one that {lacking}: look at more, or leave it out"

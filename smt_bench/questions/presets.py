@@ -31,7 +31,6 @@ class Reference:
         tuning: its hash; "": not tuned yet.
         by_family: other values of both for a data family.
         tasks: of a data family those that are asked, where none is named.
-        remark: what a reader of its tables has to know of that tuning, after its hash.
         outcome: what its claims are judged by first, "accuracy" or "held-out loss"; "": it does not say.
         parts: the experiments of the sweep, on which data families, at which fractions (%); (): at the design's.
     """
@@ -43,16 +42,13 @@ class Reference:
     tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     parts: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
     outcome: str = ""
-    remark: str = ""
 
     def of(self, family: str) -> Reference:
         """Of a data family: its own values in place of those for all."""
         own = self.by_family.get(family)
         if own is None:
             return self
-        return Reference(
-            {**self.design, **own.design}, own.found, own.tuning, outcome=own.outcome or self.outcome, remark=own.remark
-        )
+        return Reference({**self.design, **own.design}, own.found, own.tuning, outcome=own.outcome or self.outcome)
 
 
 # By recipe. Steps and examples are what two CPU cores do in some hours; LOG.md has what each choice saves. Not bf16: its weights
@@ -77,8 +73,6 @@ REFERENCES = {
                     },
                 },
                 "ff5b52c9cbb929b5",
-                remark="some of the held-out examples that it chose by are reported here, which changes neither its choice nor, "
-                "to 0.003 nats, a difference: docs/experiments.md",
             )
         },
         tasks={
@@ -136,12 +130,6 @@ def origin(name: str, family: str, preset: str | None, method: str) -> dict[str,
         return {}
     found = REFERENCES[name].of(family)
     return {"preset": REFERENCE, "tuning": found.tuning if method in found.found.get("lr", {}) else ""}
-
-
-def remark(tuning: str) -> str:
-    """What is to be known of a tuning behind a reference; "": nothing, or none has it."""
-    every = [one for found in REFERENCES.values() for one in (found, *found.by_family.values())]
-    return next((one.remark for one in every if one.tuning == tuning), "")
 
 
 def outcome(name: str, family: str, preset: str | None) -> dict[str, str]:

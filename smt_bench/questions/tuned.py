@@ -101,7 +101,10 @@ def winners(folder: Path, planned: Run, planner: Planner, names: Sequence[str], 
     if "winners" not in found:
         raise ValueError(f"--tuned: tuning {latest} is not finished: `{what}` goes on with it")
     again = f"tune anew with `{what}` and the same options"
-    here, then = under(planned), found["declared"]["under"]
+    data = found["declared"]["under"]["data"]
+    if data.get("aside") and not data.get("divided"):
+        raise ValueError(f"--tuned: tuning {latest}, of an older version, chose by some of what runs report: {again}")
+    here, then = ({**each, "data": _whole(each["data"])} for each in (under(planned), found["declared"]["under"]))
     # Where data vary with the seed, those of the tuning are one draw of many; how often one looks for the best is no condition.
     free = {"select_every", *(("train_sha256", "tune", "heldout") if planned.data.varies else ())}
     for part in here:
@@ -132,6 +135,12 @@ def winners(folder: Path, planned: Run, planner: Planner, names: Sequence[str], 
         if found["winners"][name].get("version", version) != version:
             raise ValueError(f"--tuned: tuning {latest} is of another version of {name}: {again}")
     return {name: Winner(values["lr"], dict(values["settings"]), latest) for name, values in found["winners"].items()}
+
+
+def _whole(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What was held out, however many of it are looked at: no condition, since an example is in the same part all the same."""
+    found = {name: value for name, value in data.items() if name not in ("aside", "divided")}
+    return found | {"heldout": data.get("aside") or data["heldout"], "tune": bool(data.get("tune"))}
 
 
 def _told(name: str, settings: Mapping[str, Any]) -> str:

@@ -300,7 +300,8 @@ def seedless(asked: dict[str, Any]) -> dict[str, Any]:
     values = {name: value for name, value in asked.items() if name != "seed"}
     if values["data"].get("varies"):
         content = ("train", "train_sha256", "heldout", "heldout_seed", "tune", "split_seed", "aside", "divided")
-        values["data"] = {name: value for name, value in values["data"].items() if name not in content}
+        looked_at = {"divided": "looked at"} if "aside" in values["data"] and "divided" not in values["data"] else {}
+        values["data"] = {name: value for name, value in values["data"].items() if name not in content} | looked_at
         values["evaluation"] = {**values["evaluation"], "tasks": dict.fromkeys(values["evaluation"]["tasks"], "")}
     return values
 

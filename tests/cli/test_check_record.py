@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import golden
 import pytest
 from helpers import Cli
 
+from smt_bench.questions import again
 from smt_bench.questions.agreement import LOSS, NATS, compare, unlike
 from smt_bench.records.runs import Run
 from smt_bench.records.store import Store
@@ -50,6 +52,19 @@ def test_a_record_that_is_not_reproduced_ends_with_1(cli: Cli, made: Path, tmp_p
     done = cli("check", "record", record["key"], "--results", str(tmp_path))
     assert done.returncode == 1 and "DIFFERS  losses: 1 of 4 differ, number 2" in done.stdout
     assert "not reproduced" in done.stderr
+
+
+def test_the_data_of_an_older_record_are_those_that_it_looked_at(made: Path) -> None:
+    """Its hash left out what was set aside and not looked at, and so did its parts."""
+    record = record_of(made)
+    run = Run.from_dict(record["run"])
+    data = again.data_of(run, record, None)
+    assert data.tune(run.data.split_seed) == [bool(v) for v in record["heldout"]["examples"]["tune"]]
+    older = replace(run, data=replace(run.data, divided="", train_sha256=data.hashed("")))
+    assert older.data.train_sha256 != run.data.train_sha256 and older.key != run.key
+    assert again.data_of(older, record, None).heldout == data.heldout
+    with pytest.raises(ValueError, match="training examples here are not the record's"):
+        again.data_of(replace(older, data=replace(older.data, divided="aside")), record, None)
 
 
 def other_loss(part: dict[str, Any]) -> None:

@@ -84,3 +84,8 @@ def test_an_example_is_in_the_same_part_however_many_are_looked_at() -> None:
     assert (whole.aside, some.aside, some.sources) == (0, 120, whole.sources[:60])
     assert all(some.tune(seed) == whole.tune(seed)[:60] for seed in range(9))
     assert all(some.tune(seed, "") == divide(whole.sources[:60], seed) != some.tune(seed) for seed in range(9))
+    # One question has one division: the hash is of all that decides it, but for records that divided less.
+    assert some.train_sha256 == some.hashed("aside") == whole.train_sha256 != some.hashed("")
+    assert some.hashed("") == replace(some, rest=[]).train_sha256 and whole.hashed("") == whole.train_sha256
+    few = [replace(whole, heldout=every[:1], rest=every[1:]).one_sided(seed) for seed in range(9)]
+    assert all(few) and not some.one_sided(0) and not replace(some, heldout=every[:1] * 60, rest=[]).one_sided(0)

@@ -133,6 +133,6 @@ def test_a_recipe_without_a_reference_is_refused(cli: Cli) -> None:
         recipe("tiny", "math", "referenc")
 
 
-def test_what_is_to_be_known_of_a_tuning_is_a_sentence_of_that_one_alone() -> None:
-    assert "reported here" in presets.remark(REFERENCES["smollm2"].of("math").tuning)
-    assert presets.remark("cd34") == ""
+def test_a_preset_says_what_its_claims_are_judged_by_first() -> None:
+    assert planner().outcome == planner(default_family="math").outcome == {"outcome": "held-out loss"}
+    assert planner(preset=None).outcome == {}

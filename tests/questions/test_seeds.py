@@ -88,6 +88,9 @@ def test_data_that_vary_are_one_setting_and_one_cell() -> None:
     records = [{"key": run.key, "run": run.to_dict(), "status": "failed", "started": str(run.seed)} for run in runs]
     (cell,) = groups(records)
     assert len(cell.lost) == 3 and not cell.older
+    looked_at = Plateau().runs(planner(vary="data", seeds=(0,), limit_heldout=10))[0][0]
+    older = replace(looked_at, data=replace(looked_at.data, divided=""))  # which has its parts of these ten alone
+    assert seedless(older.to_dict()) != seedless(looked_at.to_dict()) and older.setting != looked_at.setting
 
 
 def test_what_trains_nothing_is_judged_once_per_data_set() -> None:

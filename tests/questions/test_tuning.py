@@ -20,7 +20,7 @@ from smt_bench.questions.planner import Planner
 from smt_bench.questions.request import Request
 from smt_bench.questions.trials import Search
 from smt_bench.questions.tuning import AGAIN, FIRST, MOST_WIDER, TOP, Tuning
-from smt_bench.records.runs import Run
+from smt_bench.records.runs import Run, digest
 from smt_bench.report.tuning import curves
 from smt_bench.report.tuning.curves import tuning_curve
 from smt_bench.report.tuning.tables import found_table, trials_table
@@ -210,6 +210,31 @@ def asked(*settings: tuple[str, str, object], methods: tuple[str, ...] = METHODS
     )
     made.open()
     return made
+
+
+def test_a_tuning_that_looks_at_fewer_held_out_examples_is_one_of_the_same_conditions(
+    planner: Planner, tmp_path: Path
+) -> None:
+    fewer = asked(limit_heldout=20)
+    made, stages = walked(fewer, bowl)
+    assert stages[-1].trials[0].runs[0].data.heldout == 20
+    tuned.declare(tmp_path, stages[0])
+    tuned.conclude(tmp_path, stages[-1], {name: made.winner(stages[-1], name) for name in METHODS})
+    run = planner.question("lora", 0.04, 0)
+    assert run.data.heldout > 20 and tuned.winners(tmp_path, run, planner, ["lora"], "tune it")
+    with pytest.raises(ValueError, match=r"made with data heldout=\d+, here it is 30"):
+        other = replace(run, data=replace(run.data, heldout=30))
+        tuned.winners(tmp_path, other, planner, ["lora"], "tune it")
+    path = tmp_path / tuned.FILE
+    kept = json.loads(path.read_text())
+    (old,) = kept["tunings"].values()
+    del old["declared"]["under"]["data"][
+        "divided"
+    ]  # until 2026-12 an example was in another part where others were looked at
+    name = digest(old["declared"])
+    path.write_text(json.dumps(kept | {"latest": name, "tunings": {name: old}}))
+    with pytest.raises(ValueError, match=f"tuning {name}, of an older version, chose by some of what runs report"):
+        tuned.winners(tmp_path, run, planner, ["lora"], "tune it")
 
 
 def test_what_was_asked_for_is_in_a_tunings_hash_and_a_condition_of_its_use(planner: Planner, tmp_path: Path) -> None:

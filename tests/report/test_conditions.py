@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from made_up import record
 
 from smt_bench.evidence.cells import groups
-from smt_bench.report.conditions import chosen, divided, left_out, realised
+from smt_bench.report.conditions import chosen, divided, left_out, parts, realised
 from smt_bench.report.notes import made_with
 from smt_bench.report.trained import in_halves, settings
 
@@ -89,3 +90,11 @@ def test_every_method_s_settings_stand_below_a_table_unless_there_are_many() -> 
     for found in many:
         found["run"]["method"]["config"] = {"targets": []}
     assert settings(groups(many)) == ["Settings: in each record (`python -m smt_bench show KEY`)."]
+
+
+def test_what_is_known_of_a_tuning_stands_below_what_rests_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smt_bench.report.conditions.ERRATA", {"ab12": "It looked twice."})
+    records = [made("lora", 1.0), made("smt", 1.0)]
+    assert "It looked twice." not in parts(groups(records))
+    records[1]["recipe"] = {"name": "tiny", "changed": {}, "tuning": "ab12"}
+    assert parts(groups(records))[-1] == "It looked twice."
