@@ -121,7 +121,7 @@ def _layers(found: pd.DataFrame) -> str:
         names = asked[method]["method"]["config"]["targets"]
         layers.setdefault(", ".join(name.removesuffix("_proj") for name in names), []).append(titled(method))
     parts = "; ".join(f"{' and '.join(methods)} {names}" for names, methods in layers.items())
-    return f"Layers, as in the papers: {parts}. Weights: {asked['full']['model']['weights']} "
+    return f"Layers: {parts}. Weights: {asked['full']['model']['weights']} "
 
 
 def _trained(place: Path, key: str) -> str:

@@ -54,7 +54,8 @@ def main() -> None:
     chose, chooses = [[i for i in some if part["tune"][i]] for part in (tuning, sweep)]
     reported = [i for i, chosen in enumerate(sweep["tune"]) if not chosen]
     both, clean = set(chose) & set(reported), [i for i in reported if i not in chose]
-    print(f"{len(both)} of the {len(chose)} examples that chose are among the {len(reported)} reported")
+    said = f"{len(set(chose) & set(chooses))} among the {len(chooses)} that the sweep chooses by"
+    print(f"{len(both)} of the {len(chose)} examples that chose are among the {len(reported)} reported, {said}")
 
     for method in dict.fromkeys(row["method"] for row in trials):
         own = [row for row in trials if row["method"] == method and row["later"]]

@@ -159,6 +159,12 @@ def rendered() -> Iterator[str]:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / root.name
             shutil.copytree(root, copy)
+            for index in copy.rglob("runs.json"):  # what is not made again is missed
+                if "tuning" not in index.parts:
+                    for made in (
+                        p for p in index.parent.iterdir() if p.suffix in (".md", ".csv", ".png", ".svg", ".tex")
+                    ):
+                        made.unlink()
             places = {p.parent.relative_to(copy).parts[:2] for p in copy.rglob("runs.json")}
             for experiment, model in sorted(places):
                 call("table", experiment, "--model", model, "--results", str(copy))

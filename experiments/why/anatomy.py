@@ -127,8 +127,8 @@ class Anatomy(OneMethodExperiment):
             "lies below or the 90 % one within ± 1 of it); counts hold (or do not) where all seeds agree; one seed "
             "decides nothing.",
             theirs,
-            "Share: % of the chosen blocks, ± 95 % over seeds. Random: V's share of all blocks. Never: matrices where "
-            "no seed put a block; a verdict's are without one in each seed.",
+            "Share: % of the chosen blocks, ± 95 % over seeds (Student t: wider than 0 to 100 where few seeds lie apart). "
+            "Random: V's share of all blocks. Never: matrices where no seed put a block; a verdict counts those of each seed.",
             *trained.setting(found),
             *notes.losses(found),
             notes.provenance(found),

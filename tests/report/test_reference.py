@@ -26,6 +26,7 @@ def number(text: str) -> float | None:
     ("root", "name"),
     [
         ("reference", "plateau"),
+        ("reference", "commonsense"),
         ("reference", "block-size"),
         ("reference", "criteria"),
         ("reference-sparse", "plateau"),
