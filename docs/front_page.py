@@ -23,6 +23,7 @@ from smt_bench import experiments
 from smt_bench.evidence.words import percent
 from smt_bench.evidence.words import title as titled
 from smt_bench.report.canvas import STYLE
+from smt_bench.report.notes import seeds as seeds_of
 
 README, CLAIMS = ROOT / "README.md", ROOT / "docs" / "claims.md"
 REAL, FAMILY = "smollm2-135m", "math"  # the pretrained model, and what it learns
@@ -56,9 +57,8 @@ def _cell(paths: Iterable[Path], verdict: str = "verdict") -> str:
         return ""
     place = found[0].parent if len(found) > 1 else found[0].with_suffix(".md")
     verdicts = [str(v) for path in found for v in _of_paper(path)[verdict]]
-    seeds = [int(count) for path in found for count in _of_paper(path)["n_seeds"]]
-    several = f"{min(seeds)} to {max(seeds)}" if min(seeds) < max(seeds) else f"{max(seeds)}"
-    return f"[{_tally(verdicts)}]({place.relative_to(ROOT).as_posix()}) ({several} seeds)"
+    counts = [int(count) for path in found for count in _of_paper(path)["n_seeds"]]
+    return f"[{_tally(verdicts)}]({place.relative_to(ROOT).as_posix()}) ({seeds_of(counts)})"
 
 
 def _real(path: Path) -> Path:
@@ -92,8 +92,7 @@ def real() -> str:
         lines.append(f"| {titled(method)} | {' | '.join(cells.get((method, c), '') for c in columns)} |")
     trained = found[(found["method"] != "base") & (found["n_seeds"] > 0)]["n_seeds"]
     least, most = int(trained.min()), int(trained.max())
-    seeds = f"{most} seeds" if least == most else f"{least} to {most} seeds"
-    spread = f"{seeds}, ± 95 % over seeds" if most > 1 else "one seed, which decides nothing"
+    spread = f"{seeds_of([least, most])}, ± 95 % over seeds" if most > 1 else "one seed, which decides nothing"
     spread += "" if least >= SEEDS else f"; the sweep goes on to {SEEDS}, and no verdict is taken before"
     lines += [
         "",

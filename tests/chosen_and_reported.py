@@ -2,7 +2,7 @@
 
 Until 2026-12 `--limit-heldout 60` divided the 60 of 120 held-out examples that it looked at, and the sweep all 120: an example
 could be on both sides. From the committed records it says how many were, whether the same settings win by those that the sweep
-chooses by, and what the sweep's differences are on the examples that chose nothing. `n` below is of examples.
+chooses by, and what the sweep's differences are on the examples that chose nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from statistics import mean
@@ -27,6 +28,7 @@ TABLES = {
 }
 
 
+@cache
 def columns(key: str) -> dict[str, list[Any]]:
     """Per held-out example: log-likelihood (nats), tokens, and whether choices are made by it."""
     found: dict[str, list[Any]] = json.loads((REFERENCE / "runs" / f"{key}.json").read_text())["heldout"]["examples"]

@@ -94,8 +94,10 @@ class Anatomy(OneMethodExperiment):
         layers = sizes[0] if sizes else max(seen, default=-1) + 1
         rows: list[list[Any]] = []
         data: list[dict[str, Any]] = []
+        runs: list[list[dict[str, float]]] = []
         for g in cells:
             shares = [shares_of(r) for r in g.done]
+            runs.append(shares)
             line: dict[str, Any] = {"fraction_pct": g.fraction_pct, "n_seeds": len(g.done)}
             for name in NAMES:
                 line[f"share_{name.lower()}"], line[f"share_{name.lower()}_ci95"] = mean_ci([s[name] for s in shares])
@@ -139,8 +141,4 @@ class Anatomy(OneMethodExperiment):
         files = Table(heading, header, rows, lines, data, columns).write(folder, "figure5")
         if not cells:
             return files
-        return (
-            files
-            + draw_shares(data, [[shares_of(r) for r in g.done] for g in cells], folder)
-            + draw_map(cells, layers, sizes, folder)
-        )
+        return files + draw_shares(data, runs, folder) + draw_map(cells, layers, sizes, folder)

@@ -228,9 +228,8 @@ def test_a_tuning_that_looks_at_fewer_held_out_examples_is_one_of_the_same_condi
     path = tmp_path / tuned.FILE
     kept = json.loads(path.read_text())
     (old,) = kept["tunings"].values()
-    del old["declared"]["under"]["data"][
-        "divided"
-    ]  # until 2026-12 an example was in another part where others were looked at
+    # Until 2026-12 an example was in another part where others were looked at.
+    del old["declared"]["under"]["data"]["divided"]
     name = digest(old["declared"])
     path.write_text(json.dumps(kept | {"latest": name, "tunings": {name: old}}))
     with pytest.raises(ValueError, match=f"tuning {name}, of an older version, chose by some of what runs report"):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from pathlib import Path
 
+import chosen_and_reported
 import pytest
 from helpers import ROOT
 
@@ -13,6 +15,7 @@ from smt_bench import experiments
 from smt_bench.cli.draw import render
 from smt_bench.records.index import Index
 from smt_bench.records.store import Store
+from smt_bench.report.conditions import ERRATA
 
 
 def number(text: str) -> float | None:
@@ -49,3 +52,12 @@ def test_committed_tables_are_rendered_from_committed_records(root: str, name: s
                 # Sums in another order on another machine may move the last digits.
                 same = a == b if x is None or y is None else math.isclose(x, y, rel_tol=1e-6, abs_tol=1e-9)
                 assert same, (path.name, column, a, b)
+
+
+def test_what_tables_say_of_a_tuning_is_what_the_records_give(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen_and_reported.main()
+    told, (said,) = capsys.readouterr().out, ERRATA.values()
+    assert told.startswith("17 of the 30 examples") and "chose by 30 examples of which 17 are" in said
+    assert told.count(" wins, as it did; ") == 5 and "it would have chosen the same" in said
+    moved = [float(value) for value in re.findall(r"two trained rows: moves by (\S+) at most", told)]
+    assert len(moved) == 4 and f"by more than {max(moved):.3f} nats" in said
