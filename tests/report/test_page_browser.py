@@ -140,6 +140,17 @@ def test_a_front_s_axes_can_be_chosen_and_hover_shows_cell_and_run(visit: Visit)
     assert re.search(r"cell\s+\S+", tip.inner_text()) and re.search(r"runs?\s+[0-9a-f]{16}", tip.inner_text())
 
 
+def test_a_figure_that_comes_alive_moves_nothing_below_it(visit: Visit) -> None:
+    """A button that moves by half its height between press and release is not clicked."""
+    page = visit()
+    figure = page.locator("figure[data-chart^=pareto]").first
+    before = figure.evaluate("it => it.getBoundingClientRect().height")
+    figure.scroll_into_view_if_needed()
+    figure.locator(".live svg").wait_for()
+    assert figure.locator(".static").is_hidden()
+    assert abs(figure.evaluate("it => it.getBoundingClientRect().height") - before) < 8
+
+
 def test_a_click_on_a_mark_opens_its_runs(visit: Visit) -> None:
     page = visit()
     figure = page.locator("figure[data-chart^=pareto]").first

@@ -155,6 +155,7 @@ async function live(figure) {
   const { charts, runs, states } = await data();
   const { spec, axes, rows } = charts[figure.dataset.chart];
   const place = figure.querySelector(".live"), still = figure.querySelector(".static");
+  place.classList.add("drawing");
   place.hidden = false;
   const draw = async () => {
     if (axes.length) {
@@ -174,6 +175,7 @@ async function live(figure) {
   try {
     await draw();
     still.hidden = true;
+    place.classList.remove("drawing");
   } catch (error) {
     place.hidden = true; // the static figure stays
     throw error;
