@@ -17,15 +17,18 @@ TASKS = ("boolq", "piqa")
 def test_files_are_real_and_repeatable(tmp_path):
     summary = summarise(sweep("llama-7b", (0.43, 0.84, 4.91), 2, tasks=TASKS, n=40))
     curves = papers.plateau("llama-7b")
-    files = accuracy_by_fraction(summary, tmp_path / "a", curves) + heldout_by_fraction(summary, tmp_path / "a")
-    again = accuracy_by_fraction(summary, tmp_path / "b", curves) + heldout_by_fraction(summary, tmp_path / "b")
-    assert [f.name for f in files] == ["figure9.png", "figure9.svg", "figure9_heldout.png", "figure9_heldout.svg"]
-    assert [f.read_bytes() for f in files] == [f.read_bytes() for f in again]
-    for png in (files[0], files[2]):
+    a, b = (
+        accuracy_by_fraction(summary, tmp_path / place, "llama-7b, commonsense", curves)
+        + heldout_by_fraction(summary, tmp_path / place, "llama-7b, commonsense")
+        for place in "ab"
+    )
+    assert [f.name for f in a] == ["figure9.png", "figure9.svg", "figure9_heldout.png", "figure9_heldout.svg"]
+    assert [f.read_bytes() for f in a] == [f.read_bytes() for f in b]
+    for png in (a[0], a[2]):
         pixels = matplotlib.image.imread(png)
         assert pixels.shape[1] == 680 and 0.02 < (pixels[..., :3] < 0.9).any(axis=-1).mean() < 0.5
-    svg = files[1].read_text(encoding="utf-8")
-    assert "<dc:date>" not in svg and "#D55E00".lower() in svg.lower()
+    svg = a[1].read_text(encoding="utf-8")
+    assert "<dc:date>" not in svg and "<!-- llama-7b, commonsense. 2 seeds" in svg and "#D55E00".lower() in svg.lower()
 
 
 @pytest.mark.parametrize(
@@ -54,7 +57,7 @@ def test_methods_look_different_also_unknown_ones():
 def test_a_gap_stays_a_gap(tmp_path):
     records = [record("smt", pct, 0, {"boolq": [1, 0]}, nll=1.0) for pct in (1.0, 4.0)]
     records.append(record("smt", 2.0, 0, {"boolq": [1]}, status="diverged"))
-    files = accuracy_by_fraction(summarise(records), tmp_path)
+    files = accuracy_by_fraction(summarise(records), tmp_path, "tiny, commonsense")
     assert all(f.stat().st_size > 5000 for f in files)
 
 

@@ -43,32 +43,35 @@ HELDOUT = Quantity(
 
 
 def accuracy_by_fraction(
-    summary: pd.DataFrame, folder: Path, published: pd.DataFrame | None = None, name: str = "figure9"
+    summary: pd.DataFrame, folder: Path, about: str, published: pd.DataFrame | None = None, name: str = "figure9"
 ) -> list[Path]:
     """Accuracy against trainable fraction (SMT's figure 9).
 
     Args:
         summary: of `summary.summarise`.
         folder: where `name`.png and `name`.svg go.
+        about: model and data, which the caption begins with.
         published: columns method, fraction_pct (100: a line across) and accuracy; drawn hollow and dashed.
         name: file name.
 
     Returns:
         The files.
     """
-    return _draw(summary, ACCURACY, folder, name, published)
+    return _draw(summary, ACCURACY, folder, about, name, published)
 
 
-def heldout_by_fraction(summary: pd.DataFrame, folder: Path, name: str = "figure9_heldout") -> list[Path]:
+def heldout_by_fraction(summary: pd.DataFrame, folder: Path, about: str, name: str = "figure9_heldout") -> list[Path]:
     """The same with held-out response NLL, which separates methods where accuracy cannot."""
-    return _draw(summary, HELDOUT, folder, name, None)
+    return _draw(summary, HELDOUT, folder, about, name, None)
 
 
-def _draw(summary: pd.DataFrame, what: Quantity, folder: Path, name: str, published: pd.DataFrame | None) -> list[Path]:
+def _draw(
+    summary: pd.DataFrame, what: Quantity, folder: Path, about: str, name: str, published: pd.DataFrame | None
+) -> list[Path]:
     if published is None:
         published = pd.DataFrame({"method": [], "fraction_pct": [], "accuracy": []}).astype({"fraction_pct": float})
     with matplotlib.rc_context(STYLE):
-        caption = textwrap.wrap(_caption(summary, what, not published.empty), 78)
+        caption = textwrap.wrap(f"{about}. {_caption(summary, what, not published.empty)}", 78)
         figure = Figure(figsize=(WIDTH, HEIGHT + 0.11 * len(caption)))
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
         methods = sorted({*summary["method"], *published["method"]}, key=rank)

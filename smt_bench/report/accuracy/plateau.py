@@ -52,17 +52,18 @@ def write_plateau(
     family = found[0].run["data"]["family"]
     curves = papers.plateau(model, family) if publishable(found, model)[0] else None
     summary = summarise(found)
+    about = f"{model}, {family}"
     judged = weighed(rows, sheet) if sheet is not None else []
     cost = cost_table(found, model)
     beside = [] if cost is None else cost.write(folder, "cost")
     if not found[0].run["evaluation"]["tasks"]:  # data without a test set
         files = table3_heldout(found, model).write(folder, "table3_heldout")
-        files += heldout_by_fraction(summary, folder) if summary["heldout_nll"].notna().any() else []
+        files += heldout_by_fraction(summary, folder, about) if summary["heldout_nll"].notna().any() else []
         return files + beside
     files = [
         *table3(found, model, verdict_lines(judged, "table3")).write(folder, "table3"),
         *table2(found, model).write(folder, "table2"),
-        *accuracy_by_fraction(summary, folder, curves),
+        *accuracy_by_fraction(summary, folder, about, curves),
         *comparisons(found, model, reference).write(folder, "comparisons"),
     ]
     if (plateau := plateau_table(found, model)) is not None:
@@ -73,5 +74,5 @@ def write_plateau(
         files += claims_table(found, model, sheet, judged).write(folder, "table3_claims")
     if summary["heldout_nll"].notna().any():
         files += table3_heldout(found, model).write(folder, "table3_heldout")
-        files += heldout_by_fraction(summary, folder)
+        files += heldout_by_fraction(summary, folder, about)
     return files + beside
