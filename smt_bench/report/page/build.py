@@ -216,7 +216,7 @@ def _standing(row: claims.Row, records: Mapping[str, Record]) -> tuple[bool, boo
     """For sorting claims: one seed decides nothing and comes last; then as the answers; what was decided before what was not."""
     key = next((key for key in row.keys if key in records), None)
     testbed, untuned = (True, True) if key is None else _weight(records[key])
-    return row.how.startswith("1 seed,") or row.how == "1 seed", testbed, untuned, "(" in row.verdict
+    return row.single, testbed, untuned, "(" in row.verdict
 
 
 def _about(study: Study, tuned: str, field: Field, taken: Sequence[str]) -> str:

@@ -27,6 +27,7 @@ class Row:
         verdict: on it.
         second: verdict on held-out loss; empty where there is none.
         control: not the paper's statement.
+        single: of one seed, which decides nothing.
         study: where its table, figures and runs are.
         table: id of its table.
         keys: of the runs it is about.
@@ -41,6 +42,7 @@ class Row:
     verdict: str
     second: str
     control: bool
+    single: bool
     study: Study
     table: str
     keys: tuple[str, ...] = ()
@@ -79,8 +81,8 @@ def computed(studies: Sequence[Study]) -> list[Row]:
     return [
         Row(
             row["statement"], row["source"], study.place, f"{float(row['printed']):g} {row['unit']}",
-            (f"{float(row['computed']):.3g} {row['unit']}",), row["assumptions"], row["verdict"], "", False, study,
-            f"table-{study.id}-{name}",
+            (f"{float(row['computed']):.3g} {row['unit']}",), row["assumptions"], row["verdict"], "", False, False,
+            study, f"table-{study.id}-{name}",
         )
         for study in studies
         for name, found in study.claims.items()
@@ -102,7 +104,7 @@ def _row(study: Study, name: str, row: Mapping[str, str], runs: Mapping[str, Map
     printed = f"{float(theirs):+.1f} points" if theirs else ""
     return Row(
         statement + _at(row), source, study.place, printed, ours, ", ".join(how), row["verdict"], row.get("nll_verdict", ""),
-        row.get("control") == "1", study, f"table-{study.id}-{name}", _keys(study, row, runs),
+        row.get("control") == "1", seeds == "1", study, f"table-{study.id}-{name}", _keys(study, row, runs),
     )  # fmt: skip
 
 
