@@ -60,7 +60,19 @@ REFERENCES = {
             "precision": "fp32",
         },
         by_family={
-            "commonsense": Reference({"fractions": (0.16, 5.0)}),  # the least that LoRA can have, and what is usual
+            "commonsense": Reference(
+                {"fractions": (0.16, 5.0)},  # the least that LoRA can have, and what is usual
+                {
+                    "lr": {"full": 7.5e-5, "smt": 3.29e-3, "spiel": 1.42e-3, "lora": 2.44e-3, "dora": 1.28e-2},
+                    "settings": {  # those in steps as shares of the run: 12 steps were searched
+                        "smt": {"warmup_lr_scale": 0.0311, "warmup_share": 0.0833},
+                        "spiel": {"update_every": 15, "weight_decay": 11.9},
+                        "lora": {"alpha_per_rank": 0.65, "dropout": 0.0984},
+                        "dora": {"alpha_per_rank": 1.27, "dropout": 0.0294},
+                    },
+                },
+                "124d7f7be8a0d2d4",
+            ),
             "math": Reference(
                 {},
                 {
