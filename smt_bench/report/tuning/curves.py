@@ -27,6 +27,7 @@ CONFIDENCE = 0.95
 FEWEST = 3  # trials behind a curve
 NLL = "held-out NLL\n(nats per token)"
 SHORT = 1.5  # times the least loss; what lies higher is at the upper edge, so that the others can be told apart
+FAR = 10.0  # times the least, from which on the best against trials is on a log scale
 KNOBS = "Circles: chosen. Dashes: the recipe's. Arrows: loss above the axis. Grey crosses: no number."
 CURVES = "Dotted: upper end of the 95 % band over all numbers of trials at once; shaded where it has both ends."
 Curve = tuple[list[float | None], list[float | None], list[float | None]]
@@ -145,8 +146,12 @@ def draw_curves(found: Found, curves: dict[str, Curve], folder: Path) -> list[Pa
             axes.grid(axis="y", linewidth=0.3, color="#DDDDDD")
         if ends:
             low_end, high_end = min(ends), float(np.quantile(ends, 0.95))
-            margin = 0.15 * (high_end - low_end) or 0.1
-            left.set_ylim(max(0.0, low_end - margin), high_end + margin)
+            if 0 < FAR * low_end < high_end:  # linear, what the curves end at would be one line
+                left.set_ylim(low_end / 1.15, high_end * 1.15)
+                _log(left, "y")
+            else:
+                margin = 0.15 * (high_end - low_end) or 0.1
+                left.set_ylim(max(0.0, low_end - margin), high_end + margin)
             left.legend(frameon=False)
         _caption(figure, CURVES)
         return [save(figure, folder, f"tuning_curve.{kind}", kind) for kind in ("png", "svg")]
@@ -204,12 +209,20 @@ def _caption(figure: Figure, text: str) -> None:
     figure.supxlabel(text, x=0.01, ha="left", fontsize=5.3, color="#444444")
 
 
-def _log(axes: Axes) -> None:
-    """A log scale across with few plain numbers, also where it is short."""
-    axes.set_xscale("log")
-    axis = axes.xaxis
+def _log(axes: Axes, along: str = "x") -> None:
+    """A log scale with few plain numbers, also where it is short."""
+    axes.set(**{f"{along}scale": "log"})
+    axis = axes.xaxis if along == "x" else axes.yaxis
     low, high = axis.get_view_interval()
-    subs = (1.0, 3.0) if high > 30 * low else (1.0, 2.0, 5.0) if high > 8 * low else (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+    subs = (
+        (1.0,)
+        if high > 1000 * low
+        else (1.0, 3.0)
+        if high > 30 * low
+        else (1.0, 2.0, 5.0)
+        if high > 8 * low
+        else (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+    )
     axis.set_major_locator(LogLocator(subs=subs, numticks=8))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
