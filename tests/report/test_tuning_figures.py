@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from typing import Any
+
 import pytest
 from matplotlib.figure import Figure
 
-from smt_bench.report.tuning.curves import _log
+from smt_bench.report.tuning.curves import _log, tuning_curve
+
+
+def test_a_band_is_made_without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ended by a signal that a command takes over, a forked one would not end."""
+    pytest.importorskip("opda")
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise AssertionError("a pool of processes")
+
+    monkeypatch.setattr(multiprocessing, "Pool", refused)
+    point, _, high = tuning_curve([0.3, 0.2, 0.5, 0.4])
+    assert len(point) == len(high) == 4 and point[-1] == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,9 @@ def tuning_curve(losses: list[float], confidence: float = CONFIDENCE) -> Curve:
     ns = np.arange(1, len(losses) + 1)
     # The narrower bands ask for a continuous distribution, which several trials without a number are not.
     method = "ld_highest_density" if len(set(losses)) == len(losses) else "dkw"
+    # In this process: forked ones inherit our handler of SIGTERM, by which opda ends them, and then wait for ever.
     low, point, high = EmpiricalDistribution.confidence_bands(
-        np.asarray(losses), confidence, a=0.0, b=np.inf, method=method, generator=_generator(len(losses))
+        np.asarray(losses), confidence, a=0.0, b=np.inf, method=method, generator=_generator(len(losses)), n_jobs=1
     )
     # A lower distribution of losses has a higher best one.
     curves = [d.quantile_tuning_curve(ns, minimize=True) for d in (point, high, low)]
