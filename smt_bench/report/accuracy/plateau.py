@@ -9,6 +9,7 @@ from smt_bench.evidence import published as papers
 from smt_bench.evidence.cells import Cells, Group, groups, summarise
 from smt_bench.evidence.claims import Sheet, weighed
 from smt_bench.evidence.pairs import verdicts
+from smt_bench.evidence.words import family_title
 from smt_bench.records.store import Record
 from smt_bench.report.accuracy.by_fraction import publishable, table3, table3_heldout
 from smt_bench.report.accuracy.by_task import table2
@@ -52,7 +53,7 @@ def write_plateau(
     family = found[0].run["data"]["family"]
     curves = papers.plateau(model, family) if publishable(found, model)[0] else None
     summary = summarise(found)
-    about = f"{model}, {family}"
+    about = f"{model}, {family_title(family)}"
     judged = weighed(rows, sheet) if sheet is not None else []
     cost = cost_table(found, model)
     beside = [] if cost is None else cost.write(folder, "cost")

@@ -28,6 +28,8 @@ FEWEST = 3  # trials behind a curve
 NLL = "held-out NLL\n(nats per token)"
 SHORT = 1.5  # times the least loss; what lies higher is at the upper edge, so that the others can be told apart
 FAR = 10.0  # times the least, from which on the best against trials is on a log scale
+# Of a log scale that spans more than so many times its low end: the numbers of a decade that stand at it.
+TICKS = ((1000, (1.0,)), (30, (1.0, 3.0)), (8, (1.0, 2.0, 5.0)), (0, (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)))
 KNOBS = "Circles: chosen. Dashes: the recipe's. Arrows: loss above the axis. Grey crosses: no number."
 CURVES = "Dotted: upper end of the 95 % band over all numbers of trials at once; shaded where it has both ends."
 Curve = tuple[list[float | None], list[float | None], list[float | None]]
@@ -215,15 +217,7 @@ def _log(axes: Axes, along: str = "x") -> None:
     axes.set(**{f"{along}scale": "log"})
     axis = axes.xaxis if along == "x" else axes.yaxis
     low, high = axis.get_view_interval()
-    subs = (
-        (1.0,)
-        if high > 1000 * low
-        else (1.0, 3.0)
-        if high > 30 * low
-        else (1.0, 2.0, 5.0)
-        if high > 8 * low
-        else (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
-    )
+    subs = next(some for span, some in TICKS if high > span * low)
     axis.set_major_locator(LogLocator(subs=subs, numticks=8))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())

@@ -142,6 +142,7 @@ function reaxed(spec, axes, x, y) {
 async function drawn(place, spec) {
   const embed = await vega();
   place.view?.finalize();
+  place.style.minHeight = `${place.offsetHeight}px`; // drawn again, with other axes, it moves nothing below it either
   place.replaceChildren();
   const target = make("div");
   place.append(target);
